@@ -1,0 +1,145 @@
+"""ModelSpec: a decoder-only language model described by values, not by code.
+
+A family file (`converters/models/<model_type>.py`) turns a Hugging Face config into a `ModelSpec` and says where each
+tensor lies in the checkpoint. The C++ decoder, the numpy reference and every output format read this one description;
+none of them knows a family's name.
+
+Shapes are written `[rows, columns]`; a linear layer's weight is `[d_out, d_in]` as in PyTorch. Names of tensors:
+
+    embed                       [vocab_size, d_model]
+    layers.N.attn_norm          [d_model]               before the mixer       (absent in post-norm families)
+    layers.N.q | k | v          [n_heads·head_dim | n_kv_heads·head_dim, d_model]     (+ .q_bias .k_bias .v_bias)
+    layers.N.q_norm | k_norm    [head_dim], or [n_heads·head_dim] when `qk_norm == "full"`,
+                                or [n_heads, head_dim] when `qk_norm == "layer_per_head"`
+    layers.N.o                  [d_model, n_heads·head_dim]                           (+ .o_bias)
+    layers.N.attn_post_norm     [d_model]               on the mixer's output, before the residual is added
+    layers.N.ffn_norm           [d_model]
+    layers.N.gate | up          [d_ff, d_model]                                       (+ .gate_bias .up_bias)
+    layers.N.down               [d_model, d_ff]                                       (+ .down_bias)
+    layers.N.ffn_post_norm      [d_model]
+    layers.N.router             [n_experts, d_model]    mixture of experts; then
+    layers.N.experts.E.gate|up|down                     as gate, up, down
+    layers.N.conv_in            [3·d_model, d_model]    short convolution: B, C, x stacked (+ _bias)
+    layers.N.conv               [d_model, kernel]       depthwise taps, oldest first       (+ _bias)
+    layers.N.conv_out           [d_model, d_model]                                     (+ _bias)
+    final_norm                  [d_model]
+    head                        [vocab_size, d_model]   absent when tied to `embed`        (+ head_bias)
+
+Layer norms with a bias carry `<norm>_bias`. Offsets that a family adds to its norm weights (Gemma's `1 + w`) are folded in by
+the family's `Source`, so a norm is always `x / rms(x) * w`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+SPEC_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Rope:
+    """Rotary embedding of the first `dim` numbers of each head, halves rotated together (the Hugging Face layout).
+
+    `inv_freq` holds `dim / 2` angles per position in radians, every scaling rule already applied; `long_inv_freq`, when
+    given, replaces it in sessions whose context exceeds `original_context` (longrope). `factor` multiplies cos and sin.
+    """
+
+    dim: int
+    inv_freq: tuple[float, ...]
+    factor: float = 1.0
+    long_inv_freq: tuple[float, ...] | None = None
+    original_context: int | None = None
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One block: a mixer (attention or short convolution), then a feed-forward part, each with a residual.
+
+    `parallel` feeds both from the same input and adds both to the residual (StableLM's parallel residual).
+    """
+
+    mixer: Literal["attention", "conv"] = "attention"
+    n_heads: int = 0
+    n_kv_heads: int = 0
+    head_dim: int = 0
+    rope: int | None = 0  # index into ModelSpec.ropes; None: no positional encoding in this layer
+    window: int | None = None  # sliding window in tokens, the current one included; None: global
+    d_ff: int = 0
+    n_experts: int = 0  # 0: a dense feed-forward part
+    conv_kernel: int = 0
+    parallel: bool = False
+
+
+@dataclass(frozen=True)
+class Moe:
+    """Mixture of experts: the router's softmax picks `top_k` experts; `normalize` rescales their weights to sum 1."""
+
+    top_k: int
+    normalize: bool
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """Everything the forward pass depends on. Multipliers default to "not there"."""
+
+    model_type: str  # the family it came from: information only, never read by an engine
+    vocab_size: int
+    d_model: int
+    layers: tuple[Layer, ...]
+    ropes: tuple[Rope, ...]
+    norm: Literal["rms", "layer"] = "rms"
+    norm_eps: float = 1e-5
+    activation: Literal["silu", "gelu", "gelu_tanh", "relu", "relu2"] = "silu"
+    gated: bool = True
+    # none | head: over each head with one [head_dim] weight | full: over all heads at once | layer_per_head: a
+    # LayerNorm without bias, each head with its own weight
+    qk_norm: Literal["none", "head", "full", "layer_per_head"] = "none"
+    attn_scale: float = 0.0  # multiplies q·k
+    attn_softcap: float = 0.0  # 0: none; else cap · tanh(scores / cap)
+    logit_softcap: float = 0.0
+    embed_scale: float = 1.0
+    residual_scale: float = 1.0
+    logit_scale: float = 1.0  # multiplies the logits (before the soft-cap)
+    tied: bool = True
+    moe: Moe | None = None
+    context: int = 0  # positions the model was trained for; information for defaults
+    version: int = field(default=SPEC_VERSION)
+
+    def to_json(self) -> dict[str, Any]:
+        """The JSON object stored in a package's metadata; `None` members are left out."""
+        return _drop_none(dataclasses.asdict(self))
+
+    @staticmethod
+    def from_json(data: dict[str, Any]) -> ModelSpec:
+        """Inverse of `to_json`. Raises TypeError or KeyError on unknown or missing members."""
+        data = dict(data)
+        data["layers"] = tuple(Layer(**layer) if "rope" in layer else Layer(**layer, rope=None) for layer in data["layers"])
+        data["ropes"] = tuple(
+            Rope(**{k: tuple(v) if isinstance(v, list) else v for k, v in rope.items()}) for rope in data["ropes"]
+        )
+        if data.get("moe") is not None:
+            data["moe"] = Moe(**data["moe"])
+        return ModelSpec(**data)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a tensor of the spec lies in a checkpoint.
+
+    Rows `[rows[0], rows[1])` of the named tensor (all when None), reshaped to `shape` when given, plus `add`.
+    """
+
+    name: str
+    rows: tuple[int, int] | None = None
+    add: float = 0.0
+    shape: tuple[int, ...] | None = None
+
+
+def _drop_none(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _drop_none(v) for k, v in value.items() if v is not None}
+    if isinstance(value, (list, tuple)):
+        return [_drop_none(v) for v in value]
+    return value
