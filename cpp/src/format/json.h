@@ -122,9 +122,9 @@ Value parse(std::string_view text, const ParseOptions& options = {});
 struct DumpOptions {
     bool ensure_ascii = false;
     bool sort_keys = false;
-    std::optional<std::string> indent;  // what one level is indented by
-    std::string item_separator;
-    std::string key_separator;
+    std::optional<std::string> indent = {};  // what one level is indented by
+    std::string item_separator = {};
+    std::string key_separator = {};
 };
 
 std::string dump(const Value& value, const DumpOptions& options = {});
