@@ -1,0 +1,303 @@
+"""The `.edge` file: a safetensors file whose tensors are ready for the engine (docs/format.md).
+
+Matrices are packed by `converters/quant` and stored as `U8 [n_tiles, tile_bytes]`; vectors as `F32`, zero-padded to a multiple of 16. Every
+tensor starts on a multiple of 64 bytes. What safetensors has no place for is JSON text in its metadata.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import os
+import struct
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from edgekit.converters.convert import ConvertInput, Progress, silent
+from edgekit.converters.quant import dense, q4_block32, q8_block32
+from edgekit.converters.quant.tiles import F32, TILE_ROWS, U8, round_up
+from edgekit.converters.spec import Source
+from edgekit.errors import InvalidFile, UsageError
+
+SUFFIX = ".edge"
+FORMAT_VERSION = 1
+ALIGNMENT = 64
+# Spaces after the header's JSON, so that what verification measures can be written in place.
+SPARE_HEADER_BYTES = 48 * 1024
+
+# Names (the last part) of the tensors that are matrices; everything else is a vector kept in float32.
+MATRICES = frozenset(["embed", "head", "q", "k", "v", "o", "gate", "up", "down", "router", "conv_in", "conv_out"])
+# Small and sensitive: a wrong expert costs more than these bytes.
+KEPT_WIDE = frozenset(["router"])
+
+# scheme -> the layout of a model's matrices
+LAYOUT_OF_SCHEME = {
+    "q4": "q4_block32",
+    "q8": "q8_block32",
+    "f16": "f16",
+    "f32": "f32",
+    "q4_block32": "q4_block32",
+    "q8_block32": "q8_block32",
+}
+SCHEMES = tuple(LAYOUT_OF_SCHEME)
+
+_SLAB_WEIGHTS = 1 << 19  # weights packed at a time by a thread: a few megabytes of float32
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """A matrix to be packed: `read(first, last)` gives float32 rows `[last - first, k]`."""
+
+    n: int
+    k: int
+    read: Callable[[int, int], F32]
+
+
+def is_matrix(name: str) -> bool:
+    return name.rsplit(".", 1)[-1] in MATRICES
+
+
+def encode(layout: str, rows: F32) -> U8:
+    """Tiles of `rows[n, k]`, n a multiple of 16."""
+    if layout == "q4_block32":
+        return q4_block32.encode(rows)
+    if layout == "q8_block32":
+        return q8_block32.encode(rows)
+    return dense.encode(layout, rows)
+
+
+def decode(layout: str, packed: U8, n: int, k: int) -> F32:
+    """float32 `[n, k]` from a stored tensor `[n_tiles, tile_bytes]`."""
+    if layout == "q4_block32":
+        return q4_block32.decode(packed, k)[:n]
+    if layout == "q8_block32":
+        return q8_block32.decode(packed, k)[:n]
+    return dense.decode(layout, packed, k)[:n]
+
+
+def tile_bytes(layout: str, k: int) -> int:
+    if layout == "q4_block32":
+        return q4_block32.tile_bytes(k)
+    if layout == "q8_block32":
+        return q8_block32.tile_bytes(k)
+    return dense.tile_bytes(layout, k)
+
+
+def write(model: ConvertInput, path: Path, scheme: str = "q4", progress: Progress = silent) -> None:
+    """Writes `model` as an `.edge` file in one pass over the checkpoint; memory stays at a few slabs of rows.
+
+    Raises UsageError for an unknown scheme, InvalidFile when the checkpoint cannot be read, OSError when the disk is full.
+    """
+    if scheme not in LAYOUT_OF_SCHEME:
+        raise UsageError(f"scheme {scheme!r} is not one the edge format has; choose from {', '.join(SCHEMES)}")
+    matrices: dict[str, Matrix] = {}
+    vectors: dict[str, F32] = {}
+    for name, source in model.tensors.items():
+        if is_matrix(name):
+            matrices[name] = _matrix(model, source)
+        else:
+            value = model.checkpoint.source(source).astype(np.float32).reshape(-1)
+            vectors[name] = np.pad(value, (0, -value.size % TILE_ROWS))
+    layouts = {name: _layout(name, matrix, scheme) for name, matrix in matrices.items()}
+    blobs = {"tokenizer": model.tokenizer, "chat_template": model.chat_template}
+    blobs_u8 = {name: _padded_bytes(blob) for name, blob in blobs.items() if blob is not None}
+
+    shapes: dict[str, tuple[str, list[int]]] = {}
+    for name, matrix in matrices.items():
+        shapes[name] = ("U8", [round_up(matrix.n, TILE_ROWS) // TILE_ROWS, tile_bytes(layouts[name], matrix.k)])
+    shapes |= {name: ("F32", [vector.size]) for name, vector in vectors.items()}
+    shapes |= {name: ("U8", [blob.size]) for name, blob in blobs_u8.items()}
+
+    metadata: dict[str, Any] = {
+        "format": "edge",
+        "version": str(FORMAT_VERSION),
+        "scheme": scheme,
+        "spec": model.spec.to_json(),
+        "matrices": {name: {"layout": layouts[name], "shape": [m.n, m.k]} for name, m in matrices.items()},
+        "sha256": {name: "0" * 64 for name in shapes},
+        **model.metadata,
+    }
+    with open(path, "wb") as file:
+        header_bytes = _write_header(file, metadata, _offsets(shapes), reserve=SPARE_HEADER_BYTES)
+        done = 0
+        hashes: dict[str, str] = {}
+        for name in shapes:
+            digest = hashlib.sha256()
+            for block in _blocks(name, matrices, layouts, vectors, blobs_u8):
+                digest.update(block)
+                file.write(block)
+            hashes[name] = digest.hexdigest()
+            done += 1
+            progress("packing weights", done, len(shapes))
+        metadata["sha256"] = hashes
+        file.seek(0)
+        _write_header(file, metadata, _offsets(shapes), total=header_bytes)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def attach(path: Path, metadata: Mapping[str, Any], tensors: Mapping[str, bytes] | None = None) -> None:
+    """Adds metadata members, and tensors of raw bytes at the end, to a package already written, without moving its weights.
+
+    Raises InvalidFile when the file is no package or its header has no room left.
+    """
+    header, header_bytes = read_header(path)
+    members = decode_metadata(header.pop("__metadata__"))
+    shapes = {name: (entry["dtype"], entry["shape"]) for name, entry in header.items()}
+    added = {name: _padded_bytes(blob) for name, blob in (tensors or {}).items()}
+    if added.keys() & shapes.keys():
+        raise InvalidFile(f"{path} already has {', '.join(added.keys() & shapes.keys())}")
+    shapes |= {name: ("U8", [blob.size]) for name, blob in added.items()}
+    members.update(metadata)
+    members["sha256"] |= {name: hashlib.sha256(blob).hexdigest() for name, blob in added.items()}
+    with open(path, "r+b") as file:
+        file.seek(0, os.SEEK_END)
+        for blob in added.values():
+            file.write(blob)
+        file.seek(0)
+        _write_header(file, members, _offsets(shapes), total=header_bytes)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_header(path: Path) -> tuple[dict[str, Any], int]:
+    """The safetensors header of a package and the offset of its data. Raises InvalidFile."""
+    with open(path, "rb") as file:
+        start = file.read(8)
+        size = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
+        if not 2 <= size <= min(1 << 26, os.path.getsize(path)):
+            raise InvalidFile(f"{path}: no safetensors header; is it an .edge file?")
+        try:
+            header = json.loads(file.read(size))
+            known = header["__metadata__"]["format"] == "edge"
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise InvalidFile(f"{path}: not an .edge file: {error}") from None
+    if not known:
+        raise InvalidFile(f"{path}: a safetensors file, but its metadata do not say format 'edge'")
+    return header, 8 + size
+
+
+def decode_metadata(metadata: Mapping[str, str]) -> dict[str, Any]:
+    """Metadata members as values: those that are JSON documents parsed, `format`, `version` and `scheme` as text."""
+    plain = {"format", "version", "scheme"}
+    return {name: text if name in plain else json.loads(text) for name, text in metadata.items()}
+
+
+class Package:
+    """An `.edge` file read back in Python: the encoder's own check, and the weights the numpy reference computes with."""
+
+    def __init__(self, path: Path) -> None:
+        header, self._data = read_header(path)
+        self.path = path
+        self.metadata = decode_metadata(header.pop("__metadata__"))
+        self.entries: dict[str, Any] = header
+
+    def bytes_of(self, name: str) -> U8:
+        """The stored bytes of a tensor."""
+        first, last = self.entries[name]["data_offsets"]
+        return np.memmap(self.path, np.uint8, "r", self._data + first, (last - first,))
+
+    def tensor(self, name: str) -> F32 | None:
+        """A tensor of the spec, dequantized; None when the package has none of that name."""
+        if name not in self.entries:
+            return None
+        stored = self.bytes_of(name)
+        matrix = self.metadata["matrices"].get(name)
+        if matrix is None:
+            return np.array(stored).view("<f4")
+        n, k = matrix["shape"]
+        return decode(matrix["layout"], stored.reshape(self.entries[name]["shape"]), n, k)
+
+
+def _matrix(model: ConvertInput, source: Source) -> Matrix:
+    shape = model.checkpoint.info(source.name)[1]
+    first, last = source.rows or (0, shape[0])
+    if source.shape is not None or len(shape) != 2:  # an expert or a fused tensor: small enough to hold
+        whole = model.checkpoint.source(source)
+        return Matrix(whole.shape[0], whole.shape[1], lambda a, b: whole[a:b])
+
+    def read(a: int, b: int) -> F32:
+        return model.checkpoint.source(Source(source.name, (first + a, first + b), source.add))
+
+    return Matrix(last - first, shape[1], read)
+
+
+def _layout(name: str, matrix: Matrix, scheme: str) -> str:
+    layout = LAYOUT_OF_SCHEME[scheme]
+    if name.rsplit(".", 1)[-1] in KEPT_WIDE and layout != "f32":
+        layout = "f16"
+    if layout == "f16":  # float16 where it keeps what the checkpoint has, else bfloat16
+        rows = max(1, _SLAB_WEIGHTS // matrix.k)
+        slabs = (matrix.read(a, min(a + rows, matrix.n)) for a in range(0, matrix.n, rows))
+        return "f16" if all(dense.fits_f16(slab) for slab in slabs) else "bf16"
+    return layout
+
+
+def _blocks(
+    name: str, matrices: Mapping[str, Matrix], layouts: Mapping[str, str], vectors: Mapping[str, F32], blobs: Mapping[str, U8]
+) -> Iterator[U8]:
+    if name in blobs:
+        yield blobs[name]
+    elif name in vectors:
+        yield vectors[name].astype("<f4").view(np.uint8)
+    else:
+        yield from _packed_slabs(matrices[name], layouts[name])
+
+
+def _packed_slabs(matrix: Matrix, layout: str) -> Iterator[U8]:
+    """Packed tiles in order; numpy releases the interpreter lock, so slabs are packed side by side."""
+    rows = round_up(max(1, _SLAB_WEIGHTS // matrix.k), TILE_ROWS)
+
+    def pack(first: int) -> U8:
+        slab = matrix.read(first, min(first + rows, matrix.n))
+        slab = np.pad(slab, ((0, -len(slab) % TILE_ROWS), (0, 0)))
+        return np.ascontiguousarray(encode(layout, slab)).reshape(-1)
+
+    starts: Iterable[int] = range(0, matrix.n, rows)
+    workers = min(8, os.cpu_count() or 1)
+    with ThreadPoolExecutor(workers) as pool:
+        remaining = iter(starts)
+        pending = deque(pool.submit(pack, first) for first in itertools.islice(remaining, workers + 1))
+        while pending:
+            done = pending.popleft().result()
+            for first in itertools.islice(remaining, 1):
+                pending.append(pool.submit(pack, first))
+            yield done
+
+
+def _padded_bytes(blob: bytes) -> U8:
+    return np.frombuffer(blob + bytes(-len(blob) % ALIGNMENT), np.uint8)
+
+
+def _offsets(shapes: Mapping[str, tuple[str, list[int]]]) -> dict[str, Any]:
+    entries: dict[str, Any] = {}
+    offset = 0
+    for name, (dtype, shape) in shapes.items():
+        size = int(np.prod(shape, dtype=np.int64)) * (4 if dtype == "F32" else 1)
+        entries[name] = {"dtype": dtype, "shape": shape, "data_offsets": [offset, offset + size]}
+        offset += size
+    return entries
+
+
+def _write_header(
+    file: BinaryIO, metadata: Mapping[str, Any], entries: Mapping[str, Any], *, reserve: int = 0, total: int | None = None
+) -> int:
+    """Writes the header, space-padded so that data begin on a multiple of 64 (or at `total`); returns where they begin."""
+    text = {name: value if isinstance(value, str) else _compact(value) for name, value in metadata.items()}
+    header = _compact({"__metadata__": text, **entries}).encode()
+    end = total if total is not None else round_up(8 + len(header) + reserve, ALIGNMENT)
+    if 8 + len(header) > end:
+        raise InvalidFile(f"the package's header has room for {end - 8} bytes, {len(header)} are needed")
+    file.write(struct.pack("<Q", end - 8) + header.ljust(end - 8))
+    return end
+
+
+def _compact(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
