@@ -1,0 +1,132 @@
+"""edgekit: small language models, packaged and run in constant memory.
+
+    model = edgekit.Model("model.edge")
+    for event in model.session().generate("Once upon a time", max_tokens=64):
+        print(event.text, end="", flush=True)
+
+Names load when first used, so that `edgekit --help` does not wait for the engine.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from edgekit.conversion import ConvertReport, convert
+    from edgekit.engine import (
+        ChatTemplate,
+        DoneEvent,
+        Event,
+        EvictedEvent,
+        MemoryPlan,
+        Model,
+        Session,
+        Statistics,
+        TextEvent,
+        Tokenizer,
+        can_load,
+        isas,
+    )
+    from edgekit.errors import (
+        Cancelled,
+        ContextFull,
+        EdgekitError,
+        InternalError,
+        InvalidFile,
+        IoFailure,
+        OutOfBudget,
+        OutOfMemory,
+        TemplateError,
+        UnsupportedModel,
+        UsageError,
+        VerificationFailed,
+    )
+    from edgekit.hub import resolve
+    from edgekit.verification import VerifyReport, verify
+
+    __version__: str
+
+_HOMES = {
+    "edgekit.conversion": ("ConvertReport", "convert"),
+    "edgekit.engine": (
+        "ChatTemplate",
+        "DoneEvent",
+        "Event",
+        "EvictedEvent",
+        "MemoryPlan",
+        "Model",
+        "Session",
+        "Statistics",
+        "TextEvent",
+        "Tokenizer",
+        "can_load",
+        "isas",
+    ),
+    "edgekit.errors": (
+        "Cancelled",
+        "ContextFull",
+        "EdgekitError",
+        "InternalError",
+        "InvalidFile",
+        "IoFailure",
+        "OutOfBudget",
+        "OutOfMemory",
+        "TemplateError",
+        "UnsupportedModel",
+        "UsageError",
+        "VerificationFailed",
+    ),
+    "edgekit.hub": ("resolve",),
+    "edgekit.verification": ("VerifyReport", "verify"),
+}
+
+__all__ = [
+    "Cancelled",
+    "ChatTemplate",
+    "ContextFull",
+    "ConvertReport",
+    "DoneEvent",
+    "EdgekitError",
+    "Event",
+    "EvictedEvent",
+    "InternalError",
+    "InvalidFile",
+    "IoFailure",
+    "MemoryPlan",
+    "Model",
+    "OutOfBudget",
+    "OutOfMemory",
+    "Session",
+    "Statistics",
+    "TemplateError",
+    "TextEvent",
+    "Tokenizer",
+    "UnsupportedModel",
+    "UsageError",
+    "VerificationFailed",
+    "VerifyReport",
+    "__version__",
+    "can_load",
+    "convert",
+    "isas",
+    "resolve",
+    "verify",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("edgekit")
+    for home, names in _HOMES.items():
+        if name in names:
+            value = getattr(import_module(home), name)
+            globals()[name] = value
+            return value
+    raise AttributeError(f"module 'edgekit' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
