@@ -107,6 +107,34 @@ class ModelSpec:
     context: int = 0  # positions the model was trained for; information for defaults
     version: int = field(default=SPEC_VERSION)
 
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Shape of the tensor called `name` above. Raises KeyError when this spec can have no such tensor."""
+        if name in ("embed", "head"):
+            return (self.vocab_size, self.d_model)
+        if name == "final_norm":
+            return (self.d_model,)
+        if name.endswith("_bias"):
+            return self.shape(name.removesuffix("_bias"))[:1]
+        d, (_, index, *parts) = self.d_model, name.split(".")
+        layer = self.layers[int(index)]
+        q_norm = {"none": (0, 0), "head": (layer.head_dim,), "full": (layer.n_heads * layer.head_dim,)}
+        k_norm = q_norm | {"full": (layer.n_kv_heads * layer.head_dim,)}
+        shapes: dict[str, tuple[int, ...]] = {
+            **dict.fromkeys(("attn_norm", "attn_post_norm", "ffn_norm", "ffn_post_norm"), (d,)),
+            "q": (layer.n_heads * layer.head_dim, d),
+            **dict.fromkeys(("k", "v"), (layer.n_kv_heads * layer.head_dim, d)),
+            "o": (d, layer.n_heads * layer.head_dim),
+            "q_norm": q_norm.get(self.qk_norm, (layer.n_heads, layer.head_dim)),
+            "k_norm": k_norm.get(self.qk_norm, (layer.n_kv_heads, layer.head_dim)),
+            **dict.fromkeys(("gate", "up"), (layer.d_ff, d)),
+            "down": (d, layer.d_ff),
+            "router": (layer.n_experts, d),
+            "conv_in": (3 * d, d),
+            "conv": (d, layer.conv_kernel),
+            "conv_out": (d, d),
+        }
+        return shapes[parts[-1]]
+
     def to_json(self) -> dict[str, Any]:
         """The JSON object stored in a package's metadata; `None` members are left out."""
         return _drop_none(dataclasses.asdict(self))

@@ -1,0 +1,147 @@
+"""Families of models: `converters/models/<model_type>.py` turns a Hugging Face config into a ModelSpec.
+
+A family file has `spec(config) -> ModelSpec`, `tensors(config, spec) -> dict[str, Source]`, and where its configs leave
+members out, `DEFAULTS`. Adding a family is adding its file: it is found by name.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import pkgutil
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekit.converters.checkpoint import TensorSource
+from edgekit.converters.models._config import Config
+from edgekit.converters.spec import ModelSpec, Source
+from edgekit.errors import InvalidFile, UnsupportedModel
+
+
+@dataclass(frozen=True)
+class Family:
+    """A config, understood: what the model computes, and where each tensor lies in a checkpoint of its family."""
+
+    spec: ModelSpec
+    tensors: dict[str, Source]
+
+
+@dataclass(frozen=True)
+class Model:
+    """A checkpoint, understood: every tensor of `spec` is there, in its shape."""
+
+    source: TensorSource
+    spec: ModelSpec
+    tensors: dict[str, Source]
+
+    def load(self, name: str, rows: tuple[int, int] | None = None) -> NDArray[np.float32] | None:
+        """The tensor called `name` in the spec, or its rows `[rows[0], rows[1])`; None when the model has no such tensor."""
+        where = self.tensors.get(name)
+        if where is None:
+            return None
+        if rows is not None:
+            first = where.rows[0] if where.rows else 0
+            shape = (rows[1] - rows[0], *where.shape[1:]) if where.shape else None
+            where = dataclasses.replace(where, rows=(first + rows[0], first + rows[1]), shape=shape)
+        return self.source.source(where)
+
+
+def known() -> list[str]:
+    """The model types edgekit converts, sorted."""
+    return sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_"))
+
+
+def load(config: dict[str, Any]) -> Family:
+    """The family of a config, by its `model_type`, or by that of its `text_config`.
+
+    Raises UnsupportedModel for unknown families and for values that change the maths in unknown ways; InvalidFile for
+    missing members and wrong types.
+    """
+    families = known()
+    kind = config.get("model_type")
+    text = config.get("text_config")
+    if kind not in families and isinstance(text, dict):
+        config = {"tie_word_embeddings": config.get("tie_word_embeddings")} | text
+        kind = text.get("model_type")
+    if kind not in families:
+        raise UnsupportedModel(f"model type {kind!r} is not supported; known: {', '.join(families)}")
+    module = importlib.import_module(f"{__name__}.{kind}")
+    read = Config(config, getattr(module, "DEFAULTS", {}))
+    spec = module.spec(read)
+    tensors = module.tensors(read, spec)
+    read.refuse_unread()
+    return Family(spec, tensors)
+
+
+def open_model(source: TensorSource) -> Model:
+    """A checkpoint as a model: its family, with each tensor found and its shape checked.
+
+    Raises what `load` raises; InvalidFile when tensors are missing or have other shapes, UnsupportedModel when there are
+    tensors the family does not have.
+    """
+    family = load(source.config)
+    names = set(source.names())
+    tensors, root = _locate(family.tensors, names)
+    missing = sorted({where.name for where in tensors.values()} - names)
+    if missing:
+        raise InvalidFile(f"the checkpoint lacks {len(missing)} tensors of its model: {_some(missing)}")
+    rows_used: dict[str, int] = defaultdict(int)
+    for name, where in tensors.items():
+        _, shape = source.info(where.name)
+        rows = where.rows or (0, shape[0] if shape else 0)
+        rows_used[where.name] += rows[1] - rows[0]
+        seen = (rows[1] - rows[0], *shape[1:])
+        expected = family.spec.shape(name)
+        if (where.shape is None and seen != expected) or np.prod(seen) != np.prod(expected):
+            raise InvalidFile(f"tensor {where.name!r} has shape {list(shape)}; the config asks for {list(expected)} in {name}")
+    for theirs, used in rows_used.items():
+        _, shape = source.info(theirs)
+        if used != shape[0]:
+            raise InvalidFile(f"tensor {theirs!r} has {shape[0]} rows; the config asks for {used}")
+    unexpected = sorted(n for n in names - set(rows_used) if n.startswith(root) and not _is_buffer(n))
+    if family.spec.tied:
+        unexpected = [n for n in unexpected if not n.endswith("lm_head.weight")]
+    if unexpected:
+        raise UnsupportedModel(
+            f"the checkpoint has {len(unexpected)} tensors that {family.spec.model_type} does not use: {_some(unexpected)}"
+        )
+    return Model(source, family.spec, tensors)
+
+
+def _locate(tensors: dict[str, Source], names: set[str]) -> tuple[dict[str, Source], str]:
+    """The sources as this checkpoint names them, and the prefix of the text model in it ("" when it is all there is).
+
+    Wrappers (image and text models) put the text model's tensors under a prefix of their own; some checkpoints leave the
+    usual prefix out.
+    """
+    embed = tensors["embed"].name
+    if embed in names:
+        return tensors, ""
+    tail = ".".join(embed.split(".")[-2:])
+    candidates = [name for name in names if name == tail or name.endswith(f".{tail}")]
+    if len(candidates) != 1:
+        return tensors, ""
+    ours, theirs = embed.removesuffix(tail), candidates[0].removesuffix(tail)
+    outer = [name.removesuffix("lm_head.weight") for name in names if name.endswith("lm_head.weight")]
+
+    def rename(name: str) -> str:
+        if name.startswith("lm_head."):
+            return (outer[0] if outer else "") + name
+        return theirs + name.removeprefix(ours)
+
+    return {n: dataclasses.replace(where, name=rename(where.name)) for n, where in tensors.items()}, theirs
+
+
+def _is_buffer(name: str) -> bool:
+    """Saved by old versions of Transformers; computed from the config."""
+    return name.endswith("rotary_emb.inv_freq")
+
+
+def _some(names: Iterable[str]) -> str:
+    names = list(names)
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")

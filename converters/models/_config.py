@@ -1,0 +1,113 @@
+"""A Hugging Face config that remembers which of its members were read.
+
+What a family did not read, and what is not known to leave inference alone, is refused: a config value that changes the
+maths is never ignored in silence.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, overload
+
+from edgekit.errors import InvalidFile, UnsupportedModel
+
+REQUIRED: Any = object()
+MAX_INTEGER = (1 << 31) - 1
+
+# Members that say how to train, to sample, to store or to display, never what the forward pass computes.
+HARMLESS = frozenset(
+    """
+    _attn_implementation _commit_hash _name_or_path _sliding_window_pattern add_cross_attention architectures
+    attention_dropout attn_implementation auto_map bad_words_ids begin_suppress_tokens bos_token_id cache_implementation
+    chunk_size_feed_forward cross_attention_hidden_size decoder_start_token_id diversity_penalty do_sample dtype
+    early_stopping embd_pdrop encoder_no_repeat_ngram_size eos_token_id exponential_decay_length_penalty finetuning_task
+    forced_bos_token_id forced_eos_token_id hidden_dropout id2label initializer_range is_decoder is_encoder_decoder
+    is_llama_config label2id length_penalty mask_value max_length min_length model_max_length model_type no_repeat_ngram_size
+    num_beam_groups num_beams num_return_sequences output_attentions output_hidden_states output_router_logits
+    output_scores pad_token_id prefix pretraining_tp problem_type pruned_heads remove_invalid_values repetition_penalty
+    resid_pdrop return_dict return_dict_in_generate router_aux_loss_coef sep_token_id suppress_tokens
+    task_specific_params temperature tf_legacy_loss tie_encoder_decoder tokenizer tokenizer_class top_k top_p torch_dtype
+    torchscript transformers.js_config transformers_version typical_p unsloth_fixed unsloth_version use_bfloat16 use_cache
+    """.split()
+)
+
+
+class Config:
+    """Typed reading of a config. Raises InvalidFile for missing members and wrong types."""
+
+    def __init__(self, data: dict[str, Any], defaults: dict[str, Any] | None = None) -> None:
+        self.data = data
+        self.defaults = defaults or {}
+        self.read: set[str] = set()
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """The member, else the family's default, else `default`; null counts as missing."""
+        self.read.add(key)
+        value = self.data.get(key)
+        if value is None:
+            value = self.defaults.get(key, default)
+        if value is REQUIRED:
+            raise InvalidFile(f"config: {key!r} is missing", hint="take config.json from where the weights came from")
+        return value
+
+    @overload
+    def integer(self, key: str, default: int = REQUIRED) -> int: ...
+    @overload
+    def integer(self, key: str, default: None) -> int | None: ...
+    def integer(self, key: str, default: int | None = REQUIRED) -> int | None:
+        """A whole number from 1 to 2^31 - 1."""
+        value = self.get(key, default)
+        if value is not None and (type(value) is not int or not 1 <= value <= MAX_INTEGER):
+            raise InvalidFile(f"config: {key!r} is {value!r}; a whole number of at least 1 is expected")
+        return value  # type: ignore[no-any-return]
+
+    @overload
+    def number(self, key: str, default: float = REQUIRED) -> float: ...
+    @overload
+    def number(self, key: str, default: None) -> float | None: ...
+    def number(self, key: str, default: float | None = REQUIRED) -> float | None:
+        """A finite number above 0."""
+        value = self.get(key, default)
+        if value is None:
+            return None
+        if type(value) not in (int, float) or not math.isfinite(value) or value <= 0:
+            raise InvalidFile(f"config: {key!r} is {value!r}; a number above 0 is expected")
+        return float(value)
+
+    def flag(self, key: str, default: bool = False) -> bool:
+        value = self.get(key, default)
+        if type(value) is not bool:
+            raise InvalidFile(f"config: {key!r} is {value!r}; true or false is expected")
+        return value
+
+    def items(self, key: str, length: int, default: Any = REQUIRED) -> list[Any]:
+        """A list of `length` members."""
+        value = self.get(key, default)
+        if not isinstance(value, list) or len(value) != length:
+            raise InvalidFile(f"config: {key!r} is {value!r}; a list of {length} is expected")
+        return value
+
+    def only(self, key: str, *values: Any) -> None:
+        """Accept a member that changes the maths only at values that switch it off; missing and null are accepted."""
+        value = self.get(key)
+        if value is not None and value not in values:
+            raise UnsupportedModel(f"config: {key} = {value!r} is not supported; only {', '.join(map(repr, values))}")
+
+    def refuse_unread(self) -> None:
+        """Raise UnsupportedModel naming members that nobody read and that may change the maths."""
+        unread = {
+            key: value
+            for key, value in self.data.items()
+            if key not in self.read and key not in HARMLESS and value not in (None, False, "", [], {})
+        }
+        if unread:
+            named = ", ".join(f"{key} = {_short(value)}" for key, value in sorted(unread.items()))
+            raise UnsupportedModel(
+                f"config: not known to edgekit, and may change what the model computes: {named}",
+                hint="if a member only matters for training, remove it from config.json",
+            )
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."

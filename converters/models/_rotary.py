@@ -1,0 +1,126 @@
+"""Rotary embeddings: Hugging Face's parameters, in both dialects, to angles per position (float64).
+
+Dialects: `rope_theta` + `rope_scaling: {type | rope_type, ...}` (Transformers 4), and
+`rope_parameters: {rope_type, rope_theta, ...}`, possibly one such object for each layer type (Transformers 5).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekit.converters.models._config import REQUIRED, Config
+from edgekit.converters.spec import Rope
+from edgekit.errors import InvalidFile, UnsupportedModel
+
+ALIASES = {"su": "longrope"}  # early Phi-3
+COMMON = {"type", "rope_type", "rope_theta", "partial_rotary_factor"}
+KEYS: dict[str, set[str]] = {
+    "default": set(),
+    "linear": {"factor"},
+    "llama3": {"factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"},
+    "yarn": {"factor", "attention_factor", "beta_fast", "beta_slow", "mscale", "mscale_all_dim", "truncate",
+             "original_max_position_embeddings"},
+    "longrope": {"factor", "attention_factor", "short_factor", "long_factor", "original_max_position_embeddings"},
+}  # fmt: skip
+
+
+def rope(
+    config: Config, head_dim: int, *, theta: float = 10000.0, partial: float = 1.0, layer_type: str | None = None
+) -> Rope:
+    """The rotary embedding of `config`, or of one of its layer types.
+
+    `theta` and `partial` (share of a head that is rotated) are the family's defaults. Raises UnsupportedModel for unknown
+    types and members.
+    """
+    given = config.get("rope_scaling") or config.get("rope_parameters") or {}
+    if not isinstance(given, dict):
+        raise InvalidFile(f"config: the rope parameters are {given!r}; an object is expected")
+    if layer_type is not None and layer_type in given:
+        given = given[layer_type] or {}
+    theta = config.number("rope_theta", theta)
+    partial = config.number("partial_rotary_factor", partial)
+    return from_parameters(
+        given, head_dim, theta, partial, config.integer("max_position_embeddings", None),
+        config.integer("original_max_position_embeddings", None),
+    )  # fmt: skip
+
+
+def from_parameters(
+    given: dict[str, Any],
+    head_dim: int,
+    theta: float,
+    partial: float,
+    context: int | None,
+    original_context: int | None = None,
+) -> Rope:
+    """A Rope from one object of parameters; its own members precede `theta` and `partial`, `original_context` its own."""
+    kind = given.get("rope_type") or given.get("type") or "default"
+    kind = ALIASES.get(kind, kind)
+    if kind not in KEYS:
+        raise UnsupportedModel(f"config: rope type {kind!r} is not supported; known: {', '.join(KEYS)}")
+    unknown = {k: v for k, v in given.items() if k not in KEYS[kind] | COMMON and v is not None}
+    if unknown:
+        raise UnsupportedModel(f"config: rope parameters of type {kind!r} with unknown members {unknown}")
+    parameters = Config(given)
+    theta = parameters.number("rope_theta", theta)
+    dim = int(head_dim * parameters.number("partial_rotary_factor", partial))
+    if dim % 2 or not 0 < dim <= head_dim:
+        raise UnsupportedModel(f"config: {dim} of {head_dim} numbers of a head are rotated; an even part is supported")
+    inv_freq = theta ** -(np.arange(0, dim, 2, dtype=np.float64) / dim)
+    if kind == "default":
+        return Rope(dim, _angles(inv_freq))
+    if kind == "linear":
+        return Rope(dim, _angles(inv_freq / parameters.number("factor")))
+    original = original_context or parameters.integer("original_max_position_embeddings", context or REQUIRED)
+    if kind == "llama3":
+        return Rope(dim, _angles(_llama3(parameters, inv_freq, original)))
+    factor = parameters.number("factor", (context or original) / original)
+    if kind == "yarn":
+        return Rope(dim, _angles(_yarn(parameters, inv_freq, theta, factor, original)), _yarn_gain(parameters, factor))
+    short, long = (np.array(parameters.items(key, dim // 2), np.float64) for key in ("short_factor", "long_factor"))
+    gain = 1.0 if factor <= 1 else math.sqrt(1 + math.log(factor) / math.log(original))
+    gain = parameters.number("attention_factor", gain)
+    return Rope(dim, _angles(inv_freq / short), gain, _angles(inv_freq / long), original)
+
+
+def _llama3(parameters: Config, inv_freq: NDArray[np.float64], original: int) -> NDArray[np.float64]:
+    """Long wavelengths are stretched by `factor`, short ones kept, those between interpolated (Llama 3.1)."""
+    factor = parameters.number("factor")
+    low, high = parameters.number("low_freq_factor"), parameters.number("high_freq_factor")
+    turns = original * inv_freq / (2 * math.pi)
+    smooth = np.clip((turns - low) / (high - low), 0, 1) if high > low else (turns > low).astype(np.float64)
+    return inv_freq * ((1 - smooth) / factor + smooth)
+
+
+def _yarn(
+    parameters: Config, inv_freq: NDArray[np.float64], theta: float, factor: float, original: int
+) -> NDArray[np.float64]:
+    """Peng et al. 2023, "YaRN": a ramp over the dimensions between interpolated and original angles."""
+    dim = 2 * len(inv_freq)
+
+    def dimension_of(turns: float) -> float:
+        return dim * math.log(original / (turns * 2 * math.pi)) / (2 * math.log(theta))
+
+    low, high = dimension_of(parameters.number("beta_fast", 32.0)), dimension_of(parameters.number("beta_slow", 1.0))
+    if parameters.flag("truncate", True):
+        low, high = math.floor(low), math.ceil(high)
+    low, high = max(low, 0), min(high, dim - 1)
+    ramp = np.clip((np.arange(dim // 2) - low) / (high - low if high != low else 0.001), 0, 1)
+    return inv_freq / factor * ramp + inv_freq * (1 - ramp)
+
+
+def _yarn_gain(parameters: Config, factor: float) -> float:
+    def mscale(weight: float) -> float:
+        return 1.0 if factor <= 1 else 0.1 * weight * math.log(factor) + 1.0
+
+    numerator, denominator = parameters.get("mscale"), parameters.get("mscale_all_dim")
+    gain = mscale(numerator) / mscale(denominator) if numerator and denominator else mscale(1.0)
+    return parameters.number("attention_factor", gain)
+
+
+def _angles(inv_freq: NDArray[np.float64]) -> tuple[float, ...]:
+    return tuple(inv_freq.tolist())

@@ -1,0 +1,196 @@
+"""What most families share: the Llama block, in Hugging Face's names. A family says how it differs."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from edgekit.converters.models import _rotary
+from edgekit.converters.models._config import Config
+from edgekit.converters.spec import Layer, ModelSpec, Rope, Source
+from edgekit.errors import InvalidFile, UnsupportedModel
+
+MAX_LAYERS = 10_000
+
+ACTIVATIONS = {
+    "silu": "silu",
+    "swish": "silu",
+    "gelu": "gelu",
+    "gelu_new": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "relu": "relu",
+    "relu2": "relu2",
+}
+
+# The spec's name of a layer's part -> Hugging Face's, without ".weight". Parts that name the same tensor are its rows, in
+# this order; "{}" is the number of the expert.
+LAYER: dict[str, str] = {
+    "attn_norm": "input_layernorm",
+    "q": "self_attn.q_proj",
+    "k": "self_attn.k_proj",
+    "v": "self_attn.v_proj",
+    "o": "self_attn.o_proj",
+    "ffn_norm": "post_attention_layernorm",
+    "gate": "mlp.gate_proj",
+    "up": "mlp.up_proj",
+    "down": "mlp.down_proj",
+}
+QK_NORM = {"q_norm": "self_attn.q_norm", "k_norm": "self_attn.k_norm"}
+POST_NORM = {"attn_post_norm": "post_attention_layernorm", "ffn_post_norm": "post_feedforward_layernorm"}
+EXPERTS = {
+    "router": "mlp.gate",
+    "experts.gate": "mlp.experts.{}.gate_proj",
+    "experts.up": "mlp.experts.{}.up_proj",
+    "experts.down": "mlp.experts.{}.down_proj",
+}
+
+ATTENTION_PARTS = {"q", "k", "v", "o", "q_norm", "k_norm"}
+CONV_PARTS = {"conv_in", "conv", "conv_out"}
+DENSE_PARTS = {"gate", "up", "down"}
+
+
+def spec(config: Config, *, layers: Sequence[Layer] | None = None, ropes: Sequence[Rope] | None = None, **fields: Any) -> ModelSpec:
+    """A ModelSpec of Llama blocks; `fields` are members of ModelSpec that differ from Llama's."""
+    layers = layers if layers is not None else attention_layers(config)
+    heads = next((layer for layer in layers if layer.mixer == "attention"), Layer())
+    values: dict[str, Any] = {
+        "norm_eps": config.number("rms_norm_eps", 1e-6) if "norm_eps" not in fields else 0.0,
+        "activation": activation(config, "hidden_act"),
+        "attn_scale": max(heads.head_dim, 1) ** -0.5,
+        "tied": config.flag("tie_word_embeddings", False),
+        "context": config.integer("max_position_embeddings", 2048),
+    } | fields
+    return ModelSpec(
+        model_type=config.get("model_type"),
+        vocab_size=config.integer("vocab_size"),
+        d_model=config.integer("hidden_size"),
+        layers=tuple(layers),
+        ropes=tuple(ropes) if ropes is not None else (_rotary.rope(config, heads.head_dim),),
+        **values,
+    )
+
+
+def layer_count(config: Config, key: str = "num_hidden_layers") -> int:
+    count = config.integer(key)
+    if count > MAX_LAYERS:
+        raise InvalidFile(f"config: {key!r} is {count}; at most {MAX_LAYERS} are supported")
+    return count
+
+
+def head_dim(config: Config) -> int:
+    """`head_dim`, or the share of a head in `hidden_size`."""
+    given = config.integer("head_dim", None)
+    if given is not None:
+        return given
+    width, heads = config.integer("hidden_size"), config.integer("num_attention_heads")
+    if width % heads:
+        raise InvalidFile(f"config: hidden_size {width} is no multiple of num_attention_heads {heads}, and there is no head_dim")
+    return width // heads
+
+
+def attention_layers(
+    config: Config, *, windows: Sequence[int | None] | None = None, ropes: Sequence[int | None] | None = None, **fields: Any
+) -> tuple[Layer, ...]:
+    """One attention layer after another, alike but for window (tokens) and rope (index); `fields` are members of Layer."""
+    count = layer_count(config)
+    heads = config.integer("num_attention_heads")
+    layer = Layer(
+        n_heads=heads,
+        n_kv_heads=config.integer("num_key_value_heads", heads),
+        head_dim=head_dim(config),
+        d_ff=config.integer("intermediate_size"),
+    )
+    if layer.n_heads % layer.n_kv_heads:
+        raise UnsupportedModel(f"config: {heads} attention heads cannot share {layer.n_kv_heads} key/value heads evenly")
+    layer = dataclasses.replace(layer, **fields)
+    windows = windows or [None] * count
+    ropes = ropes or [0] * count
+    return tuple(dataclasses.replace(layer, window=w, rope=r) for w, r in zip(windows, ropes, strict=True))
+
+
+def layer_types(config: Config, default: Sequence[str], known: Iterable[str] = ("full_attention", "sliding_attention")) -> list[str]:
+    """`layer_types`, checked, or `default`."""
+    types = config.items("layer_types", len(default), list(default))
+    for kind in types:
+        if kind not in known:
+            raise UnsupportedModel(f"config: layer type {kind!r} is not supported; known: {', '.join(known)}")
+    return types
+
+
+def windows(config: Config, types: Sequence[str], window: int | None = None) -> list[int | None]:
+    """The window of each layer: `sliding_window`, or `window`, where the layer's type is "sliding_attention"."""
+    window = config.integer("sliding_window", window)
+    if window is None and "sliding_attention" in types:
+        raise InvalidFile("config: 'sliding_window' is missing, but 'layer_types' has sliding layers")
+    return [window if kind == "sliding_attention" else None for kind in types]
+
+
+def activation(config: Config, key: str) -> str:
+    name = config.get(key, "silu")
+    if name not in ACTIVATIONS:
+        raise UnsupportedModel(f"config: {key} = {name!r} is not supported; known: {', '.join(ACTIVATIONS)}")
+    return ACTIVATIONS[name]
+
+
+def tensors(
+    spec: ModelSpec,
+    layer: Mapping[str, str] = LAYER,
+    *,
+    biases: Iterable[str] = (),
+    norm_offset: float = 0.0,
+    root: str = "model.",
+    embed: str = "embed_tokens",
+    final_norm: str = "norm",
+) -> dict[str, Source]:
+    """Where every tensor of the spec lies.
+
+    `biases` names the parts (of a layer, or "final_norm", "head") that have one; `norm_offset` is added to all norm weights.
+    """
+    biases = set(biases)
+    found = {"embed": Source(f"{root}{embed}.weight")}
+    for index, block in enumerate(spec.layers):
+        rows_used: dict[str, int] = {}
+        shared = _shared(layer.values())
+        for part, expert in _parts(spec, block, layer):
+            name = f"layers.{index}.{part}" if expert is None else f"layers.{index}.experts.{expert}.{part[8:]}"
+            theirs = f"{root}layers.{index}.{layer[part].format(expert)}"
+            shape = spec.shape(name)
+            rows = None
+            if layer[part] in shared:
+                begin = rows_used.get(layer[part], 0)
+                rows = (begin, begin + shape[0])
+                rows_used[layer[part]] = rows[1]
+            add = norm_offset if part.endswith("norm") else 0.0
+            found[name] = Source(f"{theirs}.weight", rows, add, shape if part == "conv" else None)
+            if part in biases:
+                found[f"{name}_bias"] = Source(f"{theirs}.bias", rows)
+    found["final_norm"] = Source(f"{root}{final_norm}.weight", add=norm_offset)
+    if "final_norm" in biases:
+        found["final_norm_bias"] = Source(f"{root}{final_norm}.bias")
+    if not spec.tied:
+        found["head"] = Source("lm_head.weight")
+    if "head" in biases:
+        found["head_bias"] = Source("lm_head.bias")
+    return found
+
+
+def _parts(spec: ModelSpec, block: Layer, layer: Mapping[str, str]) -> Iterable[tuple[str, int | None]]:
+    for part in layer:
+        if part.startswith("experts."):
+            for expert in range(block.n_experts):
+                yield part, expert
+        elif (
+            (part not in ATTENTION_PARTS or block.mixer == "attention")
+            and (part not in CONV_PARTS or block.mixer == "conv")
+            and (part not in DENSE_PARTS or block.n_experts == 0)
+            and (part != "router" or block.n_experts > 0)
+            and (part != "gate" or spec.gated)
+            and (part != "ffn_norm" or not block.parallel)
+        ):
+            yield part, None
+
+
+def _shared(names: Iterable[str]) -> set[str]:
+    seen: set[str] = set()
+    return {name for name in names if name in seen or seen.add(name)}  # type: ignore[func-returns-value]
