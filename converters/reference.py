@@ -1,0 +1,234 @@
+"""The forward pass of a ModelSpec in plain numpy, float32: the oracle every engine is held against.
+
+It reads weights by name, one matrix at a time, so memory stays a few tensors plus the activations; where the weights come
+from (a checkpoint, a package decoded back to float32) is the caller's. Positions count from 0.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekit.converters.spec import Layer, ModelSpec, Rope
+from edgekit.errors import UsageError
+
+Array = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+
+HEAD_SLICE_BYTES = 64 << 20  # of the output matrix in memory at once
+QUERY_SLICE = 256  # positions whose scores are in memory at once
+
+
+class Loader(Protocol):
+    """The tensor called `name` in the spec (or its rows `[rows[0], rows[1])`) as float32; None when there is none."""
+
+    def __call__(self, name: str, rows: tuple[int, int] | None = None) -> Array | None: ...
+
+
+class Reference:
+    """Logits of whole sequences.
+
+    `cache = (sinks, window)` gives the attention of a session whose cache holds that many tokens: a query at position p
+    sees the last `window` positions, its own included, and the first `sinks`. It sees the first `sinks`, once they are out
+    of the window, as if it stood at `min(p, sinks + window - 1)`, so that no distance exceeds the cache. Layers with a window
+    of their own that fits the cache attend as they were trained: their window, no sinks. `context` chooses between the short and
+    the long angles of longrope: default the length of the sequence.
+    """
+
+    def __init__(
+        self, spec: ModelSpec, load: Loader, *, cache: tuple[int, int] | None = None, context: int | None = None
+    ) -> None:
+        if cache is not None and (cache[0] < 0 or cache[1] < 1):
+            raise UsageError(f"cache of {cache[0]} sinks and a window of {cache[1]}; at least 0 and 1 are needed")
+        self.spec = spec
+        self.load = load
+        self.cache = cache
+        self.context = context
+
+    def logits(self, ids: Sequence[int]) -> Array:
+        """Logits of the token after each one. Shape `[len(ids), vocab_size]`."""
+        out = np.empty((len(ids), self.spec.vocab_size), np.float32)
+        for begin, part in self.logit_slices(self.hidden(ids)):
+            out[:, begin : begin + part.shape[1]] = part
+        return out
+
+    def hidden(self, ids: Sequence[int]) -> Array:
+        """What the output matrix is applied to. Shape `[len(ids), d_model]`."""
+        spec = self.spec
+        wrong = [i for i in ids if not 0 <= i < spec.vocab_size]
+        if not len(ids) or wrong:
+            raise UsageError(f"token ids must be from 0 to {spec.vocab_size - 1}, and at least one; got {wrong or 'none'}")
+        x = self._embed(ids) * np.float32(spec.embed_scale)
+        scale = np.float32(spec.residual_scale)
+        for index, layer in enumerate(spec.layers):
+            at = f"layers.{index}"
+            normed = self._norm(x, f"{at}.attn_norm")
+            mixed = self._attention(normed, at, layer) if layer.mixer == "attention" else self._conv(normed, at)
+            mixed = self._norm(mixed, f"{at}.attn_post_norm") * scale
+            if not layer.parallel:
+                x = x + mixed
+                normed = self._norm(x, f"{at}.ffn_norm")
+            fed = self._experts(normed, at, layer) if layer.n_experts else self._feed_forward(normed, at)
+            x = x + self._norm(fed, f"{at}.ffn_post_norm") * scale
+            if layer.parallel:
+                x = x + mixed
+        return self._norm(x, "final_norm")
+
+    def logit_slices(self, hidden: Array) -> Iterator[tuple[int, Array]]:
+        """Logits in slices of the vocabulary: its first token, and `[len(hidden), slice]`."""
+        spec = self.spec
+        name = "embed" if spec.tied else "head"
+        bias = self.load("head_bias")
+        step = max(1, HEAD_SLICE_BYTES // (4 * spec.d_model))
+        for begin in range(0, spec.vocab_size, step):
+            end = min(begin + step, spec.vocab_size)
+            part = hidden @ self._need(name, (begin, end)).T
+            if bias is not None:
+                part += bias[begin:end]
+            part *= np.float32(spec.logit_scale)
+            yield begin, _softcap(part, spec.logit_softcap)
+
+    def _embed(self, ids: Sequence[int]) -> Array:
+        rows = {i: self._need("embed", (i, i + 1))[0] for i in sorted(set(ids))}
+        return np.stack([rows[i] for i in ids])
+
+    def _need(self, name: str, rows: tuple[int, int] | None = None) -> Array:
+        values = self.load(name, rows)
+        if values is None:
+            raise UsageError(f"the model has no tensor {name!r}, which its spec needs")
+        return values
+
+    def _linear(self, x: Array, name: str) -> Array:
+        """`x` `[n, d_in]` -> `[n, d_out]`."""
+        y = x @ self._need(name).T
+        bias = self.load(f"{name}_bias")
+        return y if bias is None else y + bias
+
+    def _norm(self, x: Array, name: str) -> Array:
+        """Over the last axis; `x` itself when the model has no such norm."""
+        weight = self.load(name)
+        return x if weight is None else self._normalize(x, weight, self.load(f"{name}_bias"), self.spec.norm)
+
+    def _normalize(self, x: Array, weight: Array, bias: Array | None, kind: str) -> Array:
+        wide = x.astype(np.float64)
+        if kind == "layer":
+            wide -= wide.mean(-1, keepdims=True)
+        wide /= np.sqrt(np.square(wide).mean(-1, keepdims=True) + self.spec.norm_eps)
+        wide *= weight
+        return (wide if bias is None else wide + bias).astype(np.float32)
+
+    def _attention(self, x: Array, at: str, layer: Layer) -> Array:
+        n, group = len(x), layer.n_heads // layer.n_kv_heads
+        q = self._qk(self._linear(x, f"{at}.q"), f"{at}.q_norm", layer.n_heads)  # [n, n_heads, head_dim]
+        k = self._qk(self._linear(x, f"{at}.k"), f"{at}.k_norm", layer.n_kv_heads)
+        v = self._linear(x, f"{at}.v").reshape(n, layer.n_kv_heads, layer.head_dim)
+        positions = np.arange(n)
+        sink_q = q
+        if layer.rope is not None:
+            rope = self.spec.ropes[layer.rope]
+            if self.cache is not None:
+                sink_q = self._rotate(q, rope, np.minimum(positions, sum(self.cache) - 1))
+            q, k = self._rotate(q, rope, positions), self._rotate(k, rope, positions)
+        out = np.empty_like(q)
+        for begin in range(0, n, QUERY_SLICE):
+            some = slice(begin, min(begin + QUERY_SLICE, n))
+            near, sinks = self._visible(positions[some], positions, layer)
+            for head in range(layer.n_heads):
+                keys, values = k[:, head // group], v[:, head // group]
+                scores = q[some, head] @ keys.T
+                if sinks.any():
+                    scores = np.where(sinks, sink_q[some, head] @ keys.T, scores)
+                scores = _softcap(scores * np.float32(self.spec.attn_scale), self.spec.attn_softcap)
+                out[some, head] = _softmax(np.where(near | sinks, scores, -np.inf)) @ values
+        return self._linear(out.reshape(n, -1), f"{at}.o")
+
+    def _visible(self, queries: NDArray[np.int64], keys: NDArray[np.int64], layer: Layer) -> tuple[Mask, Mask]:
+        """Which keys a query sees at their true distance, and which as sinks. Both `[queries, keys]`."""
+        distance = queries[:, None] - keys[None, :]
+        near = distance >= 0
+        window = layer.window
+        sinks = 0
+        if self.cache is not None and (window is None or window > self.cache[1]):
+            sinks, window = self.cache
+        if window is not None:
+            near &= distance < window
+        return near, (distance >= 0) & ~near & (keys[None, :] < sinks)
+
+    def _qk(self, x: Array, norm: str, heads: int) -> Array:
+        """Normalize and split into heads: `[n, heads * head_dim]` -> `[n, heads, head_dim]`."""
+        kind = self.spec.qk_norm
+        split = x.reshape(len(x), heads, -1)
+        if kind == "none":
+            return split
+        norm_kind = "layer" if kind == "layer_per_head" else self.spec.norm
+        bias = self.load(f"{norm}_bias")
+        return self._normalize(x if kind == "full" else split, self._need(norm), bias, norm_kind).reshape(split.shape)
+
+    def _rotate(self, x: Array, rope: Rope, positions: NDArray[np.int64]) -> Array:
+        """Rotate the first `rope.dim` numbers of each head of `x` `[n, heads, head_dim]`, halves together."""
+        inv_freq = rope.inv_freq
+        if rope.long_inv_freq is not None and (self.context or len(x)) > (rope.original_context or 0):
+            inv_freq = rope.long_inv_freq
+        angles = positions[:, None] * np.array(inv_freq, np.float64)  # [n, dim / 2]
+        cos = (np.cos(angles) * rope.factor).astype(np.float32)[:, None]
+        sin = (np.sin(angles) * rope.factor).astype(np.float32)[:, None]
+        a, b, rest = np.split(x, (rope.dim // 2, rope.dim), axis=-1)
+        return np.concatenate((a * cos - b * sin, b * cos + a * sin, rest), axis=-1)
+
+    def _conv(self, x: Array, at: str) -> Array:
+        """Gated short convolution (LFM2): `C * conv(B * x)`, causal and depthwise."""
+        b, c, inner = np.split(self._linear(x, f"{at}.conv_in"), 3, axis=-1)
+        taps = self._need(f"{at}.conv")  # [d_model, kernel]
+        kernel = taps.shape[1]
+        padded = np.concatenate((np.zeros((kernel - 1, x.shape[1]), np.float32), b * inner))
+        mixed = sum(padded[i : i + len(x)] * taps[:, i] for i in range(kernel))
+        bias = self.load(f"{at}.conv_bias")
+        return self._linear(c * (mixed if bias is None else mixed + bias), f"{at}.conv_out")
+
+    def _feed_forward(self, x: Array, at: str) -> Array:
+        up = self._linear(x, f"{at}.up")
+        if self.spec.gated:
+            return self._linear(_activate(self._linear(x, f"{at}.gate"), self.spec.activation) * up, f"{at}.down")
+        return self._linear(_activate(up, self.spec.activation), f"{at}.down")
+
+    def _experts(self, x: Array, at: str, layer: Layer) -> Array:
+        moe = self.spec.moe
+        assert moe is not None
+        weights = _softmax(self._linear(x, f"{at}.router"))  # [n, n_experts]
+        chosen = np.argsort(-weights, axis=-1, kind="stable")[:, : moe.top_k]
+        kept = np.zeros_like(weights)
+        np.put_along_axis(kept, chosen, np.take_along_axis(weights, chosen, -1), -1)
+        if moe.normalize:
+            kept /= kept.sum(-1, keepdims=True)
+        out = np.zeros_like(x)
+        for expert in range(layer.n_experts):
+            rows = np.flatnonzero(kept[:, expert])
+            if rows.size:
+                out[rows] += kept[rows, expert, None] * self._feed_forward(x[rows], f"{at}.experts.{expert}")
+        return out
+
+
+def _softmax(x: Array) -> Array:
+    weights = np.exp(x - x.max(-1, keepdims=True))
+    return weights / weights.sum(-1, keepdims=True)
+
+
+def _softcap(x: Array, cap: float) -> Array:
+    return np.tanh(x / np.float32(cap)) * np.float32(cap) if cap else x
+
+
+def _activate(x: Array, kind: str) -> Array:
+    if kind == "silu":
+        return x / (1 + np.exp(-np.maximum(x, np.float32(-80))))
+    if kind == "gelu":
+        return (x * 0.5 * (1 + _erf(x.astype(np.float64) / np.sqrt(2.0)))).astype(np.float32)
+    if kind == "gelu_tanh":
+        return 0.5 * x * (1 + np.tanh(np.float32(np.sqrt(2 / np.pi)) * (x + np.float32(0.044715) * x**3)))
+    return np.maximum(x, 0) if kind == "relu" else np.square(np.maximum(x, 0))
+
+
+_erf = np.vectorize(math.erf, otypes=[np.float64])
