@@ -55,14 +55,14 @@ struct AttendState {
 
 struct AttendArgs {
     KvHead kv;
-    const float* q = nullptr;  // [n][head_dim], as prepared by attend_query
-    const std::byte* prepared = nullptr;  // [n] · attend_query_bytes(type, head_dim)
+    const float* q = nullptr;             // [n][head_dim]: read by f32 and f16 caches
+    const std::byte* prepared = nullptr;  // [n] · attend_query_bytes: read by int8 and int4 caches, made by attend_query
     uint32_t n = 0;
     const uint32_t* begin = nullptr;
     const uint32_t* end = nullptr;
     float softcap = 0.0f;  // 0: none
     AttendState state{};
-    std::byte* scratch = nullptr;  // attend_scratch_bytes(n)
+    std::byte* scratch = nullptr;  // attend_scratch_bytes(n, head_dim)
 };
 
 struct Kernels {
@@ -95,15 +95,15 @@ struct Kernels {
     void (*attend)(const AttendArgs& args);
     // a joins b into a, n queries.
     void (*attend_merge)(const AttendState& a, const AttendState& b, uint32_t n, uint32_t head_dim);
-    // out = acc / sum.
-    void (*attend_finish)(const AttendState& state, uint32_t n, uint32_t head_dim, float* out);
+    // out = acc / sum, zeros where sum = 0. (int4 caches hold rotated vectors; this turns the result back.)
+    void (*attend_finish)(KvType type, const AttendState& state, uint32_t n, uint32_t head_dim, float* out);
 };
 
 size_t matmul_scratch_bytes(uint32_t k);
 // Bytes of `n_slots` positions of one head: the same for every instruction set, a multiple of 64.
 size_t kv_k_bytes(KvType type, uint32_t head_dim, uint32_t n_slots);
 size_t kv_v_bytes(KvType type, uint32_t head_dim, uint32_t n_slots);
-size_t attend_query_bytes(KvType type, uint32_t head_dim);
+size_t attend_query_bytes(KvType type, uint32_t head_dim);  // 0 for f32 and f16, which need no attend_query
 size_t attend_scratch_bytes(uint32_t n_queries, uint32_t head_dim);
 
 // The table for `isa` ("avx2", …), or the best this processor runs when nullptr; nullptr when it is not built or cannot run here.

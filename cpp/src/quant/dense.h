@@ -6,7 +6,7 @@
 
 namespace edgekit::dense {
 
-constexpr size_t tile_bytes(Layout layout, uint32_t k) {
+[[gnu::always_inline]] constexpr size_t tile_bytes(Layout layout, uint32_t k) {
     return layout == Layout::f32 ? size_t{64} * k : round_up64(size_t{32} * k);
 }
 

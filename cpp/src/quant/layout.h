@@ -14,12 +14,13 @@ namespace edgekit {
 inline constexpr uint32_t kTileRows = 16;
 inline constexpr uint32_t kGroup = 32;  // columns that share a scale, in weights and in quantized activations
 
+// Functions here are compiled into every instruction set's kernels: inlined always, so that the linker has no copies to choose from.
 enum class Layout : uint8_t { f32, f16, bf16, q8_block32, q4_block32 };
 
-constexpr uint32_t round_up(uint32_t value, uint32_t multiple) { return (value + multiple - 1) / multiple * multiple; }
-constexpr size_t round_up64(size_t bytes) { return (bytes + 63) / 64 * 64; }
+[[gnu::always_inline]] constexpr uint32_t round_up(uint32_t value, uint32_t multiple) { return (value + multiple - 1) / multiple * multiple; }
+[[gnu::always_inline]] constexpr size_t round_up64(size_t bytes) { return (bytes + 63) / 64 * 64; }
 
-constexpr bool is_quantized(Layout layout) {
+[[gnu::always_inline]] constexpr bool is_quantized(Layout layout) {
     return layout == Layout::q8_block32 || layout == Layout::q4_block32;
 }
 
@@ -31,9 +32,9 @@ struct Matrix {
     uint32_t k = 0;         // columns: input features
     size_t tile_bytes = 0;  // see the layout's header
 
-    uint32_t n_tiles() const { return (n + kTileRows - 1) / kTileRows; }
-    uint32_t n_groups() const { return (k + kGroup - 1) / kGroup; }
-    const std::byte* tile(uint32_t index) const { return data + index * tile_bytes; }
+    [[gnu::always_inline]] uint32_t n_tiles() const { return (n + kTileRows - 1) / kTileRows; }
+    [[gnu::always_inline]] uint32_t n_groups() const { return (k + kGroup - 1) / kGroup; }
+    [[gnu::always_inline]] const std::byte* tile(uint32_t index) const { return data + index * tile_bytes; }
     explicit operator bool() const { return data != nullptr; }
 };
 

@@ -22,8 +22,8 @@ inline constexpr int8_t kLevels[16] = {-63, -50, -40, -31, -24, -17, -11, -5, 1,
 inline constexpr int kLevelOffset = 64;
 inline constexpr size_t kGroupBytes = 256;
 
-constexpr size_t scales_offset() { return 64; }
-constexpr size_t codes_offset(uint32_t k) { return 64 + round_up64(size_t{16} * ((k + kGroup - 1) / kGroup)); }
-constexpr size_t tile_bytes(uint32_t k) { return codes_offset(k) + kGroupBytes * ((k + kGroup - 1) / kGroup); }
+[[gnu::always_inline]] constexpr size_t scales_offset() { return 64; }
+[[gnu::always_inline]] constexpr size_t codes_offset(uint32_t k) { return 64 + round_up64(size_t{16} * ((k + kGroup - 1) / kGroup)); }
+[[gnu::always_inline]] constexpr size_t tile_bytes(uint32_t k) { return codes_offset(k) + kGroupBytes * ((k + kGroup - 1) / kGroup); }
 
 }  // namespace edgekit::q4_block32

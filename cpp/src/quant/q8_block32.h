@@ -13,7 +13,7 @@ namespace edgekit::q8_block32 {
 
 inline constexpr size_t kGroupBytes = 512;
 
-constexpr size_t codes_offset(uint32_t k) { return round_up64(size_t{32} * ((k + kGroup - 1) / kGroup)); }
-constexpr size_t tile_bytes(uint32_t k) { return codes_offset(k) + kGroupBytes * ((k + kGroup - 1) / kGroup); }
+[[gnu::always_inline]] constexpr size_t codes_offset(uint32_t k) { return round_up64(size_t{32} * ((k + kGroup - 1) / kGroup)); }
+[[gnu::always_inline]] constexpr size_t tile_bytes(uint32_t k) { return codes_offset(k) + kGroupBytes * ((k + kGroup - 1) / kGroup); }
 
 }  // namespace edgekit::q8_block32
