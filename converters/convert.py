@@ -1,32 +1,32 @@
 """What every output format receives: one checkpoint, understood.
 
-`read(path)` opens a Hugging Face checkpoint and refuses, before any work, what would be converted wrongly. A format is a
+`read(path)` opens a checkpoint and refuses, before any work, what would be converted wrongly. A format is a
 module `converters/formats/<format>.py`, found by name, with
 
     SUFFIX: str                     ".edge", or "" for a directory
     SCHEMES: tuple[str, ...]        what `--scheme` takes, the default first
-    write(model: ConvertInput, path: Path, scheme: str, progress: Progress = ...) -> None
+    write(model: ConvertInput, path: Path, scheme: str, progress: Progress = silent) -> None
 
-`write` creates `path` and never touches anything else: the caller gives it a temporary name and renames. The edge format also has
-`attach(path, metadata, tensors)`, which adds what verification measured to a package already written.
+`write` creates `path` and touches nothing else: the caller gives it a temporary name and renames. The edge
+format also has `attach(path, metadata, tensors)`, which adds what verification measured to a written package.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgekit.converters import models
-from edgekit.converters.checkpoint import Checkpoint
+from edgekit.converters.checkpoint import Checkpoint, TensorSource
 from edgekit.converters.spec import ModelSpec, Source
-from edgekit.converters.text.chat_template import compile_template, find_chat_template
-from edgekit.converters.text.tokenizer import compile_tokenizer
-from edgekit.errors import UnsupportedModel
+from edgekit.errors import InvalidFile, UnsupportedModel
 
 # (what is being done, steps done, steps in all)
 Progress = Callable[[str, int, int], None]
@@ -38,26 +38,123 @@ def silent(task: str, done: int, total: int) -> None:
 
 @dataclass(frozen=True)
 class ConvertInput:
-    """A checkpoint with its family's description, tokenizer and chat template.
+    """A checkpoint with its family's description, compiled tokenizer and compiled chat template.
 
-    `metadata` goes into a package as it is. Its members:
+    `metadata` goes into a package as it is:
 
-        source          {"name", "model_type", "sha256": of all weights}
-        license         an SPDX-like name from the model card, or absent
+        source          {"name", "sha256": of the weights, "license": from the model card, or absent}
         eos_ids         every token that ends a text
         special_tokens  {"bos_token": "<s>", …}: what chat templates read
-        generation      the checkpoint's own sampling defaults (temperature, top_k, top_p, …), or absent
+        generation      the checkpoint's own sampling defaults (temperature, top_k, top_p), or absent
+
+    `warnings` says what the package will lack.
     """
 
     spec: ModelSpec
-    checkpoint: Checkpoint
+    checkpoint: TensorSource
     tensors: dict[str, Source]
     tokenizer: bytes | None = None
     chat_template: bytes | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
-    def tensor(self, name: str) -> np.ndarray | None:
-        """A tensor of the spec as float32, or None when this model has none of that name."""
-        source = self.tensors.get(name)
-        return None if source is None else self.checkpoint.source(source)
+    def load(self, name: str, rows: tuple[int, int] | None = None) -> NDArray[np.float32] | None:
+        """A tensor of the spec (or some of its rows) as float32; None when this model has none of that name.
+        """
+        return models.Model(self.checkpoint, self.spec, self.tensors).load(name, rows)
+
+
+def read(path: Path, name: str) -> ConvertInput:
+    """The checkpoint at `path`; `name` is what the user called it.
+
+    Raises UnsupportedModel, InvalidFile.
+    """
+    from edgekit.converters.text.chat_template import compile_template, find_chat_template
+    from edgekit.converters.text.tokenizer import compile_tokenizer
+
+    checkpoint = Checkpoint(path)
+    model = models.open_model(checkpoint)
+    warnings = []
+    tokenizer = compile_tokenizer(checkpoint.path)
+    if tokenizer is None:
+        warnings.append("the checkpoint has no tokenizer files: the package will work on token ids only")
+    templates = find_chat_template(checkpoint.path)
+    template = None
+    if templates:
+        try:
+            template = compile_template(templates.get("default") or next(iter(templates.values())))
+        except UnsupportedModel as error:
+            warnings.append(f"the package will have no chat template: {error}")
+    source = {"name": name, "sha256": checkpoint.sha256(), "license": _license(checkpoint.path)}
+    metadata: dict[str, Any] = {
+        "source": {key: value for key, value in source.items() if value is not None},
+        "eos_ids": _eos_ids(checkpoint.path, checkpoint.config),
+        "special_tokens": _special_tokens(checkpoint.path),
+    }
+    if generation := _generation(checkpoint.path):
+        metadata["generation"] = generation
+    return ConvertInput(
+        model.spec,
+        checkpoint,
+        model.tensors,
+        tokenizer.blob if tokenizer else None,
+        template,
+        metadata,
+        tuple(warnings),
+    )
+
+
+def _json_beside(directory: Path, name: str) -> dict[str, Any]:
+    """A JSON object that a checkpoint may have beside its config; {} when it has none."""
+    path = directory / name
+    if not path.exists():
+        return {}
+    try:
+        value = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise InvalidFile(f"{path}: not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise InvalidFile(f"{path}: a {type(value).__name__} where an object belongs")
+    return value
+
+
+def _eos_ids(directory: Path, config: dict[str, Any]) -> list[int]:
+    """Every id that ends a text: the generation config may name more than the config."""
+    ids: list[int] = []
+    for given in (
+        _json_beside(directory, "generation_config.json").get("eos_token_id"),
+        config.get("eos_token_id"),
+    ):
+        ids += given if isinstance(given, list) else [] if given is None else [given]
+    return list(dict.fromkeys(id for id in ids if isinstance(id, int)))
+
+
+def _special_tokens(directory: Path) -> dict[str, str]:
+    members = _json_beside(directory, "special_tokens_map.json") | _json_beside(
+        directory, "tokenizer_config.json"
+    )
+    tokens = {}
+    for name, value in members.items():
+        text = value.get("content") if isinstance(value, dict) else value
+        if name.endswith("_token") and isinstance(text, str):
+            tokens[name] = text
+    return tokens
+
+
+def _generation(directory: Path) -> dict[str, float]:
+    """The sampling that the model's makers advise."""
+    config = _json_beside(directory, "generation_config.json")
+    if config.get("do_sample") is False:
+        return {}
+    names = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
+    return {name: config[name] for name in names if isinstance(config.get(name), (int, float))}
+
+
+def _license(directory: Path) -> str | None:
+    """`license:` of the model card's front matter."""
+    card = directory / "README.md"
+    if not card.exists():
+        return None
+    front = re.match(r"---\s*\n(.*?)\n---\s*\n", card.read_text("utf-8", "replace"), re.DOTALL)
+    found = front and re.search(r"^license(?:_name)?:\s*['\"]?([\w.\- ]+)", front[1], re.MULTILINE)
+    return found[1].strip() if found else None

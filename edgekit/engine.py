@@ -1,7 +1,7 @@
 """Model and Session: the Python face of the runtime.
 
-A `Model` is mapped from its file and may be shared between threads. A `Session` is one conversation: a cache of fixed size and
-a sampler. Generation is an iterator of events:
+A `Model` is mapped from its file and may be shared between threads. A `Session` is one conversation: a cache
+of fixed size and a sampler. Generation is an iterator of events:
 
     with edgekit.Model("m.edge") as model, model.session() as session:
         for event in session.generate("Once upon a time", max_tokens=64):
@@ -40,7 +40,7 @@ def isas() -> tuple[str, ...]:
     return tuple(_edgekit.isas().split(","))
 
 
-# ---- events ----------------------------------------------------------------------------------------------------------
+# ---- events ------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,9 @@ Event: TypeAlias = TextEvent | EvictedEvent | DoneEvent
 
 @dataclass(frozen=True, slots=True)
 class MemoryPlan:
-    """What a session allocates, to the byte (`total_bytes` = cache + activations + model), and what is mapped."""
+    """What a session allocates, to the byte (`total_bytes` = cache + activations + model), and what is
+    mapped.
+    """
 
     weight_bytes: int
     tokenizer_bytes: int
@@ -121,7 +123,7 @@ class RenderedChat(str):
     """A prompt that holds its special tokens already, so that `generate` adds none."""
 
 
-# ---- tokenizer and chat template -------------------------------------------------------------------------------------
+# ---- tokenizer and chat template ---------------------------------------------------------------------------
 
 
 class Tokenizer:
@@ -141,11 +143,14 @@ class Tokenizer:
         return cls(_edgekit.Tokenizer(blob))
 
     def encode(self, text: str, add_special_tokens: bool = True, parse_special: bool = True) -> list[int]:
-        """Token ids. `add_special_tokens`: add BOS and the like; `parse_special`: recognise "<|eot|>" in the text."""
+        """Token ids. `add_special_tokens`: add BOS and the like; `parse_special`: recognise "<|eot|>" in the
+        text.
+        """
         return self._native.encode(_utf8(text), add_special_tokens, parse_special)
 
     def decode(self, ids: Iterable[int], skip_special_tokens: bool = False) -> str:
-        """Text; bytes that are not UTF-8 become U+FFFD. Raises UsageError for an id outside the vocabulary."""
+        """Text; bytes that are not UTF-8 become U+FFFD. Raises UsageError for an id outside the vocabulary.
+        """
         return self._native.decode(_ids(ids).tolist(), skip_special_tokens)
 
     def token_bytes(self, id: int) -> bytes:
@@ -173,14 +178,14 @@ class ChatTemplate:
         return self._native.render(_json(context))
 
 
-# ---- model -----------------------------------------------------------------------------------------------------------
+# ---- model -------------------------------------------------------------------------------------------------
 
 
 class Model:
     """A package, mapped from its file.
 
-    `threads`: None lets the engine choose. `isa`: one of `edgekit.engine.isas()`; None takes EDGEKIT_ISA from the environment,
-    else the best. `verify_hashes` reads the whole file and checks its sums first.
+    `threads`: None lets the engine choose. `isa`: one of `edgekit.engine.isas()`; None takes EDGEKIT_ISA from
+    the environment, else the best. `verify_hashes` reads the whole file and checks its sums first.
     Raises InvalidFile, UnsupportedModel, IoFailure, OutOfMemory, UsageError.
     """
 
@@ -195,7 +200,9 @@ class Model:
         if threads is not None and not 1 <= threads <= 1024:
             raise UsageError(f"threads is {threads}; give 1 to 1024, or None to let the engine choose")
         self.path = os.fspath(path)
-        self._native: _edgekit.Model | None = _edgekit.Model(_utf8(self.path), threads or 0, isa, verify_hashes)
+        self._native: _edgekit.Model | None = _edgekit.Model(
+            _utf8(self.path), threads or 0, isa, verify_hashes
+        )
         info = self._native.info()
         self.vocab_size: int = info["vocab_size"]
         self.n_layers: int = info["n_layers"]
@@ -231,7 +238,8 @@ class Model:
         add_generation_prompt: bool = True,
         **variables: Any,
     ) -> RenderedChat:
-        """The prompt the model's chat template makes of a conversation; `variables` go to the template as they are.
+        """The prompt the model's chat template makes of a conversation; `variables` go to the template as
+        they are.
 
         Raises TemplateError (the template's own message), UnsupportedModel (the package has no template).
         """
@@ -251,8 +259,9 @@ class Model:
     ) -> Session:
         """A new conversation, with everything it will ever need allocated.
 
-        `window` recent positions are kept and the first `sinks` for ever; `memory_budget` (bytes) lets the engine choose window
-        and `kv`. `seed` is the default of `generate`. Raises OutOfBudget (with `needed_bytes`), OutOfMemory, UsageError.
+        `window` recent positions are kept and the first `sinks` for ever; `memory_budget` (bytes) lets the
+        engine choose window and `kv`. `seed` is the default of `generate`. Raises OutOfBudget (with
+        `needed_bytes`), OutOfMemory, UsageError.
         """
         options = _session_options(window, sinks, kv, memory_budget, on_full)
         return Session(self, _edgekit.Session(_open(self._native, "model"), **options), seed)
@@ -291,12 +300,13 @@ def can_load(
     kv: KvType = "auto",
     memory_budget: int | None = None,
 ) -> MemoryPlan:
-    """`Model.plan` from the file's header alone, before anything is loaded. Raises OutOfBudget, InvalidFile."""
+    """`Model.plan` from the file's header alone, before anything is loaded. Raises OutOfBudget, InvalidFile.
+    """
     options = _session_options(window, sinks, kv, memory_budget, "evict")
     return MemoryPlan(**_edgekit.can_load(os.fspath(path), **options))
 
 
-# ---- session ---------------------------------------------------------------------------------------------------------
+# ---- session -----------------------------------------------------------------------------------------------
 
 
 class Session:
@@ -319,8 +329,12 @@ class Session:
         """What this session allocated."""
         return MemoryPlan(**_open(self._native, "session").plan())
 
-    def forward(self, ids: Iterable[int] | npt.NDArray[np.integer[Any]], all_logits: bool = True) -> npt.NDArray[np.float32]:
-        """Appends tokens to the cache; float32 logits [len(ids), vocab_size], or [1, vocab_size] of the last alone."""
+    def forward(
+        self, ids: Iterable[int] | npt.NDArray[np.integer[Any]], all_logits: bool = True
+    ) -> npt.NDArray[np.float32]:
+        """Appends tokens to the cache; float32 logits [len(ids), vocab_size], or [1, vocab_size] of the last
+        alone.
+        """
         native = _open(self._native, "session")
         self._end_generation()
         return native.forward(_ids(ids), all_logits)
@@ -350,15 +364,17 @@ class Session:
     ) -> Iterator[Event]:
         """Begins a generation; iterate to run it. The last event is a `DoneEvent`.
 
-        `prompt` is text, token ids, or messages for the chat template. It is the whole text so far, and what the cache shares
-        with its beginning is not computed again; with `append` it follows what is in the cache.
+        `prompt` is text, token ids, or messages for the chat template. It is the whole text so far, and what
+        the cache shares with its beginning is not computed again; with `append` it follows what is in the
+        cache.
 
-        None leaves an option to the engine (`edgekit.h` documents each); `max_tokens` 0 means until the model ends;
-        `temperature` 0 is greedy; `logit_bias` adds to logits by id, -inf forbids; the text ends before the first of `stop`;
-        `speculation` is the draft length of prompt lookup (0 off). `add_special_tokens` is true by default, false for
-        rendered chats.
+        None leaves an option to the engine (`edgekit.h` documents each); `max_tokens` 0 means until the model
+        ends; `temperature` 0 is greedy; `logit_bias` adds to logits by id, -inf forbids; the text ends before
+        the first of `stop`; `speculation` is the draft length of prompt lookup (0 off). `add_special_tokens`
+        is true by default, false for rendered chats.
 
-        Dropping or closing the iterator ends the generation and leaves the session usable. Raises UsageError, ContextFull.
+        Dropping or closing the iterator ends the generation and leaves the session usable. Raises UsageError,
+        ContextFull.
         """
         native = _open(self._native, "session")
         self._end_generation()
@@ -401,7 +417,9 @@ class Session:
         return self._events(native, self._generation)
 
     def cancel(self) -> None:
-        """From any thread: what runs ends soon, as finish "cancelled" or the error Cancelled. Nothing runs: nothing happens."""
+        """From any thread: what runs ends soon, as finish "cancelled" or the error Cancelled. Nothing runs:
+        nothing happens.
+        """
         native = self._native
         if native is not None:
             native.cancel()
@@ -413,7 +431,9 @@ class Session:
         native.reset()
 
     def rewind(self, count: int) -> None:
-        """Takes the last `count` tokens back. Raises UsageError when the cache no longer holds what would come into view."""
+        """Takes the last `count` tokens back. Raises UsageError when the cache no longer holds what would
+        come into view.
+        """
         native = _open(self._native, "session")
         self._end_generation()
         native.rewind(count)
@@ -427,7 +447,9 @@ class Session:
         _open(self._native, "session").save(os.fspath(path))
 
     def restore(self, path: str | os.PathLike[str]) -> None:
-        """Takes a saved state. Raises InvalidFile for a corrupt file or another model's, and keeps the state it had."""
+        """Takes a saved state. Raises InvalidFile for a corrupt file or another model's, and keeps the state
+        it had.
+        """
         native = _open(self._native, "session")
         self._end_generation()
         native.restore(os.fspath(path))
@@ -506,9 +528,13 @@ def _ids(ids: Iterable[int] | npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.in
     if array.size == 0:
         return np.empty(0, np.int32)
     if array.ndim != 1 or array.dtype.kind not in "iu":
-        raise UsageError(f"token ids are {array.dtype} of shape {list(array.shape)}; give one list of integers")
+        raise UsageError(
+            f"token ids are {array.dtype} of shape {list(array.shape)}; give one list of integers"
+        )
     if array.min() < 0 or array.max() > np.iinfo(np.int32).max:
-        raise UsageError(f"a token id is {array.min() if array.min() < 0 else array.max()}; ids lie in the vocabulary")
+        raise UsageError(
+            f"a token id is {array.min() if array.min() < 0 else array.max()}; ids lie in the vocabulary"
+        )
     return np.ascontiguousarray(array, dtype=np.int32)
 
 
@@ -516,7 +542,9 @@ def _utf8(text: str) -> bytes:
     try:
         return text.encode()
     except UnicodeEncodeError as error:
-        raise UsageError(f"the text is not valid Unicode: a lone surrogate at character {error.start}") from None
+        raise UsageError(
+            f"the text is not valid Unicode: a lone surrogate at character {error.start}"
+        ) from None
 
 
 def _json(value: Mapping[str, Any]) -> bytes:
