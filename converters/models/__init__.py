@@ -66,7 +66,7 @@ def load(config: dict[str, Any]) -> Family:
     kind = config.get("model_type")
     text = config.get("text_config")
     if kind not in families and isinstance(text, dict):
-        config = {"tie_word_embeddings": config.get("tie_word_embeddings")} | text
+        config = {k: config[k] for k in ("tie_word_embeddings",) if k in config} | text
         kind = text.get("model_type")
     if kind not in families:
         raise UnsupportedModel(f"model type {kind!r} is not supported; known: {', '.join(families)}")
@@ -98,7 +98,9 @@ def open_model(source: TensorSource) -> Model:
         seen = (rows[1] - rows[0], *shape[1:])
         expected = family.spec.shape(name)
         if (where.shape is None and seen != expected) or np.prod(seen) != np.prod(expected):
-            raise InvalidFile(f"tensor {where.name!r} has shape {list(shape)}; the config asks for {list(expected)} in {name}")
+            raise InvalidFile(
+                f"tensor {where.name!r} has shape {list(shape)}; the config asks for {list(expected)} in {name}"
+            )
     for theirs, used in rows_used.items():
         _, shape = source.info(theirs)
         if used != shape[0]:

@@ -41,24 +41,28 @@ class Config:
         self.read: set[str] = set()
 
     def get(self, key: str, default: Any = None) -> Any:
-        """The member, else the family's default, else `default`; null counts as missing."""
+        """The member; where it is missing the family's default; where there is none, or the member is null, `default`."""
         self.read.add(key)
-        value = self.data.get(key)
+        value = self.data.get(key, self.defaults.get(key))
         if value is None:
-            value = self.defaults.get(key, default)
+            value = default
         if value is REQUIRED:
-            raise InvalidFile(f"config: {key!r} is missing", hint="take config.json from where the weights came from")
+            raise InvalidFile(
+                f"config: {key!r} is missing", hint="take config.json from where the weights came from"
+            )
         return value
 
     @overload
-    def integer(self, key: str, default: int = REQUIRED) -> int: ...
+    def integer(self, key: str, default: int = REQUIRED, *, minimum: int = 1) -> int: ...
     @overload
-    def integer(self, key: str, default: None) -> int | None: ...
-    def integer(self, key: str, default: int | None = REQUIRED) -> int | None:
-        """A whole number from 1 to 2^31 - 1."""
+    def integer(self, key: str, default: None, *, minimum: int = 1) -> int | None: ...
+    def integer(self, key: str, default: int | None = REQUIRED, *, minimum: int = 1) -> int | None:
+        """A whole number from `minimum` to 2^31 - 1."""
         value = self.get(key, default)
-        if value is not None and (type(value) is not int or not 1 <= value <= MAX_INTEGER):
-            raise InvalidFile(f"config: {key!r} is {value!r}; a whole number of at least 1 is expected")
+        if value is not None and (type(value) is not int or not minimum <= value <= MAX_INTEGER):
+            raise InvalidFile(
+                f"config: {key!r} is {value!r}; a whole number of at least {minimum} is expected"
+            )
         return value  # type: ignore[no-any-return]
 
     @overload
@@ -91,7 +95,13 @@ class Config:
         """Accept a member that changes the maths only at values that switch it off; missing and null are accepted."""
         value = self.get(key)
         if value is not None and value not in values:
-            raise UnsupportedModel(f"config: {key} = {value!r} is not supported; only {', '.join(map(repr, values))}")
+            raise UnsupportedModel(
+                f"config: {key} = {value!r} is not supported; only {', '.join(map(repr, values))}"
+            )
+
+    def ignore(self, *keys: str) -> None:
+        """Members that this family's forward pass does not depend on."""
+        self.read.update(keys)
 
     def refuse_unread(self) -> None:
         """Raise UnsupportedModel naming members that nobody read and that may change the maths."""

@@ -29,7 +29,12 @@ KEYS: dict[str, set[str]] = {
 
 
 def rope(
-    config: Config, head_dim: int, *, theta: float = 10000.0, partial: float = 1.0, layer_type: str | None = None
+    config: Config,
+    head_dim: int,
+    *,
+    theta: float = 10000.0,
+    partial: float = 1.0,
+    layer_type: str | None = None,
 ) -> Rope:
     """The rotary embedding of `config`, or of one of its layer types.
 
@@ -39,8 +44,8 @@ def rope(
     given = config.get("rope_scaling") or config.get("rope_parameters") or {}
     if not isinstance(given, dict):
         raise InvalidFile(f"config: the rope parameters are {given!r}; an object is expected")
-    if layer_type is not None and layer_type in given:
-        given = given[layer_type] or {}
+    if layer_type is not None and any(isinstance(value, dict) for value in given.values()):
+        given = given.get(layer_type) or {}
     theta = config.number("rope_theta", theta)
     partial = config.number("partial_rotary_factor", partial)
     return from_parameters(
@@ -69,7 +74,9 @@ def from_parameters(
     theta = parameters.number("rope_theta", theta)
     dim = int(head_dim * parameters.number("partial_rotary_factor", partial))
     if dim % 2 or not 0 < dim <= head_dim:
-        raise UnsupportedModel(f"config: {dim} of {head_dim} numbers of a head are rotated; an even part is supported")
+        raise UnsupportedModel(
+            f"config: {dim} of {head_dim} numbers of a head are rotated; an even part is supported"
+        )
     inv_freq = theta ** -(np.arange(0, dim, 2, dtype=np.float64) / dim)
     if kind == "default":
         return Rope(dim, _angles(inv_freq))
@@ -80,8 +87,12 @@ def from_parameters(
         return Rope(dim, _angles(_llama3(parameters, inv_freq, original)))
     factor = parameters.number("factor", (context or original) / original)
     if kind == "yarn":
-        return Rope(dim, _angles(_yarn(parameters, inv_freq, theta, factor, original)), _yarn_gain(parameters, factor))
-    short, long = (np.array(parameters.items(key, dim // 2), np.float64) for key in ("short_factor", "long_factor"))
+        return Rope(
+            dim, _angles(_yarn(parameters, inv_freq, theta, factor, original)), _yarn_gain(parameters, factor)
+        )
+    short, long = (
+        np.array(parameters.items(key, dim // 2), np.float64) for key in ("short_factor", "long_factor")
+    )
     gain = 1.0 if factor <= 1 else math.sqrt(1 + math.log(factor) / math.log(original))
     gain = parameters.number("attention_factor", gain)
     return Rope(dim, _angles(inv_freq / short), gain, _angles(inv_freq / long), original)
@@ -105,7 +116,10 @@ def _yarn(
     def dimension_of(turns: float) -> float:
         return dim * math.log(original / (turns * 2 * math.pi)) / (2 * math.log(theta))
 
-    low, high = dimension_of(parameters.number("beta_fast", 32.0)), dimension_of(parameters.number("beta_slow", 1.0))
+    low, high = (
+        dimension_of(parameters.number("beta_fast", 32.0)),
+        dimension_of(parameters.number("beta_slow", 1.0)),
+    )
     if parameters.flag("truncate", True):
         low, high = math.floor(low), math.ceil(high)
     low, high = max(low, 0), min(high, dim - 1)

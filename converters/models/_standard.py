@@ -50,7 +50,13 @@ CONV_PARTS = {"conv_in", "conv", "conv_out"}
 DENSE_PARTS = {"gate", "up", "down"}
 
 
-def spec(config: Config, *, layers: Sequence[Layer] | None = None, ropes: Sequence[Rope] | None = None, **fields: Any) -> ModelSpec:
+def spec(
+    config: Config,
+    *,
+    layers: Sequence[Layer] | None = None,
+    ropes: Sequence[Rope] | None = None,
+    **fields: Any,
+) -> ModelSpec:
     """A ModelSpec of Llama blocks; `fields` are members of ModelSpec that differ from Llama's."""
     layers = layers if layers is not None else attention_layers(config)
     heads = next((layer for layer in layers if layer.mixer == "attention"), Layer())
@@ -85,12 +91,18 @@ def head_dim(config: Config) -> int:
         return given
     width, heads = config.integer("hidden_size"), config.integer("num_attention_heads")
     if width % heads:
-        raise InvalidFile(f"config: hidden_size {width} is no multiple of num_attention_heads {heads}, and there is no head_dim")
+        raise InvalidFile(
+            f"config: hidden_size {width} is no multiple of num_attention_heads {heads}, and there is no head_dim"
+        )
     return width // heads
 
 
 def attention_layers(
-    config: Config, *, windows: Sequence[int | None] | None = None, ropes: Sequence[int | None] | None = None, **fields: Any
+    config: Config,
+    *,
+    windows: Sequence[int | None] | None = None,
+    ropes: Sequence[int | None] | None = None,
+    **fields: Any,
 ) -> tuple[Layer, ...]:
     """One attention layer after another, alike but for window (tokens) and rope (index); `fields` are members of Layer."""
     count = layer_count(config)
@@ -102,14 +114,18 @@ def attention_layers(
         d_ff=config.integer("intermediate_size"),
     )
     if layer.n_heads % layer.n_kv_heads:
-        raise UnsupportedModel(f"config: {heads} attention heads cannot share {layer.n_kv_heads} key/value heads evenly")
+        raise UnsupportedModel(
+            f"config: {heads} attention heads cannot share {layer.n_kv_heads} key/value heads evenly"
+        )
     layer = dataclasses.replace(layer, **fields)
     windows = windows or [None] * count
     ropes = ropes or [0] * count
     return tuple(dataclasses.replace(layer, window=w, rope=r) for w, r in zip(windows, ropes, strict=True))
 
 
-def layer_types(config: Config, default: Sequence[str], known: Iterable[str] = ("full_attention", "sliding_attention")) -> list[str]:
+def layer_types(
+    config: Config, default: Sequence[str], known: Iterable[str] = ("full_attention", "sliding_attention")
+) -> list[str]:
     """`layer_types`, checked, or `default`."""
     types = config.items("layer_types", len(default), list(default))
     for kind in types:
@@ -118,9 +134,9 @@ def layer_types(config: Config, default: Sequence[str], known: Iterable[str] = (
     return types
 
 
-def windows(config: Config, types: Sequence[str], window: int | None = None) -> list[int | None]:
-    """The window of each layer: `sliding_window`, or `window`, where the layer's type is "sliding_attention"."""
-    window = config.integer("sliding_window", window)
+def windows(config: Config, types: Sequence[str]) -> list[int | None]:
+    """The window of each layer: `sliding_window` where the layer's type is "sliding_attention"."""
+    window = config.integer("sliding_window", None)
     if window is None and "sliding_attention" in types:
         raise InvalidFile("config: 'sliding_window' is missing, but 'layer_types' has sliding layers")
     return [window if kind == "sliding_attention" else None for kind in types]
@@ -153,7 +169,9 @@ def tensors(
         rows_used: dict[str, int] = {}
         shared = _shared(layer.values())
         for part, expert in _parts(spec, block, layer):
-            name = f"layers.{index}.{part}" if expert is None else f"layers.{index}.experts.{expert}.{part[8:]}"
+            name = (
+                f"layers.{index}.{part}" if expert is None else f"layers.{index}.experts.{expert}.{part[8:]}"
+            )
             theirs = f"{root}layers.{index}.{layer[part].format(expert)}"
             shape = spec.shape(name)
             rows = None

@@ -6,7 +6,6 @@ from edgekit.converters.spec import ModelSpec, Source
 
 
 def spec(config: Config) -> ModelSpec:
-    config.only("rope_interleaved", False)
     return standard.spec(config)
 
 

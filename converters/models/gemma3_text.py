@@ -1,0 +1,48 @@
+"""Gemma 3, and the text part of its image and text models: Gemma 2 with QK-norm; five of six layers have a window and
+rotary angles of their own."""
+
+from edgekit.converters.models import _rotary, gemma2
+from edgekit.converters.models import _standard as standard
+from edgekit.converters.models._config import Config
+from edgekit.converters.spec import ModelSpec, Source
+
+DEFAULTS = gemma2.DEFAULTS | {
+    "vocab_size": 262208,
+    "hidden_size": 2304,
+    "intermediate_size": 9216,
+    "num_hidden_layers": 26,
+    "num_attention_heads": 8,
+    "attn_logit_softcapping": None,
+    "final_logit_softcapping": None,
+    "max_position_embeddings": 131072,
+}
+
+
+def spec(config: Config) -> ModelSpec:
+    every = config.integer("sliding_window_pattern", 6)
+    usual = [
+        "sliding_attention" if (i + 1) % every else "full_attention"
+        for i in range(standard.layer_count(config))
+    ]
+    types = standard.layer_types(config, usual)
+    layers = standard.attention_layers(
+        config,
+        windows=standard.windows(config, types),
+        ropes=[1 if kind == "sliding_attention" else 0 for kind in types],
+    )
+    head_dim = layers[0].head_dim
+    far = _rotary.rope(config, head_dim, theta=1e6, layer_type="full_attention")
+    parameters = config.get("rope_parameters") or {}
+    near = _rotary.from_parameters(
+        parameters.get("sliding_attention") or {},
+        head_dim,
+        config.number("rope_local_base_freq", 1e4),
+        1.0,
+        config.integer("max_position_embeddings"),
+    )
+    return standard.spec(config, layers=layers, ropes=(far, near), qk_norm="head", **gemma2.fields(config))
+
+
+def tensors(config: Config, spec: ModelSpec) -> dict[str, Source]:
+    biases = ("q", "k", "v", "o") if config.flag("attention_bias") else ()
+    return standard.tensors(spec, gemma2.LAYER | standard.QK_NORM, biases=biases, norm_offset=1.0)

@@ -1,0 +1,40 @@
+"""Qwen3 mixture of experts: Qwen3 with experts in most layers."""
+
+import dataclasses
+
+from edgekit.converters.models import _standard as standard
+from edgekit.converters.models._config import Config
+from edgekit.converters.spec import ModelSpec, Moe, Source
+
+DEFAULTS = {
+    "num_key_value_heads": 4,
+    "sliding_window": 4096,
+    "moe_intermediate_size": 768,
+    "num_experts": 128,
+    "num_experts_per_tok": 8,
+    "max_position_embeddings": 32768,
+}
+
+
+def spec(config: Config) -> ModelSpec:
+    count = standard.layer_count(config)
+    sliding = config.flag("use_sliding_window")
+    window = config.integer("sliding_window", None)
+    layers = standard.attention_layers(config, windows=[window if sliding else None] * count)
+    step, dense = config.integer("decoder_sparse_step", 1), config.get("mlp_only_layers", [])
+    experts = config.integer("num_local_experts", config.integer("num_experts", minimum=0), minimum=0)
+    width = config.integer("moe_intermediate_size")
+    layers = tuple(
+        layer
+        if i in dense or (i + 1) % step
+        else dataclasses.replace(layer, n_experts=experts, d_ff=width if experts else layer.d_ff)
+        for i, layer in enumerate(layers)
+    )
+    config.ignore("max_window_layers")  # Transformers ignores it in this family
+    moe = Moe(config.integer("num_experts_per_tok"), config.flag("norm_topk_prob"))
+    return standard.spec(config, layers=layers, moe=moe if experts else None, qk_norm="head")
+
+
+def tensors(config: Config, spec: ModelSpec) -> dict[str, Source]:
+    biases = ("q", "k", "v", "o") if config.flag("attention_bias") else ()
+    return standard.tensors(spec, standard.LAYER | standard.QK_NORM | standard.EXPERTS, biases=biases)
