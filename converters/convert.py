@@ -69,8 +69,9 @@ def read(path: Path, name: str) -> ConvertInput:
 
     Raises UnsupportedModel, InvalidFile.
     """
-    from edgekit.converters.text.chat_template import compile_template, find_chat_template
     from edgekit.converters.text.tokenizer import compile_tokenizer
+
+    from edgekit.converters.text.chat_template import compile_template, find_chat_template
 
     checkpoint = Checkpoint(path)
     model = models.open_model(checkpoint)

@@ -1,0 +1,182 @@
+"""convert: a checkpoint in, a verified package out, or nothing."""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import os
+import pkgutil
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from edgekit import hub
+from edgekit.converters import convert as source
+from edgekit.converters import formats
+from edgekit.converters.convert import ConvertInput, Progress, silent
+from edgekit.errors import IoFailure, UsageError
+
+
+@dataclass(frozen=True)
+class ConvertReport:
+    """What was written, or with `dry_run` what would be.
+
+    `bytes` is the whole output, `bits_per_weight` that over all parameters; `quality` is what verification
+    measured, or None when nothing was verified.
+    """
+
+    path: str
+    format: str
+    scheme: str
+    model_type: str
+    n_parameters: int
+    bytes: int | None
+    bits_per_weight: float | None
+    seconds: float
+    quality: dict[str, Any] | None
+    warnings: tuple[str, ...]
+    dry_run: bool
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def known_formats() -> list[str]:
+    return sorted(m.name for m in pkgutil.iter_modules(formats.__path__) if not m.name.startswith("_"))
+
+
+def convert(
+    checkpoint: str | os.PathLike[str],
+    out: str | os.PathLike[str] | None = None,
+    *,
+    format: str = "edge",
+    scheme: str | None = None,
+    verify: bool = True,
+    dry_run: bool = False,
+    threads: int | None = None,
+    progress: Progress = silent,
+) -> ConvertReport:
+    """Converts a checkpoint (a path, a Hugging Face id) and verifies the result against it.
+
+    `out` defaults to `<name>-<scheme>` in the current directory; a file that is there is replaced, at the end
+    and at once. Raises UnsupportedModel before any work, VerificationFailed, InvalidFile, IoFailure,
+    UsageError; `out` is then as it was.
+    """
+    started = time.monotonic()
+    writer = _writer(format)
+    chosen = writer.SCHEMES[0] if scheme is None else scheme
+    if chosen not in writer.SCHEMES:
+        raise UsageError(
+            f"the {format} format has no scheme {chosen!r}; choose one of: {', '.join(writer.SCHEMES)}"
+        )
+    path = hub.resolve(checkpoint, progress)
+    model = source.read(path, os.fspath(checkpoint))
+    name = path.resolve().stem if path.is_file() else path.resolve().name
+    target = Path(out) if out is not None else Path(f"{name}-{chosen}{writer.SUFFIX or '-' + format}")
+    _refuse(target, path)
+    warnings = list(model.warnings)
+    n_parameters = sum(_size(model, tensor) for tensor in model.tensors)
+    quality = None
+    size: int | None = None
+    if not dry_run:
+        with _in_place_of(target) as temporary:
+            writer.write(model, temporary, chosen, progress)
+            if verify:
+                quality = _verify(writer, model, temporary, chosen, threads, progress)
+                if quality is None:
+                    warnings.append(f"{format} packages are not verified on this machine")
+            size = _bytes_of(temporary)
+    elif hasattr(writer, "size_bytes"):
+        size = writer.size_bytes(model, chosen)
+    return ConvertReport(
+        path=str(target),
+        format=format,
+        scheme=chosen,
+        model_type=model.spec.model_type,
+        n_parameters=n_parameters,
+        bytes=size,
+        bits_per_weight=None if size is None else 8 * size / n_parameters,
+        seconds=time.monotonic() - started,
+        quality=quality,
+        warnings=tuple(warnings),
+        dry_run=dry_run,
+    )
+
+
+def _verify(
+    writer: ModuleType, model: ConvertInput, path: Path, scheme: str, threads: int | None, progress: Progress
+) -> dict[str, Any] | None:
+    """The quality card, written into the package when it has a place for one; None when nothing can run it
+    here.
+    """
+    if not hasattr(writer, "attach"):
+        return writer.verify(model, path, scheme) if hasattr(writer, "verify") else None
+    from edgekit import verification
+    from edgekit.engine import Model
+
+    progress("comparing with the checkpoint", 0, 2)
+    with Model(path, threads) as package:
+        quality = verification.measure(package, model.spec, model.load)
+        verification.check(quality, scheme)
+        progress("comparing with the checkpoint", 1, 2)
+        card = asdict(quality)
+        golden = verification.golden(package)
+    writer.attach(path, {"quality": card, "golden": golden})
+    progress("comparing with the checkpoint", 2, 2)
+    return card
+
+
+def _writer(format: str) -> ModuleType:
+    known = known_formats()
+    if format not in known:
+        raise UsageError(f"there is no format {format!r}; choose one of: {', '.join(known)}")
+    return importlib.import_module(f"{formats.__name__}.{format}")
+
+
+def _refuse(target: Path, checkpoint: Path) -> None:
+    if not target.parent.is_dir():
+        raise UsageError(f"{target.parent} is no directory; create it first")
+    if target.is_dir() and any(target.iterdir()):
+        raise UsageError(f"{target} is a directory with files in it; give another name, or remove it first")
+    if target.exists() and checkpoint.exists() and target.samefile(checkpoint):
+        raise UsageError(f"{target} is the checkpoint itself; give another name")
+
+
+@contextmanager
+def _in_place_of(target: Path) -> Iterator[Path]:
+    """A temporary name beside `target` that becomes `target` when all went well, and disappears when not."""
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        yield temporary
+        temporary.replace(target)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise IoFailure(
+                f"{target.parent}: the disk is full", hint="make room, or give another place with -o"
+            ) from None
+        raise IoFailure(f"{target}: cannot write it: {error.strerror or error}") from None
+    finally:
+        if temporary.is_dir():
+            shutil.rmtree(temporary)
+        else:
+            temporary.unlink(missing_ok=True)
+
+
+def _size(model: ConvertInput, tensor: str) -> int:
+    size = 1
+    for extent in model.spec.shape(tensor):
+        size *= extent
+    return size
+
+
+def _bytes_of(path: Path) -> int:
+    return (
+        path.stat().st_size
+        if path.is_file()
+        else sum(f.stat().st_size for f in path.rglob("*") if f.is_file())
+    )
