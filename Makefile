@@ -1,0 +1,85 @@
+# make demo    convert the sample model and let it tell a story      make test    everything that is tested on this machine
+# make lint    ruff, mypy, clang-format                              make format  put the sources in shape
+# make bench   the native programs of cpp/bench, in build/native     make clean   remove build/, keep .venv
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMPS := $(VENV)/stamps
+SHELL := /bin/bash -o pipefail
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# pyproject.toml's build-system.requires: built without isolation, so that a second build compiles only what changed.
+BUILD_REQUIRES := 'setuptools>=77' 'pybind11>=2.13' 'cmake>=3.21' ninja
+CMAKE := PATH="$(CURDIR)/$(BIN):$$PATH" cmake
+CTEST := PATH="$(CURDIR)/$(BIN):$$PATH" ctest
+
+NATIVE_SOURCES := $(shell find cpp cmake runtimes/python -name '*.cpp' -o -name '*.h' -o -name '*.hpp' -o -name '*.cmake')
+C_FILES = $(shell git ls-files '*.cpp' '*.h' '*.hpp')
+
+.PHONY: demo test test-python test-cpp bench lint format clean
+.DELETE_ON_ERROR:
+
+# ---- environment ---------------------------------------------------------------------------------------------------------
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "error: $(PYTHON) is older than Python 3.10" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { echo "error: no virtual environment; on Debian: apt-get install python3-venv" >&2; exit 1; }
+
+$(STAMPS)/build-requires: | $(BIN)/python
+	@mkdir -p $(STAMPS)
+	$(PIP) $(BUILD_REQUIRES)
+	@touch $@
+
+$(STAMPS)/base: pyproject.toml setup.py CMakeLists.txt cpp/CMakeLists.txt $(NATIVE_SOURCES) $(STAMPS)/build-requires
+	@command -v $${CXX:-c++} >/dev/null || { echo "error: no C++ compiler; on Debian: apt-get install g++" >&2; exit 1; }
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(PIP) --no-build-isolation -e .
+	@touch $@
+
+$(STAMPS)/test: pyproject.toml $(STAMPS)/base
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(PIP) --no-build-isolation -e '.[test]'
+	@touch $@
+
+$(STAMPS)/lint: pyproject.toml $(STAMPS)/test
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(PIP) --no-build-isolation -e '.[lint]'
+	@touch $@
+
+# ---- demo ----------------------------------------------------------------------------------------------------------------
+
+build/demo/sample.edge: $(wildcard samples/model/*) $(STAMPS)/base
+	@mkdir -p $(@D)
+	$(BIN)/edgekit convert samples/model -o $@ --scheme q4
+
+demo: build/demo/sample.edge
+	$(BIN)/edgekit run $< "Once upon a time" --raw --echo -n 200 --temperature 0.7 --seed 7
+
+# ---- tests ---------------------------------------------------------------------------------------------------------------
+
+test: test-cpp test-python
+
+test-python: $(STAMPS)/test
+	$(BIN)/python -m pytest -q tests
+
+test-cpp: $(STAMPS)/build-requires
+	$(CMAKE) -S . -B build/native -GNinja -DEDGEKIT_BUILD_TESTS=ON -DEDGEKIT_BUILD_BENCH=ON >/dev/null
+	$(CMAKE) --build build/native
+	$(CTEST) --test-dir build/native --output-on-failure
+
+bench: $(STAMPS)/build-requires
+	$(CMAKE) -S . -B build/native -GNinja -DEDGEKIT_BUILD_BENCH=ON >/dev/null
+	$(CMAKE) --build build/native
+
+# ---- shape ---------------------------------------------------------------------------------------------------------------
+
+lint: $(STAMPS)/lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/clang-format --dry-run --Werror $(C_FILES)
+
+format: $(STAMPS)/lint
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(C_FILES)
+
+clean:
+	rm -rf build dist edgekit.egg-info $(STAMPS)/base runtimes/python/_edgekit.*.so
