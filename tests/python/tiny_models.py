@@ -1,0 +1,284 @@
+"""Small random-weight Transformers models, two or more for each family, as checkpoints on disk.
+
+`TINY_CONFIGS` maps a name to a config in Hugging Face's words (either dialect). `make_checkpoint(name, dir)` builds the
+model through Transformers' own class, gives norms and biases values that are not 0 or 1, and saves it; `torch_logits` runs it.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+SMALL = {
+    "vocab_size": 199,
+    "hidden_size": 64,
+    "intermediate_size": 112,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 128,
+}
+LLAMA3 = {
+    "rope_type": "llama3",
+    "factor": 4.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 32,
+}
+YARN = {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32}
+YARN_TUNED = {
+    "rope_type": "yarn",
+    "rope_theta": 5000.0,
+    "factor": 8.0,
+    "original_max_position_embeddings": 16,
+    "beta_fast": 20.0,
+    "beta_slow": 2.0,
+    "mscale": 1.2,
+    "mscale_all_dim": 0.7,
+    "truncate": False,
+}
+
+
+def _longrope(pairs: int, **members: Any) -> dict[str, Any]:
+    return {
+        "short_factor": [1.0 + 0.05 * i for i in range(pairs)],
+        "long_factor": [1.0 + 1.5 * i for i in range(pairs)],
+    } | members
+
+
+TINY_CONFIGS: dict[str, dict[str, Any]] = {
+    "llama": SMALL | {"model_type": "llama", "rope_theta": 10000.0, "rms_norm_eps": 1e-5},
+    # heads of 24, one key/value head, all biases, tied, Llama 3's rotary scaling in the new dialect
+    "llama_mqa": SMALL
+    | {
+        "model_type": "llama",
+        "hidden_size": 72,
+        "num_attention_heads": 6,
+        "num_key_value_heads": 1,
+        "head_dim": 24,
+        "intermediate_size": 100,
+        "attention_bias": True,
+        "mlp_bias": True,
+        "tie_word_embeddings": True,
+        "rope_parameters": LLAMA3 | {"rope_theta": 500000.0},
+    },
+    "llama_llama3": SMALL | {"model_type": "llama", "rope_theta": 500000.0, "rope_scaling": LLAMA3},
+    "llama_linear": SMALL
+    | {
+        "model_type": "llama",
+        "num_key_value_heads": 4,
+        "hidden_act": "gelu",
+        "rope_scaling": {"type": "linear", "factor": 2.5},
+    },
+    "llama_yarn": SMALL | {"model_type": "llama", "rope_scaling": YARN},
+    "llama_yarn_tuned": SMALL | {"model_type": "llama", "rope_parameters": YARN_TUNED},
+    "mistral": SMALL | {"model_type": "mistral", "sliding_window": 11, "rope_theta": 1000000.0},
+    "mistral_global": SMALL | {"model_type": "mistral", "sliding_window": None, "head_dim": 20, "hidden_act": "relu"},
+    "ministral": SMALL
+    | {
+        "model_type": "ministral",
+        "sliding_window": 9,
+        "head_dim": 32,
+        "layer_types": ["full_attention", "sliding_attention", "sliding_attention"],
+    },
+    "ministral3": SMALL
+    | {
+        "model_type": "ministral3",
+        "head_dim": 24,
+        "max_position_embeddings": 512,
+        "rope_parameters": {
+            "rope_type": "yarn",
+            "rope_theta": 1000000.0,
+            "factor": 4.0,
+            "original_max_position_embeddings": 128,
+            "beta_fast": 32.0,
+            "beta_slow": 1.0,
+            "mscale": 1.0,
+            "mscale_all_dim": 1.0,
+            "llama_4_scaling_beta": 0.1,
+        },
+    },
+    "qwen2": SMALL | {"model_type": "qwen2", "rope_theta": 1000000.0, "tie_word_embeddings": True},
+    "qwen2_window": SMALL
+    | {
+        "model_type": "qwen2",
+        "use_sliding_window": True,
+        "sliding_window": 7,
+        "max_window_layers": 1,
+        "num_attention_heads": 8,
+        "num_key_value_heads": 1,
+    },
+    "qwen3": SMALL | {"model_type": "qwen3", "head_dim": 32, "tie_word_embeddings": True, "rope_theta": 1000000},
+    "qwen3_bias": SMALL
+    | {
+        "model_type": "qwen3",
+        "head_dim": 12,
+        "attention_bias": True,
+        "layer_types": ["full_attention", "sliding_attention", "full_attention"],
+        "use_sliding_window": True,
+        "sliding_window": 13,
+        "rope_scaling": YARN,
+    },
+    "gemma2": SMALL | {"model_type": "gemma2", "head_dim": 32, "query_pre_attn_scalar": 24, "sliding_window": 12},
+    "gemma2_no_caps": SMALL
+    | {
+        "model_type": "gemma2",
+        "head_dim": 12,
+        "attn_logit_softcapping": None,
+        "final_logit_softcapping": 5.0,
+        "attention_bias": True,
+        "sliding_window": 12,
+        "num_key_value_heads": 4,
+    },
+    "gemma3": SMALL
+    | {
+        "model_type": "gemma3_text",
+        "head_dim": 32,
+        "query_pre_attn_scalar": 32,
+        "sliding_window": 10,
+        "sliding_window_pattern": 2,
+        "rope_local_base_freq": 10000.0,
+        "rope_theta": 1000000.0,
+        "rope_scaling": {"rope_type": "linear", "factor": 8.0},
+    },
+    "gemma3_nested": SMALL
+    | {
+        "model_type": "gemma3_text",
+        "head_dim": 20,
+        "num_key_value_heads": 1,
+        "query_pre_attn_scalar": 20,
+        "sliding_window": 10,
+        "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+        "rope_parameters": {
+            "full_attention": {"rope_type": "default", "rope_theta": 1000000.0},
+            "sliding_attention": {"rope_type": "default", "rope_theta": 20000.0},
+        },
+    },
+    "phi3": SMALL | {"model_type": "phi3", "sliding_window": 15, "pad_token_id": 0},
+    "phi3_short": SMALL
+    | {
+        "model_type": "phi3",
+        "pad_token_id": 0,
+        "max_position_embeddings": 256,
+        "original_max_position_embeddings": 64,
+        "rope_scaling": _longrope(8, type="longrope"),
+    },
+    # a text of 40 tokens is longer than the original context: the long factors apply
+    "phi3_long": SMALL
+    | {
+        "model_type": "phi3",
+        "pad_token_id": 0,
+        "tie_word_embeddings": True,
+        "partial_rotary_factor": 0.75,
+        "max_position_embeddings": 256,
+        "original_max_position_embeddings": 32,
+        "rope_scaling": _longrope(6, type="longrope"),
+    },
+    "smollm3": SMALL | {"model_type": "smollm3", "num_hidden_layers": 5, "rope_theta": 5000000.0, "pad_token_id": 0},
+    "smollm3_listed": SMALL
+    | {
+        "model_type": "smollm3",
+        "no_rope_layers": [0, 1, 1],
+        "attention_bias": True,
+        "tie_word_embeddings": False,
+        "use_sliding_window": True,
+        "sliding_window": 8,
+        "pad_token_id": 0,
+    },
+    "olmo2": SMALL | {"model_type": "olmo2", "rope_theta": 500000},
+    "olmo2_bias": SMALL | {"model_type": "olmo2", "attention_bias": True, "num_key_value_heads": 4},
+    "granite": SMALL
+    | {
+        "model_type": "granite",
+        "embedding_multiplier": 12.0,
+        "attention_multiplier": 0.015625,
+        "residual_multiplier": 0.22,
+        "logits_scaling": 8.0,
+        "tie_word_embeddings": True,
+    },
+    "granite_plain": SMALL | {"model_type": "granite", "attention_bias": True, "mlp_bias": True},
+    "stablelm": SMALL | {"model_type": "stablelm", "use_qkv_bias": True, "partial_rotary_factor": 0.25, "head_dim": 16},
+    "stablelm_parallel": SMALL
+    | {"model_type": "stablelm", "use_parallel_residual": True, "rope_parameters": {"rope_theta": 10000, "partial_rotary_factor": 0.5}},
+    "lfm2": SMALL
+    | {
+        "model_type": "lfm2",
+        "layer_types": ["conv", "full_attention", "conv"],
+        "block_auto_adjust_ff_dim": False,
+        "rope_theta": 1000000.0,
+    },
+    "lfm2_bias": SMALL
+    | {
+        "model_type": "lfm2",
+        "full_attn_idxs": [2],
+        "conv_bias": True,
+        "conv_L_cache": 4,
+        "block_multiple_of": 16,
+        "block_ffn_dim_multiplier": 1.3,
+        "tie_embedding": False,
+    },
+    "olmoe": SMALL | {"model_type": "olmoe", "num_experts": 6, "num_experts_per_tok": 2, "intermediate_size": 48},
+    "olmoe_normalized": SMALL
+    | {"model_type": "olmoe", "num_experts": 5, "num_experts_per_tok": 3, "norm_topk_prob": True, "num_key_value_heads": 4},
+    "qwen3_moe": SMALL
+    | {
+        "model_type": "qwen3_moe",
+        "head_dim": 16,
+        "num_experts": 4,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 40,
+        "norm_topk_prob": True,
+        "mlp_only_layers": [1],
+    },
+    "qwen3_moe_plain": SMALL
+    | {
+        "model_type": "qwen3_moe",
+        "head_dim": 24,
+        "num_experts": 8,
+        "num_experts_per_tok": 3,
+        "moe_intermediate_size": 36,
+        "decoder_sparse_step": 2,
+        "attention_bias": True,
+    },
+}  # fmt: skip
+
+
+def make_model(name: str) -> Any:
+    """The torch model, float32, in evaluation mode; the same weights every time."""
+    import torch
+    import transformers
+
+    config = transformers.AutoConfig.for_model(**json.loads(json.dumps(TINY_CONFIGS[name])))
+    config._attn_implementation = "eager"
+    torch.manual_seed(sum(name.encode()))
+    model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+    with torch.no_grad():
+        for key, values in model.named_parameters():
+            if values.ndim == 1:
+                centre = 0.0 if key.endswith("bias") or "gemma" in config.model_type else 1.0
+                values.copy_(centre + 0.3 * torch.randn_like(values))
+            else:
+                values.copy_(torch.randn_like(values) * (0.8 / values.shape[-1] ** 0.5))
+    return model
+
+
+def make_checkpoint(name: str, directory: Path) -> Path:
+    """`directory/name` with config.json (as TINY_CONFIGS spells it) and model.safetensors; made once per directory."""
+    path = directory / name
+    if not (path / "config.json").exists():
+        make_model(name).save_pretrained(path)
+        (path / "config.json").write_text(json.dumps(TINY_CONFIGS[name], indent=2))
+    return path
+
+
+def torch_logits(name: str, ids: list[int]) -> NDArray[np.float32]:
+    """`[len(ids), vocab_size]`"""
+    import torch
+
+    with torch.no_grad():
+        logits = make_model(name)(torch.tensor([ids])).logits[0]
+    return np.asarray(logits.numpy(), np.float32)
