@@ -1,5 +1,5 @@
 # The instruction sets: one row each. cpp/src/isa/<name>.cpp is compiled with the row's flags, nothing else is.
-# The core learns which were built from EDGEKIT_HAS_<NAME>.
+# The core learns which were built from EDGEKIT_HAVE_<NAME>.
 #
 #     name           processor  flags
 set(EDGEKIT_ISA_TABLE
@@ -44,7 +44,7 @@ function(edgekit_isa_objects target objects)
         add_library(edgekit_isa_${isa} OBJECT ${source})
         target_compile_options(edgekit_isa_${isa} PRIVATE ${EDGEKIT_WARNINGS} ${flags})
         target_include_directories(edgekit_isa_${isa} PRIVATE include src)
-        string(TOUPPER EDGEKIT_HAS_${isa} definition)
+        string(TOUPPER EDGEKIT_HAVE_${isa} definition)
         target_compile_definitions(${target} PRIVATE ${definition})
         list(APPEND built ${isa})
         list(APPEND list_of_objects $<TARGET_OBJECTS:edgekit_isa_${isa}>)
