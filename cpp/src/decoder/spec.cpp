@@ -124,6 +124,8 @@ ModelSpec ModelSpec::parse(const json::Value& value) {
     for (const auto& layer : layers) {
         spec.layers.push_back(parse_layer(layer, spec));
         const uint32_t experts = spec.layers.back().n_experts;
+        if (experts && spec.layers.back().parallel)
+            throw Error(Status::unsupported, "the model mixes experts with a parallel residual, which this version of edgekit does not have");
         if (experts && (spec.moe_top_k == 0 || spec.moe_top_k > experts))
             throw Error(Status::invalid_file, "a layer has " + std::to_string(experts) + " experts, of which " + std::to_string(spec.moe_top_k) + " are to be chosen");
     }

@@ -1,0 +1,278 @@
+#include <algorithm>
+#include <cmath>
+
+#include "decoder/step.h"
+
+namespace edgekit {
+
+void Decoder::forward(DecoderState& state, ThreadTeam& team, const int32_t* ids, uint32_t m, bool all_logits, float* logits_out) const {
+    Step step{state, team, ids, m, all_logits, logits_out, state.position};
+    team.run([&](uint32_t thread) {
+        team.for_units(thread, m, [&](uint32_t first, uint32_t last) {
+            for (uint32_t row = first; row < last; ++row) {
+                float* x = state.x_ + size_t{row} * spec_.d_model;
+                kernels_.dequantize_row(weights_.embed, static_cast<uint32_t>(ids[row]), spec_.embed_scale, x);
+                for (DecoderState::Angles& angles : state.ropes_) {
+                    for (uint32_t i = 0; i < angles.half; ++i) {
+                        const double angle = static_cast<double>(step.first + row) * (*angles.inv_freq)[i];
+                        angles.cos[size_t{row} * angles.half + i] = static_cast<float>(std::cos(angle)) * angles.factor;
+                        angles.sin[size_t{row} * angles.half + i] = static_cast<float>(std::sin(angle)) * angles.factor;
+                    }
+                }
+            }
+        });
+        team.barrier();
+        for (uint32_t layer = 0; layer < spec_.layers.size(); ++layer) {
+            const LayerWeights& w = weights_.layers[layer];
+            const bool attends = spec_.layers[layer].mixer == Mixer::attention;
+            const bool parallel = spec_.layers[layer].parallel;
+            if (attends)
+                attention(step, layer, thread);
+            else
+                convolution(step, layer, thread);
+            if (parallel) feed_forward(step, layer, thread);  // from the same residual stream, before it changes
+            const uint32_t width = attends ? spec_.layers[layer].q_size() : spec_.d_model;
+            const Activations mixed = prepare(step, {}, state.attended_, width, thread);
+            add_to_residual(step, attends ? w.o : w.conv_out, mixed, w.attn_post_norm, thread);
+            if (spec_.layers[layer].n_experts) {
+                experts(step, layer, thread);
+                continue;
+            }
+            if (!parallel) feed_forward(step, layer, thread);
+            const uint32_t d_ff = spec_.layers[layer].d_ff;
+            const Activations hidden{state.ffn_.x, d_ff, state.ffn_.codes, state.ffn_.scales, state.ffn_.sums, m};
+            add_to_residual(step, w.dense.down, hidden, w.ffn_post_norm, thread);
+        }
+        if (logits_out) logits(step, thread);
+    });
+    state.position += m;
+    state.written = std::max(state.written, state.position);
+}
+
+void Decoder::norm(const NormWeights& weights, const float* x, float* out) const {
+    if (spec_.norm == Norm::rms)
+        kernels_.rms_norm(x, weights.weight, spec_.d_model, spec_.norm_eps, out);
+    else
+        kernels_.layer_norm(x, weights.weight, weights.bias, spec_.d_model, spec_.norm_eps, out);
+}
+
+// Every row of `source`, normalised unless there is no norm, as matmul reads it. A single row is prepared by each thread for itself,
+// which is cheaper than meeting at a barrier.
+Activations Decoder::prepare(Step& step, const NormWeights& weights, const float* source, uint32_t width, uint32_t thread) const {
+    const auto prepare_row = [&](const PreparedRows& rows, uint32_t source_row, uint32_t row) {
+        const float* from = source + size_t{source_row} * width;
+        const uint32_t groups = (width + kGroup - 1) / kGroup;
+        float* to = rows.x + size_t{row} * width;
+        if (weights)
+            norm(weights, from, to);
+        else
+            std::copy_n(from, width, to);
+        kernels_.quantize(to, width, 1, width, rows.codes + size_t{row} * groups * kGroup, rows.scales + size_t{row} * groups,
+                          rows.sums + size_t{row} * groups);
+    };
+    const bool alone = step.m == 1;
+    const PreparedRows& rows = alone ? step.scratch(thread).row : step.state.h_;
+    if (alone) {
+        prepare_row(rows, 0, 0);
+    } else {
+        step.team.for_units(thread, step.m, [&](uint32_t first, uint32_t last) {
+            for (uint32_t row = first; row < last; ++row) prepare_row(rows, row, row);
+        });
+        step.team.barrier();
+    }
+    return {rows.x, width, rows.codes, rows.scales, rows.sums, step.m};
+}
+
+// This thread's share of a linear layer.
+void Decoder::project(Step& step, const Linear& linear, const Activations& input, const Store& store, uint32_t thread) const {
+    step.team.for_units(thread, linear.weight.n_tiles(), [&](uint32_t first, uint32_t last) {
+        Store to = store;
+        to.bias = linear.bias;
+        kernels_.matmul(linear.weight, input, to, first, last, step.scratch(thread).matmul);
+    });
+}
+
+// x += residual_scale · post_norm(linear(input)). Ends with a barrier.
+void Decoder::add_to_residual(Step& step, const Linear& linear, const Activations& input, const NormWeights& post_norm, uint32_t thread) const {
+    DecoderState& state = step.state;
+    const uint32_t d_model = spec_.d_model;
+    if (!post_norm) {
+        project(step, linear, input, {state.x_, d_model, nullptr, spec_.residual_scale, true}, thread);
+        step.team.barrier();
+        return;
+    }
+    project(step, linear, input, {state.mixed_, d_model, nullptr, 1.0f, false}, thread);
+    step.team.barrier();
+    step.team.for_units(thread, step.m, [&](uint32_t first, uint32_t last) {
+        for (uint32_t row = first; row < last; ++row) {
+            float* mixed = state.mixed_ + size_t{row} * d_model;
+            norm(post_norm, mixed, mixed);
+            kernels_.add(state.x_ + size_t{row} * d_model, mixed, spec_.residual_scale, d_model);
+        }
+    });
+    step.team.barrier();
+}
+
+// A gated short convolution over time (LFM2): B, C, x = conv_in(norm(h)); attended_ = C · conv(B · x). Ends with a barrier.
+void Decoder::convolution(Step& step, uint32_t layer, uint32_t thread) const {
+    DecoderState& state = step.state;
+    const LayerWeights& w = weights_.layers[layer];
+    const uint32_t d_model = spec_.d_model;
+    const uint32_t kernel = spec_.layers[layer].conv_kernel;
+    const Activations input = prepare(step, w.attn_norm, state.x_, d_model, thread);
+    project(step, w.conv_in, input, {state.q_, size_t{3} * d_model}, thread);
+    step.team.barrier();
+    step.team.for_units(thread, round_up(d_model, kGroup) / kGroup, [&](uint32_t first, uint32_t last) {
+        const uint32_t from = first * kGroup;
+        const uint32_t to = std::min(last * kGroup, d_model);
+        for (uint32_t row = 0; row < step.m; ++row) {
+            const float* bcx = state.q_ + size_t{row} * 3 * d_model;
+            const uint64_t position = step.first + row;
+            float* now = state.cache_.conv_input(layer, position);
+            float* out = state.attended_ + size_t{row} * d_model;
+            for (uint32_t c = from; c < to; ++c) {
+                now[c] = bcx[c] * bcx[2 * d_model + c];
+                out[c] = w.conv_bias ? w.conv_bias[c] : 0.0f;
+            }
+            for (uint32_t tap = 0; tap < kernel && tap <= position; ++tap) {
+                const float* past = state.cache_.conv_input(layer, position - tap);
+                for (uint32_t c = from; c < to; ++c) out[c] += w.conv[size_t{c} * kernel + kernel - 1 - tap] * past[c];
+            }
+            for (uint32_t c = from; c < to; ++c) out[c] *= bcx[d_model + c];
+        }
+    });
+    step.team.barrier();
+}
+
+// Columns [32·first_unit, 32·last_unit) of f(gate) · up for every row of the input, into the rows of ffn_ from `first_row_out`.
+void Decoder::gate_up(Step& step, const FeedForward& ffn, const Activations& input, uint32_t first_row_out, uint32_t first_unit,
+                      uint32_t last_unit, ThreadScratch& scratch) const {
+    const PreparedRows& out = step.state.ffn_;
+    const uint32_t d_ff = ffn.up.weight.n;
+    const uint32_t groups = (d_ff + kGroup - 1) / kGroup;
+    const bool quantized = is_quantized(ffn.down.weight.layout);
+    const uint32_t units_at_a_time = gate_floats(step.state.chunk_) / input.m / kGroup;
+    for (uint32_t unit = first_unit; unit < last_unit; unit += units_at_a_time) {
+        const uint32_t units = std::min(units_at_a_time, last_unit - unit);
+        const uint32_t column = unit * kGroup;
+        const uint32_t columns = std::min(units * kGroup, d_ff - column);
+        const size_t stride = size_t{units} * kGroup;
+        const uint32_t first_tile = column / kTileRows;
+        const uint32_t last_tile = (column + columns + kTileRows - 1) / kTileRows;
+        // matmul writes column c at out[c]: shift the scratch so that the first one lands at its beginning.
+        const auto compute = [&](const Linear& linear, float* to) {
+            kernels_.matmul(linear.weight, input, {to - column, stride, linear.bias}, first_tile, last_tile, scratch.matmul);
+        };
+        compute(ffn.up, scratch.up);
+        if (spec_.gated) compute(ffn.gate, scratch.gate);
+        for (uint32_t row = 0; row < input.m; ++row) {
+            float* up = scratch.up + row * stride;
+            const float* gate = spec_.gated ? scratch.gate + row * stride : up;
+            const size_t out_row = first_row_out + row;
+            float* result = quantized ? up : out.x + out_row * d_ff + column;
+            kernels_.activate(spec_.activation, gate, spec_.gated ? up : nullptr, result, columns);
+            if (quantized) {
+                const size_t group = out_row * groups + unit;
+                kernels_.quantize(result, columns, 1, columns, out.codes + group * kGroup, out.scales + group, out.sums + group);
+            }
+        }
+    }
+}
+
+// ffn_ = f(gate(h)) · up(h) of the normalised stream. Ends with a barrier.
+void Decoder::feed_forward(Step& step, uint32_t layer, uint32_t thread) const {
+    const LayerWeights& w = weights_.layers[layer];
+    const NormWeights& norm_weights = spec_.layers[layer].parallel ? w.attn_norm : w.ffn_norm;
+    const Activations input = prepare(step, norm_weights, step.state.x_, spec_.d_model, thread);
+    const uint32_t units = (spec_.layers[layer].d_ff + kGroup - 1) / kGroup;
+    step.team.for_units(thread, units, [&](uint32_t first, uint32_t last) {
+        gate_up(step, w.dense, input, 0, first, last, step.scratch(thread));
+    });
+    step.team.barrier();
+}
+
+// Each row goes through its own top_k experts; rows one after another, the experts of a row side by side.
+void Decoder::experts(Step& step, uint32_t layer, uint32_t thread) const {
+    DecoderState& state = step.state;
+    const LayerSpec& spec = spec_.layers[layer];
+    const LayerWeights& w = weights_.layers[layer];
+    const uint32_t top_k = spec_.moe_top_k;
+    const Activations input = prepare(step, w.ffn_norm, state.x_, spec_.d_model, thread);
+    project(step, {w.router, nullptr}, input, {state.router_, spec.n_experts}, thread);
+    step.team.barrier();
+    step.team.for_units(thread, step.m, [&](uint32_t first, uint32_t last) {
+        for (uint32_t row = first; row < last; ++row) {
+            float* scores = state.router_ + size_t{row} * spec.n_experts;
+            uint32_t* chosen = state.expert_ + size_t{row} * top_k;
+            float* weight = state.expert_weight_ + size_t{row} * top_k;
+            const float all = kernels_.exp_sum(scores, kernels_.max(scores, spec.n_experts), scores, spec.n_experts);
+            float sum = 0;
+            for (uint32_t i = 0; i < top_k; ++i) {
+                chosen[i] = static_cast<uint32_t>(std::max_element(scores, scores + spec.n_experts) - scores);
+                sum += weight[i] = scores[chosen[i]];
+                scores[chosen[i]] = -1.0f;
+            }
+            for (uint32_t i = 0; i < top_k; ++i) weight[i] /= spec_.moe_normalize ? sum : all;
+        }
+    });
+    step.team.barrier();
+    const uint32_t units = (spec.d_ff + kGroup - 1) / kGroup;
+    const uint32_t groups = units;
+    const uint32_t input_groups = (spec_.d_model + kGroup - 1) / kGroup;
+    for (uint32_t row = 0; row < step.m; ++row) {
+        const Activations one{input.x + size_t{row} * input.stride_x, input.stride_x, input.codes + size_t{row} * input_groups * kGroup,
+                              input.scales + size_t{row} * input_groups, input.sums + size_t{row} * input_groups, 1};
+        const uint32_t* chosen = state.expert_ + size_t{row} * top_k;
+        const float* weight = state.expert_weight_ + size_t{row} * top_k;
+        step.team.for_units(thread, units * top_k, [&](uint32_t first, uint32_t last) {
+            while (first < last) {
+                const uint32_t expert = first / units;
+                const uint32_t end = std::min(last, (expert + 1) * units);
+                gate_up(step, w.experts[chosen[expert]], one, expert, first - expert * units, end - expert * units, step.scratch(thread));
+                first = end;
+            }
+        });
+        step.team.barrier();
+        step.team.for_units(thread, (spec_.d_model + kTileRows - 1) / kTileRows, [&](uint32_t first, uint32_t last) {
+            for (uint32_t i = 0; i < top_k; ++i) {
+                const Linear& down = w.experts[chosen[i]].down;
+                const Activations hidden{state.ffn_.x + size_t{i} * spec.d_ff, spec.d_ff, state.ffn_.codes + size_t{i} * groups * kGroup,
+                                         state.ffn_.scales + size_t{i} * groups, state.ffn_.sums + size_t{i} * groups, 1};
+                float* out = (w.ffn_post_norm ? state.mixed_ : state.x_) + size_t{row} * spec_.d_model;
+                const float scale = w.ffn_post_norm ? weight[i] : weight[i] * spec_.residual_scale;
+                kernels_.matmul(down.weight, hidden, {out, spec_.d_model, down.bias, scale, i > 0 || !w.ffn_post_norm}, first, last,
+                                step.scratch(thread).matmul);
+            }
+        });
+        step.team.barrier();
+    }
+    if (!w.ffn_post_norm) return;
+    step.team.for_units(thread, step.m, [&](uint32_t first, uint32_t last) {
+        for (uint32_t row = first; row < last; ++row) {
+            float* mixed = state.mixed_ + size_t{row} * spec_.d_model;
+            norm(w.ffn_post_norm, mixed, mixed);
+            kernels_.add(state.x_ + size_t{row} * spec_.d_model, mixed, spec_.residual_scale, spec_.d_model);
+        }
+    });
+    step.team.barrier();
+}
+
+void Decoder::logits(Step& step, uint32_t thread) const {
+    DecoderState& state = step.state;
+    const uint32_t rows = step.all_logits ? step.m : 1;
+    const uint32_t first_row = step.m - rows;
+    // Only these rows go on: prepare looks at the step's m.
+    Step last{state, step.team, step.ids, rows, step.all_logits, step.logits, step.first};
+    const Activations input = prepare(last, weights_.final_norm, state.x_ + size_t{first_row} * spec_.d_model, spec_.d_model, thread);
+    const size_t vocab = spec_.vocab_size;
+    step.team.for_units(thread, weights_.head.weight.n_tiles(), [&](uint32_t first, uint32_t end) {
+        kernels_.matmul(weights_.head.weight, input, {step.logits, vocab, weights_.head.bias, spec_.logit_scale, false}, first, end,
+                        step.scratch(thread).matmul);
+        if (spec_.logit_softcap == 0) return;
+        const size_t column = size_t{first} * kTileRows;
+        const size_t columns = std::min(vocab, size_t{end} * kTileRows) - column;
+        for (uint32_t row = 0; row < rows; ++row) kernels_.softcap(step.logits + row * vocab + column, spec_.logit_softcap, columns);
+    });
+}
+
+}  // namespace edgekit

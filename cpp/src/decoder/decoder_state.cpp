@@ -1,0 +1,124 @@
+#include <algorithm>
+#include <cmath>
+
+#include "decoder/step.h"
+
+namespace edgekit {
+
+namespace {
+
+struct Widths {
+    uint32_t q = 0, kv = 0, ffn = 0, group = 0, heads = 0, head_dim = 0, experts = 0;
+    bool dense_down = false;  // some down projection reads float32
+
+    Widths(const ModelSpec& spec, const Weights& weights) {
+        for (size_t i = 0; i < spec.layers.size(); ++i) {
+            const LayerSpec& layer = spec.layers[i];
+            q = std::max(q, layer.q_size());
+            kv = std::max(kv, layer.kv_size());
+            ffn = std::max(ffn, layer.d_ff);
+            heads = std::max(heads, layer.n_heads);
+            head_dim = std::max(head_dim, layer.head_dim);
+            experts = std::max(experts, layer.n_experts);
+            if (layer.n_kv_heads) group = std::max(group, layer.n_heads / layer.n_kv_heads);
+            const FeedForward& ffn_weights = layer.n_experts ? weights.layers[i].experts[0] : weights.layers[i].dense;
+            dense_down = dense_down || !is_quantized(ffn_weights.down.weight.layout);
+            if (layer.mixer == Mixer::conv) q = std::max(q, 3 * spec.d_model);
+        }
+    }
+};
+
+PreparedRows take_rows(Arena& arena, uint32_t rows, uint32_t width, bool with_floats) {
+    PreparedRows out;
+    out.width = width;
+    if (with_floats) out.x = arena.take<float>(size_t{rows} * width);
+    out.codes = arena.take<int8_t>(size_t{rows} * out.n_groups() * kGroup);
+    out.scales = arena.take<float>(size_t{rows} * out.n_groups());
+    out.sums = arena.take<int32_t>(size_t{rows} * out.n_groups());
+    return out;
+}
+
+AttendState take_attend_state(Arena& arena, uint32_t n, uint32_t head_dim) {
+    return {arena.take<float>(n), arena.take<float>(n), arena.take<float>(size_t{n} * head_dim)};
+}
+
+}  // namespace
+
+DecoderState::Sizes DecoderState::measure(const ModelSpec& spec, const Weights& weights, const CacheOptions& options, uint32_t n_threads) {
+    const DecoderState measured(spec, weights, options, n_threads, Sizes{});
+    return {measured.cache_size_, measured.arena_.used() - measured.cache_size_};
+}
+
+DecoderState::DecoderState(const ModelSpec& spec, const Weights& weights, const CacheOptions& options, uint32_t n_threads)
+    : DecoderState(spec, weights, options, n_threads, measure(spec, weights, options, n_threads)) {
+    for (Angles& angles : ropes_) {
+        for (uint32_t i = 0; i < angles.half; ++i) {
+            const double angle = static_cast<double>(options.capacity() - 1) * (*angles.inv_freq)[i];
+            angles.sink_cos[i] = static_cast<float>(std::cos(angle)) * angles.factor;
+            angles.sink_sin[i] = static_cast<float>(std::sin(angle)) * angles.factor;
+        }
+    }
+}
+
+// Without sizes: measures.
+DecoderState::DecoderState(const ModelSpec& spec, const Weights& weights, const CacheOptions& options, uint32_t n_threads, Sizes sizes)
+    : cache_size_(sizes.cache),
+      memory_(sizes.cache ? AlignedMemory(sizes.cache + sizes.activations) : AlignedMemory()),
+      arena_(sizes.cache ? Arena(memory_.data()) : Arena()),
+      cache_(spec, options, arena_),
+      chunk_(options.chunk) {
+    cache_size_ = arena_.used();
+    take_buffers(spec, weights, n_threads, arena_);
+}
+
+void DecoderState::take_buffers(const ModelSpec& spec, const Weights& weights, uint32_t n_threads, Arena& arena) {
+    const Widths widths(spec, weights);
+    const uint32_t input = std::max(spec.d_model, widths.q);
+    x_ = arena.take<float>(size_t{chunk_} * spec.d_model);
+    h_ = take_rows(arena, chunk_, input, true);
+    mixed_ = arena.take<float>(size_t{chunk_} * spec.d_model);
+    q_ = arena.take<float>(size_t{chunk_} * widths.q);
+    k_ = arena.take<float>(size_t{chunk_} * widths.kv);
+    v_ = arena.take<float>(size_t{chunk_} * widths.kv);
+    attended_ = arena.take<float>(size_t{chunk_} * input);
+    ffn_ = take_rows(arena, std::max(chunk_, spec.moe_top_k), widths.ffn, widths.dense_down);
+
+    const uint64_t capacity = cache_.capacity();
+    for (const RopeSpec& rope : spec.ropes) {
+        Angles angles{};
+        angles.inv_freq = !rope.long_inv_freq.empty() && capacity > rope.original_context ? &rope.long_inv_freq : &rope.inv_freq;
+        angles.factor = static_cast<float>(rope.factor);
+        angles.half = rope.dim / 2;
+        angles.cos = arena.take<float>(size_t{chunk_} * angles.half);
+        angles.sin = arena.take<float>(size_t{chunk_} * angles.half);
+        angles.sink_cos = arena.take<float>(angles.half);
+        angles.sink_sin = arena.take<float>(angles.half);
+        ropes_.push_back(angles);
+    }
+    if (widths.experts) {
+        router_ = arena.take<float>(size_t{chunk_} * widths.experts);
+        expert_ = arena.take<uint32_t>(size_t{chunk_} * spec.moe_top_k);
+        expert_weight_ = arena.take<float>(size_t{chunk_} * spec.moe_top_k);
+    }
+    if (n_threads > 1) partial_ = take_attend_state(arena, n_threads * widths.heads, widths.head_dim);
+
+    const uint32_t queries = widths.group * std::min(chunk_, kAttendRows);
+    const uint32_t widest = std::max(input, widths.ffn);
+    for (uint32_t thread = 0; thread < n_threads; ++thread) {
+        ThreadScratch scratch{};
+        scratch.row = take_rows(arena, 1, input, true);
+        scratch.matmul = arena.take<std::byte>(matmul_scratch_bytes(widest));
+        scratch.gate = arena.take<float>(gate_floats(chunk_));
+        scratch.up = arena.take<float>(gate_floats(chunk_));
+        scratch.head = arena.take<float>(std::max(widths.q, widths.kv));
+        scratch.q = arena.take<float>(size_t{queries} * widths.head_dim);
+        scratch.prepared_q = arena.take<std::byte>(queries * attend_query_bytes(cache_.options().type, widths.head_dim));
+        scratch.begin = arena.take<uint32_t>(queries);
+        scratch.end = arena.take<uint32_t>(queries);
+        scratch.state = take_attend_state(arena, queries, widths.head_dim);
+        scratch.attend = arena.take<std::byte>(attend_scratch_bytes(queries, widths.head_dim));
+        threads_.push_back(scratch);
+    }
+}
+
+}  // namespace edgekit

@@ -1,0 +1,128 @@
+#include "decoder/thread_team.h"
+
+#if defined(__linux__)
+#include <sched.h>
+#endif
+
+#if defined(__x86_64__) || defined(_M_X64)
+#include <immintrin.h>
+#endif
+
+namespace edgekit {
+
+namespace {
+
+// About 20 microseconds of spinning: longer than a phase is unbalanced, far shorter than a scheduler's time slice.
+constexpr uint32_t kSpins = 4000;
+
+inline void pause() {
+#if defined(__x86_64__) || defined(_M_X64)
+    _mm_pause();
+#elif defined(__aarch64__)
+    asm volatile("isb" ::: "memory");
+#endif
+}
+
+// Waits until ready() holds, at first without giving the processor away.
+template <class Ready>
+void spin_until(const Ready& ready) {
+    for (uint32_t spin = 0; !ready(); ++spin) {
+        if (spin < kSpins)
+            pause();
+        else
+            std::this_thread::yield();
+    }
+}
+
+}  // namespace
+
+uint32_t available_processors() {
+#if defined(__linux__) && !defined(__EMSCRIPTEN__)
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set) == 0 && CPU_COUNT(&set) > 0) return static_cast<uint32_t>(CPU_COUNT(&set));
+#endif
+    const uint32_t n = std::thread::hardware_concurrency();
+    return n ? n : 1;
+}
+
+ThreadTeam::ThreadTeam(uint32_t n_threads, edgekit_parallel_fn parallel, void* parallel_context)
+    : n_threads_(n_threads), parallel_(parallel), parallel_context_(parallel_context) {
+    if (parallel_) return;
+    for (uint32_t thread = 1; thread < n_threads_; ++thread) threads_.emplace_back([this, thread] { worker(thread); });
+}
+
+ThreadTeam::~ThreadTeam() {
+    {
+        const std::lock_guard lock(mutex_);
+        stop_ = true;
+    }
+    wake_.notify_all();
+    for (auto& thread : threads_) thread.join();
+}
+
+void ThreadTeam::run_all(Entry entry, void* context) {
+    const std::lock_guard turn(turn_);
+    if (n_threads_ == 1) {
+        entry(context, 0);
+        return;
+    }
+    if (parallel_) {
+        struct Call {
+            ThreadTeam* team;
+            Entry entry;
+            void* context;
+        } call{this, entry, context};
+        parallel_(
+            parallel_context_,
+            [](void* arg, size_t index) {
+                const auto* call = static_cast<Call*>(arg);
+                call->entry(call->context, static_cast<uint32_t>(index));
+                call->team->barrier();
+            },
+            &call, n_threads_);
+        return;
+    }
+    {
+        const std::lock_guard lock(mutex_);
+        entry_ = entry;
+        context_ = context;
+        generation_.fetch_add(1, std::memory_order_release);
+    }
+    wake_.notify_all();
+    entry(context, 0);
+    barrier();
+}
+
+void ThreadTeam::worker(uint32_t thread) {
+    uint64_t seen = 0;
+    for (;;) {
+        // The next token usually follows at once: look for it a moment before going to sleep.
+        for (uint32_t spin = 0; spin < kSpins && generation_.load(std::memory_order_acquire) == seen; ++spin) pause();
+        Entry entry;
+        void* context;
+        {
+            std::unique_lock lock(mutex_);
+            wake_.wait(lock, [&] { return stop_ || generation_.load(std::memory_order_relaxed) != seen; });
+            if (stop_) return;
+            seen = generation_.load(std::memory_order_relaxed);
+            entry = entry_;
+            context = context_;
+        }
+        entry(context, thread);
+        barrier();
+    }
+}
+
+void ThreadTeam::barrier() {
+    if (n_threads_ == 1) return;
+    const uint32_t phase = phase_.load(std::memory_order_relaxed);
+    if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == n_threads_) {
+        arrived_.store(0, std::memory_order_relaxed);
+        claimed_[phase & 1].store(0, std::memory_order_relaxed);  // used in this phase; needed again in the one after next
+        phase_.store(phase + 1, std::memory_order_release);
+        return;
+    }
+    spin_until([&] { return phase_.load(std::memory_order_acquire) != phase; });
+}
+
+}  // namespace edgekit

@@ -1,0 +1,87 @@
+#pragma once
+// A fixed team of threads that run one function together and meet at barriers: what a forward pass needs about five times a layer.
+// Members spin briefly and then yield, so that a step costs no system call while the team is on its own, and nothing collapses when
+// there are more threads than processors. Between runs the team sleeps.
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <type_traits>
+#include <vector>
+
+#include "edgekit/edgekit.h"
+
+namespace edgekit {
+
+class ThreadTeam {
+public:
+    // `parallel`, unless null, is the app's own executor; it must run all members at the same time.
+    ThreadTeam(uint32_t n_threads, edgekit_parallel_fn parallel, void* parallel_context);
+    ~ThreadTeam();
+    ThreadTeam(const ThreadTeam&) = delete;
+    ThreadTeam& operator=(const ThreadTeam&) = delete;
+
+    uint32_t size() const { return n_threads_; }
+
+    // Calls work(thread) on every member, thread in [0, size()), and returns when all have. Callers take turns.
+    template <class F>
+    void run(F&& work) {
+        run_all([](void* context, uint32_t thread) { (*static_cast<std::remove_reference_t<F>*>(context))(thread); }, &work);
+    }
+
+    // Within run: returns when every member has called it. All that was written before is seen by all after.
+    void barrier();
+
+    // Within run: pieces of [0, n_units) for this thread, until none is left. Most units are dealt out beforehand in equal runs (which keeps
+    // a thread on the same weights, token after token); the rest goes to whoever comes first, so that a slow core does not hold up
+    // the others. Every member must go through the same sequence of loops, with a barrier between any two.
+    template <class F>
+    void for_units(uint32_t thread, uint32_t n_units, F&& body) {
+        if (n_threads_ == 1) {
+            if (n_units) body(0u, n_units);
+            return;
+        }
+        const uint32_t dealt = n_units >= 8 * n_threads_ ? n_units - n_units / 8 : n_units;
+        const auto first = static_cast<uint32_t>(uint64_t{dealt} * thread / n_threads_);
+        const auto last = static_cast<uint32_t>(uint64_t{dealt} * (thread + 1) / n_threads_);
+        if (first < last) body(first, last);
+        if (dealt == n_units) return;
+        const uint32_t piece = (n_units - dealt + 2 * n_threads_ - 1) / (2 * n_threads_);
+        std::atomic<uint32_t>& claimed = claimed_[phase_.load(std::memory_order_relaxed) & 1];
+        for (;;) {
+            const uint32_t from = dealt + claimed.fetch_add(piece, std::memory_order_relaxed);
+            if (from >= n_units) return;
+            body(from, from + piece < n_units ? from + piece : n_units);
+        }
+    }
+
+private:
+    using Entry = void (*)(void*, uint32_t);
+    void run_all(Entry entry, void* context);
+    void worker(uint32_t thread);
+
+    const uint32_t n_threads_;
+    const edgekit_parallel_fn parallel_;
+    void* const parallel_context_;
+
+    alignas(64) std::atomic<uint32_t> arrived_{0};
+    alignas(64) std::atomic<uint32_t> phase_{0};  // barriers passed
+    alignas(64) std::atomic<uint32_t> claimed_[2] = {0, 0};  // by parity of phase_; the other one is reset at each barrier
+
+    std::mutex turn_;  // one run at a time
+    std::mutex mutex_;
+    std::condition_variable wake_;
+    std::atomic<uint64_t> generation_{0};
+    Entry entry_ = nullptr;
+    void* context_ = nullptr;
+    bool stop_ = false;
+    std::vector<std::thread> threads_;
+};
+
+// Processors this process may run on, at least 1.
+uint32_t available_processors();
+
+}  // namespace edgekit
