@@ -1,10 +1,11 @@
 """Streaming reader of Hugging Face checkpoints: one tensor, or a few of its rows, in memory at a time.
 
-A checkpoint is a directory with `config.json` and `model.safetensors`, or `model.safetensors.index.json` and its shards.
-Readers of other sources (GGUF, MLX, ...) offer the same interface, `TensorSource`.
+A checkpoint is a directory with `config.json` and `model.safetensors`, or `model.safetensors.index.json` and
+its shards. Readers of other sources (GGUF, MLX, ...) offer the same interface, `TensorSource`.
 
-Layout of a safetensors file: u64 little-endian N, N bytes of JSON `{name: {dtype, shape, data_offsets: [begin, end]}}`,
-then the tensors; offsets count from the end of the JSON, and the tensors fill the rest without holes.
+Layout of a safetensors file: u64 little-endian N, N bytes of JSON `{name: {dtype, shape, data_offsets:
+[begin, end]}}`, then the tensors; offsets count from the end of the JSON, and the tensors fill the rest
+without holes.
 """
 
 from __future__ import annotations
@@ -29,14 +30,29 @@ MAX_JSON_BYTES = 100 << 20  # of a header, index or config; safetensors' own lim
 
 # dtype -> numpy type of its bits; bfloat16 and the 8-bit floats have no numpy type of their own
 RAW_TYPES: dict[str, str] = {
-    "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "F8_E4M3": "u1", "F8_E5M2": "u1", "I64": "<i8", "I32": "<i4",
-    "I16": "<i2", "I8": "i1", "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "u1", "BOOL": "?",
-}  # fmt: skip
+    "F64": "<f8",
+    "F32": "<f4",
+    "F16": "<f2",
+    "BF16": "<u2",
+    "F8_E4M3": "u1",
+    "F8_E5M2": "u1",
+    "I64": "<i8",
+    "I32": "<i4",
+    "I16": "<i2",
+    "I8": "i1",
+    "U64": "<u8",
+    "U32": "<u4",
+    "U16": "<u2",
+    "U8": "u1",
+    "BOOL": "?",
+}
 FLOAT_TYPES = ("F64", "F32", "F16", "BF16")
 
 
 class TensorSource(Protocol):
-    """What the families, the formats and the reference read from. Raises InvalidFile when bytes are not what they should be."""
+    """What the families, the formats and the reference read from. Raises InvalidFile when bytes are not what
+    they should be.
+    """
 
     config: dict[str, Any]
     """The model's config in Hugging Face's words."""
@@ -71,7 +87,8 @@ class Entry:
 
 
 class Checkpoint:
-    """A directory with `config.json` and safetensors files, or one `.safetensors` file beside a `config.json`.
+    """A directory with `config.json` and safetensors files, or one `.safetensors` file beside a
+    `config.json`.
 
     Opening reads the headers only. With `check`, `read` raises InvalidFile on NaN and infinity.
     """
@@ -82,14 +99,19 @@ class Checkpoint:
         """The directory: tokenizer files lie in it."""
         self.check = check
         if not given.exists():
-            raise InvalidFile(f"checkpoint not found: {given}", hint="pass a directory with config.json and model.safetensors")
+            raise InvalidFile(
+                f"checkpoint not found: {given}",
+                hint="pass a directory with config.json and model.safetensors",
+            )
         self.config: dict[str, Any] = read_json(self.path / "config.json")
         self.files: list[Path] = [given] if given.is_file() else _weight_files(self.path)
         self.tensors: dict[str, Entry] = {}
         for file in self.files:
             for name, entry in read_header(file).items():
                 if name in self.tensors:
-                    raise InvalidFile(f"tensor {name!r} is in both {self.tensors[name].path.name} and {file.name}")
+                    raise InvalidFile(
+                        f"tensor {name!r} is in both {self.tensors[name].path.name} and {file.name}"
+                    )
                 self.tensors[name] = entry
         if not given.is_file() and (self.path / INDEX).exists() and not (self.path / SINGLE).exists():
             self._check_index()
@@ -105,8 +127,8 @@ class Checkpoint:
         entry = self._entry(name)
         if entry.dtype not in FLOAT_TYPES:
             raise InvalidFile(
-                f"{entry.path.name}: tensor {name!r} has type {entry.dtype}; weights must be one of {', '.join(FLOAT_TYPES)}",
-                hint="quantized checkpoints are read only in the formats edgekit knows; take the unquantized one",
+                f"{entry.path.name}: tensor {name!r} has type {entry.dtype}, not {', '.join(FLOAT_TYPES)}",
+                hint="take the unquantized checkpoint",
             )
         values = to_float32(entry.dtype, self._bits(name, entry, rows))
         if self.check and values.size and not (np.isfinite(values.min()) and np.isfinite(values.max())):
@@ -156,9 +178,13 @@ class Checkpoint:
 
     def _check_index(self) -> None:
         weight_map = _weight_map(self.path / INDEX)
-        wrong = [n for n, file in weight_map.items() if n not in self.tensors or self.tensors[n].path.name != file]
+        wrong = [
+            n for n, file in weight_map.items() if n not in self.tensors or self.tensors[n].path.name != file
+        ]
         if wrong:
-            raise InvalidFile(f"{INDEX}: {len(wrong)} tensors are not in the shard it names, {wrong[0]!r} for one")
+            raise InvalidFile(
+                f"{INDEX}: {len(wrong)} tensors are not in the shard it names, {wrong[0]!r} for one"
+            )
 
 
 def read_source(reader: TensorSource, source: Source) -> NDArray[np.float32]:
@@ -180,8 +206,8 @@ def to_float32(dtype: str, bits: NDArray[Any]) -> NDArray[np.float32]:
 def read_header(path: Path) -> dict[str, Entry]:
     """Parse and check the header of a safetensors file.
 
-    Raises InvalidFile: truncated or oversized header, bad JSON, duplicate names, unknown types, shapes that do not match
-    their bytes, tensors that overlap, leave holes, are misaligned, or lie outside the file.
+    Raises InvalidFile: truncated or oversized header, bad JSON, duplicate names, unknown types, shapes that
+    do not match their bytes, tensors that overlap, leave holes, are misaligned, or lie outside the file.
     """
     try:
         with path.open("rb") as stream:
@@ -194,7 +220,9 @@ def read_header(path: Path) -> dict[str, Entry]:
                     hint="not a safetensors file, or cut short: download it again",
                 )
             if length > MAX_JSON_BYTES:
-                raise InvalidFile(f"{path.name}: a header of {length} bytes; at most {MAX_JSON_BYTES} are allowed")
+                raise InvalidFile(
+                    f"{path.name}: a header of {length} bytes; at most {MAX_JSON_BYTES} are allowed"
+                )
             text = stream.read(length)
     except OSError as error:
         raise InvalidFile(f"{path}: {error.strerror}") from error
@@ -207,7 +235,9 @@ def read_header(path: Path) -> dict[str, Entry]:
         dtype, shape, (begin, end) = _fields(fields, f"{path.name}: tensor {name!r}")
         item_bytes = np.dtype(RAW_TYPES[dtype]).itemsize
         if end - begin != math.prod(shape) * item_bytes:
-            raise InvalidFile(f"{path.name}: tensor {name!r} of type {dtype} and shape {list(shape)} in {end - begin} bytes")
+            raise InvalidFile(
+                f"{path.name}: tensor {name!r} of type {dtype} and shape {list(shape)} in {end - begin} bytes"
+            )
         if end > data_bytes:
             raise InvalidFile(
                 f"{path.name}: tensor {name!r} ends at byte {end} of {data_bytes}",
@@ -223,7 +253,11 @@ def read_header(path: Path) -> dict[str, Entry]:
     position = 0
     for begin, end, name in sorted(spans):
         if begin != position:
-            what = "overlaps another one" if begin < position else f"leaves a hole of {begin - position} bytes before it"
+            what = (
+                "overlaps another one"
+                if begin < position
+                else f"leaves a hole of {begin - position} bytes before it"
+            )
             raise InvalidFile(f"{path.name}: tensor {name!r} at byte {begin} {what}")
         position = end
     if position != data_bytes:
@@ -235,10 +269,14 @@ def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a file. Raises InvalidFile, also for duplicate members."""
     try:
         if path.stat().st_size > MAX_JSON_BYTES:
-            raise InvalidFile(f"{path.name}: {path.stat().st_size} bytes; at most {MAX_JSON_BYTES} are allowed")
+            raise InvalidFile(
+                f"{path.name}: {path.stat().st_size} bytes; at most {MAX_JSON_BYTES} are allowed"
+            )
         text = path.read_bytes()
     except OSError as error:
-        raise InvalidFile(f"{path}: {error.strerror}", hint="a checkpoint has config.json beside its weights") from error
+        raise InvalidFile(
+            f"{path}: {error.strerror}", hint="a checkpoint has config.json beside its weights"
+        ) from error
     return parse_json(text, path.name)
 
 
@@ -289,15 +327,21 @@ def _weight_files(directory: Path) -> list[Path]:
         return [directory / shard for shard in shards]
     hint = f"expected {SINGLE}, or {INDEX} and its shards"
     if any(directory.glob("*.bin")) or any(directory.glob("*.pt*")):
-        hint += "; PyTorch pickles can run code when opened and are not read: save the model with safe_serialization=True"
+        hint += "; pickles (.bin, .pt) run code when opened and are not read: save the model as safetensors"
     raise InvalidFile(f"{directory}: no weights", hint=hint)
 
 
 def _weight_map(index: Path) -> dict[str, str]:
     weight_map = read_json(index).get("weight_map")
-    if not isinstance(weight_map, dict) or not weight_map or not all(isinstance(v, str) for v in weight_map.values()):
+    if (
+        not isinstance(weight_map, dict)
+        or not weight_map
+        or not all(isinstance(v, str) for v in weight_map.values())
+    ):
         raise InvalidFile(f"{index.name}: 'weight_map' must map tensor names to file names")
     for file in weight_map.values():
         if file != Path(file).name or "\\" in file or file in ("", ".", ".."):
-            raise InvalidFile(f"{index.name}: shard {file!r} is not a file name in the checkpoint's directory")
+            raise InvalidFile(
+                f"{index.name}: shard {file!r} is not a file name in the checkpoint's directory"
+            )
     return weight_map

@@ -1,13 +1,13 @@
 """The forward pass of a ModelSpec in plain numpy, float32: the oracle every engine is held against.
 
-It reads weights by name, one matrix at a time, so memory stays a few tensors plus the activations; where the weights come
-from (a checkpoint, a package decoded back to float32) is the caller's. Positions count from 0.
+It reads weights by name, one matrix at a time, so memory stays a few tensors plus the activations; where the
+weights come from (a checkpoint, a package decoded back to float32) is the caller's. Positions count from 0.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -24,7 +24,9 @@ QUERY_SLICE = 256  # positions whose scores are in memory at once
 
 
 class Loader(Protocol):
-    """The tensor called `name` in the spec (or its rows `[rows[0], rows[1])`) as float32; None when there is none."""
+    """The tensor called `name` in the spec (or its rows `[rows[0], rows[1])`) as float32; None when there is
+    none.
+    """
 
     def __call__(self, name: str, rows: tuple[int, int] | None = None) -> Array | None: ...
 
@@ -32,18 +34,26 @@ class Loader(Protocol):
 class Reference:
     """Logits of whole sequences.
 
-    `cache = (sinks, window)` gives the attention of a session whose cache holds that many tokens: a query at position p
-    sees the last `window` positions, its own included, and the first `sinks`. It sees the first `sinks`, once they are out
-    of the window, as if it stood at `min(p, sinks + window - 1)`, so that no distance exceeds the cache. Layers with a window
-    of their own that fits the cache attend as they were trained: their window, no sinks. `context` chooses between the short and
-    the long angles of longrope: default the length of the sequence.
+    `cache = (sinks, window)` gives the attention of a session whose cache holds that many tokens: a query at
+    position p sees the last `window` positions, its own included, and the first `sinks`. It sees the first
+    `sinks`, once they are out of the window, as if it stood at `min(p, sinks + window - 1)`, so that no
+    distance exceeds the cache. Layers with a window of their own that fits the cache attend as they were
+    trained: their window, no sinks. `context` chooses between the short and the long angles of longrope:
+    default the length of the sequence.
     """
 
     def __init__(
-        self, spec: ModelSpec, load: Loader, *, cache: tuple[int, int] | None = None, context: int | None = None
+        self,
+        spec: ModelSpec,
+        load: Loader,
+        *,
+        cache: tuple[int, int] | None = None,
+        context: int | None = None,
     ) -> None:
         if cache is not None and (cache[0] < 0 or cache[1] < 1):
-            raise UsageError(f"cache of {cache[0]} sinks and a window of {cache[1]}; at least 0 and 1 are needed")
+            raise UsageError(
+                f"cache of {cache[0]} sinks and a window of {cache[1]}; at least 0 and 1 are needed"
+            )
         self.spec = spec
         self.load = load
         self.cache = cache
@@ -61,13 +71,17 @@ class Reference:
         spec = self.spec
         wrong = [i for i in ids if not 0 <= i < spec.vocab_size]
         if not len(ids) or wrong:
-            raise UsageError(f"token ids must be from 0 to {spec.vocab_size - 1}, and at least one; got {wrong or 'none'}")
+            raise UsageError(
+                f"token ids must be from 0 to {spec.vocab_size - 1}, and at least one; got {wrong or 'none'}"
+            )
         x = self._embed(ids) * np.float32(spec.embed_scale)
         scale = np.float32(spec.residual_scale)
         for index, layer in enumerate(spec.layers):
             at = f"layers.{index}"
             normed = self._norm(x, f"{at}.attn_norm")
-            mixed = self._attention(normed, at, layer) if layer.mixer == "attention" else self._conv(normed, at)
+            mixed = (
+                self._attention(normed, at, layer) if layer.mixer == "attention" else self._conv(normed, at)
+            )
             mixed = self._norm(mixed, f"{at}.attn_post_norm") * scale
             if not layer.parallel:
                 x = x + mixed
@@ -104,7 +118,7 @@ class Reference:
 
     def _linear(self, x: Array, name: str) -> Array:
         """`x` `[n, d_in]` -> `[n, d_out]`."""
-        y = x @ self._need(name).T
+        y: Array = x @ self._need(name).T
         bias = self.load(f"{name}_bias")
         return y if bias is None else y + bias
 
@@ -146,7 +160,9 @@ class Reference:
                 out[some, head] = _softmax(np.where(near | sinks, scores, -np.inf)) @ values
         return self._linear(out.reshape(n, -1), f"{at}.o")
 
-    def _visible(self, queries: NDArray[np.int64], keys: NDArray[np.int64], layer: Layer) -> tuple[Mask, Mask]:
+    def _visible(
+        self, queries: NDArray[np.int64], keys: NDArray[np.int64], layer: Layer
+    ) -> tuple[Mask, Mask]:
         """Which keys a query sees at their true distance, and which as sinks. Both `[queries, keys]`."""
         distance = queries[:, None] - keys[None, :]
         near = distance >= 0
@@ -166,7 +182,9 @@ class Reference:
             return split
         norm_kind = "layer" if kind == "layer_per_head" else self.spec.norm
         bias = self.load(f"{norm}_bias")
-        return self._normalize(x if kind == "full" else split, self._need(norm), bias, norm_kind).reshape(split.shape)
+        return self._normalize(x if kind == "full" else split, self._need(norm), bias, norm_kind).reshape(
+            split.shape
+        )
 
     def _rotate(self, x: Array, rope: Rope, positions: NDArray[np.int64]) -> Array:
         """Rotate the first `rope.dim` numbers of each head of `x` `[n, heads, head_dim]`, halves together."""
@@ -190,10 +208,11 @@ class Reference:
         return self._linear(c * (mixed if bias is None else mixed + bias), f"{at}.conv_out")
 
     def _feed_forward(self, x: Array, at: str) -> Array:
+        activate = ACTIVATIONS[self.spec.activation]
         up = self._linear(x, f"{at}.up")
         if self.spec.gated:
-            return self._linear(_activate(self._linear(x, f"{at}.gate"), self.spec.activation) * up, f"{at}.down")
-        return self._linear(_activate(up, self.spec.activation), f"{at}.down")
+            return self._linear(activate(self._linear(x, f"{at}.gate")) * up, f"{at}.down")
+        return self._linear(activate(up), f"{at}.down")
 
     def _experts(self, x: Array, at: str, layer: Layer) -> Array:
         moe = self.spec.moe
@@ -213,22 +232,37 @@ class Reference:
 
 
 def _softmax(x: Array) -> Array:
-    weights = np.exp(x - x.max(-1, keepdims=True))
-    return weights / weights.sum(-1, keepdims=True)
+    weights: Array = np.exp(x - x.max(-1, keepdims=True))
+    weights /= weights.sum(-1, keepdims=True)
+    return weights
 
 
 def _softcap(x: Array, cap: float) -> Array:
-    return np.tanh(x / np.float32(cap)) * np.float32(cap) if cap else x
+    capped: Array = np.tanh(x / np.float32(cap)) * np.float32(cap) if cap else x
+    return capped
 
 
-def _activate(x: Array, kind: str) -> Array:
-    if kind == "silu":
-        return x / (1 + np.exp(-np.maximum(x, np.float32(-80))))
-    if kind == "gelu":
-        return (x * 0.5 * (1 + _erf(x.astype(np.float64) / np.sqrt(2.0)))).astype(np.float32)
-    if kind == "gelu_tanh":
-        return 0.5 * x * (1 + np.tanh(np.float32(np.sqrt(2 / np.pi)) * (x + np.float32(0.044715) * x**3)))
-    return np.maximum(x, 0) if kind == "relu" else np.square(np.maximum(x, 0))
+def _silu(x: Array) -> Array:
+    gate: Array = 1 / (1 + np.exp(-np.maximum(x, np.float32(-80))))
+    return x * gate
+
+
+def _gelu_tanh(x: Array) -> Array:
+    gate: Array = 1 + np.tanh(np.float32(math.sqrt(2 / math.pi)) * (x + np.float32(0.044715) * x**3))
+    return np.float32(0.5) * x * gate
+
+
+def _gelu(x: Array) -> Array:
+    gate = 1 + _erf(x.astype(np.float64) / math.sqrt(2))
+    return x * (0.5 * gate).astype(np.float32)
 
 
 _erf = np.vectorize(math.erf, otypes=[np.float64])
+
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "silu": _silu,
+    "gelu": _gelu,
+    "gelu_tanh": _gelu_tanh,
+    "relu": lambda x: np.maximum(x, 0),
+    "relu2": lambda x: np.square(np.maximum(x, 0)),
+}

@@ -13,15 +13,17 @@
     ├── IoFailure            1    the operating system refused a read or a write
     └── InternalError        1    a bug in edgekit
 
-The number is the exit code of the command line. A message says what is wrong, the value seen, and what to do; what to
-do may stand apart, in `hint`.
+The number is the exit code of the command line. A message says what is wrong, the value seen, and what to do;
+what to do may stand apart, in `hint`.
 """
 
 from __future__ import annotations
 
 
 class EdgekitError(Exception):
-    """Base of all errors. `exit_code` is what the command line exits with; `hint` says what to do, or is None."""
+    """Base of all errors. `exit_code` is what the command line exits with; `hint` says what to do, or is
+    None.
+    """
 
     exit_code: int = 1
 

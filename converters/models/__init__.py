@@ -1,13 +1,14 @@
 """Families of models: `converters/models/<model_type>.py` turns a Hugging Face config into a ModelSpec.
 
-A family file has `spec(config) -> ModelSpec`, `tensors(config, spec) -> dict[str, Source]`, and where its configs leave
-members out, `DEFAULTS`. Adding a family is adding its file: it is found by name.
+A family file has `spec(config) -> ModelSpec`, `tensors(config, spec) -> dict[str, Source]`, and where its
+configs leave members out, `DEFAULTS`. Adding a family is adding its file: it is found by name.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import importlib
+import math
 import pkgutil
 from collections import defaultdict
 from collections.abc import Iterable
@@ -22,10 +23,14 @@ from edgekit.converters.models._config import Config
 from edgekit.converters.spec import ModelSpec, Source
 from edgekit.errors import InvalidFile, UnsupportedModel
 
+ROWS_COMPARED = 4096  # of an output matrix and its embedding at once
+
 
 @dataclass(frozen=True)
 class Family:
-    """A config, understood: what the model computes, and where each tensor lies in a checkpoint of its family."""
+    """A config, understood: what the model computes, and where each tensor lies in a checkpoint of its
+    family.
+    """
 
     spec: ModelSpec
     tensors: dict[str, Source]
@@ -40,7 +45,9 @@ class Model:
     tensors: dict[str, Source]
 
     def load(self, name: str, rows: tuple[int, int] | None = None) -> NDArray[np.float32] | None:
-        """The tensor called `name` in the spec, or its rows `[rows[0], rows[1])`; None when the model has no such tensor."""
+        """The tensor called `name` in the spec, or its rows `[rows[0], rows[1])`; None when the model has no
+        such tensor.
+        """
         where = self.tensors.get(name)
         if where is None:
             return None
@@ -59,17 +66,20 @@ def known() -> list[str]:
 def load(config: dict[str, Any]) -> Family:
     """The family of a config, by its `model_type`, or by that of its `text_config`.
 
-    Raises UnsupportedModel for unknown families and for values that change the maths in unknown ways; InvalidFile for
-    missing members and wrong types.
+    Raises UnsupportedModel for unknown families and for values that change the maths in unknown ways;
+    InvalidFile for missing members and wrong types.
     """
     families = known()
-    kind = config.get("model_type")
     text = config.get("text_config")
-    if kind not in families and isinstance(text, dict):
-        config = {k: config[k] for k in ("tie_word_embeddings",) if k in config} | text
-        kind = text.get("model_type")
-    if kind not in families:
-        raise UnsupportedModel(f"model type {kind!r} is not supported; known: {', '.join(families)}")
+    if config.get("model_type") not in families and isinstance(text, dict):
+        outer = {key: config[key] for key in ("tie_word_embeddings",) if key in config}
+        config = {"model_type": config.get("model_type")} | outer | text
+    given = config.get("model_type")
+    if not isinstance(given, str):
+        raise InvalidFile(f"config: 'model_type' is {given!r}; the name of a family is expected")
+    kind = next((name for name in (given, f"{given}_text") if name in families), None)
+    if kind is None:
+        raise UnsupportedModel(f"model type {given!r} is not supported; known: {', '.join(families)}")
     module = importlib.import_module(f"{__name__}.{kind}")
     read = Config(config, getattr(module, "DEFAULTS", {}))
     spec = module.spec(read)
@@ -81,13 +91,13 @@ def load(config: dict[str, Any]) -> Family:
 def open_model(source: TensorSource) -> Model:
     """A checkpoint as a model: its family, with each tensor found and its shape checked.
 
-    Raises what `load` raises; InvalidFile when tensors are missing or have other shapes, UnsupportedModel when there are
-    tensors the family does not have.
+    Raises what `load` raises; InvalidFile when tensors are missing or have other shapes, UnsupportedModel
+    when there are tensors the family does not have.
     """
     family = load(source.config)
     names = set(source.names())
     tensors, root = _locate(family.tensors, names)
-    missing = sorted({where.name for where in tensors.values()} - names)
+    missing = {where.name for where in tensors.values()} - names
     if missing:
         raise InvalidFile(f"the checkpoint lacks {len(missing)} tensors of its model: {_some(missing)}")
     rows_used: dict[str, int] = defaultdict(int)
@@ -95,31 +105,49 @@ def open_model(source: TensorSource) -> Model:
         _, shape = source.info(where.name)
         rows = where.rows or (0, shape[0] if shape else 0)
         rows_used[where.name] += rows[1] - rows[0]
-        seen = (rows[1] - rows[0], *shape[1:])
-        expected = family.spec.shape(name)
-        if (where.shape is None and seen != expected) or np.prod(seen) != np.prod(expected):
+        seen, expected = (rows[1] - rows[0], *shape[1:]), family.spec.shape(name)
+        if (where.shape is None and seen != expected) or math.prod(seen) != math.prod(expected):
             raise InvalidFile(
-                f"tensor {where.name!r} has shape {list(shape)}; the config asks for {list(expected)} in {name}"
+                f"tensor {where.name!r} has shape {list(shape)}; by the config {name} has {list(expected)}"
             )
     for theirs, used in rows_used.items():
         _, shape = source.info(theirs)
         if used != shape[0]:
             raise InvalidFile(f"tensor {theirs!r} has {shape[0]} rows; the config asks for {used}")
-    unexpected = sorted(n for n in names - set(rows_used) if n.startswith(root) and not _is_buffer(n))
+    unexpected = {n for n in names - set(rows_used) if n.startswith(root) and not _is_buffer(n)}
     if family.spec.tied:
-        unexpected = [n for n in unexpected if not n.endswith("lm_head.weight")]
+        heads = {name for name in names if name.endswith("lm_head.weight")}
+        _check_tied(source, tensors["embed"].name, heads)
+        unexpected -= heads
     if unexpected:
         raise UnsupportedModel(
-            f"the checkpoint has {len(unexpected)} tensors that {family.spec.model_type} does not use: {_some(unexpected)}"
+            f"{family.spec.model_type} does not use {len(unexpected)} of the checkpoint's tensors: "
+            + _some(unexpected)
         )
     return Model(source, family.spec, tensors)
 
 
-def _locate(tensors: dict[str, Source], names: set[str]) -> tuple[dict[str, Source], str]:
-    """The sources as this checkpoint names them, and the prefix of the text model in it ("" when it is all there is).
+def _check_tied(source: TensorSource, embed: str, heads: Iterable[str]) -> None:
+    """Tied checkpoints may store the output matrix again; Transformers 4 and 5 disagree on one that differs."""
+    shape = source.info(embed)[1]
+    for head in heads:
+        slices = ((i, min(i + ROWS_COMPARED, shape[0])) for i in range(0, shape[0], ROWS_COMPARED))
+        if source.info(head)[1] == shape and all(
+            np.array_equal(source.read(head, rows), source.read(embed, rows)) for rows in slices
+        ):
+            continue
+        raise UnsupportedModel(
+            f"tie_word_embeddings is true, but {head!r} differs from {embed!r}",
+            hint="if the output matrix was trained apart, set tie_word_embeddings to false in config.json",
+        )
 
-    Wrappers (image and text models) put the text model's tensors under a prefix of their own; some checkpoints leave the
-    usual prefix out.
+
+def _locate(tensors: dict[str, Source], names: set[str]) -> tuple[dict[str, Source], str]:
+    """The sources as this checkpoint names them, and the prefix of the text model in it ("" when it is all
+    there is).
+
+    Wrappers (image and text models) put the text model's tensors under a prefix of their own; some
+    checkpoints leave the usual prefix out.
     """
     embed = tensors["embed"].name
     if embed in names:
@@ -145,5 +173,5 @@ def _is_buffer(name: str) -> bool:
 
 
 def _some(names: Iterable[str]) -> str:
-    names = list(names)
+    names = sorted(names)
     return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")

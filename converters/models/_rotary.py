@@ -1,7 +1,7 @@
 """Rotary embeddings: Hugging Face's parameters, in both dialects, to angles per position (float64).
 
-Dialects: `rope_theta` + `rope_scaling: {type | rope_type, ...}` (Transformers 4), and
-`rope_parameters: {rope_type, rope_theta, ...}`, possibly one such object for each layer type (Transformers 5).
+Dialects: `rope_theta` + `rope_scaling: {type | rope_type, ...}` (Transformers 4), and `rope_parameters:
+{rope_type, rope_theta, ...}`, possibly one such object for each layer type (Transformers 5).
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ KEYS: dict[str, set[str]] = {
     "llama3": {"factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"},
     "yarn": {"factor", "attention_factor", "beta_fast", "beta_slow", "mscale", "mscale_all_dim", "truncate",
              "original_max_position_embeddings"},
-    "longrope": {"factor", "attention_factor", "short_factor", "long_factor", "original_max_position_embeddings"},
+    "longrope": {"factor", "attention_factor", "short_factor", "long_factor",
+                 "original_max_position_embeddings"},
 }  # fmt: skip
 
 
@@ -38,8 +39,8 @@ def rope(
 ) -> Rope:
     """The rotary embedding of `config`, or of one of its layer types.
 
-    `theta` and `partial` (share of a head that is rotated) are the family's defaults. Raises UnsupportedModel for unknown
-    types and members.
+    `theta` and `partial` (share of a head that is rotated) are the family's defaults. Raises UnsupportedModel
+    for unknown types and members.
     """
     given = config.get("rope_scaling") or config.get("rope_parameters") or {}
     if not isinstance(given, dict):
@@ -62,7 +63,9 @@ def from_parameters(
     context: int | None,
     original_context: int | None = None,
 ) -> Rope:
-    """A Rope from one object of parameters; its own members precede `theta` and `partial`, `original_context` its own."""
+    """A Rope from one object of parameters; its own members precede `theta` and `partial`, `original_context`
+    its own.
+    """
     kind = given.get("rope_type") or given.get("type") or "default"
     kind = ALIASES.get(kind, kind)
     if kind not in KEYS:
@@ -104,7 +107,8 @@ def _llama3(parameters: Config, inv_freq: NDArray[np.float64], original: int) ->
     low, high = parameters.number("low_freq_factor"), parameters.number("high_freq_factor")
     turns = original * inv_freq / (2 * math.pi)
     smooth = np.clip((turns - low) / (high - low), 0, 1) if high > low else (turns > low).astype(np.float64)
-    return inv_freq * ((1 - smooth) / factor + smooth)
+    stretched: NDArray[np.float64] = inv_freq * ((1 - smooth) / factor + smooth)
+    return stretched
 
 
 def _yarn(
@@ -124,7 +128,8 @@ def _yarn(
         low, high = math.floor(low), math.ceil(high)
     low, high = max(low, 0), min(high, dim - 1)
     ramp = np.clip((np.arange(dim // 2) - low) / (high - low if high != low else 0.001), 0, 1)
-    return inv_freq / factor * ramp + inv_freq * (1 - ramp)
+    angles: NDArray[np.float64] = inv_freq / factor * ramp + inv_freq * (1 - ramp)
+    return angles
 
 
 def _yarn_gain(parameters: Config, factor: float) -> float:

@@ -23,8 +23,8 @@ ACTIVATIONS = {
     "relu2": "relu2",
 }
 
-# The spec's name of a layer's part -> Hugging Face's, without ".weight". Parts that name the same tensor are its rows, in
-# this order; "{}" is the number of the expert.
+# The spec's name of a layer's part -> Hugging Face's, without ".weight". Parts that name the same tensor are
+# its rows, in this order; "{}" is the number of the expert.
 LAYER: dict[str, str] = {
     "attn_norm": "input_layernorm",
     "q": "self_attn.q_proj",
@@ -92,7 +92,7 @@ def head_dim(config: Config) -> int:
     width, heads = config.integer("hidden_size"), config.integer("num_attention_heads")
     if width % heads:
         raise InvalidFile(
-            f"config: hidden_size {width} is no multiple of num_attention_heads {heads}, and there is no head_dim"
+            f"config: no head_dim, and hidden_size {width} is no multiple of num_attention_heads {heads}"
         )
     return width // heads
 
@@ -104,7 +104,9 @@ def attention_layers(
     ropes: Sequence[int | None] | None = None,
     **fields: Any,
 ) -> tuple[Layer, ...]:
-    """One attention layer after another, alike but for window (tokens) and rope (index); `fields` are members of Layer."""
+    """One attention layer after another, alike but for window (tokens) and rope (index); `fields` are members
+    of Layer.
+    """
     count = layer_count(config)
     heads = config.integer("num_attention_heads")
     layer = Layer(
@@ -142,7 +144,7 @@ def windows(config: Config, types: Sequence[str]) -> list[int | None]:
     return [window if kind == "sliding_attention" else None for kind in types]
 
 
-def activation(config: Config, key: str) -> str:
+def activation(config: Config, key: str) -> Any:
     name = config.get(key, "silu")
     if name not in ACTIVATIONS:
         raise UnsupportedModel(f"config: {key} = {name!r} is not supported; known: {', '.join(ACTIVATIONS)}")
@@ -161,7 +163,8 @@ def tensors(
 ) -> dict[str, Source]:
     """Where every tensor of the spec lies.
 
-    `biases` names the parts (of a layer, or "final_norm", "head") that have one; `norm_offset` is added to all norm weights.
+    `biases` names the parts (of a layer, or "final_norm", "head") that have one; `norm_offset` is added to
+    all norm weights.
     """
     biases = set(biases)
     found = {"embed": Source(f"{root}{embed}.weight")}

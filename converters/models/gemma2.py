@@ -1,5 +1,7 @@
 """Gemma 2: norms before and after each part, stored minus 1; soft-caps; every other layer has a window."""
 
+from typing import Any
+
 from edgekit.converters.models import _standard as standard
 from edgekit.converters.models._config import Config
 from edgekit.converters.spec import ModelSpec, Source
@@ -27,7 +29,7 @@ def spec(config: Config) -> ModelSpec:
     return standard.spec(config, layers=layers, **fields(config))
 
 
-def fields(config: Config) -> dict[str, float | str]:
+def fields(config: Config) -> dict[str, Any]:
     """The members of ModelSpec that Gemma 2 and 3 set."""
     config.ignore("hidden_act")  # Gemma reads hidden_activation
     return {

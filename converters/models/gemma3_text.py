@@ -1,5 +1,6 @@
-"""Gemma 3, and the text part of its image and text models: Gemma 2 with QK-norm; five of six layers have a window and
-rotary angles of their own."""
+"""Gemma 3, and the text part of its image and text models: Gemma 2 with QK-norm; five of six layers have a
+window and rotary angles of their own.
+"""
 
 from edgekit.converters.models import _rotary, gemma2
 from edgekit.converters.models import _standard as standard

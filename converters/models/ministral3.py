@@ -1,7 +1,8 @@
 """Ministral 3 (3B, 8B; also the text part of Mistral 3): Mistral with YaRN.
 
-Beyond `original_max_position_embeddings` the model scales its queries by the position (`llama_4_scaling_beta`). A spec has no
-such rule; the scale is exactly 1 before, so the context is what the model was first trained for.
+Beyond `original_max_position_embeddings` the model scales its queries by the position
+(`llama_4_scaling_beta`). A spec has no such rule; the scale is exactly 1 before, so the context is what the
+model was first trained for.
 """
 
 from edgekit.converters.models import _rotary

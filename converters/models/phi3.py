@@ -1,4 +1,6 @@
-"""Phi-3, Phi-3.5-mini, Phi-4-mini: Llama blocks with q, k, v and gate, up stored together; longrope, partial rotary."""
+"""Phi-3, Phi-3.5-mini, Phi-4-mini: Llama blocks with q, k, v and gate, up stored together; longrope, partial
+rotary.
+"""
 
 from edgekit.converters.models import _standard as standard
 from edgekit.converters.models._config import Config

@@ -1,4 +1,6 @@
-"""Qwen2 and 2.5, DeepSeek-R1-Distill-Qwen: Llama blocks with biases on q, k, v; upper layers may have a window."""
+"""Qwen2 and 2.5, DeepSeek-R1-Distill-Qwen: Llama blocks with biases on q, k, v; upper layers may have a
+window.
+"""
 
 from edgekit.converters.models import _standard as standard
 from edgekit.converters.models._config import Config
@@ -8,7 +10,9 @@ DEFAULTS = {"sliding_window": 4096, "num_key_value_heads": 32, "max_position_emb
 
 
 def windows(config: Config) -> list[int | None]:
-    """The window of each layer: only with `use_sliding_window`, by default from layer `max_window_layers` on."""
+    """The window of each layer: only with `use_sliding_window`, by default from layer `max_window_layers`
+    on.
+    """
     count = standard.layer_count(config)
     first = config.integer("max_window_layers", 28, minimum=0)
     sliding = config.flag("use_sliding_window") and config.integer("sliding_window", None) is not None

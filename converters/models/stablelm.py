@@ -1,4 +1,6 @@
-"""StableLM 2, StableLM-3B: LayerNorm with a bias, a quarter of each head rotated, residuals one after another or parallel."""
+"""StableLM 2, StableLM-3B: LayerNorm with a bias, a quarter of each head rotated, residuals one after another
+or parallel.
+"""
 
 from edgekit.converters.models import _rotary
 from edgekit.converters.models import _standard as standard

@@ -1,8 +1,9 @@
-"""Every family against Transformers: the numpy reference on a small random checkpoint gives the same logits."""
+"""Every family against Transformers: the numpy reference on a small random checkpoint gives the same
+logits.
+"""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,8 @@
 """Small random-weight Transformers models, two or more for each family, as checkpoints on disk.
 
-`TINY_CONFIGS` maps a name to a config in Hugging Face's words (either dialect). `make_checkpoint(name, dir)` builds the
-model through Transformers' own class, gives norms and biases values that are not 0 or 1, and saves it; `torch_logits` runs it.
+`TINY_CONFIGS` maps a name to a config in Hugging Face's words (either dialect). `make_checkpoint(name, dir)`
+builds the model through Transformers' own class, gives norms and biases values that are not 0 or 1, and saves
+it; `torch_logits` runs it.
 """
 
 from __future__ import annotations
@@ -77,7 +78,8 @@ TINY_CONFIGS: dict[str, dict[str, Any]] = {
     "llama_yarn": SMALL | {"model_type": "llama", "rope_scaling": YARN},
     "llama_yarn_tuned": SMALL | {"model_type": "llama", "rope_parameters": YARN_TUNED},
     "mistral": SMALL | {"model_type": "mistral", "sliding_window": 11, "rope_theta": 1000000.0},
-    "mistral_global": SMALL | {"model_type": "mistral", "sliding_window": None, "head_dim": 20, "hidden_act": "relu"},
+    "mistral_global": SMALL
+    | {"model_type": "mistral", "sliding_window": None, "head_dim": 20, "hidden_act": "relu"},
     "ministral": SMALL
     | {
         "model_type": "ministral",
@@ -112,7 +114,8 @@ TINY_CONFIGS: dict[str, dict[str, Any]] = {
         "num_attention_heads": 8,
         "num_key_value_heads": 1,
     },
-    "qwen3": SMALL | {"model_type": "qwen3", "head_dim": 32, "tie_word_embeddings": True, "rope_theta": 1000000},
+    "qwen3": SMALL
+    | {"model_type": "qwen3", "head_dim": 32, "tie_word_embeddings": True, "rope_theta": 1000000},
     "qwen3_bias": SMALL
     | {
         "model_type": "qwen3",
@@ -123,7 +126,8 @@ TINY_CONFIGS: dict[str, dict[str, Any]] = {
         "sliding_window": 13,
         "rope_scaling": YARN,
     },
-    "gemma2": SMALL | {"model_type": "gemma2", "head_dim": 32, "query_pre_attn_scalar": 24, "sliding_window": 12},
+    "gemma2": SMALL
+    | {"model_type": "gemma2", "head_dim": 32, "query_pre_attn_scalar": 24, "sliding_window": 12},
     "gemma2_no_caps": SMALL
     | {
         "model_type": "gemma2",
@@ -178,7 +182,8 @@ TINY_CONFIGS: dict[str, dict[str, Any]] = {
         "original_max_position_embeddings": 32,
         "rope_scaling": _longrope(6, type="longrope"),
     },
-    "smollm3": SMALL | {"model_type": "smollm3", "num_hidden_layers": 5, "rope_theta": 5000000.0, "pad_token_id": 0},
+    "smollm3": SMALL
+    | {"model_type": "smollm3", "num_hidden_layers": 5, "rope_theta": 5000000.0, "pad_token_id": 0},
     "smollm3_listed": SMALL
     | {
         "model_type": "smollm3",
@@ -195,15 +200,20 @@ TINY_CONFIGS: dict[str, dict[str, Any]] = {
     | {
         "model_type": "granite",
         "embedding_multiplier": 12.0,
-        "attention_multiplier": 0.015625,
+        "attention_multiplier": 0.2,
         "residual_multiplier": 0.22,
         "logits_scaling": 8.0,
         "tie_word_embeddings": True,
     },
     "granite_plain": SMALL | {"model_type": "granite", "attention_bias": True, "mlp_bias": True},
-    "stablelm": SMALL | {"model_type": "stablelm", "use_qkv_bias": True, "partial_rotary_factor": 0.25, "head_dim": 16},
+    "stablelm": SMALL
+    | {"model_type": "stablelm", "use_qkv_bias": True, "partial_rotary_factor": 0.25, "head_dim": 16},
     "stablelm_parallel": SMALL
-    | {"model_type": "stablelm", "use_parallel_residual": True, "rope_parameters": {"rope_theta": 10000, "partial_rotary_factor": 0.5}},
+    | {
+        "model_type": "stablelm",
+        "use_parallel_residual": True,
+        "rope_parameters": {"rope_theta": 10000, "partial_rotary_factor": 0.5},
+    },
     "lfm2": SMALL
     | {
         "model_type": "lfm2",
@@ -221,9 +231,16 @@ TINY_CONFIGS: dict[str, dict[str, Any]] = {
         "block_ffn_dim_multiplier": 1.3,
         "tie_embedding": False,
     },
-    "olmoe": SMALL | {"model_type": "olmoe", "num_experts": 6, "num_experts_per_tok": 2, "intermediate_size": 48},
+    "olmoe": SMALL
+    | {"model_type": "olmoe", "num_experts": 6, "num_experts_per_tok": 2, "intermediate_size": 48},
     "olmoe_normalized": SMALL
-    | {"model_type": "olmoe", "num_experts": 5, "num_experts_per_tok": 3, "norm_topk_prob": True, "num_key_value_heads": 4},
+    | {
+        "model_type": "olmoe",
+        "num_experts": 5,
+        "num_experts_per_tok": 3,
+        "norm_topk_prob": True,
+        "num_key_value_heads": 4,
+    },
     "qwen3_moe": SMALL
     | {
         "model_type": "qwen3_moe",
@@ -244,7 +261,7 @@ TINY_CONFIGS: dict[str, dict[str, Any]] = {
         "decoder_sparse_step": 2,
         "attention_bias": True,
     },
-}  # fmt: skip
+}
 
 
 def make_model(name: str) -> Any:
@@ -267,7 +284,9 @@ def make_model(name: str) -> Any:
 
 
 def make_checkpoint(name: str, directory: Path) -> Path:
-    """`directory/name` with config.json (as TINY_CONFIGS spells it) and model.safetensors; made once per directory."""
+    """`directory/name` with config.json (as TINY_CONFIGS spells it) and model.safetensors; made once per
+    directory.
+    """
     path = directory / name
     if not (path / "config.json").exists():
         make_model(name).save_pretrained(path)
