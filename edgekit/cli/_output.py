@@ -1,0 +1,114 @@
+"""What verbs say, and where: data to stdout, everything else to stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import click
+
+from edgekit.errors import EdgekitError
+
+Progress = Callable[[str, int, int], None]
+
+
+def emit_json(document: Mapping[str, Any]) -> None:
+    """The one document of `--json`. Not-a-number and infinity, which JSON lacks, become null."""
+    click.echo(json.dumps(_finite(document), indent=2, ensure_ascii=False))
+
+
+def note(text: str) -> None:
+    click.echo(text, err=True)
+
+
+def warning(text: str) -> None:
+    click.echo(f"warning: {text}", err=True)
+
+
+def error(error: EdgekitError) -> None:
+    click.echo(f"error: {error}", err=True)
+    if error.hint:
+        click.echo(f"\nhint: {error.hint}", err=True)
+
+
+def error_json(error: EdgekitError) -> dict[str, Any]:
+    document = {"kind": type(error).__name__, "message": str(error), "exit_code": error.exit_code}
+    extra = {"hint": error.hint, "needed_bytes": getattr(error, "needed_bytes", None)}
+    return document | {name: value for name, value in extra.items() if value is not None}
+
+
+def size(count: float) -> str:
+    """12345678 -> "11.8 MiB"."""
+    for unit in ("bytes", "KiB", "MiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.2f} GiB"
+
+
+def quantity(count: int) -> str:
+    """1235814400 -> "1.24 B"."""
+    for unit, scale in (("B", 1e9), ("M", 1e6), ("K", 1e3)):
+        if count >= scale:
+            return f"{count / scale:.2f} {unit}"
+    return str(count)
+
+
+def table(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
+    """Columns aligned by spaces, those in `right` to the right."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = (
+        "  ".join(
+            cell.rjust(width) if column in right else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    )
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def quality(card: Mapping[str, Any]) -> str:
+    """A quality card in one line."""
+    return (
+        f"same first choice {card['top1_agreement']:.1%}, KL {card['kl_mean']:.2g} (99%: {card['kl_p99']:.2g}), "
+        f"perplexity × {card['ppl_ratio']:.4f} on {card['tokens']} tokens"
+    )
+
+
+@contextmanager
+def progress() -> Iterator[Progress]:
+    """A bar with an estimate for each task, on a terminal; elsewhere nothing."""
+    if not sys.stderr.isatty():
+        yield lambda task, done, total: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+        tasks: dict[str, Any] = {}
+
+        def report(task: str, done: int, total: int) -> None:
+            if task not in tasks:
+                tasks[task] = bars.add_task(task)
+            bars.update(tasks[task], completed=done, total=total or None)
+
+        yield report
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not abs(value) < float("inf"):
+        return None
+    if isinstance(value, Mapping):
+        return {key: _finite(member) for key, member in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(member) for member in value]
+    return value

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from edgekit.cli import _options, _output
+
+
+@click.command()
+@click.argument("checkpoint")
+@click.option(
+    "-o",
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="OUT",
+    help="Output [default: NAME-SCHEME.edge here].",
+)
+@click.option(
+    "--format",
+    "format_name",
+    default="edge",
+    show_default=True,
+    metavar="NAME",
+    help="edge, or another of the formats.",
+)
+@click.option("--scheme", metavar="NAME", help="f32, f16, q8, q4, or a scheme's full name [default: q4].")
+@click.option(
+    "--verify/--no-verify", default=True, show_default=True, help="Compare the result with the checkpoint."
+)
+@click.option("--dry-run", is_flag=True, help="Say what would be done, or why it cannot be, and stop.")
+@_options.threads_option
+@_options.json_option
+def command(
+    checkpoint: str,
+    out: Path | None,
+    format_name: str,
+    scheme: str | None,
+    verify: bool,
+    dry_run: bool,
+    threads: int | None,
+    as_json: bool,
+) -> None:
+    """Turn a checkpoint into a verified package.
+
+    CHECKPOINT is a directory with config.json and safetensors files, or a Hugging Face id (org/name,
+    org/name@revision).
+
+    What is not supported is refused before any work (exit 3). The result is compared with the checkpoint in
+    the engine that will run it; the figures go into the package, and a broken one is never left behind (exit
+    5).
+
+    \b
+    edgekit convert HuggingFaceTB/SmolLM2-360M-Instruct
+    edgekit convert ./checkpoint -o model.edge --scheme q8
+    edgekit convert ./checkpoint --dry-run --json
+    """
+    from edgekit.conversion import convert
+
+    with _output.progress() as progress:
+        report = convert(
+            checkpoint,
+            out,
+            format=format_name,
+            scheme=scheme,
+            verify=verify,
+            dry_run=dry_run,
+            threads=threads,
+            progress=progress,
+        )
+    for text in report.warnings:
+        _output.warning(text)
+    if as_json:
+        _output.emit_json(report.to_json())
+        return
+    line = f"{report.path}: {report.model_type}, {_output.quantity(report.n_parameters)} parameters, {report.scheme}"
+    if report.bytes is not None and report.bits_per_weight is not None:
+        line += f", {_output.size(report.bytes)}, {report.bits_per_weight:.2f} bits per weight"
+    click.echo(f"{line} (would be written)" if dry_run else line)
+    if report.quality:
+        click.echo(f"verified: {_output.quality(report.quality)}")
+    if not dry_run and report.format == "edge":
+        _output.note(f'\nhint: edgekit run {report.path} "Once upon a time"')
