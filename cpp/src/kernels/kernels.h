@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "quant/kv.h"
 #include "quant/layout.h"
 
 namespace edgekit {
@@ -34,14 +35,12 @@ struct Store {
 
 enum class Activation : uint8_t { silu, gelu, gelu_tanh, relu, relu2 };
 
-enum class KvType : uint8_t { f32, f16, int8, int4 };
-
-// One key/value head's part of a layer's ring: `n_slots` positions (a multiple of 16). kernels/kv.h documents the bytes.
+// One key/value head's part of a layer's ring: `n_slots` positions (a multiple of 16). quant/kv.h documents the bytes.
 struct KvHead {
     std::byte* k = nullptr;
     std::byte* v = nullptr;
     KvType type = KvType::f16;
-    uint32_t head_dim = 0;
+    uint32_t head_dim = 0;  // at most kv::kMaxHeadDim
 };
 
 // Queries that attend to one KV head over one run of neighbouring slots. Query i (its rotated q already multiplied by the attention
@@ -99,6 +98,7 @@ struct Kernels {
     void (*attend_finish)(KvType type, const AttendState& state, uint32_t n, uint32_t head_dim, float* out);
 };
 
+inline constexpr int kMaxPanelTiles = 2;  // tiles that matmul expands at once
 size_t matmul_scratch_bytes(uint32_t k);
 // Bytes of `n_slots` positions of one head: the same for every instruction set, a multiple of 64.
 size_t kv_k_bytes(KvType type, uint32_t head_dim, uint32_t n_slots);

@@ -1,0 +1,228 @@
+#pragma once
+// Attention of some queries to a run of slots of one KV head, with a running softmax (Milakov and Gimelshein, arXiv:1805.02867).
+//
+// Blocks of 64 slots, counted from slot 0 whatever the run, so that a query's sums do not depend on its neighbours: scores of all queries,
+// softmax, values times probabilities. Each key and value is read once for all queries.
+
+#include "kernels/kv.h"
+#include "kernels/product.h"
+
+namespace edgekit::EDGEKIT_ISA {
+
+inline constexpr uint32_t kBlockSlots = 64;
+
+inline void attend_query(KvType type, const float* q, uint32_t n, uint32_t head_dim, std::byte* prepared) {
+    if (type == KvType::f32 || type == KvType::f16) return;
+    const uint32_t n_groups = kv::n_groups(head_dim);
+    alignas(64) float padded[kv::kMaxHeadDim];
+    for (uint32_t i = 0; i < n; ++i, prepared += kv::query_bytes(type, head_dim)) {
+        pad_head(type, q + size_t{i} * head_dim, head_dim, padded);
+        auto* scales = reinterpret_cast<float*>(prepared + size_t{32} * n_groups);
+        auto* sums = reinterpret_cast<int32_t*>(scales + n_groups);
+        for (uint32_t g = 0; g < n_groups; ++g)
+            quantize_group(padded + 32 * g, 32, reinterpret_cast<int8_t*>(prepared) + 32 * g, scales[g], sums[g]);
+    }
+}
+
+// Loads dimensions 16·c … 16·c + 15 of a slot's values.
+template <KvType type>
+struct Values {
+    const std::byte* data;
+    size_t tile_bytes, row_bytes, codes;
+    uint32_t n_groups;
+    EDGEKIT_INLINE explicit Values(const KvHead& kv)
+        : data(kv.v), tile_bytes(kv::v_tile_bytes(type, kv.head_dim)), row_bytes(kv::v_row_bytes(type, kv.head_dim)),
+          codes(kv::codes_offset(kv.head_dim)), n_groups(kv::n_groups(kv.head_dim)) {}
+    EDGEKIT_INLINE f32x16 operator()(uint32_t slot, uint32_t c) const {
+        const std::byte* tile = data + slot / 16 * tile_bytes;
+        const std::byte* row = tile + slot % 16 * row_bytes;
+        if constexpr (type == KvType::f32) return load(reinterpret_cast<const float*>(row) + 16 * c);
+        if constexpr (type == KvType::f16) return load_f16(reinterpret_cast<const uint16_t*>(row) + 16 * c);
+        const f32x16 scale = splat(from_bf16(reinterpret_cast<const uint16_t*>(tile)[slot % 16 * n_groups + c / 2]));
+        if constexpr (type == KvType::int8) return scale * load_i8(row + codes + 16 * c);
+        f32x16 half[2];
+        load_levels(q4_block32::kLevels, row + codes + c / 2 * 16, half[0], half[1]);
+        return scale * half[c % 2];
+    }
+};
+
+// A block's values as floats, [64][stride].
+struct FloatValues {
+    const float* data;
+    size_t stride;
+    uint32_t first;
+    EDGEKIT_INLINE f32x16 operator()(uint32_t slot, uint32_t c) const { return load(data + (slot - first) * stride + 16 * c); }
+};
+
+struct AttendScratch {
+    float* scores;       // [n][64], then probabilities
+    float* factors;      // [n]: what the new maximum leaves of the old sums
+    float* values;       // [64][round_up(head_dim, 16)]
+    std::byte* panel;    // product_scratch
+    EDGEKIT_INLINE AttendScratch(std::byte* p, uint32_t n, uint32_t head_dim)
+        : scores(reinterpret_cast<float*>(p)), factors(scores + size_t{kBlockSlots} * n),
+          values(factors + round_up(n, 16)),
+          panel(reinterpret_cast<std::byte*>(values + size_t{kBlockSlots} * round_up(head_dim, 16))) {}
+};
+
+// Scores of block slots [16 · tile_begin, …) for every query, into scratch.scores.
+template <KvType type>
+EDGEKIT_INLINE void score_block(const AttendArgs& args, const AttendScratch& scratch, uint32_t tile_begin, uint32_t tile_end) {
+    const uint32_t head_dim = args.kv.head_dim;
+    const Tiles keys{args.kv.k, kv::k_tile_bytes(type, head_dim), kv::codes_offset(head_dim), kv::n_groups(head_dim)};
+    const auto sink = [&](uint32_t row, size_t tile, f32x16 y) EDGEKIT_INLINE_LAMBDA {
+        store(scratch.scores + size_t{kBlockSlots} * row + 16 * (tile - tile_begin), y);
+    };
+    if constexpr (type == KvType::f32) {
+        dense_product<F32>(keys, tile_begin, tile_end, head_dim, args.q, head_dim, args.n, sink);
+    } else if constexpr (type == KvType::f16) {
+        dense_product<F16>(keys, tile_begin, tile_end, head_dim, args.q, head_dim, args.n, sink);
+    } else {
+        const size_t bytes = kv::query_bytes(type, head_dim);
+        const auto* codes = reinterpret_cast<const int8_t*>(args.prepared);
+        const auto* scales = reinterpret_cast<const float*>(codes + size_t{32} * keys.n_groups);
+        const Rows rows{codes, scales, reinterpret_cast<const int32_t*>(scales + keys.n_groups), bytes, bytes / 4};
+        if constexpr (type == KvType::int8)
+            quantized_product<Q8>(keys, tile_begin, tile_end, rows, args.n, scratch.panel, sink);
+        else
+            quantized_product<K4>(keys, tile_begin, tile_end, rows, args.n, scratch.panel, sink);
+    }
+}
+
+// Scores to probabilities relative to the running maximum, for the block whose first slot is `first`.
+EDGEKIT_INLINE void softmax_block(const AttendArgs& args, const AttendScratch& scratch, uint32_t first) {
+    const float never = -__builtin_inff();
+    for (uint32_t i = 0; i < args.n; ++i) {
+        float* s = scratch.scores + size_t{kBlockSlots} * i;
+        const uint32_t begin = args.begin[i] > first ? args.begin[i] - first : 0;
+        const uint32_t end = args.end[i] <= first ? 0 : args.end[i] - first < kBlockSlots ? args.end[i] - first : kBlockSlots;
+        if (args.softcap > 0.0f) softcap(s, args.softcap, kBlockSlots);
+        for (uint32_t j = 0; j < begin && j < kBlockSlots; ++j) s[j] = never;
+        for (uint32_t j = end; j < kBlockSlots; ++j) s[j] = never;
+        const float peak = max_lane(max(max(load(s), load(s + 16)), max(load(s + 32), load(s + 48))));
+        const float before = args.state.max[i];
+        if (peak > before) args.state.max[i] = peak;
+        scratch.factors[i] = peak > before ? before - peak : 0.0f;
+    }
+    for_each_16(args.n, [&](size_t i, size_t m) EDGEKIT_INLINE_LAMBDA {
+        store_part(scratch.factors + i, exp(load_part(scratch.factors + i, m)), m);
+    });
+    for (uint32_t i = 0; i < args.n; ++i) {
+        float* s = scratch.scores + size_t{kBlockSlots} * i;
+        // A query that has seen nothing yet keeps scores of -inf, whose exponentials are 0 relative to any number.
+        const f32x16 offset = splat(args.state.max[i] > never ? args.state.max[i] : 0.0f);
+        f32x16 total = splat(0.0f);
+#pragma GCC unroll 4
+        for (uint32_t j = 0; j < kBlockSlots; j += 16) {
+            const f32x16 p = exp(load(s + j) - offset);
+            store(s + j, p);
+            total = total + p;
+        }
+        args.state.sum[i] = args.state.sum[i] * scratch.factors[i] + sum(total);
+    }
+}
+
+// acc = acc · factor + Σ p · v over slots [begin, end) of the block, for R queries and 16 · C dimensions from 16 · c.
+template <int R, int C, class V>
+EDGEKIT_INLINE void weigh(const AttendArgs& args, const AttendScratch& scratch, const V& values, uint32_t row, uint32_t c,
+                          uint32_t first, uint32_t begin, uint32_t end) {
+    const size_t head_dim = args.kv.head_dim;
+    const auto part = [&](int j) EDGEKIT_INLINE_LAMBDA { return head_dim - 16 * (c + j) < 16 ? head_dim - 16 * (c + j) : 16; };
+    f32x16 acc[R][C];
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r)
+#pragma GCC unroll 4
+        for (int j = 0; j < C; ++j)
+            acc[r][j] = load_part(args.state.acc + (row + r) * head_dim + 16 * (c + j), part(j)) * splat(scratch.factors[row + r]);
+    const float* p = scratch.scores + size_t{kBlockSlots} * row;
+    for (uint32_t slot = begin; slot < end; ++slot) {
+        f32x16 v[C];
+#pragma GCC unroll 4
+        for (int j = 0; j < C; ++j) v[j] = values(slot, c + j);
+#pragma GCC unroll 16
+        for (int r = 0; r < R; ++r)
+#pragma GCC unroll 4
+            for (int j = 0; j < C; ++j) acc[r][j] = fma(splat(p[kBlockSlots * r + slot - first]), v[j], acc[r][j]);
+    }
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r)
+#pragma GCC unroll 4
+        for (int j = 0; j < C; ++j)
+            store_part(args.state.acc + (row + r) * head_dim + 16 * (c + j), acc[r][j], part(j));
+}
+
+template <class V>
+EDGEKIT_INLINE void weigh_block(const AttendArgs& args, const AttendScratch& scratch, const V& values, uint32_t first,
+                                uint32_t begin, uint32_t end) {
+    const uint32_t chunks = (args.kv.head_dim + 15) / 16;
+    for_each_block<kDenseRows>(args.n, [&]<int R>(Count<R>, uint32_t row) {
+        constexpr int room = kDenseRows * kDenseTiles / R;
+        constexpr int C = room < 1 ? 1 : room > 4 ? 4 : room;
+        uint32_t c = 0;
+        for (; c + C <= chunks; c += C) weigh<R, C>(args, scratch, values, row, c, first, begin, end);
+        if constexpr (C > 1)
+            for (; c < chunks; ++c) weigh<R, 1>(args, scratch, values, row, c, first, begin, end);
+    });
+}
+
+template <KvType type>
+inline void attend_typed(const AttendArgs& args) {
+    uint32_t begin = ~0u, end = 0;
+    for (uint32_t i = 0; i < args.n; ++i) {
+        if (args.begin[i] >= args.end[i]) continue;
+        begin = args.begin[i] < begin ? args.begin[i] : begin;
+        end = args.end[i] > end ? args.end[i] : end;
+    }
+    const AttendScratch scratch(args.scratch, args.n, args.kv.head_dim);
+    const Values<type> values(args.kv);
+    const uint32_t chunks = (args.kv.head_dim + 15) / 16;
+    for (uint32_t first = begin / kBlockSlots * kBlockSlots; first < end; first += kBlockSlots) {
+        const uint32_t from = begin > first ? begin : first;
+        const uint32_t to = end < first + kBlockSlots ? end : first + kBlockSlots;
+        score_block<type>(args, scratch, first / 16, (to + 15) / 16);
+        softmax_block(args, scratch, first);
+        if (args.n <= kDenseRows) {
+            weigh_block(args, scratch, values, first, from, to);
+            continue;
+        }
+        for (uint32_t slot = from; slot < to; ++slot)
+            for (uint32_t c = 0; c < chunks; ++c)
+                store(scratch.values + (size_t{slot - first} * chunks + c) * 16, values(slot, c));
+        weigh_block(args, scratch, FloatValues{scratch.values, size_t{16} * chunks, first}, first, from, to);
+    }
+}
+
+inline void attend(const AttendArgs& args) {
+    switch (args.kv.type) {
+        case KvType::f32: return attend_typed<KvType::f32>(args);
+        case KvType::f16: return attend_typed<KvType::f16>(args);
+        case KvType::int8: return attend_typed<KvType::int8>(args);
+        case KvType::int4: return attend_typed<KvType::int4>(args);
+    }
+}
+
+inline void attend_merge(const AttendState& a, const AttendState& b, uint32_t n, uint32_t head_dim) {
+    for (uint32_t i = 0; i < n; ++i) {
+        const float peak = a.max[i] > b.max[i] ? a.max[i] : b.max[i];
+        if (!(peak > -__builtin_inff())) continue;
+        const f32x16 fa = exp(splat(a.max[i] - peak)), fb = exp(splat(b.max[i] - peak));
+        a.sum[i] = a.sum[i] * first_lane(fa) + b.sum[i] * first_lane(fb);
+        a.max[i] = peak;
+        float* x = a.acc + size_t{i} * head_dim;
+        const float* y = b.acc + size_t{i} * head_dim;
+        for_each_16(head_dim, [&](size_t d, size_t m) EDGEKIT_INLINE_LAMBDA {
+            store_part(x + d, load_part(x + d, m) * fa + load_part(y + d, m) * fb, m);
+        });
+    }
+}
+
+inline void attend_finish(KvType type, const AttendState& state, uint32_t n, uint32_t head_dim, float* out) {
+    for (uint32_t i = 0; i < n; ++i, out += head_dim) {
+        const float* acc = state.acc + size_t{i} * head_dim;
+        const f32x16 inverse = splat(state.sum[i] > 0.0f ? 1.0f / state.sum[i] : 0.0f);
+        for_each_16(head_dim, [&](size_t d, size_t m) EDGEKIT_INLINE_LAMBDA { store_part(out + d, load_part(acc + d, m) * inverse, m); });
+        if (type == KvType::int4) rotate_hadamard(out, head_dim);
+    }
+}
+
+}  // namespace edgekit::EDGEKIT_ISA

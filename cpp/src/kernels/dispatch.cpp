@@ -1,0 +1,120 @@
+// Which instruction sets this build has (EDGEKIT_HAVE_<ISA>, set by the build) and which of them this processor runs.
+
+#include <cstring>
+
+#include "kernels/kernels.h"
+
+#if defined(__aarch64__) && defined(__linux__)
+#include <sys/auxv.h>
+#elif defined(__aarch64__) && defined(__APPLE__)
+#include <sys/sysctl.h>
+#endif
+
+namespace edgekit {
+
+#define EDGEKIT_TABLE(isa) \
+    namespace isa {        \
+    extern const Kernels table; \
+    }
+EDGEKIT_TABLE(scalar)
+EDGEKIT_TABLE(avx2)
+EDGEKIT_TABLE(avx512vnni)
+EDGEKIT_TABLE(neon)
+EDGEKIT_TABLE(neon_dotprod)
+EDGEKIT_TABLE(neon_i8mm)
+EDGEKIT_TABLE(wasm_simd)
+EDGEKIT_TABLE(wasm_relaxed)
+
+namespace {
+
+[[maybe_unused]] bool always() { return true; }
+
+#if defined(__x86_64__)
+[[maybe_unused]] bool has_avx2() {
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+}
+[[maybe_unused]] bool has_avx512vnni() {
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512vbmi");
+}
+#elif defined(__aarch64__) && defined(__linux__)
+[[maybe_unused]] bool has_dotprod() { return getauxval(AT_HWCAP) & (1ul << 20); }   // HWCAP_ASIMDDP
+[[maybe_unused]] bool has_i8mm() { return has_dotprod() && getauxval(AT_HWCAP2) & (1ul << 13); }  // HWCAP2_I8MM
+#elif defined(__aarch64__) && defined(__APPLE__)
+bool has_feature(const char* name) {
+    int value = 0;
+    size_t size = sizeof value;
+    return sysctlbyname(name, &value, &size, nullptr, 0) == 0 && value != 0;
+}
+[[maybe_unused]] bool has_dotprod() { return has_feature("hw.optional.arm.FEAT_DotProd"); }
+[[maybe_unused]] bool has_i8mm() { return has_dotprod() && has_feature("hw.optional.arm.FEAT_I8MM"); }
+#endif
+
+struct Candidate {
+    const Kernels* table;
+    bool (*runs_here)();
+};
+
+// Best first.
+constexpr Candidate kCandidates[] = {
+#ifdef EDGEKIT_HAVE_AVX512VNNI
+    {&avx512vnni::table, has_avx512vnni},
+#endif
+#ifdef EDGEKIT_HAVE_AVX2
+    {&avx2::table, has_avx2},
+#endif
+#ifdef EDGEKIT_HAVE_NEON_I8MM
+    {&neon_i8mm::table, has_i8mm},
+#endif
+#ifdef EDGEKIT_HAVE_NEON_DOTPROD
+    {&neon_dotprod::table, has_dotprod},
+#endif
+#ifdef EDGEKIT_HAVE_NEON
+    {&neon::table, always},
+#endif
+#ifdef EDGEKIT_HAVE_WASM_RELAXED
+    {&wasm_relaxed::table, always},
+#endif
+#ifdef EDGEKIT_HAVE_WASM_SIMD
+    {&wasm_simd::table, always},
+#endif
+#ifdef EDGEKIT_HAVE_SCALAR
+    {&scalar::table, always},
+#endif
+};
+
+}  // namespace
+
+size_t list_kernels(const Kernels** out, size_t capacity) {
+    size_t n = 0;
+    for (const Candidate& candidate : kCandidates)
+        if (n < capacity && candidate.runs_here()) out[n++] = candidate.table;
+    return n;
+}
+
+const Kernels* find_kernels(const char* isa) {
+    for (const Candidate& candidate : kCandidates)
+        if ((!isa || std::strcmp(isa, candidate.table->isa) == 0) && candidate.runs_here()) return candidate.table;
+    return nullptr;
+}
+
+// The panel of expanded weights: kMaxPanelTiles tiles of k codes and float scales.
+size_t matmul_scratch_bytes(uint32_t k) {
+    return size_t{kMaxPanelTiles} * (512 + 64) * ((k + kGroup - 1) / kGroup);
+}
+
+size_t kv_k_bytes(KvType type, uint32_t head_dim, uint32_t n_slots) {
+    return kv::k_tile_bytes(type, head_dim) * (n_slots / 16);
+}
+size_t kv_v_bytes(KvType type, uint32_t head_dim, uint32_t n_slots) {
+    return kv::v_tile_bytes(type, head_dim) * (n_slots / 16);
+}
+size_t attend_query_bytes(KvType type, uint32_t head_dim) { return kv::query_bytes(type, head_dim); }
+
+// Scores and factors of every query, a block's values as floats, and a panel of keys.
+size_t attend_scratch_bytes(uint32_t n_queries, uint32_t head_dim) {
+    const size_t floats = size_t{64} * n_queries + round_up(n_queries, 16) + size_t{64} * round_up(head_dim, 16);
+    return round_up64(4 * floats) + matmul_scratch_bytes(head_dim);
+}
+
+}  // namespace edgekit

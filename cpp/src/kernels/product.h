@@ -1,0 +1,275 @@
+#pragma once
+// Rows of activations times tiles of 16 weight rows: the inner loops of matmul and of attention scores.
+//
+// Every path adds a row's groups (or, for dense weights, columns) in the same order with the same operations, so a result does not
+// depend on how many rows are computed together.
+//
+//   stream   few rows: packed weights are read once and unpacked in registers
+//   panel    many rows: kGemmTiles tiles are expanded to bytes once, in scratch that stays in L2, then multiplied in
+//            blocks of kGemmRows rows
+
+#include "kernels/kernels.h"
+#include "quant/q4_block32.h"
+#include "quant/q8_block32.h"
+
+namespace edgekit::EDGEKIT_ISA {
+
+// Quantized rows: codes [m][32 · n_groups], scales and sums [m][n_groups], each row `stride` elements from the next.
+struct Rows {
+    const int8_t* codes;
+    const float* scales;
+    const int32_t* sums;
+    size_t code_stride, scale_stride;
+};
+
+// A run of tiles, one after the other.
+struct Tiles {
+    const std::byte* data;
+    size_t tile_bytes;
+    size_t codes_offset;
+    uint32_t n_groups;
+    EDGEKIT_INLINE const std::byte* tile(size_t i) const { return data + i * tile_bytes; }
+};
+
+inline constexpr size_t kPrefetchBytes = 4096;
+
+// A layout answers: its bias, the scales of a group, the scale of the rows, the dot product of a line's four columns, and
+// for_each_line(codes of a group, f(line index 0 … 7, line)).
+struct Nibbles {
+    static constexpr int kBias = kLevelBias;
+    static constexpr size_t kGroupBytes = q4_block32::kGroupBytes;
+    EDGEKIT_INLINE static i32x16 dot(i32x16 acc, u8x64 line, const int8_t* a) { return dot_levels(acc, line, a); }
+    template <class F>
+    EDGEKIT_INLINE static void for_each_line(const std::byte* codes, F&& f) {
+        const LevelTable table = level_table(q4_block32::kLevels);
+#pragma GCC unroll 4
+        for (int j = 0; j < 4; ++j) {
+            prefetch(codes + kPrefetchBytes + 64 * j);
+            const u8x64 packed = load_line(codes + 64 * j);
+            f(j, levels_low(table, packed));
+            f(j + 4, levels_high(table, packed));
+        }
+    }
+};
+struct Bytes {
+    static constexpr int kBias = kCodeBias;
+    static constexpr size_t kGroupBytes = q8_block32::kGroupBytes;
+    EDGEKIT_INLINE static i32x16 dot(i32x16 acc, u8x64 line, const int8_t* a) { return dot_codes(acc, line, a); }
+    template <class F>
+    EDGEKIT_INLINE static void for_each_line(const std::byte* codes, F&& f) {
+#pragma GCC unroll 8
+        for (int j = 0; j < 8; ++j) {
+            prefetch(codes + kPrefetchBytes + 64 * j);
+            f(j, biased_codes(load_line(codes + 64 * j)));
+        }
+    }
+};
+struct Bf16Scales {
+    EDGEKIT_INLINE static f32x16 scales(const std::byte* tile, size_t g) {
+        return load_bf16(reinterpret_cast<const uint16_t*>(tile) + 16 * g);
+    }
+    EDGEKIT_INLINE static f32x16 row_scale(const std::byte*) { return splat(1.0f); }
+};
+struct Q4 : Nibbles {
+    EDGEKIT_INLINE static f32x16 scales(const std::byte* tile, size_t g) {
+        return load_i8(tile + q4_block32::scales_offset() + 16 * g);
+    }
+    EDGEKIT_INLINE static f32x16 row_scale(const std::byte* tile) { return load(reinterpret_cast<const float*>(tile)); }
+};
+struct Q8 : Bytes, Bf16Scales {};
+struct K4 : Nibbles, Bf16Scales {};  // int4 keys: see kv.h
+
+template <int N>
+struct Count {};
+
+// Calls f(Count<R>, first) for blocks of R rows that together are rows 0 … m: blocks of Max, then powers of two.
+template <int Max, class F>
+EDGEKIT_INLINE void for_each_block(uint32_t m, F&& f) {
+    uint32_t row = 0;
+    for (; row + Max <= m; row += Max) f(Count<Max>{}, row);
+    if constexpr (Max > 8)
+        for (; row + 8 <= m; row += 8) f(Count<8>{}, row);
+    if constexpr (Max > 4)
+        for (; row + 4 <= m; row += 4) f(Count<4>{}, row);
+    if constexpr (Max > 2)
+        for (; row + 2 <= m; row += 2) f(Count<2>{}, row);
+    for (; row < m; ++row) f(Count<1>{}, row);
+}
+
+// Calls f(Count<m>), 1 ≤ m ≤ Max.
+template <int Max, class F>
+EDGEKIT_INLINE void with_count(uint32_t m, F&& f) {
+    if constexpr (Max > 1)
+        if (m < Max) return with_count<Max - 1>(m, f);
+    f(Count<Max>{});
+}
+
+template <class L, int R>
+EDGEKIT_INLINE void stream_tile(const Tiles& w, const std::byte* tile, const Rows& x, f32x16 (&y)[R]) {
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r) y[r] = splat(0.0f);
+    for (size_t g = 0; g < w.n_groups; ++g) {
+        i32x16 acc[R];
+#pragma GCC unroll 16
+        for (int r = 0; r < R; ++r)
+            acc[r] = splat_i32(L::kBias ? -L::kBias * x.sums[r * x.scale_stride + g] : 0);
+        const int8_t* a = x.codes + g * kGroup;
+        L::for_each_line(tile + w.codes_offset + g * L::kGroupBytes, [&](int j, u8x64 line) EDGEKIT_INLINE_LAMBDA {
+#pragma GCC unroll 16
+            for (int r = 0; r < R; ++r) acc[r] = L::dot(acc[r], line, a + r * x.code_stride + 4 * j);
+        });
+        const f32x16 scales = L::scales(tile, g);
+#pragma GCC unroll 16
+        for (int r = 0; r < R; ++r)
+            y[r] = fma(to_f32(acc[r]), scales * splat(x.scales[r * x.scale_stride + g]), y[r]);
+    }
+    const f32x16 row_scale = L::row_scale(tile);
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r) y[r] = y[r] * row_scale;
+}
+
+static_assert(kGemmTiles <= kMaxPanelTiles);
+
+// A panel's group: T × 8 lines of 64 code bytes, then T × 16 float scales.
+template <int T>
+inline constexpr size_t kPanelGroupBytes = T * (512 + 64);
+
+template <class L, int T>
+EDGEKIT_INLINE void expand_panel(const Tiles& w, size_t tile_index, std::byte* panel) {
+    for (int t = 0; t < T; ++t) {
+        const std::byte* tile = w.tile(tile_index + t);
+        for (size_t g = 0; g < w.n_groups; ++g) {
+            std::byte* group = panel + g * kPanelGroupBytes<T>;
+            L::for_each_line(tile + w.codes_offset + g * L::kGroupBytes,
+                             [&](int j, u8x64 line) EDGEKIT_INLINE_LAMBDA { store_line(group + 64 * (T * j + t), line); });
+            store(reinterpret_cast<float*>(group + T * 512) + 16 * t, L::scales(tile, g));
+        }
+    }
+}
+
+template <class L, int R, int T>
+EDGEKIT_INLINE void multiply_panel(const std::byte* panel, size_t n_groups, const Rows& x, f32x16 (&y)[R][T]) {
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r)
+#pragma GCC unroll 4
+        for (int t = 0; t < T; ++t) y[r][t] = splat(0.0f);
+    for (size_t g = 0; g < n_groups; ++g) {
+        const std::byte* group = panel + g * kPanelGroupBytes<T>;
+        const int8_t* a = x.codes + g * kGroup;
+        i32x16 acc[R][T];
+#pragma GCC unroll 16
+        for (int r = 0; r < R; ++r)
+#pragma GCC unroll 4
+            for (int t = 0; t < T; ++t)
+                acc[r][t] = splat_i32(L::kBias ? -L::kBias * x.sums[r * x.scale_stride + g] : 0);
+#pragma GCC unroll 8
+        for (int j = 0; j < 8; ++j) {
+            u8x64 line[T];
+#pragma GCC unroll 4
+            for (int t = 0; t < T; ++t) line[t] = load_line(group + 64 * (T * j + t));
+#pragma GCC unroll 16
+            for (int r = 0; r < R; ++r)
+#pragma GCC unroll 4
+                for (int t = 0; t < T; ++t) acc[r][t] = L::dot(acc[r][t], line[t], a + r * x.code_stride + 4 * j);
+        }
+        const float* scales = reinterpret_cast<const float*>(group + T * 512);
+#pragma GCC unroll 16
+        for (int r = 0; r < R; ++r)
+#pragma GCC unroll 4
+            for (int t = 0; t < T; ++t)
+                y[r][t] = fma(to_f32(acc[r][t]), load(scales + 16 * t) * splat(x.scales[r * x.scale_stride + g]), y[r][t]);
+    }
+}
+
+template <class L, int T, class Sink>
+EDGEKIT_INLINE void panel_product(const Tiles& w, size_t tile, const Rows& x, uint32_t m, std::byte* panel, Sink&& sink) {
+    expand_panel<L, T>(w, tile, panel);
+    for_each_block<kGemmRows>(m, [&]<int R>(Count<R>, uint32_t row) {
+        const size_t codes = row * x.code_stride, scales = row * x.scale_stride;
+        const Rows block{x.codes + codes, x.scales + scales, x.sums + scales, x.code_stride, x.scale_stride};
+        f32x16 y[R][T];
+        multiply_panel<L, R, T>(panel, w.n_groups, block, y);
+        for (int t = 0; t < T; ++t) {
+            const f32x16 row_scale = L::row_scale(w.tile(tile + t));
+            for (int r = 0; r < R; ++r) sink(row + r, tile + t, y[r][t] * row_scale);
+        }
+    });
+}
+
+// Calls sink(row, tile, y: the products of 16 weight rows) for m rows and tiles [begin, end). Scratch: product_scratch_bytes.
+template <class L, class Sink>
+EDGEKIT_INLINE void quantized_product(const Tiles& w, size_t begin, size_t end, const Rows& x, uint32_t m, std::byte* scratch,
+                                      Sink&& sink) {
+    if (m <= kStreamRows) {
+        if (m == 0) return;
+        with_count<kStreamRows>(m, [&]<int R>(Count<R>) {
+            for (size_t tile = begin; tile < end; ++tile) {
+                f32x16 y[R];
+                stream_tile<L, R>(w, w.tile(tile), x, y);
+                for (int r = 0; r < R; ++r) sink(uint32_t(r), tile, y[r]);
+            }
+        });
+        return;
+    }
+    size_t tile = begin;
+    for (; tile + kGemmTiles <= end; tile += kGemmTiles) panel_product<L, kGemmTiles>(w, tile, x, m, scratch, sink);
+    if constexpr (kGemmTiles > 1)
+        for (; tile < end; ++tile) panel_product<L, 1>(w, tile, x, m, scratch, sink);
+}
+
+// Dense weights: element 16 · k + r of a tile is row r, column k.
+struct F32 {
+    using Element = float;
+    EDGEKIT_INLINE static f32x16 column(const Element* p) { return load(p); }
+};
+struct F16 {
+    using Element = uint16_t;
+    EDGEKIT_INLINE static f32x16 column(const Element* p) { return load_f16(p); }
+};
+struct Bf16 {
+    using Element = uint16_t;
+    EDGEKIT_INLINE static f32x16 column(const Element* p) { return load_bf16(p); }
+};
+
+template <class D, int R, int T, class Sink>
+EDGEKIT_INLINE void dense_block(const Tiles& w, size_t tile, uint32_t k, const float* x, size_t stride_x, uint32_t row, Sink&& sink) {
+    f32x16 y[R][T];
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r)
+#pragma GCC unroll 4
+        for (int t = 0; t < T; ++t) y[r][t] = splat(0.0f);
+    for (size_t i = 0; i < k; ++i) {
+        f32x16 column[T];
+#pragma GCC unroll 4
+        for (int t = 0; t < T; ++t) {
+            const auto* p = reinterpret_cast<const typename D::Element*>(w.tile(tile + t)) + 16 * i;
+            if constexpr (R == 1) prefetch(p + kPrefetchBytes / sizeof *p);
+            column[t] = D::column(p);
+        }
+#pragma GCC unroll 16
+        for (int r = 0; r < R; ++r)
+#pragma GCC unroll 4
+            for (int t = 0; t < T; ++t) y[r][t] = fma(splat(x[r * stride_x + i]), column[t], y[r][t]);
+    }
+    for (int r = 0; r < R; ++r)
+        for (int t = 0; t < T; ++t) sink(row + r, tile + t, y[r][t]);
+}
+
+// One row is bound by the latency of fma, so it takes four tiles at once.
+template <class D, class Sink>
+EDGEKIT_INLINE void dense_product(const Tiles& w, size_t begin, size_t end, uint32_t k, const float* x, size_t stride_x, uint32_t m,
+                                  Sink&& sink) {
+    size_t tile = begin;
+    const auto rows = [&]<int T>(Count<T>) {
+        for (; tile + T <= end; tile += T)
+            for_each_block<kDenseRows>(m, [&]<int R>(Count<R>, uint32_t row) {
+                dense_block<D, R, T>(w, tile, k, x + row * stride_x, stride_x, row, sink);
+            });
+    };
+    if (m == 1)
+        for (; tile + 4 <= end; tile += 4) dense_block<D, 1, 4>(w, tile, k, x, stride_x, 0, sink);
+    if constexpr (kDenseTiles > 1) rows(Count<kDenseTiles>{});
+    rows(Count<1>{});
+}
+
+}  // namespace edgekit::EDGEKIT_ISA

@@ -1,0 +1,39 @@
+#pragma once
+// The table of one instruction set. isa/<isa>.cpp defines EDGEKIT_ISA, includes its simd header and then this one.
+
+#include "kernels/kernels.h"
+// (order matters: each builds on those before it)
+#include "kernels/maths.h"
+#include "kernels/elementwise.h"
+#include "kernels/quantize.h"
+#include "kernels/matmul.h"
+#include "kernels/attend.h"
+
+namespace edgekit::EDGEKIT_ISA {
+
+#define EDGEKIT_NAME_OF(isa) #isa
+#define EDGEKIT_NAME(isa) EDGEKIT_NAME_OF(isa)
+
+extern const Kernels table;
+const Kernels table = {
+    .isa = EDGEKIT_NAME(EDGEKIT_ISA),
+    .quantize = quantize,
+    .matmul = matmul,
+    .dequantize_row = dequantize_row,
+    .rms_norm = rms_norm,
+    .layer_norm = layer_norm,
+    .rope = rope,
+    .activate = activate,
+    .add = add,
+    .softcap = softcap,
+    .max = max,
+    .exp_sum = exp_sum,
+    .kv_store = kv_store,
+    .kv_load = kv_load,
+    .attend_query = attend_query,
+    .attend = attend,
+    .attend_merge = attend_merge,
+    .attend_finish = attend_finish,
+};
+
+}  // namespace edgekit::EDGEKIT_ISA
