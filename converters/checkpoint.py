@@ -306,7 +306,7 @@ def _fields(fields: Any, where: str) -> tuple[str, tuple[int, ...], tuple[int, i
         well_formed = len(offsets) == 2 and all(type(n) is int and 0 <= n < 1 << 63 for n in numbers)
     except (TypeError, KeyError) as error:
         raise InvalidFile(f"{where}: dtype, shape or data_offsets is missing or malformed") from error
-    if dtype not in RAW_TYPES:
+    if not isinstance(dtype, str) or dtype not in RAW_TYPES:
         raise InvalidFile(f"{where}: unknown type {dtype!r}")
     if not well_formed or offsets[0] > offsets[1]:
         raise InvalidFile(f"{where}: shape {shape} with offsets {offsets} is malformed")

@@ -248,13 +248,14 @@ def _silu(x: Array) -> Array:
 
 
 def _gelu_tanh(x: Array) -> Array:
-    gate: Array = 1 + np.tanh(np.float32(math.sqrt(2 / math.pi)) * (x + np.float32(0.044715) * x**3))
-    return np.float32(0.5) * x * gate
+    gate: Array = np.tanh(np.float32(math.sqrt(2 / math.pi)) * (x + np.float32(0.044715) * x**3))
+    return x * (np.float32(0.5) * (1 + gate))
 
 
 def _gelu(x: Array) -> Array:
-    gate = 1 + _erf(x.astype(np.float64) / math.sqrt(2))
-    return x * (0.5 * gate).astype(np.float32)
+    gate: NDArray[np.float64] = 0.5 * (1 + _erf(x.astype(np.float64) / math.sqrt(2)))
+    scaled: Array = x * gate.astype(np.float32)
+    return scaled
 
 
 _erf = np.vectorize(math.erf, otypes=[np.float64])

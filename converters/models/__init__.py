@@ -108,7 +108,7 @@ def open_model(source: TensorSource) -> Model:
         seen, expected = (rows[1] - rows[0], *shape[1:]), family.spec.shape(name)
         if (where.shape is None and seen != expected) or math.prod(seen) != math.prod(expected):
             raise InvalidFile(
-                f"tensor {where.name!r} has shape {list(shape)}; by the config {name} has {list(expected)}"
+                f"tensor {where.name!r} has shape {list(shape)}; {name} should have {list(expected)}"
             )
     for theirs, used in rows_used.items():
         _, shape = source.info(theirs)
@@ -128,7 +128,7 @@ def open_model(source: TensorSource) -> Model:
 
 
 def _check_tied(source: TensorSource, embed: str, heads: Iterable[str]) -> None:
-    """Tied checkpoints may store the output matrix again; Transformers 4 and 5 disagree on one that differs."""
+    """Tied checkpoints may store the output matrix too; Transformers 4 and 5 disagree on one that differs."""
     shape = source.info(embed)[1]
     for head in heads:
         slices = ((i, min(i + ROWS_COMPARED, shape[0])) for i in range(0, shape[0], ROWS_COMPARED))

@@ -67,7 +67,7 @@ def from_parameters(
     its own.
     """
     kind = given.get("rope_type") or given.get("type") or "default"
-    kind = ALIASES.get(kind, kind)
+    kind = ALIASES.get(str(kind), str(kind))
     if kind not in KEYS:
         raise UnsupportedModel(f"config: rope type {kind!r} is not supported; known: {', '.join(KEYS)}")
     unknown = {k: v for k, v in given.items() if k not in KEYS[kind] | COMMON and v is not None}

@@ -146,7 +146,7 @@ def windows(config: Config, types: Sequence[str]) -> list[int | None]:
 
 def activation(config: Config, key: str) -> Any:
     name = config.get(key, "silu")
-    if name not in ACTIVATIONS:
+    if str(name) not in ACTIVATIONS:
         raise UnsupportedModel(f"config: {key} = {name!r} is not supported; known: {', '.join(ACTIVATIONS)}")
     return ACTIVATIONS[name]
 
