@@ -1,0 +1,3 @@
+# What a new user types first, and that the second time costs nothing.
+make demo
+make demo
