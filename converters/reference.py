@@ -248,14 +248,14 @@ def _silu(x: Array) -> Array:
 
 
 def _gelu_tanh(x: Array) -> Array:
-    gate: Array = np.tanh(np.float32(math.sqrt(2 / math.pi)) * (x + np.float32(0.044715) * x**3))
-    return x * (np.float32(0.5) * (1 + gate))
+    gate = np.tanh(np.float32(math.sqrt(2 / math.pi)) * (x + np.float32(0.044715) * x**3))
+    scaled: Array = x * (np.float32(0.5) * (1 + gate))
+    return scaled
 
 
 def _gelu(x: Array) -> Array:
     gate: NDArray[np.float64] = 0.5 * (1 + _erf(x.astype(np.float64) / math.sqrt(2)))
-    scaled: Array = x * gate.astype(np.float32)
-    return scaled
+    return x * gate.astype(np.float32)
 
 
 _erf = np.vectorize(math.erf, otypes=[np.float64])
