@@ -10,9 +10,9 @@ every binding replays:
 
  1. Bytes go to `NAME.part`; `NAME.part.json` holds the validator (strong ETag, else Last-Modified) and the
     size they belong to.
- 2. A part with a validator is continued with `Range` and `If-Range`. 206 from the asked byte appends;
-    anything else that is a success (200: the file changed, or ranges are not supported) starts again from
-    zero. A part without validator is not continued.
+ 2. A part with a validator is continued with `Range` and `If-Range`. 206 from the asked byte appends; 200
+    (the file changed, or ranges are not supported) starts again from zero; any other part, and 416, drop what
+    is here and ask for the whole. A part without validator is not continued.
  3. Before the first byte is written the disk must have room for what is to come.
  4. A connection that breaks is taken up again, at most `ATTEMPTS` times in a row without a new byte; the part
     stays for the next run.
@@ -134,7 +134,7 @@ def download(url: str, directory: Path | None = None, progress: Progress | None 
             try:
                 return _fetch(url, target, have, pinned, progress)
             except _Interrupted as error:
-                if have and not _part_bytes(target):
+                if have and not pinned:
                     return target  # the server cannot be reached: what is here will do
                 failures = failures + 1 if _part_bytes(target) <= before else 1
                 if failures >= ATTEMPTS:
@@ -179,10 +179,16 @@ def _fetch(
 
     with response:
         first, total = _extent(response)
-        if first != offset:
-            if first != 0:
-                raise IoFailure(f"{url}: asked for bytes from {offset}, the server sent bytes from {first}")
-            offset = 0
+        if (
+            offset
+            and response.status == 206
+            and (first != offset or (state and state.size not in (None, total)))
+        ):
+            part.unlink()  # not the bytes that were asked for: nothing here can be joined to them
+            return _fetch(url, target, have, pinned, progress)
+        if first not in (0, offset):
+            raise IoFailure(f"{url}: asked for the whole file, the server sent bytes from {first}")
+        offset = first
         expected = (
             pinned or _digest(response) or (state.sha256 if offset and state else None) or _sum_beside(url)
         )
@@ -196,11 +202,11 @@ def _fetch(
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise IoFailure(
-                    f"{target.parent}: the disk is full", hint="make room and run the command again"
-                ) from None
-            raise
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            raise IoFailure(
+                f"{target}: cannot write it: {'the disk is full' if full else error.strerror or error}",
+                hint="make room and run the command again" if full else None,
+            ) from None
     found = digest.hexdigest()
     if expected and found != expected:
         part.unlink()
@@ -225,22 +231,25 @@ def _copy(
     task: str,
     progress: Progress | None,
 ) -> None:
-    try:
-        while block := response.read(BLOCK_BYTES):
-            file.write(block)
-            digest.update(block)
-            done += len(block)
-            if progress:
-                progress(task, done, total or 0)
-    except http.client.IncompleteRead as error:
-        file.write(error.partial)
-        done += len(error.partial)
-    except (TimeoutError, ConnectionError) as error:
-        raise _Interrupted(f"the connection broke after {done} bytes: {error}") from None
+    while block := _read(response, done):
+        file.write(block)
+        digest.update(block)
+        done += len(block)
+        if progress:
+            progress(task, done, total or 0)
     if total is not None and done < total:
         raise _Interrupted(f"the connection broke after {done} of {total} bytes")
     if total is not None and done > total:
         raise InvalidFile(f"the server sent {done} bytes and had announced {total}")
+
+
+def _read(response: http.client.HTTPResponse, done: int) -> bytes:
+    try:
+        return response.read(BLOCK_BYTES)
+    except http.client.IncompleteRead as error:
+        return error.partial
+    except (OSError, http.client.HTTPException) as error:
+        raise _Interrupted(f"the connection broke after {done} bytes: {error}") from None
 
 
 def _extent(response: http.client.HTTPResponse) -> tuple[int, int | None]:
@@ -299,8 +308,9 @@ def _hash_of(file: IO[bytes], size: int) -> Any:
     while left and (block := file.read(min(left, BLOCK_BYTES))):
         digest.update(block)
         left -= len(block)
-    file.seek(size)
-    file.truncate()
+    if size:
+        file.seek(size)
+        file.truncate()
     return digest
 
 
