@@ -1,0 +1,208 @@
+"""The directions in which the parts of the house may depend on each other, read from #include, import and nm.
+
+samples, tests -> edgekit, runtimes -> cpp/include
+edgekit.cli -> the rest of edgekit -> edgekit.converters (never the native module) -> edgekit.errors
+cpp/src: api -> engine -> {decoder, text, format} -> kernels; intrinsics under simd/ alone
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+CORE = ROOT / "cpp" / "src"
+
+# folder of cpp/src -> the folders it may include from, besides itself and the files that lie in cpp/src directly
+MAY_INCLUDE = {
+    "api": {"engine", "decoder", "text", "format", "kernels", "quant"},
+    "engine": {"decoder", "text", "format", "kernels", "quant"},
+    "decoder": {"format", "kernels", "quant"},
+    "text": {"format"},
+    "format": {"quant"},
+    "isa": {"kernels", "simd"},
+    "kernels": {"quant"},
+    "simd": {"quant"},
+    "quant": set[str](),
+}
+
+# a Python module or package -> what it must never import, be it at the top or inside a function
+MUST_NOT_IMPORT = {
+    "edgekit.errors": ("edgekit",),
+    "edgekit.converters": (
+        "edgekit.runtimes",
+        "edgekit.engine",
+        "edgekit.cli",
+        "edgekit.bench",
+        "edgekit.hub",
+    ),
+    "edgekit.runtimes": (
+        "edgekit.engine",
+        "edgekit.cli",
+        "edgekit.converters",
+        "edgekit.bench",
+        "edgekit.hub",
+    ),
+    "edgekit.engine": ("edgekit.cli", "edgekit.bench", "edgekit.converters"),
+    "edgekit.hub": ("edgekit.cli", "edgekit.bench", "edgekit.engine"),
+}
+
+
+def cpp_files(*folders: Path) -> Iterator[Path]:
+    for folder in folders:
+        for pattern in ("*.h", "*.hpp", "*.cpp", "*.mm"):
+            yield from folder.rglob(pattern)
+
+
+def includes(path: Path) -> list[str]:
+    return re.findall(r'^\s*#\s*include\s*[<"]([^>"]+)[>"]', path.read_text(encoding="utf-8"), re.MULTILINE)
+
+
+def imports(path: Path, module: str) -> Iterator[str]:
+    """Every name a file imports, absolute: `from a import b` gives both a and a.b."""
+    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: len(package.split(".")) + 1 - node.level] if node.level else []
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            yield base
+            yield from (f"{base}.{name.name}" for name in node.names)
+
+
+def python_modules() -> Iterator[tuple[str, Path]]:
+    for prefix, folder in (
+        ("edgekit", ROOT / "edgekit"),
+        ("edgekit.converters", ROOT / "converters"),
+        ("edgekit.runtimes", ROOT / "runtimes" / "python"),
+    ):
+        for path in sorted(folder.rglob("*.py")):
+            relative = path.relative_to(folder)
+            if prefix == "edgekit" and relative.parts[0] in ("converters", "runtimes"):
+                continue  # the symbolic links, walked where they point
+            parts = [prefix, *relative.with_suffix("").parts]
+            yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), path
+
+
+def within(name: str, package: str) -> bool:
+    return name == package or name.startswith(package + ".")
+
+
+def test_core_includes_point_down() -> None:
+    wrong = []
+    for path in cpp_files(CORE):
+        folder = path.relative_to(CORE).parts[0]
+        for include in includes(path):
+            target = include.split("/")[0]
+            if (
+                target in MAY_INCLUDE
+                and folder in MAY_INCLUDE
+                and target not in MAY_INCLUDE[folder] | {folder}
+            ):
+                wrong.append(f"{path.relative_to(ROOT)} includes {include}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_every_folder_of_the_core_has_a_place() -> None:
+    folders = {path.name for path in CORE.iterdir() if path.is_dir()}
+    assert folders <= MAY_INCLUDE.keys(), (
+        f"say in MAY_INCLUDE what these may include: {folders - MAY_INCLUDE.keys()}"
+    )
+
+
+def test_intrinsics_stay_in_simd() -> None:
+    headers = re.compile(r"(\w*intrin|arm_neon|arm_sve|wasm_simd128)\.h")
+    users = {path for path in cpp_files(CORE) if any(headers.fullmatch(name) for name in includes(path))}
+    assert {path.relative_to(ROOT) for path in users if path.parent.name != "simd"} == set()
+
+
+def test_core_needs_the_standard_library_alone() -> None:
+    """Besides C++ headers (no dot in the name): POSIX, Windows and what the compilers themselves bring."""
+    system = re.compile(
+        r"[a-z_0-9]+|(sys|mach|linux|emscripten)/\w+\.h|(std\w+|string|math|errno|fcntl|unistd|sched|pthread|windows"
+        r"|\w*intrin|arm_neon|wasm_simd128|emscripten)\.h"
+    )
+    wrong = [
+        f"{path.relative_to(ROOT)} includes <{include}>"
+        for path in cpp_files(CORE, ROOT / "cpp" / "include")
+        for include in re.findall(
+            r"^\s*#\s*include\s*<([^>]+)>", path.read_text(encoding="utf-8"), re.MULTILINE
+        )
+        if not system.fullmatch(include)
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_bindings_and_samples_see_the_public_headers_alone() -> None:
+    wrong = []
+    for path in cpp_files(ROOT / "runtimes", ROOT / "samples"):
+        if any(part in (".build", "node_modules", "build") for part in path.parts):
+            continue
+        for include in includes(path):
+            if (CORE / include).is_file() or "cpp/src" in include:
+                wrong.append(f"{path.relative_to(ROOT)} includes {include}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_python_imports_point_down() -> None:
+    wrong = []
+    for module, path in python_modules():
+        for package, forbidden in MUST_NOT_IMPORT.items():
+            if not within(module, package):
+                continue
+            for name in imports(path, module):
+                if within(name, package):
+                    continue
+                if name != "edgekit" and any(within(name, f) for f in forbidden):
+                    wrong.append(f"{module} imports {name}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_only_the_engine_opens_the_native_module() -> None:
+    native = "edgekit.runtimes._edgekit"
+    users = {
+        module
+        for module, path in python_modules()
+        if any(within(name, native) for name in imports(path, module))
+    }
+    assert users == {"edgekit.engine"}
+
+
+def test_python_core_does_no_maths() -> None:
+    """`edgekit/` itself is a face: torch and transformers appear in converters and tests only."""
+    wrong = [
+        f"{module} imports {name}"
+        for module, path in python_modules()
+        if not within(module, "edgekit.converters")
+        for name in imports(path, module)
+        if name.split(".")[0] in ("torch", "transformers")
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def isa_objects() -> list[Path]:
+    return sorted(ROOT.glob("build/*/cpp/CMakeFiles/edgekit_isa_*.dir/src/isa/*.o"))
+
+
+@pytest.mark.skipif(shutil.which("nm") is None, reason="needs nm (binutils)")
+@pytest.mark.skipif(not isa_objects(), reason="needs a CMake build under build/: make test-cpp")
+@pytest.mark.parametrize("path", isa_objects(), ids=lambda path: f"{path.parts[-6]}-{path.name}")
+def test_kernels_leave_no_weak_symbol_outside_their_namespace(path: Path) -> None:
+    """The linker keeps one copy of a weak symbol, whichever it meets: a std::min<int> compiled for AVX-512 could end up in
+    code for every processor. What an instruction set's object defines weakly must carry the set's name."""
+    isa = path.name.split(".")[0]
+    listing = subprocess.run(["nm", "-C", "--defined-only", path], capture_output=True, text=True)
+    if listing.returncode != 0 or "no symbols" in listing.stderr:
+        pytest.skip(f"nm does not read {path.name}: {listing.stderr.strip()}")
+    weak = [
+        line.split(" ", 2)[2] for line in listing.stdout.splitlines() if re.match(r"[0-9a-f]+ [VWu] ", line)
+    ]
+    wrong = [name for name in weak if f"edgekit::{isa}::" not in name]
+    assert not wrong, f"{path.name} defines weakly: " + "; ".join(wrong[:10])
