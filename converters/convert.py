@@ -89,7 +89,9 @@ def read(path: Path, name: str) -> ConvertInput:
     source = {"name": name, "sha256": checkpoint.sha256(), "license": _license(checkpoint.path)}
     metadata: dict[str, Any] = {
         "source": {key: value for key, value in source.items() if value is not None},
-        "eos_ids": _eos_ids(checkpoint.path, checkpoint.config),
+        "eos_ids": [
+            id for id in _eos_ids(checkpoint.path, checkpoint.config) if 0 <= id < model.spec.vocab_size
+        ],
         "special_tokens": _special_tokens(checkpoint.path),
     }
     if generation := _generation(checkpoint.path):

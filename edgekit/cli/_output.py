@@ -73,7 +73,8 @@ def table(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
 def quality(card: Mapping[str, Any]) -> str:
     """A quality card in one line."""
     return (
-        f"same first choice {card['top1_agreement']:.1%}, KL {card['kl_mean']:.2g} (99%: {card['kl_p99']:.2g}), "
+        f"same first choice {card['top1_agreement']:.1%}, "
+        f"KL {card['kl_mean']:.2g} (99%: {card['kl_p99']:.2g}), "
         f"perplexity × {card['ppl_ratio']:.4f} on {card['tokens']} tokens"
     )
 

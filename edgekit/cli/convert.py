@@ -73,7 +73,8 @@ def command(
     if as_json:
         _output.emit_json(report.to_json())
         return
-    line = f"{report.path}: {report.model_type}, {_output.quantity(report.n_parameters)} parameters, {report.scheme}"
+    parameters = _output.quantity(report.n_parameters)
+    line = f"{report.path}: {report.model_type}, {parameters} parameters, {report.scheme}"
     if report.bytes is not None and report.bits_per_weight is not None:
         line += f", {_output.size(report.bytes)}, {report.bits_per_weight:.2f} bits per weight"
     click.echo(f"{line} (would be written)" if dry_run else line)

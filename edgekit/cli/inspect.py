@@ -146,9 +146,10 @@ def _human(document: dict[str, Any], every_tensor: bool) -> str:
         ("model's tables", plan["model_bytes"]),
         ("allocated in all", plan["total_bytes"]),
     ]
+    tokens = plan["window"] + plan["sinks"]
     parts += [
         "",
-        f"memory for {plan['window'] + plan['sinks']} tokens ({plan['sinks']} sinks, {plan['kv']} keys and values):",
+        f"memory for {tokens} tokens ({plan['sinks']} sinks, {plan['kv']} keys and values):",
         _output.table(
             [(f"  {name}", f"{count:,}", _output.size(count)) for name, count in need], right=(1, 2)
         ),

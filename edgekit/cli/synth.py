@@ -31,15 +31,16 @@ def command(config: Path, out: Path, seed: int, as_json: bool) -> None:
 
     try:
         members = json.loads(config.read_bytes())
-    except FileNotFoundError:
-        raise InvalidFile(f"{config}: no such file", hint="give the config.json of a model") from None
+    except OSError as error:
+        raise InvalidFile(
+            f"{config}: cannot read it: {error.strerror}", hint="give the config.json of a model"
+        ) from None
     except (ValueError, RecursionError) as error:
         raise InvalidFile(f"{config}: not JSON: {error}") from None
     if not isinstance(members, dict):
         raise InvalidFile(f"{config}: a {type(members).__name__} where a config's object belongs")
     with _output.progress() as progress:
-        progress("writing random weights", 0, 0)
-        synth(members, out, seed)
+        synth(members, out, seed, progress)
     written = sum(file.stat().st_size for file in out.iterdir())
     if as_json:
         _output.emit_json({"path": str(out), "bytes": written, "seed": seed})
