@@ -195,8 +195,8 @@ def isa_objects() -> list[Path]:
 @pytest.mark.skipif(not isa_objects(), reason="needs a CMake build under build/: make test-cpp")
 @pytest.mark.parametrize("path", isa_objects(), ids=lambda path: f"{path.parts[-6]}-{path.name}")
 def test_kernels_leave_no_weak_symbol_outside_their_namespace(path: Path) -> None:
-    """The linker keeps one copy of a weak symbol, whichever it meets: a std::min<int> compiled for AVX-512 could
-    end up in code for every processor. What an instruction set's object defines weakly must carry its name."""
+    """The linker keeps one copy of a weak symbol, whichever it meets: a std::min<int> compiled for AVX-512
+    could end up in code for every processor. What such an object defines weakly must carry the set's name."""
     isa = path.name.split(".")[0]
     listing = subprocess.run(["nm", "-C", "--defined-only", path], capture_output=True, text=True)
     if listing.returncode != 0 or "no symbols" in listing.stderr:
