@@ -1,6 +1,7 @@
 """Checkpoints with a real model's shape and random weights: speed and memory depend on the shape alone.
 
-Weights are Gaussian with variance 1 / d_in, norms near 1, so activations keep a plausible size through the layers.
+Weights are Gaussian with variance 1 / d_in, norms near 1, so activations keep a plausible size through the
+layers.
 """
 
 from __future__ import annotations
@@ -27,10 +28,11 @@ BLOCK = 1 << 22  # values in memory at once
 
 
 def synth(config: dict[str, Any], out: Path, seed: int = 0, progress: Progress = silent) -> None:
-    """Write the directory `out`: config.json and bfloat16 safetensors of at most 2 GB each, one after another.
+    """Write the directory `out`: config.json and bfloat16 safetensors of at most 2 GB each, one after
+    another.
 
-    The same config and seed give the same bytes. Raises what `models.load` raises; UsageError when `out` holds files,
-    IoFailure when the disk has no room; nothing is left at `out` then.
+    The same config and seed give the same bytes. Raises what `models.load` raises; UsageError when `out`
+    holds files, IoFailure when the disk has no room; nothing is left at `out` then.
     """
     shapes = _shapes(models.load(config))
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
