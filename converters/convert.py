@@ -7,8 +7,15 @@ module `converters/formats/<format>.py`, found by name, with
     SCHEMES: tuple[str, ...]        what `--scheme` takes, the default first
     write(model: ConvertInput, path: Path, scheme: str, progress: Progress = silent) -> None
 
+and where it can,
+
+    size_bytes(model, scheme) -> int                what `write` will write, for `convert --dry-run`
+    verify(model, path, scheme) -> dict[str, Any]   a quality card from the engine that will run the output;
+                                                    raises VerificationFailed
+
 `write` creates `path` and touches nothing else: the caller gives it a temporary name and renames. The edge
-format also has `attach(path, metadata, tensors)`, which adds what verification measured to a written package.
+format is verified by edgekit's own engine instead, and has `attach(path, metadata, tensors)`, which adds what
+that measured to a written package.
 """
 
 from __future__ import annotations
@@ -69,9 +76,8 @@ def read(path: Path, name: str) -> ConvertInput:
 
     Raises UnsupportedModel, InvalidFile.
     """
-    from edgekit.converters.text.tokenizer import compile_tokenizer
-
     from edgekit.converters.text.chat_template import compile_template, find_chat_template
+    from edgekit.converters.text.tokenizer import compile_tokenizer
 
     checkpoint = Checkpoint(path)
     model = models.open_model(checkpoint)

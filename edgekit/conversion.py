@@ -75,8 +75,9 @@ def convert(
             f"the {format} format has no scheme {chosen!r}; choose one of: {', '.join(writer.SCHEMES)}"
         )
     path = hub.resolve(checkpoint, progress)
-    model = source.read(path, os.fspath(checkpoint))
-    name = path.resolve().stem if path.is_file() else path.resolve().name
+    local = Path(checkpoint).expanduser().exists()
+    name = path.resolve().stem if path.is_file() else path.resolve().name if local else _hub_name(checkpoint)
+    model = source.read(path, name if local else os.fspath(checkpoint))
     target = Path(out) if out is not None else Path(f"{name}-{chosen}{writer.SUFFIX or '-' + format}")
     _refuse(target, path)
     warnings = list(model.warnings)
@@ -106,6 +107,11 @@ def convert(
         warnings=tuple(warnings),
         dry_run=dry_run,
     )
+
+
+def _hub_name(checkpoint: str | os.PathLike[str]) -> str:
+    """ "org/name@revision" -> "name": a snapshot's directory is called by its hash."""
+    return os.fspath(checkpoint).partition("@")[0].rpartition("/")[2]
 
 
 def _verify(

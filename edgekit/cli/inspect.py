@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -59,10 +60,11 @@ def command(
 def describe(path: Path) -> dict[str, Any]:
     """Everything a package says about itself, from its header alone."""
     from edgekit.converters.formats import edge
+    from edgekit.converters.spec import ModelSpec
 
     entries, data_offset = edge.read_header(path)
     metadata = edge.decode_metadata(entries.pop("__metadata__"))
-    matrices = metadata["matrices"]
+    matrices, spec = metadata["matrices"], ModelSpec.from_json(metadata["spec"])
     tensors = []
     parameters = 0
     for name, entry in entries.items():
@@ -74,8 +76,8 @@ def describe(path: Path) -> dict[str, Any]:
             row["bits_per_weight"] = 8 * row["bytes"] / (n * k)
             parameters += n * k
         elif entry["dtype"] == "F32":
-            row["shape"], row["layout"] = entry["shape"], "f32 vector"
-            parameters += entry["shape"][0]
+            row["shape"], row["layout"] = list(spec.shape(name)), "f32 vector"
+            parameters += math.prod(row["shape"])
         else:
             row["layout"] = "compiled"
         tensors.append(row)
@@ -188,10 +190,7 @@ def _tensors(tensors: list[dict[str, Any]], every: bool) -> str:
     for row in tensors:
         counts[row["layout"]] += 1
         sizes[row["layout"]] += row["bytes"]
-        n = 1
-        for extent in row.get("shape", [0]):
-            n *= extent
-        weights[row["layout"]] += n
+        weights[row["layout"]] += math.prod(row.get("shape", [0]))
     rows5 = [("layout", "tensors", "bytes", "bits/weight")]
     for layout, count in counts.most_common():
         bits = f"{8 * sizes[layout] / weights[layout]:.2f}" if weights[layout] else ""
