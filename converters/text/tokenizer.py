@@ -1,0 +1,338 @@
+"""A checkpoint's tokenizer -> the blob that cpp/src/text maps and uses in place.
+
+Reads tokenizer.json, or tokenizer.model (SentencePiece, or tiktoken ranks as Llama 3 has them). What comes out encodes
+and decodes as the `tokenizers` package does with the same files, id for id. cpp/src/text/tokenizer_layout.h describes
+the blob.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekit.converters.text import sentencepiece, tiktoken
+from edgekit.converters.text.tokenizer_steps import (
+    NORMALIZER_STEP,
+    PRE_TOKENIZER_STEP,
+    Json,
+    Steps,
+    byte_of_token,
+    bytes_of_token,
+    compile_decoder,
+    compile_post_processor,
+    flatten,
+    rows,
+)
+from edgekit.converters.text.tokenizer_tables import merge_table, pack, trie, vocab_table, whole_tokens
+from edgekit.errors import InvalidFile, UnsupportedModel
+
+MAGIC = b"EDGETOK\n"
+VERSION = 1
+ALIGNMENT = 64
+MAX_VOCAB = 1 << 20
+MAX_MERGES = 1 << 24
+SECTIONS = (
+    "config token_text token_text_start token_output token_output_start token_flags vocab_table merge_table merge_result"
+    " byte_ids ascii_ids scores vocab_trie added_tokens raw_trie normalized_trie normalizers pre_tokenizers patterns"
+    " instructions char_classes char_ranges strings prefix_ids suffix_ids eos_ids"
+).split()
+BPE, UNIGRAM = 0, 1
+BYTE_LEVEL, BYTE_FALLBACK, FUSE_UNK, IGNORE_MERGES = 1, 2, 4, 8  # ModelFlag
+SPECIAL, PRESENT, BYTE, WHOLE = 1, 2, 4, 8  # TokenFlag
+ADDED_TOKEN_FLAGS = ("single_word", "lstrip", "rstrip", "special")  # bits of AddedTokenFlag, in order
+UNK_PENALTY = 10.0  # below the lowest score, as SentencePiece has it
+
+
+@dataclass(frozen=True)
+class CompiledTokenizer:
+    """`blob` is what the runtime maps; the rest is what the package says about it."""
+
+    blob: bytes
+    vocab_size: int
+    bos_id: int | None
+    eos_id: int | None
+    pad_id: int | None
+    eos_ids: tuple[int, ...]  # every token that ends a generation, `eos_id` first
+
+
+def compile_tokenizer(checkpoint_dir: Path) -> CompiledTokenizer | None:
+    """None when the directory has no tokenizer. UnsupportedModel names what the runtime lacks; InvalidFile what is broken."""
+    definition = read_definition(checkpoint_dir)
+    if definition is None:
+        return None
+    try:
+        return _Compiler(definition).compile(SpecialTokens.read(checkpoint_dir, definition))
+    except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
+        raise InvalidFile(f"{checkpoint_dir}: the tokenizer's files are not what they should be: {error!r}") from error
+
+
+def read_definition(checkpoint_dir: Path) -> Json | None:
+    """The tokenizer as a tokenizer.json describes it, whatever file it comes from."""
+    path = checkpoint_dir / "tokenizer.json"
+    if path.is_file():
+        definition = read_json(path)
+        if not isinstance(definition.get("model"), dict):
+            raise InvalidFile(f"{path}: no model in it")
+        return definition
+    path = checkpoint_dir / "tokenizer.model"
+    if not path.is_file():
+        return None
+    data = path.read_bytes()
+    return tiktoken.definition(data, path) if tiktoken.looks_like(data) else sentencepiece.definition(data, path)
+
+
+def read_json(path: Path) -> Json:
+    """An absent file is an empty object."""
+    if not path.is_file():
+        return {}
+    try:
+        value = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise InvalidFile(f"{path}: not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise InvalidFile(f"{path}: not a JSON object")
+    return value
+
+
+@dataclass(frozen=True)
+class SpecialTokens:
+    """The ids that a checkpoint's configuration files name, in the order of their authority."""
+
+    bos: tuple[int, ...]
+    eos: tuple[int, ...]
+    pad: tuple[int, ...]
+
+    @classmethod
+    def read(cls, checkpoint_dir: Path, definition: Json) -> SpecialTokens:
+        ids = dict(definition["model"]["vocab"]) if isinstance(definition["model"]["vocab"], dict) else {}
+        ids |= {token["content"]: token["id"] for token in definition.get("added_tokens") or []}
+        by_id = [read_json(checkpoint_dir / name) for name in ("generation_config.json", "config.json")]
+        by_name = [read_json(checkpoint_dir / name) for name in ("tokenizer_config.json", "special_tokens_map.json")]
+
+        def found(role: str) -> tuple[int, ...]:
+            out: list[int] = []
+            for config in by_id:
+                value = config.get(f"{role}_token_id")
+                out += value if isinstance(value, list) else [] if value is None else [value]
+            for config in by_name:
+                value = config.get(f"{role}_token")
+                name = value.get("content") if isinstance(value, dict) else value
+                out += [ids[name]] if name in ids else []
+            out += definition.get("roles", {}).get(role, [])
+            return tuple(dict.fromkeys(id for id in out if isinstance(id, int)))
+
+        return cls(found("bos"), found("eos"), found("pad"))
+
+
+class _Compiler:
+    def __init__(self, definition: Json) -> None:
+        self.definition = definition
+        self.model: Json = definition["model"]
+        self.steps = Steps()
+        for part in flatten(definition.get("normalizer"), "normalizers"):
+            self.steps.add_normalizer(part)
+        for part in flatten(definition.get("pre_tokenizer"), "pretokenizers"):
+            self.steps.add_pre_tokenizer(part)
+        self.decoding = compile_decoder(definition.get("decoder"))
+        self.kind = self.model_kind()
+        self.vocab = self.model_vocab()
+        self.added: list[Json] = [token for token in definition.get("added_tokens") or [] if token["content"]]
+        self.vocab_size = 1 + max([*self.vocab.values(), *(token["id"] for token in self.added)], default=-1)
+        if not 0 < self.vocab_size < MAX_VOCAB:
+            raise UnsupportedModel(f"a vocabulary of {self.vocab_size} tokens; edgekit takes 1 to {MAX_VOCAB - 1}")
+        if min([*self.vocab.values(), *(token["id"] for token in self.added)]) < 0:
+            raise InvalidFile("tokenizer: a negative token id")
+
+    def model_kind(self) -> int:
+        kind = self.model.get("type")
+        if kind is None:
+            kind = "BPE" if "merges" in self.model else "Unigram" if isinstance(self.model.get("vocab"), list) else None
+        if kind not in ("BPE", "Unigram"):
+            raise UnsupportedModel(f"the tokenizer's model {kind} is not one edgekit has (BPE, Unigram)")
+        for option in ("continuing_subword_prefix", "end_of_word_suffix", "dropout"):
+            if self.model.get(option):
+                raise UnsupportedModel(f"the tokenizer's model has {option} {self.model[option]!r}; edgekit has no such thing")
+        if kind == "Unigram" and self.steps.byte_level:
+            raise UnsupportedModel("a byte-level Unigram tokenizer; edgekit has byte-level BPE only")
+        return BPE if kind == "BPE" else UNIGRAM
+
+    def model_vocab(self) -> dict[str, int]:
+        if self.kind == BPE:
+            return dict(self.model["vocab"])
+        return {piece: id for id, (piece, _) in enumerate(self.model["vocab"])}
+
+    def compile(self, roles: SpecialTokens) -> CompiledTokenizer:
+        sections: dict[str, NDArray[Any]] = {}
+        self.add_tokens(sections)
+        unk = self.model.get("unk_token") if self.kind == BPE else self.model.get("unk_id")
+        unk_id = self.vocab.get(unk, -1) if isinstance(unk, str) else -1 if unk is None else int(unk)
+        slots = self.add_bpe(sections) if self.kind == BPE else 0
+        unk_score = self.add_unigram(sections, unk_id) if self.kind == UNIGRAM else 0.0
+        self.add_added_tokens(sections)
+        if self.kind == BPE:
+            self.cut_before_spaces()
+
+        inside = {
+            role: tuple(id for id in getattr(roles, role) if 0 <= id < self.vocab_size) for role in ("bos", "eos", "pad")
+        }
+        bos_id, eos_id, pad_id = ((inside[role] or (-1,))[0] for role in ("bos", "eos", "pad"))
+        prefix, suffix = compile_post_processor(self.definition.get("post_processor"))
+        model_flags = (
+            self.steps.byte_level * BYTE_LEVEL
+            | bool(self.model.get("byte_fallback")) * BYTE_FALLBACK
+            | bool(self.model.get("fuse_unk")) * FUSE_UNK
+            | bool(self.model.get("ignore_merges")) * IGNORE_MERGES
+        )
+        config = struct.pack(
+            "<5I3i4Id",
+            self.kind,
+            model_flags,
+            self.vocab_size,
+            self.vocab_slots,
+            slots,
+            unk_id,
+            bos_id,
+            pad_id,
+            self.decoding.flags,
+            self.decoding.strip_count,
+            ord(self.decoding.strip_character),
+            ord(self.decoding.first_dropped),
+            unk_score,
+        )
+        sections |= {
+            "config": np.frombuffer(config, np.uint8),
+            "normalizers": rows(self.steps.normalizers, NORMALIZER_STEP),
+            "pre_tokenizers": rows(self.steps.pre_tokenizers, PRE_TOKENIZER_STEP),
+            "strings": np.frombuffer(bytes(self.steps.strings), np.uint8),
+            "prefix_ids": np.array(prefix, "<i4"),
+            "suffix_ids": np.array(suffix, "<i4"),
+            "eos_ids": np.array(inside["eos"], "<i4"),
+        } | self.steps.patterns.sections()
+        none_if_absent = [None if id < 0 else id for id in (bos_id, eos_id, pad_id)]
+        return CompiledTokenizer(join_sections(sections), self.vocab_size, *none_if_absent, eos_ids=inside["eos"])
+
+    def spelt(self, token: str) -> bytes | None:
+        """A token of the vocabulary as the model meets it; None when it never does."""
+        return bytes_of_token(token) if self.steps.byte_level else token.encode()
+
+    def add_tokens(self, sections: dict[str, NDArray[Any]]) -> None:
+        """Texts, outputs and flags of all tokens, and the table that finds the model's by text."""
+        texts = [b""] * self.vocab_size
+        outputs = [b""] * self.vocab_size
+        self.flags = np.zeros(self.vocab_size, np.uint8)
+        self.ids: dict[bytes, int] = {}  # what the model can meet
+        for token, id in self.vocab.items():
+            text = self.spelt(token)
+            texts[id] = token.encode() if text is None else text
+            outputs[id] = self.decoding.output(token)
+            self.flags[id] |= PRESENT | BYTE * (byte_of_token(token) is not None)
+            if text:
+                self.ids[text] = id
+        for token in self.added:
+            # A normalized added token prints as its normalized form, and is found by it.
+            shown = self.steps.normalized(token["content"]) if token["normalized"] else token["content"]
+            id = token["id"]
+            if not self.flags[id] & PRESENT:
+                texts[id] = shown.encode()
+            outputs[id] = self.decoding.output(shown)
+            self.flags[id] |= PRESENT | SPECIAL * bool(token["special"])
+        sections["token_text"], sections["token_text_start"] = pack(texts)
+        sections["token_output"], sections["token_output_start"] = pack(outputs)
+        sections["token_flags"] = self.flags
+        sections["vocab_table"], self.vocab_slots = vocab_table(list(self.ids), list(self.ids.values()))
+        if self.steps.byte_level:
+            byte_ids = [self.ids.get(bytes([byte]), -1) for byte in range(256)]
+        else:
+            byte_ids = [self.vocab.get(f"<0x{byte:02X}>", -1) for byte in range(256)]
+        sections["byte_ids"] = np.array(byte_ids, "<i4")
+
+    def add_bpe(self, sections: dict[str, NDArray[Any]]) -> int:
+        """The merges, and which tokens need none looked up. -> slots of the merge table."""
+        ranks: dict[tuple[int, int], int] = {}
+        results = []
+        for rank, merge in enumerate(self.model["merges"]):
+            left, right = merge.split(" ") if isinstance(merge, str) else merge
+            try:
+                pair, result = (self.vocab[left], self.vocab[right]), self.vocab[left + right]
+            except KeyError as error:
+                raise InvalidFile(f"tokenizer: merge {rank} makes or takes {error}, which is not in the vocabulary") from error
+            ranks[pair] = rank
+            results.append(result)
+        if len(results) >= MAX_MERGES:
+            raise UnsupportedModel(f"a tokenizer of {len(results)} merges; edgekit takes {MAX_MERGES - 1}")
+        pairs = sorted(ranks, key=ranks.__getitem__)
+        left = np.array([pair[0] for pair in pairs], np.int64)
+        right = np.array([pair[1] for pair in pairs], np.int64)
+        result = np.array([results[ranks[pair]] for pair in pairs], np.int64)
+        sections["merge_table"], slots = merge_table(left, right)
+        sections["merge_result"] = result.astype("<i4")
+
+        ascii_ids = np.full(128, -1, "<i4")
+        if not self.steps.byte_level:
+            ascii_ids[:] = [self.ids.get(bytes([c]), -1) for c in range(128)]
+        sections["ascii_ids"] = ascii_ids
+        symbols: dict[int, list[int]] = {}
+        for text, id in self.ids.items():
+            units = [text[i : i + 1] for i in range(len(text))] if self.steps.byte_level else [c.encode() for c in text.decode()]
+            start = [self.ids.get(unit, -1) for unit in units]
+            if -1 not in start:
+                symbols[id] = start
+        self.flags[list(whole_tokens(symbols, left, right, result))] |= WHOLE
+        return slots
+
+    def cut_before_spaces(self) -> None:
+        """Cuts text before each run of U+2581 when no token crosses such a place: the merges cannot tell, and short words
+        are fast."""
+        mark = "\u2581"
+        if self.steps.byte_level or mark not in self.vocab:
+            return
+        if any(mark in token.lstrip(mark) for token in self.vocab):
+            return
+        pattern = self.steps.patterns.regex(f"{mark}+[^{mark}]*|[^{mark}]+")
+        self.steps.split(pattern, "isolated")
+
+    def add_unigram(self, sections: dict[str, NDArray[Any]], unk_id: int) -> float:
+        """-> the score of an unknown character."""
+        if unk_id < 0:
+            raise UnsupportedModel("a Unigram tokenizer without an unknown token; edgekit needs one")
+        scores = np.zeros(self.vocab_size, "<f8")
+        own = np.array([score for _, score in self.model["vocab"]], np.float64)
+        scores[: len(own)] = own
+        sections["scores"] = scores
+        sections["vocab_trie"] = trie(self.ids)
+        return float(own.min()) - UNK_PENALTY
+
+    def add_added_tokens(self, sections: dict[str, NDArray[Any]]) -> None:
+        table = np.zeros(len(self.added), np.dtype([("id", "<i4"), ("flags", "<u4")]))
+        raw: dict[bytes, int] = {}
+        normalized: dict[bytes, int] = {}
+        for i, token in enumerate(self.added):
+            bits = sum(bool(token.get(name)) << bit for bit, name in enumerate(ADDED_TOKEN_FLAGS))
+            table[i] = (token["id"], bits)
+            if token["normalized"]:
+                normalized[self.steps.normalized(token["content"]).encode()] = i
+            else:
+                raw[token["content"].encode()] = i
+        sections["added_tokens"] = table
+        sections["raw_trie"], sections["normalized_trie"] = trie(raw), trie(normalized)
+
+
+def join_sections(sections: dict[str, NDArray[Any]]) -> bytes:
+    """Header and sections, each on 64 bytes; an absent section is empty."""
+    header_bytes = len(MAGIC) + 16 + 16 * len(SECTIONS)
+    body = bytearray()
+    entries: list[int] = []
+    start = -header_bytes % ALIGNMENT + header_bytes
+    for name in SECTIONS:
+        data = sections[name].tobytes() if name in sections else b""
+        entries += [start + len(body), len(data)]
+        body += data + bytes(-len(data) % ALIGNMENT)
+    header = MAGIC + struct.pack("<IIQ", VERSION, len(SECTIONS), start + len(body))
+    header += struct.pack(f"<{len(entries)}Q", *entries)
+    return header.ljust(start, b"\0") + bytes(body)
