@@ -1,6 +1,7 @@
 #pragma once
 // The one exception of the core. It carries the status that src/api hands across the C boundary.
 
+#include <cstdint>
 #include <stdexcept>
 #include <string>
 
@@ -23,11 +24,15 @@ enum class Status : int {
 
 class Error : public std::runtime_error {
 public:
-    Error(Status status, const std::string& message) : std::runtime_error(message), status_(status) {}
+    Error(Status status, const std::string& message, uint64_t needed_bytes = 0)
+        : std::runtime_error(message), status_(status), needed_bytes_(needed_bytes) {}
     Status status() const noexcept { return status_; }
+    // With over_budget: the smallest budget that would do.
+    uint64_t needed_bytes() const noexcept { return needed_bytes_; }
 
 private:
     Status status_;
+    uint64_t needed_bytes_;
 };
 
 }  // namespace edgekit

@@ -250,7 +250,7 @@ typedef struct edgekit_generate_options {
     size_t bias_count;
     const edgekit_span *stops;   /* stop strings; the text ends before the first that appears */
     size_t stops_count;
-    int32_t speculation;         /* prompt-lookup draft length: -1 chosen by the engine, 0 off, at most 15 */
+    int32_t speculation;         /* prompt-lookup draft length: -1 chosen by the engine, 0 off, at most 7 */
 } edgekit_generate_options;
 
 typedef enum edgekit_event_kind {

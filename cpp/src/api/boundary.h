@@ -1,0 +1,88 @@
+#pragma once
+// Where exceptions become statuses: every function of edgekit.h runs its work through `guarded`.
+
+#include <cstdio>
+#include <cstring>
+#include <new>
+#include <span>
+#include <string>
+
+#include "edgekit/edgekit.h"
+#include "error.h"
+
+namespace edgekit::api {
+
+inline edgekit_status report(edgekit_error* error, edgekit_status status, const char* message, uint64_t needed_bytes = 0) {
+    if (error) {
+        error->status = status;
+        error->needed_bytes = needed_bytes;
+        // Cut, if at all, before a code point.
+        size_t size = std::strlen(message);
+        if (size >= sizeof error->message) {
+            size = sizeof error->message - 1;
+            while (size && (static_cast<unsigned char>(message[size]) & 0xC0) == 0x80) --size;
+        }
+        std::memcpy(error->message, message, size);
+        error->message[size] = '\0';
+    }
+    return status;
+}
+
+// Runs work(), which returns a status, and reports what it throws.
+template <class Work>
+edgekit_status guarded(edgekit_error* error, Work&& work) noexcept {
+    try {
+        const edgekit_status status = work();
+        if (status == EDGEKIT_OK) return report(error, status, "");
+        return status;
+    } catch (const Error& e) {
+        return report(error, static_cast<edgekit_status>(e.status()), e.what(), e.needed_bytes());
+    } catch (const std::bad_alloc&) {
+        return report(error, EDGEKIT_OUT_OF_MEMORY, "the system refused an allocation");
+    } catch (const std::exception& e) {
+        return report(error, EDGEKIT_INTERNAL, e.what());
+    } catch (...) {
+        return report(error, EDGEKIT_INTERNAL, "an unknown error");
+    }
+}
+
+inline void require(bool ok, const char* what) {
+    if (!ok) throw Error(Status::invalid_argument, what);
+}
+
+// A struct from a caller compiled against this or an older header: members it does not know keep their defaults.
+template <class T>
+T read_options(const T* given, void (*init)(T*)) {
+    T options;
+    init(&options);
+    if (!given) return options;
+    if (given->struct_size < sizeof(size_t) || given->struct_size > sizeof(T))
+        throw Error(Status::invalid_argument, "struct_size is " + std::to_string(given->struct_size) + ", this library knows " + std::to_string(sizeof(T)) +
+                                                  ": call the *_init function first, or update edgekit");
+    std::memcpy(&options, given, given->struct_size);
+    options.struct_size = sizeof(T);
+    return options;
+}
+
+// Fills a caller's struct as far as the caller knows it.
+template <class T>
+void write_result(T value, T* out) {
+    require(out, "the result pointer is NULL");
+    if (out->struct_size < sizeof(size_t) || out->struct_size > sizeof(T)) throw Error(Status::invalid_argument, "struct_size is not set; set it to sizeof of the struct");
+    value.struct_size = out->struct_size;
+    std::memcpy(out, &value, value.struct_size);
+}
+
+template <class T>
+edgekit_status copy_out(std::span<const T> result, T* buffer, size_t capacity, size_t* size, edgekit_error* error) {
+    require(size, "the size pointer is NULL");
+    *size = result.size();
+    if (capacity < result.size()) {
+        const std::string message = "the buffer holds " + std::to_string(capacity) + ", " + std::to_string(result.size()) + " are needed";
+        return report(error, EDGEKIT_BUFFER_TOO_SMALL, message.c_str());
+    }
+    if (!result.empty()) std::memcpy(buffer, result.data(), result.size_bytes());
+    return EDGEKIT_OK;
+}
+
+}  // namespace edgekit::api

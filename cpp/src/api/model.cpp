@@ -1,0 +1,124 @@
+// edgekit.h: versions and models.
+
+#include "engine/model.h"
+
+#include <atomic>
+#include <string>
+
+#include "api/boundary.h"
+#include "api/handles.h"
+#include "edgekit/version.h"
+
+using edgekit::api::guarded;
+using edgekit::api::read_options;
+using edgekit::api::require;
+
+namespace {
+
+edgekit_span span_of(std::string_view text) { return {text.data(), text.size()}; }
+
+edgekit_model* open(std::unique_ptr<edgekit::MappedFile> bytes, const edgekit_model_options& options) {
+    auto handle = std::make_unique<edgekit_model>();
+    handle->model = std::make_shared<const edgekit::Model>(std::move(bytes), options);
+    handle->tokenizer.tokenizer = handle->model->tokenizer();
+    return handle.release();
+}
+
+}  // namespace
+
+extern "C" {
+
+const char* edgekit_status_name(edgekit_status status) {
+    switch (status) {
+        case EDGEKIT_OK: return "ok";
+        case EDGEKIT_INVALID_ARGUMENT: return "invalid_argument";
+        case EDGEKIT_INVALID_FILE: return "invalid_file";
+        case EDGEKIT_UNSUPPORTED: return "unsupported";
+        case EDGEKIT_OUT_OF_MEMORY: return "out_of_memory";
+        case EDGEKIT_OVER_BUDGET: return "over_budget";
+        case EDGEKIT_IO_ERROR: return "io_error";
+        case EDGEKIT_TEMPLATE_ERROR: return "template_error";
+        case EDGEKIT_CANCELLED: return "cancelled";
+        case EDGEKIT_CONTEXT_FULL: return "context_full";
+        case EDGEKIT_BUFFER_TOO_SMALL: return "buffer_too_small";
+        case EDGEKIT_INTERNAL: return "internal";
+    }
+    return "unknown";
+}
+
+const char* edgekit_version(void) { return EDGEKIT_VERSION; }
+
+uint32_t edgekit_abi_version(void) { return EDGEKIT_ABI_VERSION; }
+
+const char* edgekit_isas(void) {
+    static const std::string names = [] {
+        const edgekit::Kernels* tables[16];
+        std::string all;
+        for (size_t i = 0, n = edgekit::list_kernels(tables, 16); i < n; ++i) all += (i ? "," : "") + std::string(tables[i]->isa);
+        return all;
+    }();
+    return names.c_str();
+}
+
+void edgekit_model_options_init(edgekit_model_options* options) {
+    *options = {};
+    options->struct_size = sizeof *options;
+}
+
+edgekit_status edgekit_model_open(const char* path, const edgekit_model_options* options, edgekit_model** out, edgekit_error* error) {
+    return guarded(error, [&] {
+        require(path && out, "path or out is NULL");
+        const auto chosen = read_options(options, edgekit_model_options_init);
+        *out = open(std::make_unique<edgekit::MappedFile>(path), chosen);
+        return EDGEKIT_OK;
+    });
+}
+
+edgekit_status edgekit_model_open_memory(const void* data, size_t size, void (*release)(void*), void* release_context, const edgekit_model_options* options,
+                                         edgekit_model** out, edgekit_error* error) {
+    return guarded(error, [&] {
+        auto bytes = std::make_unique<edgekit::MappedFile>(std::span(static_cast<const std::byte*>(data), size), release, release_context);
+        require(data && out, "data or out is NULL");
+        *out = open(std::move(bytes), read_options(options, edgekit_model_options_init));
+        return EDGEKIT_OK;
+    });
+}
+
+void edgekit_model_free(edgekit_model* model) { delete model; }
+
+edgekit_status edgekit_model_get_info(const edgekit_model* model, edgekit_model_info* info, edgekit_error* error) {
+    return guarded(error, [&] {
+        require(model, "the model is NULL");
+        const edgekit::Model& m = *model->model;
+        edgekit_model_info result{};
+        result.vocab_size = static_cast<int32_t>(m.spec().vocab_size);
+        result.n_layers = static_cast<int32_t>(m.spec().layers.size());
+        result.d_model = static_cast<int32_t>(m.spec().d_model);
+        result.context = static_cast<int32_t>(m.spec().context);
+        result.has_tokenizer = m.tokenizer() != nullptr;
+        result.has_chat_template = m.chat_template() != nullptr;
+        result.n_threads = m.team().size();
+        result.file_bytes = m.file_bytes();
+        result.weight_bytes = m.weights().bytes;
+        result.n_parameters = m.weights().n_parameters;
+        result.isa = span_of(m.kernels().isa);
+        result.model_type = span_of(m.spec().model_type);
+        result.scheme = span_of(m.scheme());
+        result.metadata = span_of(m.metadata_json());
+        edgekit::api::write_result(result, info);
+        return EDGEKIT_OK;
+    });
+}
+
+const edgekit_tokenizer* edgekit_model_tokenizer(const edgekit_model* model) { return model && model->tokenizer.tokenizer ? &model->tokenizer : nullptr; }
+
+edgekit_status edgekit_model_render_chat(const edgekit_model* model, const char* context, size_t context_size, char* text, size_t capacity, size_t* size,
+                                         edgekit_error* error) {
+    return guarded(error, [&] {
+        require(model && context, "the model or the context is NULL");
+        const std::string result = model->model->render_chat(edgekit::json::parse({context, context_size}));
+        return edgekit::api::copy_out(std::span<const char>(result), text, capacity, size, error);
+    });
+}
+
+}  // extern "C"

@@ -1,0 +1,73 @@
+#pragma once
+// A model: the mapped package and what every session of it shares. Immutable, used by many threads at once.
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "decoder/decoder.h"
+#include "decoder/spec.h"
+#include "decoder/thread_team.h"
+#include "decoder/weights.h"
+#include "edgekit/edgekit.h"
+#include "format/edge_file.h"
+#include "format/mapped_file.h"
+#include "kernels/kernels.h"
+#include "text/template.h"
+#include "text/tokenizer.h"
+
+namespace edgekit {
+
+class Model {
+public:
+    Model(std::unique_ptr<MappedFile> bytes, const edgekit_model_options& options);
+
+    const EdgeFile& file() const { return file_; }
+    const ModelSpec& spec() const { return spec_; }
+    const Weights& weights() const { return weights_; }
+    const Kernels& kernels() const { return kernels_; }
+    const Decoder& decoder() const { return decoder_; }
+    ThreadTeam& team() const { return *team_; }
+    uint64_t file_bytes() const { return bytes_->bytes().size(); }
+    // nullptr when the package has none.
+    const Tokenizer* tokenizer() const { return tokenizer_ ? &*tokenizer_ : nullptr; }
+    const ChatTemplate* chat_template() const { return chat_template_ ? &*chat_template_ : nullptr; }
+    // Bytes of tokenizer and template.
+    uint64_t text_bytes() const { return file_.tensor("tokenizer").size() + file_.tensor("chat_template").size(); }
+    bool ends_text(int32_t id) const;
+    // Identity of the weights, to which saved sessions are bound.
+    const std::string& identity() const { return identity_; }
+    const std::string& metadata_json() const { return metadata_json_; }
+    const std::string& scheme() const { return scheme_; }
+
+    // `messages`: an array of messages, or an object with everything the template reads; special tokens are filled in.
+    std::string render_chat(const json::Value& messages) const;
+
+private:
+    std::unique_ptr<MappedFile> bytes_;
+    EdgeFile file_;
+    ModelSpec spec_;
+    Weights weights_;
+    const Kernels& kernels_;
+    Decoder decoder_;
+    std::optional<Tokenizer> tokenizer_;
+    std::optional<ChatTemplate> chat_template_;
+    std::vector<int32_t> eos_ids_;
+    std::string identity_;
+    std::string metadata_json_;
+    std::string scheme_;
+    std::unique_ptr<ThreadTeam> team_;
+};
+
+// What a session with these options would allocate; throws Error(over_budget) when the budget does not allow it.
+struct SessionPlan {
+    CacheOptions cache;
+    edgekit_memory_plan memory{};
+};
+SessionPlan plan_session(const ModelSpec& spec, const Weights& weights, uint64_t text_bytes, uint32_t n_threads, const edgekit_session_options& options);
+
+// Threads for `requested` (0: the engine's choice).
+uint32_t choose_threads(uint32_t requested);
+
+}  // namespace edgekit

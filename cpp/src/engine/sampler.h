@@ -1,0 +1,62 @@
+#pragma once
+// From logits to a token. Filters come in the order Transformers applies them: bias, penalties, temperature, top-k, top-p, min-p,
+// typical. The random number of a step depends on the seed and the step alone, so the same seed gives the same text wherever the
+// logits agree.
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "edgekit/edgekit.h"
+#include "kernels/kernels.h"
+
+namespace edgekit {
+
+struct SamplerOptions {
+    float temperature = 0;
+    uint32_t top_k = 0;
+    float top_p = 1;
+    float min_p = 0;
+    float typical_p = 1;
+    float repetition_penalty = 1;
+    float presence_penalty = 0;
+    float frequency_penalty = 0;
+    uint32_t penalty_window = 64;
+    uint64_t seed = 0;
+    std::vector<std::pair<int32_t, float>> bias;
+
+    // Throws Error(invalid_argument) for values outside their range.
+    static SamplerOptions from(const edgekit_generate_options& options, uint32_t vocab_size);
+};
+
+class Sampler {
+public:
+    static constexpr uint32_t kMaxPenaltyWindow = 4096;
+
+    Sampler(const Kernels& kernels, uint32_t vocab_size);
+
+    void configure(SamplerOptions options) { options_ = std::move(options); }
+    const SamplerOptions& options() const { return options_; }
+    // Picks a token. `logits` [vocab_size] are changed; `recent` are the tokens the penalties see; `step` numbers the choices of one
+    // generation. Allocates nothing. Throws Error(invalid_argument) when every token is forbidden or the logits are not numbers.
+    int32_t sample(float* logits, std::span<const int32_t> recent, uint64_t step);
+
+    static uint64_t bytes(uint32_t vocab_size);
+
+private:
+    struct Candidate {
+        float probability;  // relative to the most likely token
+        int32_t id;
+    };
+    void penalise(float* logits, std::span<const int32_t> recent);
+    int32_t draw_filtered(const float* weights, double total, double uniform);
+    void collect(const float* weights, float at_least);
+
+    const Kernels& kernels_;
+    const uint32_t vocab_size_;
+    SamplerOptions options_;
+    std::vector<Candidate> candidates_;
+    std::vector<int32_t> seen_;
+};
+
+}  // namespace edgekit
