@@ -1,0 +1,184 @@
+"""edgekit.convert and edgekit.verify: what comes out, what is refused, and that nothing is left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny_chat_model
+from safetensors.numpy import load_file, save_file
+
+import edgekit
+from edgekit.converters.formats import edge
+
+SHARED = Path(os.environ.get("EDGEKIT_SHARED") or Path(__file__).parents[3] / "shared")
+
+
+def shared(path: str) -> Path:
+    if not (SHARED / path).exists():
+        pytest.skip(f"{path} is not in the shared data")
+    return SHARED / path
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    return tiny_chat_model.write(tmp_path / "tiny")
+
+
+def left_in(directory: Path) -> list[str]:
+    return sorted(path.name for path in directory.iterdir())
+
+
+@pytest.mark.parametrize("scheme", edge.SCHEMES)
+def test_every_scheme_is_verified(checkpoint: Path, tmp_path: Path, scheme: str) -> None:
+    report = edgekit.convert(checkpoint, tmp_path / "m.edge", scheme=scheme)
+    assert report.quality is not None and report.bytes == (tmp_path / "m.edge").stat().st_size
+    assert report.quality["relative_error"] < {"f32": 1e-4, "f16": 1e-2}.get(scheme, 0.5)
+    with edgekit.Model(tmp_path / "m.edge", verify_hashes=True) as model:
+        assert model.metadata["quality"] == json.loads(json.dumps(report.quality))
+        assert model.scheme == scheme
+    again = edgekit.verify(tmp_path / "m.edge", checkpoint)
+    assert again.golden is not None and again.golden.mismatches == 0 and again.same_source is True
+    assert again.quality is not None
+    assert again.quality.kl_mean == pytest.approx(report.quality["kl_mean"], rel=0.05, abs=1e-7)
+    assert left_in(tmp_path) == ["m.edge", "tiny"]
+
+
+def test_the_name_of_the_source_holds_no_path(checkpoint: Path, tmp_path: Path) -> None:
+    edgekit.convert(checkpoint, tmp_path / "m.edge", verify=False)
+    with edgekit.Model(tmp_path / "m.edge") as model:
+        assert model.metadata["source"]["name"] == "tiny"
+        assert len(model.metadata["source"]["sha256"]) == 64
+        assert str(tmp_path) not in json.dumps(model.metadata)
+
+
+def test_the_name_of_the_output(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    report = edgekit.convert("tiny", scheme="q8", verify=False)
+    assert report.path == "tiny-q8.edge" and Path("tiny-q8.edge").exists()
+
+
+def test_a_dry_run_writes_nothing(checkpoint: Path, tmp_path: Path) -> None:
+    report = edgekit.convert(checkpoint, tmp_path / "m.edge", dry_run=True)
+    assert (
+        report.dry_run
+        and report.n_parameters == 260 * 64 + 2 * (2 * 64 * 64 + 2 * 64 * 32 + 3 * 64 * 96 + 128) + 64
+    )
+    assert left_in(tmp_path) == ["tiny"]
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({"model_type": "perceptron"}, "perceptron"),
+        ({"hidden_act": "swiglu_oai"}, "swiglu_oai"),
+        ({"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}}, "dynamic"),
+        ({"a_new_way_to_attend": True}, "a_new_way_to_attend"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_what_is_not_supported_is_refused(tmp_path: Path, config: dict[str, Any], words: str) -> None:
+    checkpoint = tiny_chat_model.write(tmp_path / "tiny", **config)
+    with pytest.raises(edgekit.UnsupportedModel, match=words):
+        edgekit.convert(checkpoint, tmp_path / "m.edge")
+    assert left_in(tmp_path) == ["tiny"]
+
+
+def test_weights_that_are_not_numbers_are_refused(checkpoint: Path, tmp_path: Path) -> None:
+    weights = load_file(checkpoint / "model.safetensors")
+    weights["model.layers.1.mlp.up_proj.weight"][3, 4] = np.nan
+    save_file(weights, checkpoint / "model.safetensors")
+    with pytest.raises(edgekit.InvalidFile, match="NaN"):
+        edgekit.convert(checkpoint, tmp_path / "m.edge")
+    assert left_in(tmp_path) == ["tiny"]
+
+
+def test_a_failed_conversion_leaves_the_old_package(checkpoint: Path, tmp_path: Path) -> None:
+    (tmp_path / "m.edge").write_bytes(b"old")
+    weights = load_file(checkpoint / "model.safetensors")
+    del weights["model.norm.weight"]
+    save_file(weights, checkpoint / "model.safetensors")
+    with pytest.raises(edgekit.InvalidFile, match=r"model\.norm\.weight"):
+        edgekit.convert(checkpoint, tmp_path / "m.edge")
+    assert (tmp_path / "m.edge").read_bytes() == b"old"
+
+
+@pytest.mark.parametrize("scheme", ["f32", "q8", "q4"])
+def test_a_package_that_computes_something_else_is_refused(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheme: str
+) -> None:
+    good = edge.encode
+    monkeypatch.setattr(edge, "encode", lambda layout, rows: good(layout, rows[::-1].copy()))
+    with pytest.raises(edgekit.VerificationFailed, match="relative error"):
+        edgekit.convert(checkpoint, tmp_path / "m.edge", scheme=scheme)
+    assert left_in(tmp_path) == ["tiny"]
+
+
+@pytest.mark.parametrize(
+    ("out", "words"),
+    [("no/such/m.edge", "no directory"), ("tiny", "files in it")],
+    ids=["parent", "directory"],
+)
+def test_outputs_that_cannot_be_are_refused(checkpoint: Path, tmp_path: Path, out: str, words: str) -> None:
+    with pytest.raises(edgekit.UsageError, match=words):
+        edgekit.convert(checkpoint, tmp_path / out)
+
+
+def test_unknown_formats_and_schemes_are_refused(checkpoint: Path, tmp_path: Path) -> None:
+    with pytest.raises(edgekit.UsageError, match="edge"):
+        edgekit.convert(checkpoint, tmp_path / "m", format="tape")
+    with pytest.raises(edgekit.UsageError, match="q4"):
+        edgekit.convert(checkpoint, tmp_path / "m", scheme="q5")
+
+
+def test_a_chat_template_beyond_us_is_said_and_left_out(tmp_path: Path) -> None:
+    template = "{% include 'other' %}{% for message in messages %}{{ message.content }}{% endfor %}"
+    checkpoint = tiny_chat_model.write(tmp_path / "tiny", template=template)
+    report = edgekit.convert(checkpoint, tmp_path / "m.edge", verify=False)
+    assert any("no chat template" in text for text in report.warnings)
+    with edgekit.Model(tmp_path / "m.edge") as model:
+        assert not model.has_chat_template
+
+
+def test_verify_without_golden_vectors_wants_the_checkpoint(checkpoint: Path, tmp_path: Path) -> None:
+    edgekit.convert(checkpoint, tmp_path / "m.edge", verify=False)
+    with pytest.raises(edgekit.UnsupportedModel, match="no golden vectors"):
+        edgekit.verify(tmp_path / "m.edge")
+    assert edgekit.verify(tmp_path / "m.edge", checkpoint).quality is not None
+
+
+def test_verify_finds_another_checkpoint(checkpoint: Path, tmp_path: Path) -> None:
+    edgekit.convert(checkpoint, tmp_path / "m.edge", scheme="q8")
+    weights = load_file(checkpoint / "model.safetensors")
+    weights["model.layers.0.self_attn.q_proj.weight"] *= -1
+    save_file(weights, checkpoint / "model.safetensors")
+    with pytest.raises(edgekit.VerificationFailed, match="does not compute"):
+        edgekit.verify(tmp_path / "m.edge", checkpoint)
+
+
+def test_verify_finds_golden_vectors_that_differ(checkpoint: Path, tmp_path: Path) -> None:
+    edgekit.convert(checkpoint, tmp_path / "m.edge", scheme="f32")
+    with edgekit.Model(tmp_path / "m.edge") as model:
+        golden = model.metadata["golden"]
+    golden["logits"] = [[id, value + 0.2 * golden["spread"]] for id, value in golden["logits"]]
+    edge.attach(tmp_path / "m.edge", {"golden": golden})
+    with pytest.raises(edgekit.VerificationFailed, match="golden"):
+        edgekit.verify(tmp_path / "m.edge")
+
+
+@pytest.mark.parametrize("name", ["stories260K", "babyllama-tok105"])
+def test_real_models_give_their_golden_logits(tmp_path: Path, name: str) -> None:
+    checkpoint = shared(f"data/weights/{name}/hf-derived")
+    report = edgekit.convert(checkpoint, tmp_path / "m.edge", scheme="f32")
+    assert report.quality is not None and report.quality["top1_agreement"] == 1.0
+    cases = json.loads((checkpoint / "golden_logits.json").read_text())["cases"]
+    with edgekit.Model(tmp_path / "m.edge") as model:
+        for case in cases:
+            assert model.tokenizer.encode(case["prompt"]) == case["ids"]
+            with model.session(kv="f32") as session:
+                got = session.forward(case["ids"], all_logits=False)[0]
+            np.testing.assert_allclose(got, case["last_logits"], atol=1e-4)

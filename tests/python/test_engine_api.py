@@ -1,0 +1,446 @@
+"""edgekit.engine: Model, Session, Tokenizer and ChatTemplate, through the public names alone."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny_chat_model
+
+import edgekit
+from edgekit.converters.formats.edge import Package
+
+PROMPT = "The quick brown fox"
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("engine")
+    tiny_chat_model.write(directory / "tiny")
+    edgekit.convert(directory / "tiny", directory / "tiny.edge", scheme="f32", verify=False)
+    return directory / "tiny.edge"
+
+
+@pytest.fixture(scope="module")
+def model(package: Path) -> Iterator[edgekit.Model]:
+    with edgekit.Model(package, threads=2) as model:
+        yield model
+
+
+@pytest.fixture
+def session(model: edgekit.Model) -> Iterator[edgekit.Session]:
+    with model.session(kv="f32") as session:
+        yield session
+
+
+def tokens_of(events: Iterator[edgekit.Event]) -> list[int]:
+    return [id for event in events if event.kind == "text" for id in event.tokens]
+
+
+# ---- the package's names -----------------------------------------------------------------------------------
+
+
+def test_every_public_name_is_there() -> None:
+    assert edgekit.__all__ == sorted(edgekit.__all__)
+    for name in edgekit.__all__:
+        assert getattr(edgekit, name) is not None
+    assert set(edgekit.__all__) <= set(dir(edgekit))
+    with pytest.raises(AttributeError, match="no attribute 'models'"):
+        edgekit.models  # noqa: B018
+
+
+def test_the_library_has_the_package_s_version() -> None:
+    from edgekit.runtimes import _edgekit
+
+    assert _edgekit.version() == edgekit.__version__
+
+
+# ---- model -------------------------------------------------------------------------------------------------
+
+
+def test_model_facts(model: edgekit.Model, package: Path) -> None:
+    assert model.vocab_size == 260 and model.n_layers == 2 and model.d_model == 64 and model.context == 512
+    assert model.model_type == "llama" and model.scheme == "f32" and model.threads == 2
+    assert model.file_bytes == package.stat().st_size
+    assert model.isa in edgekit.isas()
+    assert model.metadata["source"]["license"] == "cc0-1.0"
+    assert model.metadata["eos_ids"] == [257, 259]
+
+
+@pytest.mark.parametrize("isa", edgekit.isas())
+def test_every_instruction_set_agrees_with_scalar(package: Path, isa: str) -> None:
+    ids = list(range(40))
+    with edgekit.Model(package, isa="scalar") as plain, edgekit.Model(package, isa=isa) as fast:
+        want, got = (m.session(kv="f32").forward(ids) for m in (plain, fast))
+    np.testing.assert_allclose(got, want, atol=1e-4 * np.abs(want).max())
+
+
+def test_bad_models_are_errors(tmp_path: Path, package: Path) -> None:
+    with pytest.raises(edgekit.EdgekitError, match=r"missing\.edge"):
+        edgekit.Model(tmp_path / "missing.edge")
+    (tmp_path / "junk.edge").write_bytes(b"not a package" * 100)
+    with pytest.raises(edgekit.InvalidFile):
+        edgekit.Model(tmp_path / "junk.edge")
+    with pytest.raises(edgekit.UsageError, match=r"isa|instruction"):
+        edgekit.Model(package, isa="mmx")
+    with pytest.raises(edgekit.UsageError, match="threads is 0"):
+        edgekit.Model(package, threads=0)
+
+
+def test_a_changed_byte_is_found_by_its_hash(tmp_path: Path, package: Path) -> None:
+    data = bytearray(package.read_bytes())
+    data[-40] ^= 1
+    (tmp_path / "m.edge").write_bytes(data)
+    with pytest.raises(edgekit.InvalidFile):
+        edgekit.Model(tmp_path / "m.edge", verify_hashes=True)
+
+
+def test_a_closed_model_says_so(package: Path) -> None:
+    model = edgekit.Model(package)
+    session = model.session()
+    model.close()
+    with pytest.raises(edgekit.UsageError, match="model is closed"):
+        model.session()
+    assert session.forward([1, 2]).shape == (2, 260)  # a session keeps what it needs
+    session.close()
+    with pytest.raises(edgekit.UsageError, match="session is closed"):
+        session.forward([1])
+
+
+def test_a_model_without_tokenizer_works_on_ids(tmp_path: Path) -> None:
+    tiny_chat_model.write(tmp_path / "tiny", tokenizer=False)
+    report = edgekit.convert(tmp_path / "tiny", tmp_path / "m.edge", scheme="f32", verify=False)
+    assert any("no tokenizer" in text for text in report.warnings)
+    with edgekit.Model(tmp_path / "m.edge") as model:
+        assert not model.has_tokenizer
+        with pytest.raises(edgekit.UnsupportedModel, match="no tokenizer"):
+            model.tokenizer  # noqa: B018
+        assert len(tokens_of(model.session().generate([1, 2, 3], max_tokens=5, ignore_eos=True))) == 5
+        with pytest.raises(edgekit.EdgekitError):
+            model.session().generate("text")
+        with pytest.raises(edgekit.EdgekitError):
+            model.render_chat([{"role": "user", "content": "hi"}])
+
+
+# ---- tokenizer and template --------------------------------------------------------------------------------
+
+
+def test_tokenizer(model: edgekit.Model) -> None:
+    tokenizer = model.tokenizer
+    assert tokenizer.encode("hé<|stop|>") == [256, 104, 195, 169, 259]
+    assert tokenizer.encode("hé<|stop|>", add_special_tokens=False, parse_special=False)[:3] == [
+        104,
+        195,
+        169,
+    ]
+    assert tokenizer.decode([256, 104, 195, 169]) == "<|begin|>hé"
+    assert tokenizer.decode([256, 104, 195, 169], skip_special_tokens=True) == "hé"
+    assert tokenizer.decode([104, 195]) == "h\ufffd"
+    assert tokenizer.token_bytes(195) == b"\xc3"
+    assert tokenizer.token_to_id("<|stop|>") == 259 and tokenizer.token_to_id("nothing") is None
+    assert (tokenizer.vocab_size, tokenizer.bos_id, tokenizer.eos_id) == (260, 256, 257)
+    with pytest.raises(edgekit.UsageError, match="surrogate"):
+        tokenizer.encode("a\ud800")
+    with pytest.raises(edgekit.UsageError):
+        tokenizer.decode([260])
+    with pytest.raises(edgekit.UsageError):
+        tokenizer.decode([-1])
+
+
+def test_tokenizer_and_template_open_from_bytes(model: edgekit.Model, package: Path) -> None:
+    stored = Package(package)
+    tokenizer = edgekit.Tokenizer.from_bytes(stored.bytes_of("tokenizer").tobytes())
+    assert tokenizer.encode(PROMPT) == model.tokenizer.encode(PROMPT)
+    template = edgekit.ChatTemplate.from_bytes(stored.bytes_of("chat_template").tobytes())
+    messages = [{"role": "user", "content": "hi"}]
+    context = {"messages": messages, "add_generation_prompt": True, "bos_token": "<|begin|>"}
+    assert template.render(context) == model.render_chat(messages)
+    for kind in (edgekit.Tokenizer, edgekit.ChatTemplate):
+        with pytest.raises(edgekit.InvalidFile):
+            kind.from_bytes(b"\x00" * 256)
+
+
+def test_render_chat(model: edgekit.Model) -> None:
+    messages = [{"role": "system", "content": "be brief"}, {"role": "user", "content": "hi"}]
+    text = "<|begin|><|start|>system\nbe brief<|stop|>\n<|start|>user\nhi<|stop|>\n"
+    assert model.render_chat(messages) == text + "<|start|>assistant\n"
+    assert model.render_chat(messages, add_generation_prompt=False) == text
+    with pytest.raises(edgekit.UsageError, match="JSON"):
+        model.render_chat([{"role": "user", "content": object()}])
+
+
+def test_a_rendered_chat_gets_no_second_bos(model: edgekit.Model, session: edgekit.Session) -> None:
+    messages = [{"role": "user", "content": "hi"}]
+    rendered = model.render_chat(messages)
+    expected = model.tokenizer.encode(rendered, add_special_tokens=False)
+    for prompt in (rendered, messages):
+        session.reset()
+        (*_, done) = session.generate(prompt, max_tokens=1)
+        assert done.stats.prompt_tokens == len(expected)
+
+
+# ---- forward -----------------------------------------------------------------------------------------------
+
+
+def test_forward(model: edgekit.Model, session: edgekit.Session) -> None:
+    ids = model.tokenizer.encode(PROMPT)
+    logits = session.forward(ids)
+    assert logits.shape == (len(ids), 260) and logits.dtype == np.float32
+    assert session.position == len(ids)
+    session.reset()
+    assert session.position == 0
+    pieces = [session.forward(np.array(ids[:7])), session.forward(ids[7:8]), session.forward(tuple(ids[8:]))]
+    np.testing.assert_allclose(np.concatenate(pieces), logits, atol=2e-5)
+    session.reset()
+    last = session.forward(ids, all_logits=False)
+    np.testing.assert_allclose(last, logits[-1:], atol=2e-5)
+    assert session.forward([]).shape == (0, 260)
+
+
+@pytest.mark.parametrize("ids", [[0.5], [[1, 2]], [-1], [2**40], ["a"]])
+def test_what_is_no_token_id_is_refused(session: edgekit.Session, ids: list[object]) -> None:
+    with pytest.raises(edgekit.UsageError):
+        session.forward(ids)  # type: ignore[arg-type]
+    assert session.position == 0
+
+
+def test_an_id_outside_the_vocabulary_is_refused(session: edgekit.Session) -> None:
+    with pytest.raises(edgekit.UsageError, match="260"):
+        session.forward([1, 260])
+    assert session.position == 0
+
+
+# ---- generate ----------------------------------------------------------------------------------------------
+
+
+def test_greedy_follows_forward(model: edgekit.Model, session: edgekit.Session) -> None:
+    ids = model.tokenizer.encode(PROMPT)
+    got = tokens_of(session.generate(ids, max_tokens=12, temperature=0, ignore_eos=True))
+    with model.session(kv="f32") as other:
+        logits = other.forward(ids, all_logits=False)
+        want = []
+        for _ in range(12):
+            want.append(int(logits[-1].argmax()))
+            logits = other.forward(want[-1:])
+    assert got == want
+
+
+def test_events(model: edgekit.Model, session: edgekit.Session) -> None:
+    events = list(session.generate(PROMPT, max_tokens=20, temperature=1.0, seed=3, ignore_eos=True))
+    *texts, done = events
+    assert all(isinstance(event, edgekit.TextEvent) for event in texts)
+    assert isinstance(done, edgekit.DoneEvent) and done.finish == "length"
+    tokens = tokens_of(iter(events))
+    assert len(tokens) == 20 == done.stats.generated_tokens
+    text = "".join(event.text for event in events)
+    assert text == model.tokenizer.decode(tokens, skip_special_tokens=True)
+    assert done.stats.prompt_tokens == len(PROMPT) + 1 and done.stats.cached_tokens == 0
+    assert done.stats.prefill_ms > 0 and done.stats.decode_tok_s > 0
+
+
+def test_the_seed_decides(session: edgekit.Session) -> None:
+    def run(seed: int | None) -> list[int]:
+        session.reset()
+        return tokens_of(session.generate(PROMPT, max_tokens=24, temperature=1.0, seed=seed, ignore_eos=True))
+
+    assert run(1) == run(1)
+    assert run(1) != run(2)
+    assert run(None) == run(0)
+
+
+def test_logit_bias_forbids(session: edgekit.Session) -> None:
+    first = tokens_of(session.generate(PROMPT, max_tokens=1, temperature=0, ignore_eos=True))[0]
+    session.reset()
+    bias = {first: float("-inf")}
+    after = tokens_of(session.generate(PROMPT, max_tokens=8, temperature=0, logit_bias=bias, ignore_eos=True))
+    assert first not in after
+    session.reset()
+    forced = tokens_of(session.generate(PROMPT, max_tokens=3, temperature=0, logit_bias={65: 1e4}))
+    assert forced == [65, 65, 65]
+
+
+def test_stop_ends_before_the_string(session: edgekit.Session) -> None:
+    bias = {ord("x"): 1e4}
+    *texts, done = session.generate(PROMPT, max_tokens=9, temperature=0, logit_bias=bias, stop="xxx")
+    assert "".join(event.text for event in texts) == "" and done.finish == "stop"
+
+
+def test_eos_ends(session: edgekit.Session) -> None:
+    (*_, done) = session.generate(PROMPT, max_tokens=9, temperature=0, logit_bias={259: 1e4})
+    assert done.finish == "eos"
+
+
+def test_a_shared_beginning_is_not_computed_again(session: edgekit.Session) -> None:
+    (*_, first) = session.generate(PROMPT, max_tokens=1, temperature=0)
+    (*_, second) = session.generate(PROMPT + " jumps", max_tokens=1, temperature=0)
+    assert first.stats.cached_tokens == 0
+    assert second.stats.cached_tokens >= first.stats.prompt_tokens - 1
+
+
+def test_append_follows_the_cache(model: edgekit.Model, session: edgekit.Session) -> None:
+    ids = model.tokenizer.encode(PROMPT)
+    whole = tokens_of(session.generate(ids, max_tokens=6, temperature=0, ignore_eos=True))
+    session.reset()
+    session.forward(ids[:8])
+    assert (
+        tokens_of(session.generate(ids[8:], append=True, max_tokens=6, temperature=0, ignore_eos=True))
+        == whole
+    )
+
+
+def test_a_dropped_iterator_leaves_the_session_usable(session: edgekit.Session) -> None:
+    want = tokens_of(session.generate(PROMPT, max_tokens=8, temperature=0, ignore_eos=True))
+    for event in session.generate(PROMPT, temperature=0, ignore_eos=True):
+        if event.kind == "text":
+            break
+    del event
+    gc.collect()
+    assert tokens_of(session.generate(PROMPT, max_tokens=8, temperature=0, ignore_eos=True)) == want
+    session.generate(PROMPT, ignore_eos=True)  # begun and never iterated
+    assert tokens_of(session.generate(PROMPT, max_tokens=8, temperature=0, ignore_eos=True)) == want
+
+
+def test_a_new_generation_ends_the_old_iterator(session: edgekit.Session) -> None:
+    old = session.generate(PROMPT, ignore_eos=True, temperature=0)
+    next(old)
+    new = session.generate("Other", max_tokens=4, ignore_eos=True, temperature=0)
+    assert list(old) == []
+    assert len(tokens_of(new)) == 4
+
+
+def test_cancel_from_another_thread(session: edgekit.Session) -> None:
+    timer = threading.Timer(0.2, session.cancel)
+    timer.start()
+    started = time.monotonic()
+    (*_, done) = session.generate(PROMPT, ignore_eos=True)
+    timer.join()
+    assert done.finish == "cancelled" and time.monotonic() - started < 30
+    assert len(tokens_of(session.generate(PROMPT, max_tokens=4, ignore_eos=True))) == 4
+
+
+def test_an_exception_in_the_loop_ends_the_generation(session: edgekit.Session) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        for _ in session.generate(PROMPT, ignore_eos=True):
+            raise KeyboardInterrupt
+    assert len(tokens_of(session.generate(PROMPT, max_tokens=4, ignore_eos=True))) == 4
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"temperature": -1.0},
+        {"temperature": float("nan")},
+        {"top_p": 1.5},
+        {"top_k": -1},
+        {"max_tokens": -3},
+        {"seed": 2**64},
+        {"logit_bias": {260: 1.0}},
+        {"speculation": 99},
+        {"repetition_penalty": 0.0},
+    ],
+    ids=str,
+)
+def test_bad_sampling_options_are_refused(session: edgekit.Session, options: dict[str, object]) -> None:
+    with pytest.raises(edgekit.UsageError):
+        session.generate(PROMPT, **options)  # type: ignore[arg-type]
+
+
+# ---- the cache ---------------------------------------------------------------------------------------------
+
+
+def test_the_plan_is_what_a_session_allocates(model: edgekit.Model, package: Path) -> None:
+    plan = model.plan(window=100, kv="int8")
+    assert plan == edgekit.can_load(package, window=100, kv="int8")
+    with model.session(window=100, kv="int8") as session:
+        assert session.plan == plan
+    assert plan.kv == "int8" and plan.window >= 100 and plan.sinks == 4
+    assert plan.total_bytes == plan.cache_bytes + plan.activation_bytes + plan.model_bytes
+
+
+def test_a_budget_that_is_too_small_says_what_would_do(model: edgekit.Model) -> None:
+    with pytest.raises(edgekit.OutOfBudget) as caught:
+        model.session(memory_budget=1000)
+    needed = caught.value.needed_bytes
+    assert needed is not None and needed > 1000
+    with model.session(memory_budget=needed) as session:
+        assert session.plan.total_bytes <= needed
+    with pytest.raises(edgekit.OutOfBudget):
+        model.session(memory_budget=needed - 1)
+
+
+@pytest.mark.parametrize(
+    "options", [{"kv": "int3"}, {"on_full": "panic"}, {"window": -1}, {"sinks": -1}], ids=str
+)
+def test_bad_session_options_are_refused(model: edgekit.Model, options: dict[str, object]) -> None:
+    with pytest.raises(edgekit.UsageError):
+        model.session(**options)  # type: ignore[arg-type]
+
+
+def test_evictions_are_events(model: edgekit.Model) -> None:
+    with model.session(window=32, sinks=4) as session:
+        events = list(session.generate(PROMPT, max_tokens=80, temperature=1.0, ignore_eos=True))
+        evicted = [event for event in events if isinstance(event, edgekit.EvictedEvent)]
+        held = session.plan.window + session.plan.sinks
+        assert evicted and evicted[0].first == session.plan.sinks
+        assert session.position - sum(event.count for event in evicted) <= held
+        assert len(tokens_of(iter(events))) == 80
+
+
+def test_on_full(model: edgekit.Model) -> None:
+    with model.session(window=32, on_full="stop") as session:
+        (*_, done) = session.generate(PROMPT, temperature=1.0, ignore_eos=True)
+        assert done.finish == "context_full"
+    with model.session(window=32, on_full="error") as session, pytest.raises(edgekit.ContextFull):
+        list(session.generate(PROMPT, temperature=1.0, ignore_eos=True))
+
+
+def test_fork_rewind_save_restore(model: edgekit.Model, session: edgekit.Session, tmp_path: Path) -> None:
+    ids = model.tokenizer.encode(PROMPT)
+    session.forward(ids[:10])
+    session.save(tmp_path / "state")
+    with session.fork() as other:
+        assert other.position == 10
+        want = session.forward(ids[10:])
+        np.testing.assert_array_equal(other.forward(ids[10:]), want)
+    session.rewind(len(ids) - 10)
+    np.testing.assert_allclose(session.forward(ids[10:]), want, atol=1e-6)
+    with model.session(kv="f32") as fresh:
+        fresh.restore(tmp_path / "state")
+        assert fresh.position == 10
+        np.testing.assert_allclose(fresh.forward(ids[10:]), want, atol=1e-6)
+        (tmp_path / "state").write_bytes((tmp_path / "state").read_bytes()[:-9])
+        with pytest.raises(edgekit.InvalidFile):
+            fresh.restore(tmp_path / "state")
+    with pytest.raises(edgekit.UsageError):
+        session.rewind(10**6)
+
+
+def test_sessions_of_one_model_run_side_by_side(model: edgekit.Model) -> None:
+    with model.session(kv="f32") as session:
+        want = tokens_of(session.generate(PROMPT, max_tokens=24, temperature=0, ignore_eos=True))
+    got: list[list[int]] = []
+
+    def run() -> None:
+        with model.session(kv="f32") as session:
+            got.append(tokens_of(session.generate(PROMPT, max_tokens=24, temperature=0, ignore_eos=True)))
+
+    threads = [threading.Thread(target=run) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert got == [want] * 4
+
+
+def test_two_threads_on_one_session_wait_for_each_other(session: edgekit.Session) -> None:
+    threads = [threading.Thread(target=session.forward, args=([1, 2, 3] * 10,)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert session.position == 120
