@@ -188,8 +188,10 @@ class Checkpoint:
 
 
 def read_source(reader: TensorSource, source: Source) -> NDArray[np.float32]:
-    """Read, reshape and shift, as a `Source` asks; the implementation of `TensorSource.source`."""
+    """Read, stack, reshape and shift, as a `Source` asks; the implementation of `TensorSource.source`."""
     values = reader.read(source.name, source.rows)
+    if source.stack:
+        values = np.concatenate((values, *(reader.read(name) for name in source.stack)))
     if source.shape is not None:
         values = values.reshape(source.shape)
     return values + np.float32(source.add) if source.add else values

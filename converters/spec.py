@@ -143,9 +143,12 @@ class ModelSpec:
     def from_json(data: dict[str, Any]) -> ModelSpec:
         """Inverse of `to_json`. Raises TypeError or KeyError on unknown or missing members."""
         data = dict(data)
-        data["layers"] = tuple(Layer(**layer) if "rope" in layer else Layer(**layer, rope=None) for layer in data["layers"])
+        data["layers"] = tuple(
+            Layer(**layer) if "rope" in layer else Layer(**layer, rope=None) for layer in data["layers"]
+        )
         data["ropes"] = tuple(
-            Rope(**{k: tuple(v) if isinstance(v, list) else v for k, v in rope.items()}) for rope in data["ropes"]
+            Rope(**{k: tuple(v) if isinstance(v, list) else v for k, v in rope.items()})
+            for rope in data["ropes"]
         )
         if data.get("moe") is not None:
             data["moe"] = Moe(**data["moe"])
@@ -156,13 +159,15 @@ class ModelSpec:
 class Source:
     """Where a tensor of the spec lies in a checkpoint.
 
-    Rows `[rows[0], rows[1])` of the named tensor (all when None), reshaped to `shape` when given, plus `add`.
+    Rows `[rows[0], rows[1])` of the named tensor (all when None), followed by the tensors of `stack`, reshaped to `shape`
+    when given, plus `add`.
     """
 
     name: str
     rows: tuple[int, int] | None = None
     add: float = 0.0
     shape: tuple[int, ...] | None = None
+    stack: tuple[str, ...] = ()
 
 
 def _drop_none(value: Any) -> Any:

@@ -58,10 +58,13 @@ def _shapes(family: models.Family) -> dict[str, tuple[tuple[int, ...], float]]:
     shapes: dict[str, tuple[tuple[int, ...], float]] = {}
     for name, where in family.tensors.items():
         rows, *rest = family.spec.shape(name)
-        if where.shape is not None:  # Conv1d keeps an axis for the channels of its only group
+        mean = 1.0 - where.add if name.endswith("norm") else 0.0
+        if name.endswith(".conv"):  # Conv1d keeps an axis for the channels of its only group
             rest.insert(0, 1)
-        rows = where.rows[1] if where.rows else rows
-        shapes[where.name] = ((rows, *rest), 1.0 - where.add if name.endswith("norm") else 0.0)
+        if where.shape and name.endswith("norm"):  # a tensor for each head
+            shapes |= dict.fromkeys((where.name, *where.stack), (tuple(rest), mean))
+        else:
+            shapes[where.name] = ((where.rows[1] if where.rows else rows, *rest), mean)
     return shapes
 
 

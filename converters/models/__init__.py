@@ -51,10 +51,11 @@ class Model:
         where = self.tensors.get(name)
         if where is None:
             return None
+        if rows is not None and (where.shape or where.stack):  # a small tensor
+            return self.source.source(where)[slice(*rows)]
         if rows is not None:
             first = where.rows[0] if where.rows else 0
-            shape = (rows[1] - rows[0], *where.shape[1:]) if where.shape else None
-            where = dataclasses.replace(where, rows=(first + rows[0], first + rows[1]), shape=shape)
+            where = dataclasses.replace(where, rows=(first + rows[0], first + rows[1]))
         return self.source.source(where)
 
 
@@ -72,7 +73,7 @@ def load(config: dict[str, Any]) -> Family:
     families = known()
     text = config.get("text_config")
     if config.get("model_type") not in families and isinstance(text, dict):
-        outer = {key: config[key] for key in ("tie_word_embeddings",) if key in config}
+        outer = {key: config[key] for key in ("tie_word_embeddings", "quantization_config") if key in config}
         config = {"model_type": config.get("model_type")} | outer | text
     given = config.get("model_type")
     if not isinstance(given, str):
@@ -97,15 +98,16 @@ def open_model(source: TensorSource) -> Model:
     family = load(source.config)
     names = set(source.names())
     tensors, root = _locate(family.tensors, names)
-    missing = {where.name for where in tensors.values()} - names
+    missing = {name for where in tensors.values() for name in (where.name, *where.stack)} - names
     if missing:
         raise InvalidFile(f"the checkpoint lacks {len(missing)} tensors of its model: {_some(missing)}")
     rows_used: dict[str, int] = defaultdict(int)
     for name, where in tensors.items():
         _, shape = source.info(where.name)
         rows = where.rows or (0, shape[0] if shape else 0)
-        rows_used[where.name] += rows[1] - rows[0]
-        seen, expected = (rows[1] - rows[0], *shape[1:]), family.spec.shape(name)
+        for stacked in (where.name, *where.stack):
+            rows_used[stacked] += rows[1] - rows[0]
+        seen, expected = ((rows[1] - rows[0]) * (1 + len(where.stack)), *shape[1:]), family.spec.shape(name)
         if (where.shape is None and seen != expected) or math.prod(seen) != math.prod(expected):
             raise InvalidFile(
                 f"tensor {where.name!r} has shape {list(shape)}; {name} should have {list(expected)}"
@@ -164,7 +166,11 @@ def _locate(tensors: dict[str, Source], names: set[str]) -> tuple[dict[str, Sour
             return (outer[0] if outer else "") + name
         return theirs + name.removeprefix(ours)
 
-    return {n: dataclasses.replace(where, name=rename(where.name)) for n, where in tensors.items()}, theirs
+    located = {
+        name: dataclasses.replace(where, name=rename(where.name), stack=tuple(map(rename, where.stack)))
+        for name, where in tensors.items()
+    }
+    return located, theirs
 
 
 def _is_buffer(name: str) -> bool:

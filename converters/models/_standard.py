@@ -24,7 +24,7 @@ ACTIVATIONS = {
 }
 
 # The spec's name of a layer's part -> Hugging Face's, without ".weight". Parts that name the same tensor are
-# its rows, in this order; "{}" is the number of the expert.
+# its rows, in this order; "{}" is the number of the expert, or of the head of a norm per head.
 LAYER: dict[str, str] = {
     "attn_norm": "input_layernorm",
     "q": "self_attn.q_proj",
@@ -55,13 +55,16 @@ def spec(
     *,
     layers: Sequence[Layer] | None = None,
     ropes: Sequence[Rope] | None = None,
+    eps: str = "rms_norm_eps",
     **fields: Any,
 ) -> ModelSpec:
-    """A ModelSpec of Llama blocks; `fields` are members of ModelSpec that differ from Llama's."""
+    """A ModelSpec of Llama blocks; `fields` are members of ModelSpec that differ from Llama's, `eps` where
+    the config keeps `norm_eps`.
+    """
     layers = layers if layers is not None else attention_layers(config)
     heads = next((layer for layer in layers if layer.mixer == "attention"), Layer())
     values: dict[str, Any] = {
-        "norm_eps": config.number("rms_norm_eps", 1e-6) if "norm_eps" not in fields else 0.0,
+        "norm_eps": config.number(eps, 1e-6),
         "activation": activation(config, "hidden_act"),
         "attn_scale": max(heads.head_dim, 1) ** -0.5,
         "tied": config.flag("tie_word_embeddings", False),
@@ -184,6 +187,11 @@ def tensors(
                 rows_used[layer[part]] = rows[1]
             add = norm_offset if part.endswith("norm") else 0.0
             found[name] = Source(f"{theirs}.weight", rows, add, shape if part == "conv" else None)
+            if part in QK_NORM and spec.qk_norm == "layer_per_head":
+                heads = [
+                    f"{root}layers.{index}.{layer[part].format(head)}.weight" for head in range(shape[0])
+                ]
+                found[name] = Source(heads[0], shape=shape, stack=tuple(heads[1:]))
             if part in biases:
                 found[f"{name}_bias"] = Source(f"{theirs}.bias", rows)
     found["final_norm"] = Source(f"{root}{final_norm}.weight", add=norm_offset)

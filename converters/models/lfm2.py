@@ -10,6 +10,7 @@ from edgekit.errors import InvalidFile
 
 DEFAULTS = {
     "num_key_value_heads": 8,
+    "intermediate_size": 12288,
     "norm_eps": 1e-5,
     "tie_word_embeddings": True,
     "max_position_embeddings": 128000,
@@ -55,14 +56,12 @@ def spec(config: Config) -> ModelSpec:
         else layer
         for layer, kind in zip(attention, types, strict=True)
     ]
-    head_dim = attention[0].head_dim
     return standard.spec(
         config,
         layers=layers,
-        ropes=(_rotary.rope(config, head_dim, theta=1e6),),
-        norm_eps=config.number("norm_eps"),
+        ropes=(_rotary.rope(config, attention[0].head_dim, theta=1e6),),
+        eps="norm_eps",
         qk_norm="head",
-        attn_scale=head_dim**-0.5,
         tied=config.flag("tie_embedding", config.flag("tie_word_embeddings")),
     )
 

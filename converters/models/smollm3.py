@@ -9,6 +9,7 @@ DEFAULTS = {"num_key_value_heads": 4, "tie_word_embeddings": True, "max_position
 
 
 def spec(config: Config) -> ModelSpec:
+    config.ignore("max_window_layers")  # a trace of Qwen2: layer_types decides
     count = standard.layer_count(config)
     every = config.integer("no_rope_layer_interval", 4)
     rotated = config.items("no_rope_layers", count, [int((i + 1) % every != 0) for i in range(count)])

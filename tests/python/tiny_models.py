@@ -7,6 +7,7 @@ it; `torch_logits` runs it.
 
 from __future__ import annotations
 
+import functools
 import json
 from pathlib import Path
 from typing import Any
@@ -214,6 +215,8 @@ TINY_CONFIGS: dict[str, dict[str, Any]] = {
         "use_parallel_residual": True,
         "rope_parameters": {"rope_theta": 10000, "partial_rotary_factor": 0.5},
     },
+    "stablelm_qk_norm": SMALL
+    | {"model_type": "stablelm", "qk_layernorm": True, "num_key_value_heads": 1, "num_hidden_layers": 2},
     "lfm2": SMALL
     | {
         "model_type": "lfm2",
@@ -264,6 +267,7 @@ TINY_CONFIGS: dict[str, dict[str, Any]] = {
 }
 
 
+@functools.cache
 def make_model(name: str) -> Any:
     """The torch model, float32, in evaluation mode; the same weights every time."""
     import torch
