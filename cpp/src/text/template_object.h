@@ -1,0 +1,35 @@
+// What the values of a chat template can do: attributes, items, slices, methods, and the operators.
+#pragma once
+
+#include "text/template_value.h"
+
+namespace edgekit::tmpl {
+
+struct Arguments {
+    Values positional;
+    std::vector<std::pair<std::string, Value>> named;
+};
+
+// obj.name and obj[key] as jinja2 looks them up in its sandbox: undefined when there is none.
+Value attribute(Heap& heap, const Value& object, std::string_view name);
+Value item(Heap& heap, const Value& object, const Value& key);
+// What Python's getattr() finds; nothing when there is none.
+std::optional<Value> own_attribute(Heap& heap, const Value& object, std::string_view name);
+// obj[start:stop:step]; what is absent is none.
+Value slice(Heap& heap, const Value& object, const Value& start, const Value& stop, const Value& step);
+// item() along a path such as "function.name"; an undefined step becomes `fallback` unless that is none.
+Value item_at_path(Heap& heap, const Value& object, const Value& path, const Value& fallback);
+
+Value call_method(Heap& heap, const Method& method, const Arguments& arguments);
+
+Value add(Heap& heap, const Value& a, const Value& b);
+Value subtract(Heap& heap, const Value& a, const Value& b);
+Value multiply(Heap& heap, const Value& a, const Value& b);
+Value divide(Heap& heap, const Value& a, const Value& b);
+Value floor_divide(Heap& heap, const Value& a, const Value& b);
+Value modulo(Heap& heap, const Value& a, const Value& b);
+Value power(Heap& heap, const Value& a, const Value& b);
+Value negate(Heap& heap, const Value& a);
+Value positive(Heap& heap, const Value& a);
+
+}  // namespace edgekit::tmpl
