@@ -14,6 +14,12 @@ from edgekit.errors import InvalidFile, UnsupportedModel
 REQUIRED: Any = object()
 MAX_INTEGER = (1 << 31) - 1
 
+# Far beyond any model; without a limit, a hostile config could ask for lists of any length.
+MAX_LAYERS = 1000
+MAX_HEADS = 1000
+MAX_EXPERTS = 1000
+MAX_HEAD_DIM = 1 << 16
+
 # Members that say how to train, to sample, to store or to display, never what the forward pass computes.
 HARMLESS = frozenset(
     """
@@ -57,35 +63,59 @@ class Config:
         return value
 
     @overload
-    def integer(self, key: str, default: int = REQUIRED, *, minimum: int = 1) -> int: ...
+    def integer(self, key: str, default: int = REQUIRED, *, minimum: int = 1, maximum: int = ...) -> int: ...
     @overload
-    def integer(self, key: str, default: None, *, minimum: int = 1) -> int | None: ...
-    def integer(self, key: str, default: int | None = REQUIRED, *, minimum: int = 1) -> int | None:
-        """A whole number from `minimum` to 2^31 - 1."""
+    def integer(self, key: str, default: None, *, minimum: int = 1, maximum: int = ...) -> int | None: ...
+    def integer(
+        self, key: str, default: int | None = REQUIRED, *, minimum: int = 1, maximum: int = MAX_INTEGER
+    ) -> int | None:
+        """A whole number from `minimum` to `maximum`."""
         value = self.get(key, default)
-        if value is not None and (type(value) is not int or not minimum <= value <= MAX_INTEGER):
+        if value is not None and (type(value) is not int or not minimum <= value <= maximum):
             raise InvalidFile(
-                f"config: {key!r} is {value!r}; a whole number of at least {minimum} is expected"
+                f"config: {key!r} is {value!r}; a whole number from {minimum} to {maximum} is expected"
             )
         return value
 
     @overload
-    def number(self, key: str, default: float = REQUIRED) -> float: ...
+    def number(self, key: str, default: float = REQUIRED, *, zero: bool = False) -> float: ...
     @overload
-    def number(self, key: str, default: None) -> float | None: ...
-    def number(self, key: str, default: float | None = REQUIRED) -> float | None:
-        """A finite number above 0."""
+    def number(self, key: str, default: None, *, zero: bool = False) -> float | None: ...
+    def number(self, key: str, default: float | None = REQUIRED, *, zero: bool = False) -> float | None:
+        """A finite number above 0, or with `zero` at least 0."""
         value = self.get(key, default)
         if value is None:
             return None
-        if type(value) not in (int, float) or not math.isfinite(value) or value <= 0:
+        if type(value) not in (int, float) or not 0 <= value < math.inf or (value == 0 and not zero):
             raise InvalidFile(f"config: {key!r} is {value!r}; a number above 0 is expected")
         return float(value)
+
+    def integers(
+        self, key: str, default: list[int] = REQUIRED, *, minimum: int = 0, maximum: int = MAX_INTEGER
+    ) -> list[int]:
+        """A list of whole numbers from `minimum` to `maximum`."""
+        value = self.get(key, default)
+        if not isinstance(value, list) or not all(type(i) is int and minimum <= i <= maximum for i in value):
+            raise InvalidFile(
+                f"config: {key!r} is {value!r}; whole numbers from {minimum} to {maximum} are expected"
+            )
+        return value
+
+    def numbers(self, key: str, length: int) -> list[float]:
+        """A list of `length` finite numbers above 0."""
+        return [Config({key: value}).number(key) for value in self.items(key, length)]
 
     def flag(self, key: str, default: bool = False) -> bool:
         value = self.get(key, default)
         if type(value) is not bool:
             raise InvalidFile(f"config: {key!r} is {value!r}; true or false is expected")
+        return value
+
+    def members(self, key: str) -> dict[str, Any]:
+        """An object; empty when it is missing."""
+        value = self.get(key, {})
+        if not isinstance(value, dict):
+            raise InvalidFile(f"config: {key!r} is {value!r}; an object is expected")
         return value
 
     def items(self, key: str, length: int, default: Any = REQUIRED) -> list[Any]:

@@ -42,17 +42,21 @@ def rope(
     `theta` and `partial` (share of a head that is rotated) are the family's defaults. Raises UnsupportedModel
     for unknown types and members.
     """
-    given = config.get("rope_scaling") or config.get("rope_parameters") or {}
-    if not isinstance(given, dict):
-        raise InvalidFile(f"config: the rope parameters are {given!r}; an object is expected")
+    given = parameters(config)
     if layer_type is not None and any(isinstance(value, dict) for value in given.values()):
-        given = given.get(layer_type) or {}
+        given = Config(given).members(layer_type)
     theta = config.number("rope_theta", theta)
     partial = config.number("partial_rotary_factor", partial)
     return from_parameters(
         given, head_dim, theta, partial, config.integer("max_position_embeddings", None),
         config.integer("original_max_position_embeddings", None),
     )  # fmt: skip
+
+
+def parameters(config: Config) -> dict[str, Any]:
+    """The rope parameters, of either dialect; a config with both means the older one."""
+    newer = config.members("rope_parameters")
+    return config.members("rope_scaling") or newer
 
 
 def from_parameters(
@@ -73,9 +77,11 @@ def from_parameters(
     unknown = {k: v for k, v in given.items() if k not in KEYS[kind] | COMMON and v is not None}
     if unknown:
         raise UnsupportedModel(f"config: rope parameters of type {kind!r} with unknown members {unknown}")
-    parameters = Config(given)
-    theta = parameters.number("rope_theta", theta)
-    dim = int(head_dim * parameters.number("partial_rotary_factor", partial))
+    read = Config(given)
+    theta = read.number("rope_theta", theta)
+    if theta <= 1:
+        raise InvalidFile(f"config: 'rope_theta' is {theta}; a number above 1 is expected")
+    dim = int(head_dim * read.number("partial_rotary_factor", partial))
     if dim % 2 or not 0 < dim <= head_dim:
         raise UnsupportedModel(
             f"config: {dim} of {head_dim} numbers of a head are rotated; an even part is supported"
@@ -84,27 +90,25 @@ def from_parameters(
     if kind == "default":
         return Rope(dim, _angles(inv_freq))
     if kind == "linear":
-        return Rope(dim, _angles(inv_freq / parameters.number("factor")))
-    original = original_context or parameters.integer("original_max_position_embeddings", context or REQUIRED)
+        return Rope(dim, _angles(inv_freq / read.number("factor")))
+    original = original_context or read.integer("original_max_position_embeddings", context or REQUIRED)
+    if original < 2:
+        raise InvalidFile(f"config: the original context is {original}; at least 2 positions are expected")
     if kind == "llama3":
-        return Rope(dim, _angles(_llama3(parameters, inv_freq, original)))
-    factor = parameters.number("factor", (context or original) / original)
+        return Rope(dim, _angles(_llama3(read, inv_freq, original)))
+    factor = read.number("factor", (context or original) / original)
     if kind == "yarn":
-        return Rope(
-            dim, _angles(_yarn(parameters, inv_freq, theta, factor, original)), _yarn_gain(parameters, factor)
-        )
-    short, long = (
-        np.array(parameters.items(key, dim // 2), np.float64) for key in ("short_factor", "long_factor")
-    )
+        return Rope(dim, _angles(_yarn(read, inv_freq, theta, factor, original)), _yarn_gain(read, factor))
+    short, long = (np.array(read.numbers(key, dim // 2)) for key in ("short_factor", "long_factor"))
     gain = 1.0 if factor <= 1 else math.sqrt(1 + math.log(factor) / math.log(original))
-    gain = parameters.number("attention_factor", gain)
+    gain = read.number("attention_factor", gain)
     return Rope(dim, _angles(inv_freq / short), gain, _angles(inv_freq / long), original)
 
 
-def _llama3(parameters: Config, inv_freq: NDArray[np.float64], original: int) -> NDArray[np.float64]:
+def _llama3(read: Config, inv_freq: NDArray[np.float64], original: int) -> NDArray[np.float64]:
     """Long wavelengths are stretched by `factor`, short ones kept, those between interpolated (Llama 3.1)."""
-    factor = parameters.number("factor")
-    low, high = parameters.number("low_freq_factor"), parameters.number("high_freq_factor")
+    factor = read.number("factor")
+    low, high = read.number("low_freq_factor"), read.number("high_freq_factor")
     turns = original * inv_freq / (2 * math.pi)
     smooth = np.clip((turns - low) / (high - low), 0, 1) if high > low else (turns > low).astype(np.float64)
     stretched: NDArray[np.float64] = inv_freq * ((1 - smooth) / factor + smooth)
@@ -112,7 +116,7 @@ def _llama3(parameters: Config, inv_freq: NDArray[np.float64], original: int) ->
 
 
 def _yarn(
-    parameters: Config, inv_freq: NDArray[np.float64], theta: float, factor: float, original: int
+    read: Config, inv_freq: NDArray[np.float64], theta: float, factor: float, original: int
 ) -> NDArray[np.float64]:
     """Peng et al. 2023, "YaRN": a ramp over the dimensions between interpolated and original angles."""
     dim = 2 * len(inv_freq)
@@ -121,10 +125,10 @@ def _yarn(
         return dim * math.log(original / (turns * 2 * math.pi)) / (2 * math.log(theta))
 
     low, high = (
-        dimension_of(parameters.number("beta_fast", 32.0)),
-        dimension_of(parameters.number("beta_slow", 1.0)),
+        dimension_of(read.number("beta_fast", 32.0)),
+        dimension_of(read.number("beta_slow", 1.0)),
     )
-    if parameters.flag("truncate", True):
+    if read.flag("truncate", True):
         low, high = math.floor(low), math.ceil(high)
     low, high = max(low, 0), min(high, dim - 1)
     ramp = np.clip((np.arange(dim // 2) - low) / (high - low if high != low else 0.001), 0, 1)
@@ -132,14 +136,16 @@ def _yarn(
     return angles
 
 
-def _yarn_gain(parameters: Config, factor: float) -> float:
+def _yarn_gain(read: Config, factor: float) -> float:
     def mscale(weight: float) -> float:
         return 1.0 if factor <= 1 else 0.1 * weight * math.log(factor) + 1.0
 
-    numerator, denominator = parameters.get("mscale"), parameters.get("mscale_all_dim")
+    numerator, denominator = (read.number(key, 0.0, zero=True) for key in ("mscale", "mscale_all_dim"))
     gain = mscale(numerator) / mscale(denominator) if numerator and denominator else mscale(1.0)
-    return parameters.number("attention_factor", gain)
+    return read.number("attention_factor", gain)
 
 
 def _angles(inv_freq: NDArray[np.float64]) -> tuple[float, ...]:
+    if not np.isfinite(inv_freq).all():
+        raise InvalidFile("config: the rope parameters give angles that are not finite")
     return tuple(inv_freq.tolist())

@@ -7,11 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from edgekit.converters.models import _rotary
-from edgekit.converters.models._config import Config
-from edgekit.converters.spec import Layer, ModelSpec, Rope, Source
+from edgekit.converters.models._config import MAX_HEAD_DIM, MAX_HEADS, MAX_LAYERS, Config
+from edgekit.converters.spec import Layer, ModelSpec, Moe, Rope, Source
 from edgekit.errors import InvalidFile, UnsupportedModel
-
-MAX_LAYERS = 10_000
 
 ACTIVATIONS = {
     "silu": "silu",
@@ -81,23 +79,22 @@ def spec(
 
 
 def layer_count(config: Config, key: str = "num_hidden_layers") -> int:
-    count = config.integer(key)
-    if count > MAX_LAYERS:
-        raise InvalidFile(f"config: {key!r} is {count}; at most {MAX_LAYERS} are supported")
-    return count
+    return config.integer(key, maximum=MAX_LAYERS)
 
 
 def head_dim(config: Config) -> int:
     """`head_dim`, or the share of a head in `hidden_size`."""
-    given = config.integer("head_dim", None)
-    if given is not None:
-        return given
-    width, heads = config.integer("hidden_size"), config.integer("num_attention_heads")
-    if width % heads:
+    width, heads = config.integer("hidden_size"), config.integer("num_attention_heads", maximum=MAX_HEADS)
+    if config.integer("head_dim", None) is None and width % heads:
         raise InvalidFile(
             f"config: no head_dim, and hidden_size {width} is no multiple of num_attention_heads {heads}"
         )
-    return width // heads
+    return config.integer("head_dim", width // heads, maximum=MAX_HEAD_DIM)
+
+
+def moe(config: Config, n_experts: int) -> Moe:
+    top_k = config.integer("num_experts_per_tok", maximum=max(n_experts, 1))
+    return Moe(top_k, config.flag("norm_topk_prob"))
 
 
 def attention_layers(
@@ -111,7 +108,7 @@ def attention_layers(
     of Layer.
     """
     count = layer_count(config)
-    heads = config.integer("num_attention_heads")
+    heads = config.integer("num_attention_heads", maximum=MAX_HEADS)
     layer = Layer(
         n_heads=heads,
         n_kv_heads=config.integer("num_key_value_heads", heads),

@@ -33,9 +33,8 @@ def spec(config: Config) -> ModelSpec:
     )
     head_dim = layers[0].head_dim
     far = _rotary.rope(config, head_dim, theta=1e6, layer_type="full_attention")
-    parameters = config.get("rope_parameters") or {}
     near = _rotary.from_parameters(
-        parameters.get("sliding_attention") or {},
+        Config(config.members("rope_parameters")).members("sliding_attention"),
         head_dim,
         config.number("rope_local_base_freq", 1e4),
         1.0,

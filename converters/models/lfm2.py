@@ -6,7 +6,6 @@ from edgekit.converters.models import _rotary
 from edgekit.converters.models import _standard as standard
 from edgekit.converters.models._config import Config
 from edgekit.converters.spec import ModelSpec, Source
-from edgekit.errors import InvalidFile
 
 DEFAULTS = {
     "num_key_value_heads": 8,
@@ -41,9 +40,7 @@ def spec(config: Config) -> ModelSpec:
     config.ignore("block_norm_eps", "block_mlp_init_scale", "block_out_init_scale", "block_use_xavier_init")
     config.ignore("conv_use_xavier_init", "num_heads", "theta")
     count = standard.layer_count(config)
-    attending = config.get("full_attn_idxs", list(range(count)))
-    if not isinstance(attending, list):
-        raise InvalidFile(f"config: 'full_attn_idxs' is {attending!r}; a list is expected")
+    attending = config.integers("full_attn_idxs", list(range(count)))
     usual = ["full_attention" if i in attending else "conv" for i in range(count)]
     types = standard.layer_types(config, usual, known=("full_attention", "conv"))
     attention = standard.attention_layers(config, d_ff=_d_ff(config))

@@ -7,7 +7,7 @@ model was first trained for.
 
 from edgekit.converters.models import _rotary
 from edgekit.converters.models import _standard as standard
-from edgekit.converters.models._config import REQUIRED, Config
+from edgekit.converters.models._config import Config
 from edgekit.converters.spec import ModelSpec, Source
 from edgekit.errors import InvalidFile
 
@@ -21,9 +21,11 @@ NOT_ANGLES = ("llama_4_scaling_beta", "max_position_embeddings")
 
 
 def spec(config: Config) -> ModelSpec:
-    given = config.get("rope_scaling") or config.get("rope_parameters", REQUIRED)
-    if not isinstance(given, dict):
-        raise InvalidFile(f"config: the rope parameters are {given!r}; an object is expected")
+    given = _rotary.parameters(config)
+    if not given:
+        raise InvalidFile(
+            "config: 'rope_parameters' is missing", hint="take config.json from where the weights came from"
+        )
     angles = {k: v for k, v in given.items() if k not in NOT_ANGLES}
     context = config.integer("max_position_embeddings")
     rope = _rotary.from_parameters(

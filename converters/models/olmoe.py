@@ -1,8 +1,8 @@
 """OLMoE: Llama blocks with a mixture of experts, and a norm over all of q and of k at once."""
 
 from edgekit.converters.models import _standard as standard
-from edgekit.converters.models._config import Config
-from edgekit.converters.spec import ModelSpec, Moe, Source
+from edgekit.converters.models._config import MAX_EXPERTS, Config
+from edgekit.converters.spec import ModelSpec, Source
 
 DEFAULTS = {
     "rms_norm_eps": 1e-5,
@@ -14,10 +14,9 @@ DEFAULTS = {
 
 def spec(config: Config) -> ModelSpec:
     config.only("clip_qkv")
-    experts = config.integer("num_local_experts", config.integer("num_experts"))
+    experts = config.integer("num_local_experts", config.integer("num_experts"), maximum=MAX_EXPERTS)
     layers = standard.attention_layers(config, n_experts=experts)
-    moe = Moe(config.integer("num_experts_per_tok"), config.flag("norm_topk_prob"))
-    return standard.spec(config, layers=layers, moe=moe, qk_norm="full")
+    return standard.spec(config, layers=layers, moe=standard.moe(config, experts), qk_norm="full")
 
 
 def tensors(config: Config, spec: ModelSpec) -> dict[str, Source]:

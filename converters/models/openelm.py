@@ -2,8 +2,9 @@
 
 from edgekit.converters.models import _rotary
 from edgekit.converters.models import _standard as standard
-from edgekit.converters.models._config import Config
+from edgekit.converters.models._config import MAX_HEAD_DIM, MAX_HEADS, Config
 from edgekit.converters.spec import Layer, ModelSpec, Source
+from edgekit.errors import InvalidFile
 
 LAYER = {
     "attn_norm": "attn_norm",
@@ -20,20 +21,21 @@ QK_NORM = {"q_norm": "attn.q_norm", "k_norm": "attn.k_norm"}
 def spec(config: Config) -> ModelSpec:
     config.only("normalization_layer_name", "rms_norm")
     config.only("ffn_with_glu", True)
-    config.ignore(
-        "ffn_dim_divisor", "num_gqa_groups", "qkv_multipliers", "rope_max_length"
-    )  # the lists below say it all
+    config.ignore("num_gqa_groups", "qkv_multipliers", "rope_max_length")  # the lists below say it all
     count = standard.layer_count(config, "num_transformer_layers")
-    width, head_dim = config.integer("model_dim"), config.integer("head_dim")
+    width, head_dim = config.integer("model_dim"), config.integer("head_dim", maximum=MAX_HEAD_DIM)
     divisor = config.integer("ffn_dim_divisor", 256)
-    layers = [
-        Layer(n_heads=heads, n_kv_heads=kv_heads, head_dim=head_dim, d_ff=_divisible(scale * width, divisor))
-        for heads, kv_heads, scale in zip(
-            config.items("num_query_heads", count),
-            config.items("num_kv_heads", count),
-            config.items("ffn_multipliers", count),
-            strict=True,
+    widths = [_divisible(scale * width, divisor) for scale in config.numbers("ffn_multipliers", count)]
+    heads, kv_heads = (
+        config.integers(key, minimum=1, maximum=MAX_HEADS) for key in ("num_query_heads", "num_kv_heads")
+    )
+    if not len(heads) == len(kv_heads) == count or any(n % kv for n, kv in zip(heads, kv_heads, strict=True)):
+        raise InvalidFile(
+            f"config: 'num_query_heads' {heads} and 'num_kv_heads' {kv_heads} do not fit {count} layers"
         )
+    layers = [
+        Layer(n_heads=n, n_kv_heads=kv, head_dim=head_dim, d_ff=d_ff)
+        for n, kv, d_ff in zip(heads, kv_heads, widths, strict=True)
     ]
     theta = config.number("rope_freq_constant", 10000.0)
     context = config.integer("max_context_length", 2048)

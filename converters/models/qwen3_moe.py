@@ -3,8 +3,8 @@
 import dataclasses
 
 from edgekit.converters.models import _standard as standard
-from edgekit.converters.models._config import Config
-from edgekit.converters.spec import ModelSpec, Moe, Source
+from edgekit.converters.models._config import MAX_EXPERTS, Config
+from edgekit.converters.spec import ModelSpec, Source
 
 DEFAULTS = {
     "num_key_value_heads": 4,
@@ -21,8 +21,9 @@ def spec(config: Config) -> ModelSpec:
     sliding = config.flag("use_sliding_window")
     window = config.integer("sliding_window", None)
     layers = standard.attention_layers(config, windows=[window if sliding else None] * count)
-    step, dense = config.integer("decoder_sparse_step", 1), config.get("mlp_only_layers", [])
-    experts = config.integer("num_local_experts", config.integer("num_experts", minimum=0), minimum=0)
+    step, dense = config.integer("decoder_sparse_step", 1), config.integers("mlp_only_layers", [])
+    experts = config.integer("num_experts", minimum=0)
+    experts = config.integer("num_local_experts", experts, minimum=0, maximum=MAX_EXPERTS)
     width = config.integer("moe_intermediate_size")
     layers = tuple(
         layer
@@ -31,8 +32,8 @@ def spec(config: Config) -> ModelSpec:
         for i, layer in enumerate(layers)
     )
     config.ignore("max_window_layers")  # Transformers ignores it in this family
-    moe = Moe(config.integer("num_experts_per_tok"), config.flag("norm_topk_prob"))
-    return standard.spec(config, layers=layers, moe=moe if experts else None, qk_norm="head")
+    moe = standard.moe(config, experts) if experts else None
+    return standard.spec(config, layers=layers, moe=moe, qk_norm="head")
 
 
 def tensors(config: Config, spec: ModelSpec) -> dict[str, Source]:
