@@ -90,7 +90,7 @@ EDGEKIT_INLINE void score_block(const AttendArgs& args, const AttendScratch& scr
 }
 
 // Scores to probabilities relative to the running maximum, for the block whose first slot is `first`.
-EDGEKIT_INLINE void softmax_block(const AttendArgs& args, const AttendScratch& scratch, uint32_t first) {
+[[gnu::noinline]] inline void softmax_block(const AttendArgs& args, const AttendScratch& scratch, uint32_t first) {
     const float never = -__builtin_inff();
     for (uint32_t i = 0; i < args.n; ++i) {
         float* s = scratch.scores + size_t{kBlockSlots} * i;
@@ -122,18 +122,18 @@ EDGEKIT_INLINE void softmax_block(const AttendArgs& args, const AttendScratch& s
     }
 }
 
-// acc = acc · factor + Σ p · v over slots [begin, end) of the block, for R queries and 16 · C dimensions from 16 · c.
+// acc = acc · factor + Σ p · v over slots [begin, end) of the block, for R queries and 16 · C dimensions from 16 · c; the last of
+// these 16 may be fewer, `last`.
 template <int R, int C, class V>
 EDGEKIT_INLINE void weigh(const AttendArgs& args, const AttendScratch& scratch, const V& values, uint32_t row, uint32_t c,
-                          uint32_t first, uint32_t begin, uint32_t end) {
+                          uint32_t first, uint32_t begin, uint32_t end, size_t last = 16) {
     const size_t head_dim = args.kv.head_dim;
-    const auto part = [&](int j) EDGEKIT_INLINE_LAMBDA { return head_dim - 16 * (c + j) < 16 ? head_dim - 16 * (c + j) : 16; };
+    float* const out = args.state.acc + row * head_dim + 16 * c;
     f32x16 acc[R][C];
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4
-        for (int j = 0; j < C; ++j)
-            acc[r][j] = load_part(args.state.acc + (row + r) * head_dim + 16 * (c + j), part(j)) * splat(scratch.factors[row + r]);
+        for (int j = 0; j < C; ++j) acc[r][j] = load_part(out + r * head_dim + 16 * j, last) * splat(scratch.factors[row + r]);
     const float* p = scratch.scores + size_t{kBlockSlots} * row;
     for (uint32_t slot = begin; slot < end; ++slot) {
         f32x16 v[C];
@@ -147,21 +147,20 @@ EDGEKIT_INLINE void weigh(const AttendArgs& args, const AttendScratch& scratch, 
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4
-        for (int j = 0; j < C; ++j)
-            store_part(args.state.acc + (row + r) * head_dim + 16 * (c + j), acc[r][j], part(j));
+        for (int j = 0; j < C; ++j) store_part(out + r * head_dim + 16 * j, acc[r][j], last);
 }
 
 template <class V>
-EDGEKIT_INLINE void weigh_block(const AttendArgs& args, const AttendScratch& scratch, const V& values, uint32_t first,
-                                uint32_t begin, uint32_t end) {
-    const uint32_t chunks = (args.kv.head_dim + 15) / 16;
-    for_each_block<kDenseRows>(args.n, [&]<int R>(Count<R>, uint32_t row) {
-        constexpr int room = kDenseRows * kDenseTiles / R;
-        constexpr int C = room < 1 ? 1 : room > 4 ? 4 : room;
+[[gnu::noinline]] void weigh_block(const AttendArgs& args, const AttendScratch& scratch, const V& values, uint32_t first,
+                                   uint32_t begin, uint32_t end) {
+    const uint32_t whole = args.kv.head_dim / 16, last = args.kv.head_dim % 16;
+    for_each_block<kDenseRows>(args.n, [&]<int R>(Count<R>, uint32_t row) EDGEKIT_INLINE_LAMBDA {
+        constexpr int room = kDenseRows * kDenseTiles / R, C = room > 4 ? 4 : room;
         uint32_t c = 0;
-        for (; c + C <= chunks; c += C) weigh<R, C>(args, scratch, values, row, c, first, begin, end);
+        for (; c + C <= whole; c += C) weigh<R, C>(args, scratch, values, row, c, first, begin, end);
         if constexpr (C > 1)
-            for (; c < chunks; ++c) weigh<R, 1>(args, scratch, values, row, c, first, begin, end);
+            for (; c < whole; ++c) weigh<R, 1>(args, scratch, values, row, c, first, begin, end);
+        for (int r = 0; r < R && last; ++r) weigh<1, 1>(args, scratch, values, row + r, c, first, begin, end, last);
     });
 }
 

@@ -3,13 +3,13 @@
 
 namespace edgekit::EDGEKIT_ISA {
 
-// First n < 16 lanes; the others `fill`. The general forms of load and store for the ends of rows.
-EDGEKIT_INLINE f32x16 load_n(const float* p, size_t n, float fill = 0.0f) {
+// First n < 16 lanes; the others `fill`. Not inlined: the ends of rows are rare, and many.
+[[gnu::noinline]] inline f32x16 load_n(const float* p, size_t n, float fill = 0.0f) {
     alignas(64) float lanes[16];
     for (size_t i = 0; i < 16; ++i) lanes[i] = i < n ? p[i] : fill;
     return load(lanes);
 }
-EDGEKIT_INLINE void store_n(float* p, f32x16 x, size_t n) {
+[[gnu::noinline]] inline void store_n(float* p, f32x16 x, size_t n) {
     alignas(64) float lanes[16];
     store(lanes, x);
     for (size_t i = 0; i < n; ++i) p[i] = lanes[i];

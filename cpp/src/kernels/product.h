@@ -33,9 +33,10 @@ struct Tiles {
 
 inline constexpr size_t kPrefetchBytes = 4096;
 
-// A layout answers: its bias, the scales of a group, the scale of the rows, the dot product of a line's four columns, and
+// A layout answers: its codes (all that a panel depends on), their bias, the scales of a group, the scale of the rows, the dot product of a line's four columns, and
 // for_each_line(codes of a group, f(line index 0 … 7, line)).
 struct Nibbles {
+    using Codes = Nibbles;
     static constexpr int kBias = kLevelBias;
     static constexpr size_t kGroupBytes = q4_block32::kGroupBytes;
     EDGEKIT_INLINE static i32x16 dot(i32x16 acc, u8x64 line, const int8_t* a) { return dot_levels(acc, line, a); }
@@ -52,6 +53,7 @@ struct Nibbles {
     }
 };
 struct Bytes {
+    using Codes = Bytes;
     static constexpr int kBias = kCodeBias;
     static constexpr size_t kGroupBytes = q8_block32::kGroupBytes;
     EDGEKIT_INLINE static i32x16 dot(i32x16 acc, u8x64 line, const int8_t* a) { return dot_codes(acc, line, a); }
@@ -82,18 +84,17 @@ struct K4 : Nibbles, Bf16Scales {};  // int4 keys: see kv.h
 template <int N>
 struct Count {};
 
-// Calls f(Count<R>, first) for blocks of R rows that together are rows 0 … m: blocks of Max, then powers of two.
+// Calls f(Count<R>, first) for blocks of R rows that together are rows 0 … m: blocks of Max, then of 4, 2 and 1.
 template <int Max, class F>
 EDGEKIT_INLINE void for_each_block(uint32_t m, F&& f) {
     uint32_t row = 0;
     for (; row + Max <= m; row += Max) f(Count<Max>{}, row);
-    if constexpr (Max > 8)
-        for (; row + 8 <= m; row += 8) f(Count<8>{}, row);
     if constexpr (Max > 4)
         for (; row + 4 <= m; row += 4) f(Count<4>{}, row);
     if constexpr (Max > 2)
         for (; row + 2 <= m; row += 2) f(Count<2>{}, row);
-    for (; row < m; ++row) f(Count<1>{}, row);
+    if constexpr (Max > 1)
+        for (; row < m; ++row) f(Count<1>{}, row);
 }
 
 // Calls f(Count<m>), 1 ≤ m ≤ Max.
@@ -104,8 +105,10 @@ EDGEKIT_INLINE void with_count(uint32_t m, F&& f) {
     f(Count<Max>{});
 }
 
+// y[R][16]: the products of one tile.
 template <class L, int R>
-EDGEKIT_INLINE void stream_tile(const Tiles& w, const std::byte* tile, const Rows& x, f32x16 (&y)[R]) {
+[[gnu::noinline]] void stream_tile(const Tiles& w, const std::byte* tile, const Rows& x, float* out) {
+    f32x16 y[R];
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r) y[r] = splat(0.0f);
     for (size_t g = 0; g < w.n_groups; ++g) {
@@ -125,30 +128,31 @@ EDGEKIT_INLINE void stream_tile(const Tiles& w, const std::byte* tile, const Row
     }
     const f32x16 row_scale = L::row_scale(tile);
 #pragma GCC unroll 16
-    for (int r = 0; r < R; ++r) y[r] = y[r] * row_scale;
+    for (int r = 0; r < R; ++r) store(out + 16 * r, y[r] * row_scale);
 }
 
 static_assert(kGemmTiles <= kMaxPanelTiles);
 
-// A panel's group: T × 8 lines of 64 code bytes, then T × 16 float scales.
+// A panel's group: 8 lines of 64 code bytes for each of T tiles, then T × 16 float scales.
 template <int T>
 inline constexpr size_t kPanelGroupBytes = T * (512 + 64);
 
 template <class L, int T>
-EDGEKIT_INLINE void expand_panel(const Tiles& w, size_t tile_index, std::byte* panel) {
-    for (int t = 0; t < T; ++t) {
-        const std::byte* tile = w.tile(tile_index + t);
+[[gnu::noinline]] void expand_panel(const Tiles& w, const std::byte* const (&tiles)[T], std::byte* panel) {
+    for (int t = 0; t < T; ++t)
         for (size_t g = 0; g < w.n_groups; ++g) {
             std::byte* group = panel + g * kPanelGroupBytes<T>;
-            L::for_each_line(tile + w.codes_offset + g * L::kGroupBytes,
-                             [&](int j, u8x64 line) EDGEKIT_INLINE_LAMBDA { store_line(group + 64 * (T * j + t), line); });
-            store(reinterpret_cast<float*>(group + T * 512) + 16 * t, L::scales(tile, g));
+            L::for_each_line(tiles[t] + w.codes_offset + g * L::kGroupBytes, [&](int j, u8x64 line) EDGEKIT_INLINE_LAMBDA {
+                store_line(group + 64 * (T * j + t), line);
+            });
+            store(reinterpret_cast<float*>(group + T * 512) + 16 * t, L::scales(tiles[t], g));
         }
-    }
 }
 
-template <class L, int R, int T>
-EDGEKIT_INLINE void multiply_panel(const std::byte* panel, size_t n_groups, const Rows& x, f32x16 (&y)[R][T]) {
+// y[R][T][16], without the scale of the rows.
+template <class Codes, int R, int T>
+[[gnu::noinline]] void multiply_panel(const std::byte* panel, size_t n_groups, const Rows& x, float* out) {
+    f32x16 y[R][T];
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4
@@ -161,7 +165,7 @@ EDGEKIT_INLINE void multiply_panel(const std::byte* panel, size_t n_groups, cons
         for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4
             for (int t = 0; t < T; ++t)
-                acc[r][t] = splat_i32(L::kBias ? -L::kBias * x.sums[r * x.scale_stride + g] : 0);
+                acc[r][t] = splat_i32(Codes::kBias ? -Codes::kBias * x.sums[r * x.scale_stride + g] : 0);
 #pragma GCC unroll 8
         for (int j = 0; j < 8; ++j) {
             u8x64 line[T];
@@ -170,7 +174,7 @@ EDGEKIT_INLINE void multiply_panel(const std::byte* panel, size_t n_groups, cons
 #pragma GCC unroll 16
             for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4
-                for (int t = 0; t < T; ++t) acc[r][t] = L::dot(acc[r][t], line[t], a + r * x.code_stride + 4 * j);
+                for (int t = 0; t < T; ++t) acc[r][t] = Codes::dot(acc[r][t], line[t], a + r * x.code_stride + 4 * j);
         }
         const float* scales = reinterpret_cast<const float*>(group + T * 512);
 #pragma GCC unroll 16
@@ -179,20 +183,27 @@ EDGEKIT_INLINE void multiply_panel(const std::byte* panel, size_t n_groups, cons
             for (int t = 0; t < T; ++t)
                 y[r][t] = fma(to_f32(acc[r][t]), load(scales + 16 * t) * splat(x.scales[r * x.scale_stride + g]), y[r][t]);
     }
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r)
+#pragma GCC unroll 4
+        for (int t = 0; t < T; ++t) store(out + 16 * (r * T + t), y[r][t]);
 }
 
+// The last panel of an odd number of tiles repeats its last tile, unheard.
 template <class L, int T, class Sink>
-EDGEKIT_INLINE void panel_product(const Tiles& w, size_t tile, const Rows& x, uint32_t m, std::byte* panel, Sink&& sink) {
-    expand_panel<L, T>(w, tile, panel);
+EDGEKIT_INLINE void panel_product(const Tiles& w, size_t first, size_t end, const Rows& x, uint32_t m, std::byte* panel, Sink&& sink) {
+    const std::byte* tiles[T];
+    for (size_t t = 0; t < T; ++t) tiles[t] = w.tile(first + t < end ? first + t : end - 1);
+    expand_panel<L, T>(w, tiles, panel);
+    const int heard = end - first < T ? int(end - first) : T;
     for_each_block<kGemmRows>(m, [&]<int R>(Count<R>, uint32_t row) {
         const size_t codes = row * x.code_stride, scales = row * x.scale_stride;
-        const Rows block{x.codes + codes, x.scales + scales, x.sums + scales, x.code_stride, x.scale_stride};
-        f32x16 y[R][T];
-        multiply_panel<L, R, T>(panel, w.n_groups, block, y);
-        for (int t = 0; t < T; ++t) {
-            const f32x16 row_scale = L::row_scale(w.tile(tile + t));
-            for (int r = 0; r < R; ++r) sink(row + r, tile + t, y[r][t] * row_scale);
-        }
+        alignas(64) float y[R * T * 16];
+        multiply_panel<typename L::Codes, R, T>(
+            panel, w.n_groups, {x.codes + codes, x.scales + scales, x.sums + scales, x.code_stride, x.scale_stride}, y);
+        for (int r = 0; r < R; ++r)
+            for (int t = 0; t < heard; ++t)
+                sink(row + r, first + t, load(y + 16 * (r * T + t)) * L::row_scale(tiles[t]));
     });
 }
 
@@ -200,21 +211,17 @@ EDGEKIT_INLINE void panel_product(const Tiles& w, size_t tile, const Rows& x, ui
 template <class L, class Sink>
 EDGEKIT_INLINE void quantized_product(const Tiles& w, size_t begin, size_t end, const Rows& x, uint32_t m, std::byte* scratch,
                                       Sink&& sink) {
-    if (m <= kStreamRows) {
-        if (m == 0) return;
-        with_count<kStreamRows>(m, [&]<int R>(Count<R>) {
+    if (m == 0) return;
+    if (m <= kStreamRows)
+        return with_count<kStreamRows>(m, [&]<int R>(Count<R>) {
             for (size_t tile = begin; tile < end; ++tile) {
-                f32x16 y[R];
+                alignas(64) float y[R * 16];
                 stream_tile<L, R>(w, w.tile(tile), x, y);
-                for (int r = 0; r < R; ++r) sink(uint32_t(r), tile, y[r]);
+                for (int r = 0; r < R; ++r) sink(uint32_t(r), tile, load(y + 16 * r));
             }
         });
-        return;
-    }
-    size_t tile = begin;
-    for (; tile + kGemmTiles <= end; tile += kGemmTiles) panel_product<L, kGemmTiles>(w, tile, x, m, scratch, sink);
-    if constexpr (kGemmTiles > 1)
-        for (; tile < end; ++tile) panel_product<L, 1>(w, tile, x, m, scratch, sink);
+    for (size_t tile = begin; tile < end; tile += kGemmTiles)
+        panel_product<L, kGemmTiles>(w, tile, end, x, m, scratch, sink);
 }
 
 // Dense weights: element 16 · k + r of a tile is row r, column k.
@@ -231,8 +238,9 @@ struct Bf16 {
     EDGEKIT_INLINE static f32x16 column(const Element* p) { return load_bf16(p); }
 };
 
-template <class D, int R, int T, class Sink>
-EDGEKIT_INLINE void dense_block(const Tiles& w, size_t tile, uint32_t k, const float* x, size_t stride_x, uint32_t row, Sink&& sink) {
+// y[R][T][16]
+template <class D, int R, int T>
+[[gnu::noinline]] void multiply_dense(const std::byte* const (&tiles)[T], uint32_t k, const float* x, size_t stride_x, float* out) {
     f32x16 y[R][T];
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r)
@@ -242,7 +250,7 @@ EDGEKIT_INLINE void dense_block(const Tiles& w, size_t tile, uint32_t k, const f
         f32x16 column[T];
 #pragma GCC unroll 4
         for (int t = 0; t < T; ++t) {
-            const auto* p = reinterpret_cast<const typename D::Element*>(w.tile(tile + t)) + 16 * i;
+            const auto* p = reinterpret_cast<const typename D::Element*>(tiles[t]) + 16 * i;
             if constexpr (R == 1) prefetch(p + kPrefetchBytes / sizeof *p);
             column[t] = D::column(p);
         }
@@ -251,25 +259,37 @@ EDGEKIT_INLINE void dense_block(const Tiles& w, size_t tile, uint32_t k, const f
 #pragma GCC unroll 4
             for (int t = 0; t < T; ++t) y[r][t] = fma(splat(x[r * stride_x + i]), column[t], y[r][t]);
     }
+#pragma GCC unroll 16
     for (int r = 0; r < R; ++r)
-        for (int t = 0; t < T; ++t) sink(row + r, tile + t, y[r][t]);
+#pragma GCC unroll 4
+        for (int t = 0; t < T; ++t) store(out + 16 * (r * T + t), y[r][t]);
+}
+
+template <class D, int T, class Rows, class Sink>
+EDGEKIT_INLINE void dense_panel(const Tiles& w, size_t first, size_t end, uint32_t k, const float* x, size_t stride_x, Rows&& rows,
+                                Sink&& sink) {
+    const std::byte* tiles[T];
+    for (size_t t = 0; t < T; ++t) tiles[t] = w.tile(first + t < end ? first + t : end - 1);
+    const int heard = end - first < T ? int(end - first) : T;
+    rows([&]<int R>(Count<R>, uint32_t row) {
+        alignas(64) float y[R * T * 16];
+        multiply_dense<D, R, T>(tiles, k, x + row * stride_x, stride_x, y);
+        for (int r = 0; r < R; ++r)
+            for (int t = 0; t < heard; ++t) sink(row + r, first + t, load(y + 16 * (r * T + t)));
+    });
 }
 
 // One row is bound by the latency of fma, so it takes four tiles at once.
 template <class D, class Sink>
 EDGEKIT_INLINE void dense_product(const Tiles& w, size_t begin, size_t end, uint32_t k, const float* x, size_t stride_x, uint32_t m,
                                   Sink&& sink) {
-    size_t tile = begin;
-    const auto rows = [&]<int T>(Count<T>) {
-        for (; tile + T <= end; tile += T)
-            for_each_block<kDenseRows>(m, [&]<int R>(Count<R>, uint32_t row) {
-                dense_block<D, R, T>(w, tile, k, x + row * stride_x, stride_x, row, sink);
-            });
-    };
-    if (m == 1)
-        for (; tile + 4 <= end; tile += 4) dense_block<D, 1, 4>(w, tile, k, x, stride_x, 0, sink);
-    if constexpr (kDenseTiles > 1) rows(Count<kDenseTiles>{});
-    rows(Count<1>{});
+    if (m == 1) {
+        for (size_t tile = begin; tile < end; tile += 4)
+            dense_panel<D, 4>(w, tile, end, k, x, stride_x, [](auto&& f) { f(Count<1>{}, 0); }, sink);
+        return;
+    }
+    for (size_t tile = begin; tile < end; tile += kDenseTiles)
+        dense_panel<D, kDenseTiles>(w, tile, end, k, x, stride_x, [m](auto&& f) { for_each_block<kDenseRows>(m, f); }, sink);
 }
 
 }  // namespace edgekit::EDGEKIT_ISA
