@@ -264,6 +264,35 @@ TINY_CONFIGS: dict[str, dict[str, Any]] = {
         "decoder_sparse_step": 2,
         "attention_bias": True,
     },
+    "gemma": SMALL | {"model_type": "gemma", "head_dim": 24, "num_key_value_heads": 1, "hidden_act": "gelu"},
+    "gemma_untied": SMALL
+    | {"model_type": "gemma", "head_dim": 16, "tie_word_embeddings": False, "attention_bias": True},
+    "phi": SMALL | {"model_type": "phi", "num_key_value_heads": 4, "hidden_act": "gelu_new"},
+    "phi_gqa": SMALL
+    | {"model_type": "phi", "partial_rotary_factor": 0.25, "hidden_act": "gelu", "tie_word_embeddings": True},
+    "arcee": SMALL | {"model_type": "arcee", "head_dim": 16},
+    "arcee_bias": SMALL
+    | {
+        "model_type": "arcee",
+        "attention_bias": True,
+        "mlp_bias": True,
+        "tie_word_embeddings": True,
+        "rope_scaling": YARN,
+    },
+    "starcoder2": SMALL | {"model_type": "starcoder2", "sliding_window": 10},
+    "starcoder2_no_bias": SMALL | {"model_type": "starcoder2", "use_bias": False, "hidden_act": "relu"},
+    "nemotron": SMALL | {"model_type": "nemotron"},
+    "nemotron_bias": SMALL
+    | {"model_type": "nemotron", "partial_rotary_factor": 0.75, "attention_bias": True, "mlp_bias": True},
+    "exaone4": SMALL | {"model_type": "exaone4", "sliding_window": 9, "sliding_window_pattern": 2},
+    "exaone4_global": SMALL
+    | {
+        "model_type": "exaone4",
+        "sliding_window": None,
+        "layer_types": ["full_attention"] * 3,
+        "num_key_value_heads": 4,
+        "rope_scaling": LLAMA3,
+    },
 }
 
 
