@@ -13,7 +13,7 @@ from edgekit.cli import _interrupt, _options, _output
 from edgekit.errors import EdgekitError, UnsupportedModel, UsageError
 
 if TYPE_CHECKING:
-    from edgekit.engine import Session
+    from edgekit.engine import DoneEvent, Session
 
 
 @click.command()
@@ -77,6 +77,7 @@ class Conversation:
         self.quiet = quiet
         self.messages: list[dict[str, str]] = []
         self.last = "nothing was said yet"
+        self._in_cache: str | None = None  # the text the session holds, when that is known
         self._commands: dict[str, Callable[[str], None]] = {
             "/help": lambda _: _output.note(_help()),
             "/load": self.load,
@@ -101,23 +102,34 @@ class Conversation:
         return True
 
     def say(self, text: str) -> None:
-        """One turn. A reply that Ctrl-C stops stays in the conversation as far as it came."""
-        from edgekit.engine import DoneEvent, EvictedEvent
+        """One turn. A reply that Ctrl-C stops stays in the conversation as far as it came.
+
+        As long as the template only adds to what the session holds, only what it adds is computed: also when
+        the conversation has outgrown the cache, where its beginning could not be found again.
+        """
+        from edgekit.engine import RenderedChat
 
         self.messages.append({"role": "user", "content": text})
         reply: list[str] = []
+        in_cache, self._in_cache = self._in_cache, None
         try:
+            prompt = self.session.model.render_chat(self.messages)
+            follows = in_cache is not None and prompt.startswith(in_cache)
+            rest = RenderedChat(prompt.removeprefix(in_cache or "")) if follows else prompt
             with _interrupt.cancels(self.session):
-                events = self.session.generate(self.messages, max_tokens=self.max_tokens, **self.sampling)
+                events = self.session.generate(
+                    rest, append=follows, max_tokens=self.max_tokens, **self.sampling
+                )
                 for event in events:
-                    if isinstance(event, EvictedEvent):
+                    if event.kind == "evicted":
                         _output.note(f"\nnote: the cache is full; {event.count} older tokens are forgotten")
-                    elif isinstance(event, DoneEvent):
+                    elif event.kind == "done":
                         self.last = self._statistics(event)
                     reply.append(event.text)
                     if not self.quiet:
                         sys.stdout.write(event.text)
                         sys.stdout.flush()
+            self._in_cache = prompt + "".join(reply)
         except KeyboardInterrupt:
             if not sys.stdin.isatty():
                 raise
@@ -132,6 +144,7 @@ class Conversation:
             sys.stdout.flush()
 
     def reset(self) -> None:
+        self._in_cache = None
         self.messages = [message for message in self.messages if message["role"] == "system"]
         self.session.reset()
 
@@ -180,7 +193,7 @@ class Conversation:
         self.messages = messages
         _output.note(f"{len(messages)} messages read from {path}")
 
-    def _statistics(self, done: Any) -> str:
+    def _statistics(self, done: DoneEvent) -> str:
         stats, plan = done.stats, self.session.plan
         return (
             f"{stats.prompt_tokens} prompt tokens ({stats.cached_tokens} known), "
