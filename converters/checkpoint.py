@@ -200,7 +200,9 @@ def read_source(reader: TensorSource, source: Source) -> NDArray[np.float32]:
 def to_float32(dtype: str, bits: NDArray[Any]) -> NDArray[np.float32]:
     """Widen (or, from F64, round) one of FLOAT_TYPES to float32."""
     if dtype == "BF16":
-        return (bits.astype(np.uint32) << 16).view(np.float32)
+        wide = bits.astype(np.uint32)
+        wide <<= 16
+        return wide.view(np.float32)
     with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite, which the caller reports
         return bits.astype(np.float32, copy=False)
 

@@ -100,7 +100,12 @@ def open_model(source: TensorSource) -> Model:
     tensors, root = _locate(family.tensors, names)
     missing = {name for where in tensors.values() for name in (where.name, *where.stack)} - names
     if missing:
-        raise InvalidFile(f"the checkpoint lacks {len(missing)} tensors of its model: {_some(missing)}")
+        raise InvalidFile(
+            f"the checkpoint lacks {len(missing)} tensors of its model: {_some(missing)}",
+            hint="if the output matrix is the embedding, set tie_word_embeddings to true in config.json"
+            if all(name.endswith("lm_head.weight") for name in missing)
+            else "download the missing files",
+        )
     rows_used: dict[str, int] = defaultdict(int)
     for name, where in tensors.items():
         _, shape = source.info(where.name)
