@@ -35,6 +35,8 @@ from edgekit.converters.checkpoint import Checkpoint, TensorSource
 from edgekit.converters.spec import ModelSpec, Source
 from edgekit.errors import InvalidFile, UnsupportedModel
 
+TENSOR_ALIGNMENT = 64
+
 # (what is being done, steps done, steps in all)
 Progress = Callable[[str, int, int], None]
 
@@ -89,7 +91,10 @@ def read(path: Path, name: str) -> ConvertInput:
     template = None
     if templates:
         try:
-            template = compile_template(templates.get("default") or next(iter(templates.values())))
+            program = compile_template(templates.get("default") or next(iter(templates.values())))
+            # It is JSON, which may end in spaces; the zero bytes that would fill its tensor up would be an
+            # error.
+            template = program + b" " * (-len(program) % TENSOR_ALIGNMENT)
         except UnsupportedModel as error:
             warnings.append(f"the package will have no chat template: {error}")
     source = {"name": name, "sha256": checkpoint.sha256(), "license": _license(checkpoint.path)}
