@@ -1,0 +1,189 @@
+"""config.json as mlx-lm reads it, and what mlx-lm's forward passes leave out of a spec.
+
+mlx-lm takes defaults of its own for members that are missing, so every member that matters is spelled out.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from edgekit.converters.convert import ConvertInput
+from edgekit.converters.formats._checkpoint_files import flat_config
+from edgekit.converters.spec import ModelSpec
+from edgekit.errors import UnsupportedModel
+
+# Families that mlx-lm computes with another's file.
+MODEL_TYPE = {"ministral": "llama"}
+# Families whose files read `layer_types`; they need one layer without a window.
+LAYER_TYPES = ("llama", "mistral", "ministral", "ministral3", "smollm3")
+# Parts that may have a bias. In other families' files none may.
+BIASES = {
+    **dict.fromkeys(
+        ("llama", "mistral", "ministral", "smollm3", "granite", "olmo2"),
+        ("q", "k", "v", "o", "gate", "up", "down"),
+    ),
+    **dict.fromkeys(("qwen2", "stablelm"), ("q", "k", "v")),
+    "lfm2": ("conv_in", "conv", "conv_out"),
+}
+ACTIVATION = {"gemma2": "gelu_tanh", "gemma3_text": "gelu_tanh"}  # of the others: silu
+
+
+def computed(spec: ModelSpec) -> ModelSpec:
+    """The spec that mlx-lm computes: most of its files attend to everything, and take the long angles of
+    longrope for texts of any length.
+    """
+    windows = [layer.window for layer in spec.layers]
+    kept = spec.model_type == "gemma3_text" or (spec.model_type in LAYER_TYPES and None in windows)
+    layers = spec.layers if kept else tuple(dataclasses.replace(layer, window=None) for layer in spec.layers)
+    ropes = tuple(dataclasses.replace(r, inv_freq=r.long_inv_freq or r.inv_freq) for r in spec.ropes)
+    return dataclasses.replace(spec, layers=layers, ropes=ropes)
+
+
+def notes(spec: ModelSpec) -> list[str]:
+    """What a reader of the model card should know."""
+    ours, found = computed(spec), []
+    if ours.layers != spec.layers:
+        window = min(layer.window for layer in spec.layers if layer.window)
+        found.append(f"mlx-lm attends to all tokens where the checkpoint has windows of {window} and more.")
+    if ours.ropes != spec.ropes:
+        found.append("mlx-lm takes the angles of long texts for texts of any length.")
+    return found
+
+
+def refuse(model: ConvertInput) -> None:
+    """Raises UnsupportedModel for what mlx-lm would compute wrongly."""
+    spec = model.spec
+    wanted = ACTIVATION.get(spec.model_type, "silu")
+    allowed = BIASES.get(spec.model_type, ())
+    if spec.norm == "layer":
+        allowed = (*allowed, "attn_norm", "ffn_norm", "final_norm")
+    parts = {
+        name.rsplit(".", 1)[-1].removesuffix("_bias") for name in model.tensors if name.endswith("_bias")
+    }
+    why = None
+    if spec.activation != wanted:
+        why = f"activation {spec.activation} ({wanted} is what it has)"
+    elif parts - set(allowed):
+        why = f"biases of {', '.join(sorted(parts - set(allowed)))}"
+    elif spec.model_type == "gemma2" and not (spec.attn_softcap and spec.logit_softcap):
+        why = "no soft-caps"
+    elif spec.model_type == "gemma3_text" and not _pattern(spec):
+        why = "windows that do not come at regular intervals"
+    elif not spec.tied and spec.model_type in ("gemma2", "lfm2"):
+        why = "output matrix of its own"
+    if why:
+        raise UnsupportedModel(
+            f"mlx-lm's {spec.model_type} has no place for this checkpoint's {why}",
+            hint="--format edge runs it on every CPU",
+        )
+
+
+def config(model: ConvertInput) -> dict[str, Any]:
+    """The members, without quantization and type."""
+    spec, given = model.spec, flat_config(model)
+    layer = next((layer for layer in spec.layers if layer.mixer == "attention"), spec.layers[0])
+    windows = sorted({layer.window for layer in spec.layers if layer.window})
+    values: dict[str, Any] = {
+        "hidden_size": spec.d_model,
+        "num_hidden_layers": len(spec.layers),
+        "num_attention_heads": layer.n_heads,
+        "num_key_value_heads": layer.n_kv_heads,
+        "head_dim": layer.head_dim,
+        "intermediate_size": max(layer.d_ff for layer in spec.layers),
+        "max_position_embeddings": spec.context,
+        {"stablelm": "layer_norm_eps", "lfm2": "norm_eps"}.get(
+            spec.model_type, "rms_norm_eps"
+        ): spec.norm_eps,
+    }
+    biased = {name.rsplit(".", 1)[-1] for name in model.tensors if name.endswith("_bias")}
+    if "q" in BIASES.get(spec.model_type, ()):
+        values |= {"attention_bias": "q_bias" in biased, "mlp_bias": "up_bias" in biased}
+    if spec.model_type == "granite":
+        values |= {
+            "embedding_multiplier": spec.embed_scale,
+            "attention_multiplier": spec.attn_scale,
+            "residual_multiplier": spec.residual_scale,
+            "logits_scaling": 1 / spec.logit_scale,
+        }
+    if spec.model_type in ACTIVATION:  # Gemma
+        values["query_pre_attn_scalar"] = spec.attn_scale**-2
+    if spec.model_type == "stablelm":
+        values |= {
+            "use_qkv_bias": "q_bias" in biased,
+            "qk_layernorm": spec.qk_norm == "layer_per_head",
+            "use_parallel_residual": layer.parallel,
+        }
+    if spec.moe:
+        values |= {
+            "num_experts": max(layer.n_experts for layer in spec.layers),
+            "num_experts_per_tok": spec.moe.top_k,
+            "norm_topk_prob": spec.moe.normalize,
+        }
+    if spec.model_type == "qwen3_moe":
+        dense = [i for i, layer in enumerate(spec.layers) if not layer.n_experts]
+        values |= {"decoder_sparse_step": 1, "mlp_only_layers": dense}
+    values |= _angles(model.spec, given)
+    values |= {name: value for name, value in given.items() if value is not None}
+    # What follows is said in the config in other words, or not at all.
+    if spec.model_type == "lfm2":
+        values |= {
+            "layer_types": ["conv" if layer.mixer == "conv" else "full_attention" for layer in spec.layers],
+            "conv_bias": "conv_bias" in biased,
+            "conv_L_cache": max(layer.conv_kernel for layer in spec.layers),
+            "block_dim": spec.d_model,
+            "block_ff_dim": spec.layers[0].d_ff,
+            "block_auto_adjust_ff_dim": False,
+        }
+        values.setdefault("block_multiple_of", 256)
+        values.setdefault("block_ffn_dim_multiplier", 1.0)
+    if spec.model_type in LAYER_TYPES:
+        types = ["sliding_attention" if layer.window else "full_attention" for layer in computed(spec).layers]
+        if "sliding_attention" in types:
+            values |= {"layer_types": types, "sliding_window": windows[0]}
+        else:
+            values.pop("layer_types", None)
+    if spec.model_type == "smollm3":
+        values["no_rope_layers"] = [int(layer.rope is not None) for layer in spec.layers]
+    if spec.model_type == "gemma3_text":
+        values |= {
+            "sliding_window_pattern": _pattern(spec),
+            "sliding_window": windows[0] if windows else spec.context,
+        }
+    values["model_type"] = MODEL_TYPE.get(spec.model_type, spec.model_type)
+    values["tie_word_embeddings"] = spec.tied
+    return values
+
+
+def _angles(spec: ModelSpec, given: dict[str, Any]) -> dict[str, Any]:
+    """The rotary members in the older dialect, which all of mlx-lm's files read."""
+    layer = next((layer for layer in spec.layers if layer.rope is not None), None)
+    if layer is None or layer.rope is None:
+        return {}
+    rope = given.get("rope_parameters") or {}
+    found: dict[str, Any] = {}
+    if spec.ropes[layer.rope].dim != layer.head_dim:
+        found["partial_rotary_factor"] = spec.ropes[layer.rope].dim / layer.head_dim
+    if isinstance(rope.get("full_attention"), dict):
+        near = rope.get("sliding_attention") or {}
+        if "rope_theta" in near:
+            found["rope_local_base_freq"] = near["rope_theta"]
+        rope = rope["full_attention"]
+    scaled = rope if rope.get("rope_type", "default") != "default" else given.get("rope_scaling")
+    if scaled:
+        found["rope_scaling"] = scaled
+    inv_freq = spec.ropes[0].inv_freq
+    if "rope_theta" in rope:
+        found["rope_theta"] = rope["rope_theta"]
+    elif not scaled and len(inv_freq) > 1:
+        found["rope_theta"] = round(inv_freq[1] ** -len(inv_freq), 3)
+    else:
+        found["rope_theta"] = 10000.0
+    return found
+
+
+def _pattern(spec: ModelSpec) -> int:
+    """Every how many layers one attends to everything; 0 when that is not regular."""
+    full = [layer.window is None for layer in spec.layers]
+    every = full.index(True) + 1 if True in full else len(full) + 1
+    return every if full == [(i + 1) % every == 0 for i in range(len(full))] else 0

@@ -1,0 +1,291 @@
+"""MLX: a directory that mlx-lm loads (docs/formats.md).
+
+Tensors keep Hugging Face's names; a quantized matrix is `<path>.weight` (packed codes, uint32),
+`<path>.scales` and, for affine groups, `<path>.biases`. Experts of a layer are one tensor, `switch_mlp`.
+Written in one pass over the checkpoint, without MLX itself.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+import struct
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekit.converters import models
+from edgekit.converters.convert import ConvertInput, Progress, silent
+from edgekit.converters.formats import _affine, _microscaling, _mlx_config
+from edgekit.converters.formats._checkpoint_files import copy_files, write_card, write_json
+from edgekit.converters.formats._parallel import in_order, row_slabs
+from edgekit.converters.quant import dense
+from edgekit.converters.spec import Source
+from edgekit.errors import UsageError
+
+SUFFIX = ""
+SHARD_BYTES = 5_000_000_000
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """What a matrix becomes. `mode` is MLX's word, "" for plain floats of type `dtype` (None: the
+    checkpoint's).
+    """
+
+    mode: str = ""
+    bits: int = 16
+    group: int = 0
+    dtype: str | None = None
+
+
+SCHEME_OF_NAME: dict[str, Scheme] = {
+    "q4": Scheme("affine", 4, 64),
+    **{f"q{bits}": Scheme("affine", bits, 64) for bits in (8, 6, 5, 3, 2)},
+    **{
+        f"q{bits}_g{group}": Scheme("affine", bits, group)
+        for bits in _affine.BITS
+        for group in _affine.GROUPS
+    },
+    "mxfp4": Scheme("mxfp4", 4, 32),
+    "mxfp8": Scheme("mxfp8", 8, 32),
+    "nvfp4": Scheme("nvfp4", 4, 16),
+    "f16": Scheme(dtype="F16"),
+    "bf16": Scheme(dtype="BF16"),
+    "f32": Scheme(dtype="F32"),
+}
+SCHEMES = tuple(SCHEME_OF_NAME)
+
+# The last part of the spec's names: what mlx-lm can quantize. Routers are small and sensitive.
+QUANTIZED = frozenset(["embed", "head", "q", "k", "v", "o", "gate", "up", "down", "conv_in", "conv_out"])
+
+ITEM_BYTES = {"F32": 4, "F16": 2, "BF16": 2, "U32": 4, "U8": 1}
+Block = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A tensor as mlx-lm names it: `parts` one below another are its rows `[n, k]`, `shape` how they are
+    stored.
+    """
+
+    path: str
+    shape: tuple[int, ...]
+    parts: tuple[tuple[Source, int], ...]  # and the number of rows of each
+    matrix: bool
+
+    @property
+    def n(self) -> int:
+        return sum(rows for _, rows in self.parts)
+
+    @property
+    def k(self) -> int:
+        return int(np.prod(self.shape, dtype=np.int64)) // self.n
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One tensor of a file: its bytes come from `blocks`."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    blocks: Callable[[], Iterator[Block]]
+
+    @property
+    def size_bytes(self) -> int:
+        return int(np.prod(self.shape, dtype=np.int64)) * ITEM_BYTES[self.dtype]
+
+
+def write(model: ConvertInput, path: Path, scheme: str = SCHEMES[0], progress: Progress = silent) -> None:
+    """Writes `model` as an MLX directory; memory stays at a few slabs of rows and the scales of one matrix.
+
+    Raises UsageError for an unknown scheme, UnsupportedModel for what mlx-lm has no maths for, InvalidFile
+    when the checkpoint cannot be read.
+    """
+    if scheme not in SCHEME_OF_NAME:
+        raise UsageError(f"scheme {scheme!r} is not one MLX has; choose from {', '.join(SCHEMES)}")
+    chosen = SCHEME_OF_NAME[scheme]
+    if chosen.dtype is None:
+        stored = model.checkpoint.info(model.tensors["embed"].name)[0]
+        chosen = dataclasses.replace(chosen, dtype=stored if stored in ("F16", "BF16") else "F32")
+    _mlx_config.refuse(model)
+    path.mkdir(parents=True)
+    copy_files(model, path)
+    write_json(path / "config.json", config(model, chosen))
+    _write_shards(path, [list(_entries(model, t, chosen)) for t in tensors(model)], progress)
+    use = 'mlx_lm.generate --model THIS_DIRECTORY --prompt "Hello"'
+    write_card(model, path, "mlx", scheme, use, _mlx_config.notes(model.spec))
+
+
+def size_bytes(model: ConvertInput, scheme: str) -> int:
+    """Bytes of the weights that `write` would write."""
+    chosen = dataclasses.replace(SCHEME_OF_NAME[scheme], dtype=SCHEME_OF_NAME[scheme].dtype or "BF16")
+    return sum(entry.size_bytes for tensor in tensors(model) for entry in _entries(model, tensor, chosen))
+
+
+def config(model: ConvertInput, scheme: Scheme) -> dict[str, Any]:
+    """config.json, with the type of the floats and the quantization."""
+    values = _mlx_config.config(model)
+    values["torch_dtype"] = {"F16": "float16", "BF16": "bfloat16", "F32": "float32"}[str(scheme.dtype)]
+    if scheme.mode:
+        quantization = {"group_size": scheme.group, "bits": scheme.bits, "mode": scheme.mode}
+        values |= {"quantization": quantization, "quantization_config": quantization}
+    return values
+
+
+def tensors(model: ConvertInput) -> list[Tensor]:
+    """The model's tensors under mlx-lm's names, in the order of the layers."""
+    canonical = models.load(model.checkpoint.config).tensors
+    found: dict[str, list[tuple[str, Source]]] = {}
+    for name, source in canonical.items():
+        here = dataclasses.replace(model.tensors[name], add=0.0)
+        if source.stack:  # one norm for each head: vectors of their own
+            for theirs, ours in zip((source.name, *source.stack), (here.name, *here.stack), strict=True):
+                found.setdefault(theirs, []).append((name, Source(ours)))
+        else:
+            theirs = re.sub(r"\.experts\.\d+\.", ".switch_mlp.", source.name)
+            found.setdefault(theirs, []).append((name, here))
+    return [_tensor(model, theirs, parts) for theirs, parts in found.items()]
+
+
+def _tensor(model: ConvertInput, theirs: str, parts: list[tuple[str, Source]]) -> Tensor:
+    shapes = [
+        model.checkpoint.info(s.name)[1] if "norms" in theirs else model.spec.shape(n) for n, s in parts
+    ]
+    rows = sum(shape[0] for shape in shapes)
+    shape: tuple[int, ...] = (rows, *shapes[0][1:])
+    if ".switch_mlp." in theirs:
+        shape = (len(parts), rows // len(parts), *shape[1:])
+    part = parts[0][0].rsplit(".", 1)[-1]
+    if part == "conv":  # depthwise taps: MLX keeps channels last
+        shape = (*shape, 1)
+    sources = tuple((source, s[0]) for (_, source), s in zip(parts, shapes, strict=True))
+    return Tensor(theirs.removesuffix(".weight"), shape, sources, part in QUANTIZED)
+
+
+def _entries(model: ConvertInput, tensor: Tensor, scheme: Scheme) -> Iterator[Entry]:
+    assert scheme.dtype is not None
+    named = tensor.path.rsplit(".", 1)[-1] == "bias"
+    name = tensor.path if named else f"{tensor.path}.weight"
+    if not (scheme.mode and tensor.matrix and tensor.k % scheme.group == 0):
+        dtype = scheme.dtype
+
+        def plain(slab: tuple[Source, int, int]) -> Block:
+            return _stored(_rows(model, slab), dtype)
+
+        yield Entry(name, dtype, tensor.shape, lambda: in_order(plain, _slabs(tensor)))
+        return
+    *outer, k = tensor.shape
+    kept: list[list[Block]] = []  # emptied as it is written
+
+    def packed(slab: tuple[Source, int, int]) -> tuple[Block, ...]:
+        return _quantize(_rows(model, slab), scheme)
+
+    def weight() -> Iterator[Block]:
+        for codes, *rest in in_order(packed, _slabs(tensor)):
+            kept.append(rest)
+            yield codes
+
+    def beside() -> Iterator[Block]:  # the next kind of what lies beside the codes
+        return (rest.pop(0) for rest in kept)
+
+    yield Entry(name, "U32", (*outer, k * scheme.bits // 32), weight)
+    groups = (*outer, k // scheme.group)
+    if scheme.mode == "affine":
+        yield Entry(f"{tensor.path}.scales", scheme.dtype, groups, beside)
+        yield Entry(f"{tensor.path}.biases", scheme.dtype, groups, beside)
+    else:
+        yield Entry(f"{tensor.path}.scales", "U8", groups, beside)
+
+
+def _quantize(rows: NDArray[np.float32], scheme: Scheme) -> tuple[Block, ...]:
+    """Packed codes, then what is stored beside them. Codes are chosen for the scales as they are stored."""
+    if scheme.mode != "affine":
+        codes, exponents = _microscaling.encode(rows, scheme.mode)
+        return _affine.pack(codes, scheme.bits), exponents
+    assert scheme.dtype is not None
+    stored = [_stored(values, scheme.dtype) for values in _affine.fit(rows, scheme.bits, scheme.group)]
+    scale, bias = (_widened(values, scheme.dtype) for values in stored)
+    return _affine.pack(_affine.encode(rows, scale, bias, scheme.bits), scheme.bits), *stored
+
+
+def _slabs(tensor: Tensor) -> Iterator[tuple[Source, int, int]]:
+    for source, rows in tensor.parts:
+        if source.shape is not None:  # small, and its rows are not those of the checkpoint's tensor
+            yield source, 0, rows
+        else:
+            for first, last in row_slabs(rows, tensor.k):
+                yield source, first, last
+
+
+def _rows(model: ConvertInput, slab: tuple[Source, int, int]) -> NDArray[np.float32]:
+    source, first, last = slab
+    if source.shape is None:
+        begin = source.rows[0] if source.rows else 0
+        source = dataclasses.replace(source, rows=(begin + first, begin + last))
+    return model.checkpoint.source(source).reshape(last - first, -1)
+
+
+def _stored(values: NDArray[np.float32], dtype: str) -> Block:
+    if dtype == "BF16":
+        return dense.to_bf16(values)
+    return values.astype("<f2" if dtype == "F16" else "<f4")
+
+
+def _widened(values: Block, dtype: str) -> NDArray[np.float32]:
+    if dtype == "BF16":
+        return (values.astype(np.uint32) << 16).view(np.float32)
+    return values.astype(np.float32)
+
+
+def _write_shards(path: Path, groups: list[list[Entry]], progress: Progress) -> None:
+    """safetensors files of at most `SHARD_BYTES` (a matrix and its scales stay together), and their index."""
+    shards: list[list[Entry]] = [[]]
+    size = 0
+    for group in groups:
+        added = sum(entry.size_bytes for entry in group)
+        if shards[-1] and size + added > SHARD_BYTES:
+            shards.append([])
+            size = 0
+        shards[-1] += group
+        size += added
+    for shard in shards:  # what would misalign those after it comes last
+        shard.sort(key=lambda entry: 5 - ITEM_BYTES[entry.dtype] if entry.size_bytes % 4 else 0)
+    total = sum(len(shard) for shard in shards)
+    done = 0
+    weight_map = {}
+    for number, shard in enumerate(shards, 1):
+        name = (
+            "model.safetensors" if len(shards) == 1 else f"model-{number:05}-of-{len(shards):05}.safetensors"
+        )
+        with (path / name).open("wb") as file:
+            file.write(_header(shard))
+            for entry in shard:
+                for block in entry.blocks():
+                    file.write(np.ascontiguousarray(block).data)
+                weight_map[entry.name] = name
+                done += 1
+                progress("writing tensors", done, total)
+            file.flush()
+            os.fsync(file.fileno())
+    metadata = {"total_size": sum(entry.size_bytes for shard in shards for entry in shard)}
+    write_json(path / "model.safetensors.index.json", {"metadata": metadata, "weight_map": weight_map})
+
+
+def _header(entries: list[Entry]) -> bytes:
+    header: dict[str, Any] = {"__metadata__": {"format": "mlx"}}
+    offset = 0
+    for entry in entries:
+        end = offset + entry.size_bytes
+        header[entry.name] = {"dtype": entry.dtype, "shape": entry.shape, "data_offsets": [offset, end]}
+        offset = end
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return struct.pack("<Q", len(text)) + text

@@ -1,0 +1,64 @@
+"""Checkpoints in the layouts of other engines, read as if they were Hugging Face's: each class is a
+`TensorSource`.
+
+`open_source(path)` finds the reader. Weights come back as float32, whatever they are stored as.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from edgekit.converters.checkpoint import Checkpoint, read_json
+from edgekit.errors import UnsupportedModel
+
+
+def open_source(path: str | os.PathLike[str]) -> Checkpoint:
+    """The checkpoint at `path`: a GGUF file (or a directory that holds only that), an MLX directory, AWQ,
+    GPTQ, or Hugging Face's own layout.
+
+    Raises InvalidFile, and UnsupportedModel for a quantization that edgekit does not read.
+    """
+    given = Path(path)
+    if gguf := _gguf_file(given):
+        from edgekit.converters.sources.gguf import GgufCheckpoint
+
+        return GgufCheckpoint(gguf)
+    directory = given if given.is_dir() else given.parent
+    config = read_json(directory / "config.json") if (directory / "config.json").exists() else {}
+    if "quantization" in config:
+        from edgekit.converters.sources.mlx import MlxCheckpoint
+
+        return MlxCheckpoint(given)
+    method = _method(config)
+    if method == "gptq":
+        from edgekit.converters.sources.gptq import GptqCheckpoint
+
+        return GptqCheckpoint(given)
+    if method == "awq":
+        from edgekit.converters.sources.awq import AwqCheckpoint
+
+        return AwqCheckpoint(given)
+    if method:
+        raise UnsupportedModel(
+            f"{given}: quantized by {method!r}; of quantized checkpoints MLX, GGUF, AWQ and GPTQ are read",
+            hint="take the unquantized checkpoint",
+        )
+    return Checkpoint(given)
+
+
+def _method(config: dict[str, Any]) -> str | None:
+    quantization = config.get("quantization_config") or (config.get("text_config") or {}).get(
+        "quantization_config"
+    )
+    return str(quantization.get("quant_method")) if isinstance(quantization, dict) else None
+
+
+def _gguf_file(path: Path) -> Path | None:
+    if path.suffix == ".gguf":
+        return path
+    if path.is_dir() and not (path / "config.json").exists():
+        found = sorted(path.glob("*.gguf"))
+        return found[0] if len(found) == 1 else None
+    return None

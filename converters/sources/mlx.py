@@ -1,0 +1,121 @@
+"""MLX directories, quantized or not, as checkpoints.
+
+A matrix is quantized when `<path>.scales` lies beside `<path>.weight`. Experts, which MLX keeps in one tensor
+`switch_mlp`, come back as `experts.E`; depthwise taps come back with their channels in the middle.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekit.converters.checkpoint import FLOAT_TYPES, Checkpoint, Entry, to_float32
+from edgekit.converters.formats import _affine, _microscaling
+from edgekit.errors import InvalidFile, UnsupportedModel
+
+BESIDE = (".scales", ".biases")
+
+
+class MlxCheckpoint(Checkpoint):
+    """Raises InvalidFile for sizes that do not fit together, UnsupportedModel for unknown modes."""
+
+    def __init__(self, path: str | os.PathLike[str], *, check: bool = True) -> None:
+        super().__init__(path, check=check)
+        self.quantization: dict[str, Any] = self.config.pop("quantization", None) or {}
+        self.config.pop("quantization_config", None)
+        self._where: dict[str, tuple[str, int | None]] = {}  # a name -> the tensor here, and the expert in it
+        for name, entry in self.tensors.items():
+            if name.endswith(BESIDE) and name.rsplit(".", 1)[0] + ".weight" in self.tensors:
+                continue
+            if ".switch_mlp." in name and len(entry.shape) == 3:
+                for expert in range(entry.shape[0]):
+                    self._where[name.replace(".switch_mlp.", f".experts.{expert}.")] = (name, expert)
+            else:
+                self._where[name] = (name, None)
+
+    def names(self) -> list[str]:
+        return sorted(self._where)
+
+    def info(self, name: str) -> tuple[str, tuple[int, ...]]:
+        theirs, expert = self._find(name)
+        entry = self.tensors[theirs]
+        shape = entry.shape if expert is None else entry.shape[1:]
+        scales = self._scales(theirs)
+        if scales is None:
+            return entry.dtype, self._turned(theirs, shape)
+        bits, group, mode = self._scheme(theirs)
+        k = scales.shape[-1] * group
+        if len(scales.shape) != len(entry.shape) or scales.shape[:-1] != entry.shape[:-1]:
+            raise InvalidFile(f"{theirs!r} has shape {list(entry.shape)}, its scales {list(scales.shape)}")
+        if entry.dtype != "U32" or entry.shape[-1] * 32 != k * bits:
+            raise InvalidFile(
+                f"{theirs!r}: {entry.shape[-1]} words of type {entry.dtype} for {k} codes of {bits} bits"
+            )
+        return (scales.dtype if mode == "affine" else "BF16"), (*shape[:-1], k)
+
+    def read(self, name: str, rows: tuple[int, int] | None = None) -> NDArray[np.float32]:
+        theirs, expert = self._find(name)
+        scales = self._scales(theirs)
+        if scales is None and expert is None and not theirs.endswith("conv.weight"):
+            return super().read(theirs, rows)
+        _, shape = self.info(name)
+        begin, end = rows or (0, shape[0])
+        if not 0 <= begin <= end <= shape[0]:
+            raise InvalidFile(f"tensor {name!r}: rows {begin}..{end} of shape {list(shape)} do not exist")
+        if scales is None:
+            values = to_float32(self.tensors[theirs].dtype, self._part(theirs, expert, begin, end))
+            return values.reshape(end - begin, *shape[1:])
+        bits, _, mode = self._scheme(theirs)
+        path = theirs.removesuffix(".weight")
+        codes = _affine.unpack(self._part(theirs, expert, begin, end), bits)
+        scale = self._part(f"{path}.scales", expert, begin, end)
+        if mode != "affine":
+            return _microscaling.decode(codes, scale, mode)
+        if f"{path}.biases" not in self.tensors:
+            raise InvalidFile(f"{path}: has scales but no biases")
+        bias = self._part(f"{path}.biases", expert, begin, end)
+        if bias.shape != scale.shape or scales.dtype not in FLOAT_TYPES:
+            raise InvalidFile(f"{path}: scales {list(scale.shape)} with biases {list(bias.shape)}")
+        return _affine.decode(
+            codes, to_float32(scales.dtype, scale), to_float32(self.tensors[f"{path}.biases"].dtype, bias)
+        )
+
+    def _find(self, name: str) -> tuple[str, int | None]:
+        if name not in self._where:
+            raise InvalidFile(f"{self.path}: no tensor named {name!r}")
+        return self._where[name]
+
+    def _scales(self, name: str) -> Entry | None:
+        return (
+            self.tensors.get(name.removesuffix(".weight") + ".scales") if name.endswith(".weight") else None
+        )
+
+    def _scheme(self, name: str) -> tuple[int, int, str]:
+        """(bits, group size, mode) of a quantized matrix."""
+        given = self.quantization | (self.quantization.get(name.removesuffix(".weight")) or {})
+        mode, bits, group = given.get("mode", "affine"), given.get("bits"), given.get("group_size")
+        known = bits in _affine.BITS and group in (16, *_affine.GROUPS)
+        if mode in _microscaling.GROUP:
+            known = group == _microscaling.GROUP[mode] and bits == (8 if mode == "mxfp8" else 4)
+        elif mode != "affine":
+            raise UnsupportedModel(f"{name}: quantization mode {mode!r} is not supported")
+        if not known:
+            raise InvalidFile(f"{name}: {bits!r} bits in groups of {group!r} ({mode}) is no scheme of MLX")
+        return int(bits), int(group), str(mode)
+
+    def _part(self, name: str, expert: int | None, begin: int, end: int) -> NDArray[Any]:
+        """Rows of a tensor (of one expert of it) `[rows, columns]`, as stored."""
+        entry = self.tensors[name]
+        if expert is None:
+            bits = self._bits(name, entry, (begin, end))
+        else:
+            bits = self._bits(name, entry, (expert, expert + 1))[0, begin:end]
+        return bits.reshape(end - begin, -1)
+
+    def _turned(self, name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+        taps = re.search(r"\.conv\.conv\.weight$", name) and len(shape) == 3 and shape[2] == 1
+        return (shape[0], 1, shape[1]) if taps else shape
