@@ -15,9 +15,23 @@ from edgekit.errors import UnsupportedModel
 
 # In the order of `enum class Category` in cpp/src/text/unicode.h; the first letter is the major class.
 CATEGORIES = (
-    ("Cn", "Cc", "Cf", "Co", "Cs", "Ll", "Lm", "Lo", "Lt", "Lu", "Mc", "Me", "Mn", "Nd", "Nl", "No")
-    + ("Pc", "Pd", "Pe", "Pf", "Pi", "Po", "Ps", "Sc", "Sk", "Sm", "So", "Zl", "Zp", "Zs")
-)
+    "Cn",
+    "Cc",
+    "Cf",
+    "Co",
+    "Cs",
+    "Ll",
+    "Lm",
+    "Lo",
+    "Lt",
+    "Lu",
+    "Mc",
+    "Me",
+    "Mn",
+    "Nd",
+    "Nl",
+    "No",
+) + ("Pc", "Pd", "Pe", "Pf", "Pi", "Po", "Ps", "Sc", "Sk", "Sm", "So", "Zl", "Zp", "Zs")
 ALL_CATEGORIES = (1 << len(CATEGORIES)) - 1
 HAN = (
     (0x2E80, 0x2E99), (0x2E9B, 0x2EF3), (0x2F00, 0x2FD5), (0x3005, 0x3005), (0x3007, 0x3007), (0x3021, 0x3029),
@@ -32,13 +46,28 @@ UNLIMITED = 0xFFFFFFFF
 MAX_ALTERNATIVES = 32
 
 CLASS = np.dtype(
-    [("ascii", "<u4", 4), ("categories", "<u4"), ("negated", "<u4"), ("first_range", "<u4"), ("range_count", "<u4")]
+    [
+        ("ascii", "<u4", 4),
+        ("categories", "<u4"),
+        ("negated", "<u4"),
+        ("first_range", "<u4"),
+        ("range_count", "<u4"),
+    ]
 )
 RANGE = np.dtype([("first", "<u4"), ("last", "<u4")])
 INSTRUCTION = np.dtype(
-    [("opcode", "<u4"), ("char_class", "<u4"), ("min", "<u4"), ("max", "<u4"), ("backtrack", "<u4"), ("target", "<u4")]
+    [
+        ("opcode", "<u4"),
+        ("char_class", "<u4"),
+        ("min", "<u4"),
+        ("max", "<u4"),
+        ("backtrack", "<u4"),
+        ("target", "<u4"),
+    ]
 )
-PATTERN = np.dtype([("alternative_count", "<u4"), ("alternatives", "<u4", MAX_ALTERNATIVES), ("first", "<u4", 256)])
+PATTERN = np.dtype(
+    [("alternative_count", "<u4"), ("alternatives", "<u4", MAX_ALTERNATIVES), ("first", "<u4", 256)]
+)
 MATCH, RUN, SPLIT, JUMP, AHEAD, NOT_AHEAD = range(6)
 
 
@@ -209,7 +238,11 @@ class Parser:
         elif self.take("{"):
             end = self.regex.find("}", self.at)
             bounds = self.regex[self.at : end].split(",") if end > 0 else [""]
-            if not bounds[0].isdecimal() or not all(b.isdecimal() or b == "" for b in bounds) or len(bounds) > 2:
+            if (
+                not bounds[0].isdecimal()
+                or not all(b.isdecimal() or b == "" for b in bounds)
+                or len(bounds) > 2
+            ):
                 raise self.refuse("a brace that is no repetition")
             self.at = end + 1
             low = int(bounds[0])
@@ -299,7 +332,11 @@ class Parser:
         """The one member of a class that has one."""
         if char_class.ascii.bit_count() == 1 and not char_class.reaches_beyond_ascii():
             return char_class.ascii.bit_length() - 1
-        if char_class.ascii == 0 and len(char_class.ranges) == 1 and char_class.ranges[0][0] == char_class.ranges[0][1]:
+        if (
+            char_class.ascii == 0
+            and len(char_class.ranges) == 1
+            and char_class.ranges[0][0] == char_class.ranges[0][1]
+        ):
             return char_class.ranges[0][0]
         raise self.refuse("a range between classes")
 
@@ -323,7 +360,9 @@ class PatternCompiler:
         """-> the number of the pattern. Throws UnsupportedModel for what the runtime lacks."""
         alternatives = Parser(regex).parse()
         if any(nullable(sequence) for sequence in alternatives):
-            raise UnsupportedModel(f"the tokenizer's regular expression {regex!r} can match nothing; edgekit needs a character")
+            raise UnsupportedModel(
+                f"the tokenizer's regular expression {regex!r} can match nothing; edgekit needs a character"
+            )
         return self.add(alternatives)
 
     def text(self, text: str) -> int:
@@ -336,7 +375,9 @@ class PatternCompiler:
         if alternatives in self.known:
             return self.known[alternatives]
         if len(alternatives) > MAX_ALTERNATIVES:
-            raise UnsupportedModel(f"a regular expression of {len(alternatives)} alternatives; edgekit takes {MAX_ALTERNATIVES}")
+            raise UnsupportedModel(
+                f"a regular expression of {len(alternatives)} alternatives; edgekit takes {MAX_ALTERNATIVES}"
+            )
         starts = []
         first = [0] * 256
         for i, sequence in enumerate(alternatives):
@@ -359,7 +400,9 @@ class PatternCompiler:
                     backtrack = int(can_fail and not possessive and low != high)
                     self.instructions.append((RUN, self.number(char_class), low, high, backtrack, 0))
                 case Look(char_class, negative):
-                    self.instructions.append((NOT_AHEAD if negative else AHEAD, self.number(char_class), 0, 0, 0, 0))
+                    self.instructions.append(
+                        (NOT_AHEAD if negative else AHEAD, self.number(char_class), 0, 0, 0, 0)
+                    )
                 case Group(alternatives, optional):
                     branches = alternatives + (((),) if optional else ())
                     jumps = []
@@ -415,7 +458,10 @@ def nullable(sequence: tuple[Node, ...]) -> bool:
     return all(
         isinstance(node, Look)
         or (isinstance(node, Run) and node.min == 0)
-        or (isinstance(node, Group) and (node.optional or any(nullable(branch) for branch in node.alternatives)))
+        or (
+            isinstance(node, Group)
+            and (node.optional or any(nullable(branch) for branch in node.alternatives))
+        )
         for node in sequence
     )
 

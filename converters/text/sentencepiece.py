@@ -112,7 +112,9 @@ def definition(data: bytes, path: Path) -> dict[str, Any]:
         raise InvalidFile(f"{path}: a SentencePiece model without pieces")
     kind = trainer.get(3, UNIGRAM)
     if kind not in (UNIGRAM, BPE):
-        raise UnsupportedModel(f"{path}: SentencePiece model type {kind}; edgekit reads 1 (Unigram) and 2 (BPE)")
+        raise UnsupportedModel(
+            f"{path}: SentencePiece model type {kind}; edgekit reads 1 (Unigram) and 2 (BPE)"
+        )
 
     dummy_prefix = bool(normalizer.get(3, 1))
     charsmap = normalizer.get(2, b"")
@@ -141,7 +143,11 @@ def definition(data: bytes, path: Path) -> dict[str, Any]:
             "fuse_unk": True,
         }
     else:
-        model |= {"type": "Unigram", "vocab": [[piece.text, piece.score] for piece in pieces], "unk_id": unk_id}
+        model |= {
+            "type": "Unigram",
+            "vocab": [[piece.text, piece.score] for piece in pieces],
+            "unk_id": unk_id,
+        }
     decoders: list[dict[str, Any]] = [
         {"type": "Replace", "pattern": {"String": MARK}, "content": " "},
         {"type": "ByteFallback"},

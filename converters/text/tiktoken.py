@@ -14,9 +14,7 @@ from typing import Any
 from edgekit.converters.text.tokenizer_steps import BYTE_OF_CHARACTER
 from edgekit.errors import InvalidFile
 
-REGEX = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
+REGEX = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 SPECIAL_COUNT = 256
 NAMED_SPECIALS = {
     0: "begin_of_text",
@@ -41,7 +39,9 @@ def spell(token: bytes) -> str:
 
 def special_tokens() -> list[str]:
     reserved = iter(range(SPECIAL_COUNT))
-    names = [NAMED_SPECIALS.get(i) or f"reserved_special_token_{next(reserved)}" for i in range(SPECIAL_COUNT)]
+    names = [
+        NAMED_SPECIALS.get(i) or f"reserved_special_token_{next(reserved)}" for i in range(SPECIAL_COUNT)
+    ]
     return [f"<|{name}|>" for name in names]
 
 
@@ -66,7 +66,9 @@ def definition(data: bytes, path: Path) -> dict[str, Any]:
             token, rank = line.split()
             ranks[base64.b64decode(token, validate=True)] = int(rank)
         except (ValueError, binascii.Error) as error:
-            raise InvalidFile(f"{path}: line {number} is not a base64 token and its rank: {line[:60]!r}") from error
+            raise InvalidFile(
+                f"{path}: line {number} is not a base64 token and its rank: {line[:60]!r}"
+            ) from error
     first_special = max(ranks.values()) + 1
     added = [
         {

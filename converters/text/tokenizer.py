@@ -69,7 +69,9 @@ def compile_tokenizer(checkpoint_dir: Path) -> CompiledTokenizer | None:
     try:
         return _Compiler(definition).compile(SpecialTokens.read(checkpoint_dir, definition))
     except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
-        raise InvalidFile(f"{checkpoint_dir}: the tokenizer's files are not what they should be: {error!r}") from error
+        raise InvalidFile(
+            f"{checkpoint_dir}: the tokenizer's files are not what they should be: {error!r}"
+        ) from error
 
 
 def read_definition(checkpoint_dir: Path) -> Json | None:
@@ -84,7 +86,9 @@ def read_definition(checkpoint_dir: Path) -> Json | None:
     if not path.is_file():
         return None
     data = path.read_bytes()
-    return tiktoken.definition(data, path) if tiktoken.looks_like(data) else sentencepiece.definition(data, path)
+    return (
+        tiktoken.definition(data, path) if tiktoken.looks_like(data) else sentencepiece.definition(data, path)
+    )
 
 
 def read_json(path: Path) -> Json:
@@ -113,7 +117,9 @@ class SpecialTokens:
         ids = dict(definition["model"]["vocab"]) if isinstance(definition["model"]["vocab"], dict) else {}
         ids |= {token["content"]: token["id"] for token in definition.get("added_tokens") or []}
         by_id = [read_json(checkpoint_dir / name) for name in ("generation_config.json", "config.json")]
-        by_name = [read_json(checkpoint_dir / name) for name in ("tokenizer_config.json", "special_tokens_map.json")]
+        by_name = [
+            read_json(checkpoint_dir / name) for name in ("tokenizer_config.json", "special_tokens_map.json")
+        ]
 
         def found(role: str) -> tuple[int, ...]:
             out: list[int] = []
@@ -145,19 +151,29 @@ class _Compiler:
         self.added: list[Json] = [token for token in definition.get("added_tokens") or [] if token["content"]]
         self.vocab_size = 1 + max([*self.vocab.values(), *(token["id"] for token in self.added)], default=-1)
         if not 0 < self.vocab_size < MAX_VOCAB:
-            raise UnsupportedModel(f"a vocabulary of {self.vocab_size} tokens; edgekit takes 1 to {MAX_VOCAB - 1}")
+            raise UnsupportedModel(
+                f"a vocabulary of {self.vocab_size} tokens; edgekit takes 1 to {MAX_VOCAB - 1}"
+            )
         if min([*self.vocab.values(), *(token["id"] for token in self.added)]) < 0:
             raise InvalidFile("tokenizer: a negative token id")
 
     def model_kind(self) -> int:
         kind = self.model.get("type")
         if kind is None:
-            kind = "BPE" if "merges" in self.model else "Unigram" if isinstance(self.model.get("vocab"), list) else None
+            kind = (
+                "BPE"
+                if "merges" in self.model
+                else "Unigram"
+                if isinstance(self.model.get("vocab"), list)
+                else None
+            )
         if kind not in ("BPE", "Unigram"):
             raise UnsupportedModel(f"the tokenizer's model {kind} is not one edgekit has (BPE, Unigram)")
         for option in ("continuing_subword_prefix", "end_of_word_suffix", "dropout"):
             if self.model.get(option):
-                raise UnsupportedModel(f"the tokenizer's model has {option} {self.model[option]!r}; edgekit has no such thing")
+                raise UnsupportedModel(
+                    f"the tokenizer's model has {option} {self.model[option]!r}; edgekit has no such thing"
+                )
         if kind == "Unigram" and self.steps.byte_level:
             raise UnsupportedModel("a byte-level Unigram tokenizer; edgekit has byte-level BPE only")
         return BPE if kind == "BPE" else UNIGRAM
@@ -179,7 +195,8 @@ class _Compiler:
             self.cut_before_spaces()
 
         inside = {
-            role: tuple(id for id in getattr(roles, role) if 0 <= id < self.vocab_size) for role in ("bos", "eos", "pad")
+            role: tuple(id for id in getattr(roles, role) if 0 <= id < self.vocab_size)
+            for role in ("bos", "eos", "pad")
         }
         bos_id, eos_id, pad_id = ((inside[role] or (-1,))[0] for role in ("bos", "eos", "pad"))
         prefix, suffix = compile_post_processor(self.definition.get("post_processor"))
@@ -215,7 +232,9 @@ class _Compiler:
             "eos_ids": np.array(inside["eos"], "<i4"),
         } | self.steps.patterns.sections()
         none_if_absent = [None if id < 0 else id for id in (bos_id, eos_id, pad_id)]
-        return CompiledTokenizer(join_sections(sections), self.vocab_size, *none_if_absent, eos_ids=inside["eos"])
+        return CompiledTokenizer(
+            join_sections(sections), self.vocab_size, *none_if_absent, eos_ids=inside["eos"]
+        )
 
     def spelt(self, token: str) -> bytes | None:
         """A token of the vocabulary as the model meets it; None when it never does."""
@@ -261,7 +280,9 @@ class _Compiler:
             try:
                 pair, result = (self.vocab[left], self.vocab[right]), self.vocab[left + right]
             except KeyError as error:
-                raise InvalidFile(f"tokenizer: merge {rank} makes or takes {error}, which is not in the vocabulary") from error
+                raise InvalidFile(
+                    f"tokenizer: merge {rank} makes or takes {error}, which is not in the vocabulary"
+                ) from error
             ranks[pair] = rank
             results.append(result)
         if len(results) >= MAX_MERGES:
@@ -279,7 +300,11 @@ class _Compiler:
         sections["ascii_ids"] = ascii_ids
         symbols: dict[int, list[int]] = {}
         for text, id in self.ids.items():
-            units = [text[i : i + 1] for i in range(len(text))] if self.steps.byte_level else [c.encode() for c in text.decode()]
+            units = (
+                [text[i : i + 1] for i in range(len(text))]
+                if self.steps.byte_level
+                else [c.encode() for c in text.decode()]
+            )
             start = [self.ids.get(unit, -1) for unit in units]
             if -1 not in start:
                 symbols[id] = start

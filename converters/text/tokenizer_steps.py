@@ -27,10 +27,24 @@ PREPEND, REPLACE, STRIP, CHARSMAP = range(4, 8)  # of NormalizerKind; the forms 
 SPLIT, PREFIX_SPACE, METASPACE = range(3)  # PreTokenizerKind
 
 NORMALIZER_STEP = np.dtype(
-    [("kind", "<u4"), ("pattern", "<i4"), ("offset", "<u4"), ("size", "<u4"), ("left", "<u4"), ("right", "<u4")]
+    [
+        ("kind", "<u4"),
+        ("pattern", "<i4"),
+        ("offset", "<u4"),
+        ("size", "<u4"),
+        ("left", "<u4"),
+        ("right", "<u4"),
+    ]
 )
 PRE_TOKENIZER_STEP = np.dtype(
-    [("kind", "<u4"), ("pattern", "<i4"), ("behavior", "<u4"), ("invert", "<u4"), ("offset", "<u4"), ("size", "<u4")]
+    [
+        ("kind", "<u4"),
+        ("pattern", "<i4"),
+        ("behavior", "<u4"),
+        ("invert", "<u4"),
+        ("offset", "<u4"),
+        ("size", "<u4"),
+    ]
 )
 LOSSY_BYTES, BYTE_RUNS, JOIN_WITH_SPACES = 1, 2, 4  # DecodeFlag
 
@@ -98,7 +112,11 @@ class Steps:
             self.normalizers.append((PREPEND, -1, *self.string(prefix.encode()), 0, 0))
             self.normalize.append(lambda text: prefix + text if text else text)
         elif kind == "Replace":
-            regex, literal, content = part["pattern"].get("Regex"), part["pattern"].get("String"), part["content"]
+            regex, literal, content = (
+                part["pattern"].get("Regex"),
+                part["pattern"].get("String"),
+                part["content"],
+            )
             pattern = self.patterns.regex(regex) if literal is None else self.patterns.text(literal)
             self.normalizers.append((REPLACE, pattern, *self.string(content.encode()), 0, 0))
             if literal is not None:
@@ -106,7 +124,9 @@ class Steps:
         elif kind == "Strip":
             left, right = int(part["strip_left"]), int(part["strip_right"])
             self.normalizers.append((STRIP, -1, 0, 0, left, right))
-            self.normalize.append(lambda text: (text.lstrip() if left else text).rstrip(None if right else ""))
+            self.normalize.append(
+                lambda text: (text.lstrip() if left else text).rstrip(None if right else "")
+            )
         elif kind == "Precompiled":
             charsmap = base64.b64decode(part["precompiled_charsmap"] or "")
             if charsmap:
@@ -135,9 +155,13 @@ class Steps:
             pattern = self.patterns.regex(regex) if literal is None else self.patterns.text(literal)
             self.split(pattern, part["behavior"], part.get("invert", False))
         elif kind == "Metaspace":
-            scheme = part.get("prepend_scheme") or ("always" if part.get("add_prefix_space", True) else "never")
+            scheme = part.get("prepend_scheme") or (
+                "always" if part.get("add_prefix_space", True) else "never"
+            )
             replacement = part["replacement"]
-            self.pre_tokenizers.append((METASPACE, -1, SCHEMES.index(scheme), 0, *self.string(replacement.encode())))
+            self.pre_tokenizers.append(
+                (METASPACE, -1, SCHEMES.index(scheme), 0, *self.string(replacement.encode()))
+            )
             if part.get("split", True):
                 self.split(self.patterns.text(replacement), "mergedwithnext")
         elif kind == "Digits":
@@ -206,12 +230,16 @@ def compile_decoder(decoder: Json | None) -> Decoding:
             decoding.strip_count, decoding.strip_character = part["start"], part["content"]
         elif kind == "Metaspace" and not fused and not decoding.rewrites:
             replacement = part["replacement"]
-            scheme = part.get("prepend_scheme") or ("always" if part.get("add_prefix_space", True) else "never")
+            scheme = part.get("prepend_scheme") or (
+                "always" if part.get("add_prefix_space", True) else "never"
+            )
             decoding.rewrites.append(lambda token, old=replacement: token.replace(old, " "))  # type: ignore[misc]
             if scheme != "never":
                 decoding.first_dropped = replacement
         else:
-            raise unsupported("decoder", f"{kind} as part {parts.index(part)} of {[p['type'] for p in parts]}")
+            raise unsupported(
+                "decoder", f"{kind} as part {parts.index(part)} of {[p['type'] for p in parts]}"
+            )
     return decoding
 
 

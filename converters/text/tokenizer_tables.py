@@ -78,7 +78,10 @@ def merge_table(left: NDArray[np.int64], right: NDArray[np.int64]) -> tuple[NDAr
 
 
 def whole_tokens(
-    symbols: Mapping[int, Sequence[int]], left: NDArray[np.int64], right: NDArray[np.int64], result: NDArray[np.int64]
+    symbols: Mapping[int, Sequence[int]],
+    left: NDArray[np.int64],
+    right: NDArray[np.int64],
+    result: NDArray[np.int64],
 ) -> set[int]:
     """The tokens that byte-pair encoding of their own text gives back. `symbols`: token -> the ids it starts from."""
     keys = left << 20 | right
