@@ -15,8 +15,8 @@
 #include <cstdint>
 #include <cstring>
 
-#define EDGEKIT_INLINE [[gnu::always_inline]] inline
-#define EDGEKIT_INLINE_LAMBDA __attribute__((always_inline))
+#define EDGEKIT_INLINE inline  // the compiler judges: speed is the business of the other sets
+#define EDGEKIT_INLINE_LAMBDA
 
 namespace edgekit::EDGEKIT_ISA {
 
