@@ -99,12 +99,14 @@ def write(model: ConvertInput, path: Path, scheme: str = "q4", progress: Progres
         raise UsageError(f"scheme {scheme!r} is not one the edge format has; choose from {', '.join(SCHEMES)}")
     matrices: dict[str, Matrix] = {}
     vectors: dict[str, F32] = {}
+    vector_shapes: dict[str, list[int]] = {}
     for name, source in model.tensors.items():
         if is_matrix(name):
             matrices[name] = _matrix(model, source)
         else:
-            value = model.checkpoint.source(source).astype(np.float32).reshape(-1)
-            vectors[name] = np.pad(value, (0, -value.size % TILE_ROWS))
+            value = model.checkpoint.source(source).astype(np.float32)
+            vector_shapes[name] = list(value.shape)
+            vectors[name] = np.pad(value.reshape(-1), (0, -value.size % TILE_ROWS))
     layouts = {name: _layout(name, matrix, scheme) for name, matrix in matrices.items()}
     blobs = {"tokenizer": model.tokenizer, "chat_template": model.chat_template}
     blobs_u8 = {name: _padded_bytes(blob) for name, blob in blobs.items() if blob is not None}
@@ -121,6 +123,7 @@ def write(model: ConvertInput, path: Path, scheme: str = "q4", progress: Progres
         "scheme": scheme,
         "spec": model.spec.to_json(),
         "matrices": {name: {"layout": layouts[name], "shape": [m.n, m.k]} for name, m in matrices.items()},
+        "vectors": vector_shapes,
         "sha256": {name: "0" * 64 for name in shapes},
         **model.metadata,
     }
@@ -204,16 +207,20 @@ class Package:
         first, last = self.entries[name]["data_offsets"]
         return np.memmap(self.path, np.uint8, "r", self._data + first, (last - first,))
 
-    def tensor(self, name: str) -> F32 | None:
-        """A tensor of the spec, dequantized; None when the package has none of that name."""
+    def load(self, name: str, rows: tuple[int, int] | None = None) -> F32 | None:
+        """A tensor of the spec (or some rows of a matrix), dequantized; None when the package has none of that name."""
         if name not in self.entries:
             return None
         stored = self.bytes_of(name)
         matrix = self.metadata["matrices"].get(name)
         if matrix is None:
-            return np.array(stored).view("<f4")
+            shape = self.metadata["vectors"][name]
+            return np.array(stored).view("<f4")[: int(np.prod(shape))].reshape(shape)
         n, k = matrix["shape"]
-        return decode(matrix["layout"], stored.reshape(self.entries[name]["shape"]), n, k)
+        first, last = rows or (0, n)
+        tile = first // TILE_ROWS
+        tiles = stored.reshape(self.entries[name]["shape"])[tile : -(-last // TILE_ROWS)]
+        return decode(matrix["layout"], tiles, n, k)[first - tile * TILE_ROWS : last - tile * TILE_ROWS]
 
 
 def _matrix(model: ConvertInput, source: Source) -> Matrix:

@@ -105,18 +105,18 @@ void Decoder::attention(Step& step, uint32_t layer, uint32_t thread) const {
     team.barrier();
 }
 
-// Head `head` of a q or k row after the model's QK-norm; `row` itself when there is none.
-const float* Decoder::normed_head(const float* row, const float* weight, uint32_t head, uint32_t n_heads, uint32_t head_dim, float* scratch) const {
-    const float* from = row + size_t{head} * head_dim;
+// Head `head` of a q or k row after the model's QK-norm; the row's own numbers when there is none.
+const float* Decoder::normed_head(const float* row, const NormWeights& weights, uint32_t head, uint32_t n_heads, uint32_t head_dim, float* scratch) const {
+    const size_t first = size_t{head} * head_dim;
     switch (spec_.qk_norm) {
-        case QkNorm::none: return from;
-        case QkNorm::head: kernels_.rms_norm(from, weight, head_dim, spec_.norm_eps, scratch); return scratch;
-        case QkNorm::full: kernels_.rms_norm(row, weight, n_heads * head_dim, spec_.norm_eps, scratch); return scratch + size_t{head} * head_dim;
+        case QkNorm::none: return row + first;
+        case QkNorm::head: norm(spec_.norm, weights, row + first, head_dim, scratch); return scratch;
+        case QkNorm::full: norm(spec_.norm, weights, row, n_heads * head_dim, scratch); return scratch + first;
         case QkNorm::layer_per_head:
-            kernels_.layer_norm(from, weight + size_t{head} * head_dim, nullptr, head_dim, spec_.norm_eps, scratch);
+            norm(Norm::layer, {weights.weight + first, weights.bias ? weights.bias + first : nullptr}, row + first, head_dim, scratch);
             return scratch;
     }
-    return from;
+    return row + first;
 }
 
 void Decoder::store_row(Step& step, uint32_t layer, uint32_t row, uint32_t kv_head, ThreadScratch& scratch) const {

@@ -49,11 +49,11 @@ void Decoder::forward(DecoderState& state, ThreadTeam& team, const int32_t* ids,
     state.written = std::max(state.written, state.position);
 }
 
-void Decoder::norm(const NormWeights& weights, const float* x, float* out) const {
-    if (spec_.norm == Norm::rms)
-        kernels_.rms_norm(x, weights.weight, spec_.d_model, spec_.norm_eps, out);
+void Decoder::norm(Norm kind, const NormWeights& weights, const float* x, uint32_t n, float* out) const {
+    if (kind == Norm::rms)
+        kernels_.rms_norm(x, weights.weight, n, spec_.norm_eps, out);
     else
-        kernels_.layer_norm(x, weights.weight, weights.bias, spec_.d_model, spec_.norm_eps, out);
+        kernels_.layer_norm(x, weights.weight, weights.bias, n, spec_.norm_eps, out);
 }
 
 // Every row of `source`, normalised unless there is no norm, as matmul reads it. A single row is prepared by each thread for itself,
@@ -64,7 +64,7 @@ Activations Decoder::prepare(Step& step, const NormWeights& weights, const float
         const uint32_t groups = (width + kGroup - 1) / kGroup;
         float* to = rows.x + size_t{row} * width;
         if (weights)
-            norm(weights, from, to);
+            norm(spec_.norm, weights, from, width, to);
         else
             std::copy_n(from, width, to);
         kernels_.quantize(to, width, 1, width, rows.codes + size_t{row} * groups * kGroup, rows.scales + size_t{row} * groups,
@@ -106,7 +106,7 @@ void Decoder::add_to_residual(Step& step, const Linear& linear, const Activation
     step.team.for_units(thread, step.m, [&](uint32_t first, uint32_t last) {
         for (uint32_t row = first; row < last; ++row) {
             float* mixed = state.mixed_ + size_t{row} * d_model;
-            norm(post_norm, mixed, mixed);
+            norm(spec_.norm, post_norm, mixed, d_model, mixed);
             kernels_.add(state.x_ + size_t{row} * d_model, mixed, spec_.residual_scale, d_model);
         }
     });
@@ -250,7 +250,7 @@ void Decoder::experts(Step& step, uint32_t layer, uint32_t thread) const {
     step.team.for_units(thread, step.m, [&](uint32_t first, uint32_t last) {
         for (uint32_t row = first; row < last; ++row) {
             float* mixed = state.mixed_ + size_t{row} * spec_.d_model;
-            norm(w.ffn_post_norm, mixed, mixed);
+            norm(spec_.norm, w.ffn_post_norm, mixed, spec_.d_model, mixed);
             kernels_.add(state.x_ + size_t{row} * spec_.d_model, mixed, spec_.residual_scale, spec_.d_model);
         }
     });

@@ -112,7 +112,7 @@ private:
                       uint32_t n_splits, const AttendState& state, ThreadScratch& scratch) const;
     void load_queries(Step& step, uint32_t layer, uint32_t kv_head, uint32_t first_row, uint32_t last_row, bool as_sinks_see,
                       ThreadScratch& scratch) const;
-    const float* normed_head(const float* row, const float* weight, uint32_t head, uint32_t n_heads, uint32_t head_dim, float* scratch) const;
+    const float* normed_head(const float* row, const NormWeights& weights, uint32_t head, uint32_t n_heads, uint32_t head_dim, float* scratch) const;
     void convolution(Step& step, uint32_t layer, uint32_t thread) const;
     void feed_forward(Step& step, uint32_t layer, uint32_t thread) const;
     void experts(Step& step, uint32_t layer, uint32_t thread) const;
@@ -120,7 +120,7 @@ private:
                  uint32_t last_unit, ThreadScratch& scratch) const;
     void logits(Step& step, uint32_t thread) const;
 
-    void norm(const NormWeights& weights, const float* x, float* out) const;
+    void norm(Norm kind, const NormWeights& weights, const float* x, uint32_t n, float* out) const;
     Activations prepare(Step& step, const NormWeights& weights, const float* source, uint32_t width, uint32_t thread) const;
     void project(Step& step, const Linear& linear, const Activations& input, const Store& store, uint32_t thread) const;
     void add_to_residual(Step& step, const Linear& linear, const Activations& input, const NormWeights& post_norm, uint32_t thread) const;

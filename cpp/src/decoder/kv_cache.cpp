@@ -10,7 +10,7 @@ KvCache::KvCache(const ModelSpec& spec, const CacheOptions& options, Arena& aren
     for (const LayerSpec& layer : spec.layers) {
         LayerRing ring;
         if (layer.mixer == Mixer::attention) {
-            const bool local = layer.window && layer.window <= options.capacity();
+            const bool local = layer.window && layer.window <= options.window;
             ring.sinks = local ? 0 : options.sinks;
             ring.window = local ? layer.window : options.window;
             ring.ring = ring.window + options.chunk - 1;

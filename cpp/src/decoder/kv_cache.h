@@ -5,7 +5,7 @@
 //                             sinks + (p - sinks) % ring  after that
 //
 // A ring is larger than its window by one prefill chunk, so that a chunk can be written before its first token attends.
-// Layers that were trained with a sliding window no larger than the session's capacity keep that window, and no sinks.
+// Layers that were trained with a sliding window no larger than the session's keep that window, and no sinks.
 //
 // Keys carry the rotation of their own absolute position and are never rotated again. A query that has lost sight of
 // position `sinks` sees the sinks as from position sinks + window - 1, so that no distance exceeds what fits the session

@@ -62,8 +62,8 @@ LayerWeights bind_layer(Binder& bind, const ModelSpec& spec, const LayerSpec& la
         w.o = bind.linear(prefix + "o", d_model, layer.q_size());
         if (spec.qk_norm != QkNorm::none) {
             const bool per_head = spec.qk_norm == QkNorm::head;
-            w.q_norm = bind.vector(prefix + "q_norm", per_head ? layer.head_dim : layer.q_size(), true);
-            w.k_norm = bind.vector(prefix + "k_norm", per_head ? layer.head_dim : layer.kv_size(), true);
+            w.q_norm = bind.norm(prefix + "q_norm", per_head ? layer.head_dim : layer.q_size(), true);
+            w.k_norm = bind.norm(prefix + "k_norm", per_head ? layer.head_dim : layer.kv_size(), true);
         }
     } else {
         w.conv_in = bind.linear(prefix + "conv_in", 3 * d_model, d_model);

@@ -31,8 +31,7 @@ struct FeedForward {
 struct LayerWeights {
     NormWeights attn_norm, attn_post_norm, ffn_norm, ffn_post_norm;
     Linear q, k, v, o;                // attention
-    const float* q_norm = nullptr;    // [head_dim], [q_size] or [n_heads, head_dim]: see QkNorm
-    const float* k_norm = nullptr;
+    NormWeights q_norm, k_norm;       // [head_dim], [q_size] or [n_heads, head_dim]: see QkNorm
     Linear conv_in, conv_out;         // convolution: [3·d_model, d_model], [d_model, d_model]
     const float* conv = nullptr;      // [d_model, conv_kernel]
     const float* conv_bias = nullptr;

@@ -1,0 +1,158 @@
+"""The engine against Transformers: the same logits for every family, over prefill, decode and wraps of the ring."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason="parity needs the test extra: pip install edgekit[test]")
+
+from tiny_models import TINY_CONFIGS, make_checkpoint, make_model, torch_logits
+
+from edgekit.converters import convert
+from edgekit.converters.formats import edge
+from edgekit.converters.reference import Reference
+from edgekit.engine import Model, isas
+
+TOLERANCE = 1e-4
+LENGTH = 40
+
+
+def package(name: str, directory: Path, scheme: str = "f32") -> Path:
+    """A tiny model as an `.edge` file; made once per directory."""
+    path = directory / f"{name}-{scheme}.edge"
+    if not path.exists():
+        edge.write(convert.read(make_checkpoint(name, directory), name), path, scheme)
+    return path
+
+
+def tokens(model: Model, count: int, seed: int = 0) -> list[int]:
+    return np.random.default_rng(seed).integers(0, model.vocab_size, count).tolist()
+
+
+def relative(got: np.ndarray, expected: np.ndarray) -> float:
+    """The largest difference, relative to the largest logit."""
+    return float(np.abs(got - expected).max() / np.abs(expected).max())
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("parity")
+
+
+@pytest.mark.parametrize("name", TINY_CONFIGS)
+def test_prefill_and_decode_agree_with_transformers(name: str, directory: Path) -> None:
+    model = Model(package(name, directory), threads=2)
+    ids = tokens(model, LENGTH)
+    expected = torch_logits(name, ids)
+    # longrope chooses its angles by the session's context, Transformers by the text's length
+    session = model.session(window=LENGTH, sinks=0, kv="f32")
+    prefilled = session.forward(ids)
+    assert relative(prefilled, expected) <= TOLERANCE
+    session.reset()
+    head = session.forward(ids[:5])
+    steps = [session.forward([id])[-1] for id in ids[5:]]
+    assert relative(np.concatenate([head, steps]), expected) <= TOLERANCE
+
+
+@pytest.mark.parametrize("isa", isas())
+@pytest.mark.parametrize("name", ["llama_mqa", "gemma3", "olmoe", "lfm2"])
+def test_every_instruction_set_agrees(name: str, isa: str, directory: Path) -> None:
+    model = Model(package(name, directory), isa=isa)
+    ids = tokens(model, LENGTH)
+    assert relative(model.session(window=64, sinks=0, kv="f32").forward(ids), torch_logits(name, ids)) <= TOLERANCE
+
+
+@pytest.mark.parametrize("kv, tolerance", [("f32", 1e-4), ("f16", 2e-3)])
+@pytest.mark.parametrize("name", ["llama", "llama_yarn", "qwen3", "gemma3", "gemma2", "smollm3", "olmo2", "lfm2"])
+def test_sinks_and_window_after_many_wraps(name: str, kv: Any, tolerance: float, directory: Path) -> None:
+    sinks, window, length = 3, 16, 200
+    path = package(name, directory)
+    model = Model(path, threads=2)
+    ids = tokens(model, length, seed=1)
+    spec = convert.read(make_checkpoint(name, directory), name).spec
+    expected = Reference(spec, edge.Package(path).load, cache=(sinks, window)).logits(ids)
+    session = model.session(window=window, sinks=sinks, kv=kv)
+    whole = session.forward(ids)
+    assert relative(whole, expected) <= tolerance
+    session.reset()
+    single = np.concatenate([session.forward([id]) for id in ids])
+    assert relative(single, expected) <= tolerance
+
+
+def transformers_with_ring(name: str, ids: list[int], sinks: int, window: int) -> np.ndarray:
+    """Transformers' own model, its attention replaced by one that sees what a session's cache holds.
+
+    Queries and keys arrive rotated by their absolute positions. A query past the cache's capacity C sees the last `window`
+    keys at their distance, and the sinks as from position C - 1: its rotation is turned back by the rest.
+    """
+    import torch
+    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+    capacity = sinks + window
+    model = make_model(name)
+    text = getattr(model.model, "language_model", model.model)
+
+    def inv_freq(module: Any) -> torch.Tensor:
+        rotary = text.rotary_emb
+        kind = getattr(module, "layer_type", None) or getattr(module, "attention_type", None)
+        found = getattr(rotary, f"{kind}_inv_freq", None)
+        if found is None:
+            found = rotary.inv_freq
+        return found.double()
+
+    def turned(q: torch.Tensor, module: Any) -> torch.Tensor:
+        positions = torch.arange(q.shape[-2])
+        turn = (torch.clamp(positions, max=capacity - 1) - positions)[:, None] * inv_freq(module)[None, :]
+        cos, sin = torch.cos(turn), torch.sin(turn)
+        a, b = q.double().chunk(2, dim=-1)
+        return torch.cat([a * cos - b * sin, b * cos + a * sin], -1).to(q.dtype)
+
+    def attend(module: Any, q: Any, k: Any, v: Any, mask: Any, scaling: float, **kwargs: Any) -> tuple[Any, None]:
+        k, v = (t.repeat_interleave(q.shape[1] // t.shape[1], dim=1) for t in (k, v))
+        distance = torch.arange(q.shape[-2])[:, None] - torch.arange(k.shape[-2])[None, :]
+        local = getattr(module, "sliding_window", None)
+        keeps_sinks = local is None or local > window
+        near = (distance >= 0) & (distance < (window if keeps_sinks else local))
+        far = (distance >= 0) & ~near & (torch.arange(k.shape[-2]) < sinks)[None, :] & keeps_sinks
+        scores = torch.where(far, turned(q, module) @ k.transpose(-1, -2), q @ k.transpose(-1, -2)) * scaling
+        weights = torch.softmax(scores.masked_fill(~(near | far), float("-inf")), -1)
+        return (weights @ v).transpose(1, 2).contiguous(), None
+
+    ALL_ATTENTION_FUNCTIONS.register("edgekit_ring", attend)
+    model.set_attn_implementation("edgekit_ring")
+    try:
+        with torch.no_grad():
+            result: np.ndarray = model(torch.tensor([ids])).logits[0].float().numpy()
+        return result
+    finally:
+        model.set_attn_implementation("eager")
+
+
+@pytest.mark.parametrize("name", ["llama", "qwen3", "gemma3"])
+def test_the_ring_agrees_with_transformers_seeing_the_same_keys(name: str, directory: Path) -> None:
+    sinks, window, length = 4, 12, 150
+    model = Model(package(name, directory))
+    ids = tokens(model, length, seed=2)
+    expected = transformers_with_ring(name, ids, sinks, window)
+    plain = torch_logits(name, ids)
+    assert relative(expected[: sinks + window], plain[: sinks + window]) <= TOLERANCE  # full attention while the text fits
+    assert relative(expected, plain) > 100 * TOLERANCE  # and something else afterwards
+    for kv, tolerance in (("f32", TOLERANCE), ("f16", 2e-3)):
+        assert relative(model.session(window=window, sinks=sinks, kv=kv).forward(ids), expected) <= tolerance
+
+
+@pytest.mark.parametrize("scheme, tolerance", [("f16", 1e-4), ("q8", 4e-2), ("q4", 4e-2)])
+def test_quantized_weights_compute_what_they_decode_to(scheme: str, tolerance: float, directory: Path) -> None:
+    """Against the reference on the decoded weights: what is left is the rounding of activations to 8 bits, which a random tiny
+    model amplifies."""
+    name = "qwen3"
+    path = package(name, directory, scheme)
+    model = Model(path)
+    ids = tokens(model, LENGTH)
+    spec = convert.read(make_checkpoint(name, directory), name).spec
+    expected = Reference(spec, edge.Package(path).load).logits(ids)
+    assert relative(model.session(window=64, kv="f32").forward(ids), expected) <= tolerance
