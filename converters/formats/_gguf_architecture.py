@@ -1,0 +1,247 @@
+"""A spec in llama.cpp's words: the architecture's name, its metadata, its tensors, and what it has no place
+for.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from edgekit.converters.convert import ConvertInput
+from edgekit.converters.spec import ModelSpec, Rope
+from edgekit.errors import UnsupportedModel
+
+# Parts of a layer -> llama.cpp's, before ".weight" or ".bias".
+PARTS = {
+    "attn_norm": "attn_norm",
+    "q": "attn_q",
+    "k": "attn_k",
+    "v": "attn_v",
+    "q_norm": "attn_q_norm",
+    "k_norm": "attn_k_norm",
+    "o": "attn_output",
+    "attn_post_norm": "post_attention_norm",
+    "ffn_norm": "ffn_norm",
+    "gate": "ffn_gate",
+    "up": "ffn_up",
+    "down": "ffn_down",
+    "ffn_post_norm": "post_ffw_norm",
+    "router": "ffn_gate_inp",
+    "conv_in": "shortconv.in_proj",
+    "conv": "shortconv.conv",
+    "conv_out": "shortconv.out_proj",
+}
+OUTER = {"embed": "token_embd", "final_norm": "output_norm", "head": "output"}
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """One of llama.cpp's model files, by what it can express.
+
+    `pairs`: rotated numbers lie side by side, so rows of q and k are reordered. `angles`: it divides the
+    angles by a tensor of factors. `windows`: it has sliding windows. `biases`: parts that may have one.
+    `fused`: parts that are one tensor, in this order.
+    """
+
+    name: str
+    pairs: bool = False
+    angles: bool = False
+    windows: bool = False
+    biases: tuple[str, ...] = ("q", "k", "v")
+    activation: str = "silu"
+    fused: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    outer: Mapping[str, str] = dataclasses.field(default_factory=lambda: OUTER)
+    own_embed_scale: bool = False  # multiplies the embedding by sqrt(d_model)
+    normalizes_experts: bool | None = None
+
+
+EVERY_BIAS = ("q", "k", "v", "o", "gate", "up", "down")
+LLAMA = Architecture("llama", pairs=True, angles=True, biases=EVERY_BIAS)
+GEMMA2 = Architecture("gemma2", windows=True, activation="gelu_tanh", own_embed_scale=True)
+QKV = {"attn_qkv": ("q", "k", "v")}
+BY_MODEL_TYPE: dict[str, Architecture] = {
+    "llama": LLAMA,
+    "mistral": LLAMA,
+    "ministral": LLAMA,
+    "ministral3": LLAMA,
+    "granite": dataclasses.replace(LLAMA, name="granite"),
+    "smollm3": Architecture("smollm3", pairs=True),
+    "qwen2": Architecture("qwen2"),
+    "qwen3": Architecture("qwen3"),
+    "qwen3_moe": Architecture("qwen3moe", normalizes_experts=True),
+    "gemma2": GEMMA2,
+    "gemma3_text": dataclasses.replace(GEMMA2, name="gemma3"),
+    "phi3": Architecture("phi3", fused={"ffn_up": ("gate", "up")}),
+    "olmo2": Architecture("olmo2"),
+    "olmoe": Architecture("olmoe", normalizes_experts=False),
+    "stablelm": Architecture("stablelm", biases=("q", "k", "v", "attn_norm", "ffn_norm", "final_norm")),
+    "openelm": Architecture("openelm", biases=(), fused=QKV),
+    "lfm2": Architecture("lfm2", biases=(), outer=OUTER | {"final_norm": "token_embd_norm"}),
+}
+
+
+def architecture(model: ConvertInput) -> Architecture:
+    """Raises UnsupportedModel for what llama.cpp would compute wrongly."""
+    spec = model.spec
+    arch = BY_MODEL_TYPE.get(spec.model_type)
+    if arch is None:
+        raise UnsupportedModel(f"--format gguf has no architecture for {spec.model_type!r}")
+    parts = {n.rsplit(".", 1)[-1].removesuffix("_bias") for n in model.tensors if n.endswith("_bias")}
+    rotated = [layer.rope is not None for layer in spec.layers]
+    why = None
+    if spec.activation != arch.activation:
+        why = f"activation {spec.activation} ({arch.activation} is what it has)"
+    elif parts - set(arch.biases):
+        why = f"biases of {', '.join(sorted(parts - set(arch.biases)))}"
+    elif arch.name == "smollm3" and rotated != [(i + 1) % 4 != 0 for i in range(len(rotated))]:
+        why = "layers without positions (every fourth is what it has)"
+    elif spec.moe and (
+        arch.normalizes_experts != spec.moe.normalize or not all(x.n_experts for x in spec.layers)
+    ):
+        why = "experts (their weights are normalized, or some layers are dense)"
+    elif arch.name == "gemma2" and not (spec.attn_softcap and spec.logit_softcap):
+        why = "lack of soft-caps"
+    elif not spec.tied and arch.name in ("gemma2", "openelm"):
+        why = "output matrix of its own"
+    if why:
+        raise UnsupportedModel(
+            f"llama.cpp's {arch.name} has no place for this checkpoint's {why}",
+            hint="--format edge runs it on every CPU",
+        )
+    return arch
+
+
+def computed(spec: ModelSpec) -> ModelSpec:
+    """The spec that llama.cpp computes: many of its architectures attend to everything."""
+    arch = BY_MODEL_TYPE[spec.model_type]
+    if arch.windows:
+        return spec
+    return dataclasses.replace(
+        spec, layers=tuple(dataclasses.replace(layer, window=None) for layer in spec.layers)
+    )
+
+
+def query_scale(spec: ModelSpec, arch: Architecture) -> float:
+    """What the queries are multiplied by, where llama.cpp takes 1 / sqrt(head_dim) and the spec another
+    scale.
+    """
+    layer = next((layer for layer in spec.layers if layer.mixer == "attention"), None)
+    if layer is None or arch.name == "granite":
+        return 1.0
+    return spec.attn_scale * math.sqrt(layer.head_dim)
+
+
+@dataclass(frozen=True)
+class Angles:
+    """`theta ** (-2 i / dim) / (linear * factors[i])`"""
+
+    theta: float
+    linear: float = 1.0
+    factors: np.ndarray[Any, np.dtype[np.float32]] | None = None
+
+
+def angles(rope: Rope) -> Angles:
+    """A geometric row as base and linear factor; anything else as factors of the usual base."""
+    pairs = len(rope.inv_freq)
+    log = np.log(np.array(rope.inv_freq, np.float64))
+    if pairs > 1:
+        slope = (log[-1] - log[0]) / (pairs - 1)
+        if np.abs(log - (log[0] + slope * np.arange(pairs))).max() < 1e-9:
+            return Angles(math.exp(-slope * pairs), math.exp(-log[0]))
+    base = 10000.0 ** -(np.arange(pairs) / pairs)
+    return Angles(10000.0, 1.0, (base / np.array(rope.inv_freq)).astype(np.float32))
+
+
+def metadata(model: ConvertInput, arch: Architecture) -> dict[str, Any]:
+    """Keys after `<architecture>.`; int, float, bool and lists of them."""
+    spec = model.spec
+    layers = spec.layers
+    first = next((layer for layer in layers if layer.mixer == "attention"), layers[0])
+
+    def each(values: list[int]) -> int | list[int]:
+        return values[0] if len(set(values)) == 1 else values
+
+    found: dict[str, Any] = {
+        "vocab_size": spec.vocab_size,
+        "context_length": spec.context,
+        "embedding_length": spec.d_model,
+        "block_count": len(layers),
+        "feed_forward_length": each([layer.d_ff for layer in layers]),
+        "attention.head_count": each([layer.n_heads or first.n_heads for layer in layers]),
+        "attention.head_count_kv": each([layer.n_kv_heads for layer in layers]),
+        "attention.key_length": first.head_dim,
+        "attention.value_length": first.head_dim,
+        f"attention.layer_norm_{'rms_' if spec.norm == 'rms' else ''}epsilon": spec.norm_eps,
+    }
+    if spec.norm == "layer":
+        found["use_parallel_residual"] = first.parallel
+    if arch.name == "granite":
+        found |= {
+            "embedding_scale": spec.embed_scale,
+            "residual_scale": spec.residual_scale,
+            "attention.scale": spec.attn_scale,
+            "logit_scale": 1 / spec.logit_scale,
+        }
+    if spec.attn_softcap:
+        found["attn_logit_softcapping"] = spec.attn_softcap
+    if spec.logit_softcap:
+        found["final_logit_softcapping"] = spec.logit_softcap
+    if arch.windows:
+        window = min((layer.window for layer in layers if layer.window), default=0)
+        found["attention.sliding_window"] = window
+        found["attention.sliding_window_pattern"] = [layer.window is not None for layer in layers]
+    elif arch.name == "phi3":
+        found["attention.sliding_window"] = 0
+    if spec.moe:
+        found |= {
+            "expert_count": first.n_experts,
+            "expert_used_count": spec.moe.top_k,
+            "expert_feed_forward_length": first.d_ff,
+        }
+    if any(layer.mixer == "conv" for layer in layers):
+        found["shortconv.l_cache"] = max(layer.conv_kernel for layer in layers)
+    return found | _rope(spec, arch)
+
+
+def _rope(spec: ModelSpec, arch: Architecture) -> dict[str, Any]:
+    used = sorted({layer.rope for layer in spec.layers if layer.rope is not None})
+    if not used:
+        return {}
+    rope = spec.ropes[used[0]]
+    ours = angles(rope)
+    found: dict[str, Any] = {"rope.dimension_count": rope.dim, "rope.freq_base": ours.theta}
+    if rope.long_inv_freq is not None:
+        found["rope.freq_base"] = 10000.0
+        found["rope.scaling.original_context_length"] = rope.original_context
+    elif ours.factors is not None and not arch.angles:
+        raise UnsupportedModel(
+            f"llama.cpp's {arch.name} has no place for this checkpoint's rotary scaling",
+            hint="--format edge runs it on every CPU",
+        )
+    elif abs(ours.linear - 1) > 1e-9:
+        found |= {"rope.scaling.type": "linear", "rope.scaling.factor": ours.linear}
+    if rope.factor != 1.0:
+        found["rope.scaling.attn_factor"] = rope.factor
+    for index in used[1:]:  # Gemma 3: layers with a window have a base of their own
+        found["rope.freq_base_swa"] = angles(spec.ropes[index]).theta
+    return found
+
+
+def rope_tensors(spec: ModelSpec, arch: Architecture) -> dict[str, np.ndarray[Any, np.dtype[np.float32]]]:
+    used = sorted({layer.rope for layer in spec.layers if layer.rope is not None})
+    if not used:
+        return {}
+    rope = spec.ropes[used[0]]
+    base = 10000.0 ** -(np.arange(rope.dim // 2) / (rope.dim // 2))
+    if rope.long_inv_freq is not None:
+        return {
+            "rope_factors_long.weight": (base / np.array(rope.long_inv_freq)).astype(np.float32),
+            "rope_factors_short.weight": (base / np.array(rope.inv_freq)).astype(np.float32),
+        }
+    factors = angles(rope).factors
+    return {} if factors is None or not arch.angles else {"rope_freqs.weight": factors}

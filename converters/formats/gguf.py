@@ -1,0 +1,209 @@
+"""GGUF: one file that llama.cpp runs (docs/formats.md), written with the `gguf` package.
+
+Rows of q and k are reordered where llama.cpp rotates neighbours; scales it has no key for are folded into
+weights.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekit.converters.convert import ConvertInput, Progress, silent
+from edgekit.converters.formats import _gguf_tokenizer
+from edgekit.converters.formats._gguf_architecture import (
+    PARTS,
+    Architecture,
+    architecture,
+    metadata,
+    query_scale,
+    rope_tensors,
+)
+from edgekit.converters.formats._parallel import in_order, row_slabs
+from edgekit.errors import UnsupportedModel, UsageError
+
+SUFFIX = ".gguf"
+# scheme -> (type of the matrices, type of the output matrix), in ggml's words
+TYPES = {
+    "q4_0": ("Q4_0", "Q8_0"),
+    "q8_0": ("Q8_0", "Q8_0"),
+    "q4_1": ("Q4_1", "Q8_0"),
+    "q5_0": ("Q5_0", "Q8_0"),
+    "q5_1": ("Q5_1", "Q8_0"),
+    "f16": ("F16", "F16"),
+    "bf16": ("BF16", "BF16"),
+    "f32": ("F32", "F32"),
+}
+TYPES |= {"q4": TYPES["q4_0"], "q8": TYPES["q8_0"]}
+SCHEMES = tuple(TYPES)
+MATRICES = frozenset(["embed", "head", "q", "k", "v", "o", "gate", "up", "down", "conv_in", "conv_out"])
+
+
+@dataclass
+class Tensor:
+    """A tensor of the file: rows of the spec's tensors `names`, one below another, `[*outer, k]`."""
+
+    names: list[str] = field(default_factory=list)
+    shape: tuple[int, ...] = ()
+    type: str = "F32"
+    values: NDArray[np.float32] | None = None  # instead of names
+
+
+def write(model: ConvertInput, path: Path, scheme: str = SCHEMES[0], progress: Progress = silent) -> None:
+    """Writes `model` as a GGUF file, one tensor of the file in memory at a time.
+
+    Raises UsageError for an unknown scheme or when `gguf` is not installed, UnsupportedModel for what
+    llama.cpp has no place for.
+    """
+    if scheme not in TYPES:
+        raise UsageError(f"scheme {scheme!r} is not one GGUF has; choose from {', '.join(SCHEMES)}")
+    try:
+        import gguf
+    except ImportError:
+        raise UsageError("--format gguf needs the gguf package", hint="pip install 'edgekit[gguf]'") from None
+
+    arch = architecture(model)
+    keys = metadata(model, arch)
+    words = _gguf_tokenizer.metadata(model)
+    found = tensors(model, arch, scheme)
+    writer = gguf.GGUFWriter(path, arch.name)
+    writer.add_type("model")
+    writer.add_name(str(model.metadata.get("source", {}).get("name", model.spec.model_type)))
+    if license := model.metadata.get("source", {}).get("license"):
+        writer.add_license(license)
+    writer.add_file_type(getattr(gguf.LlamaFileType, _file_type(TYPES[scheme][0])))
+    writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
+    for key, value in keys.items():
+        _add(writer, f"{arch.name}.{key}", value)
+    for key, value in words.items():
+        _add(writer, f"tokenizer.{key}", value)
+    for name, tensor in found.items():
+        kind = gguf.GGMLQuantizationType[tensor.type]
+        writer.add_tensor_info(name, tensor.shape, np.float32, _size_bytes(tensor), raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_ti_data_to_file()
+    for done, tensor in enumerate(found.values(), 1):
+        writer.write_tensor_data(_data(model, arch, tensor))
+        progress("writing tensors", done, len(found))
+    assert writer.fout is not None
+    writer.fout[0].flush()
+    os.fsync(writer.fout[0].fileno())
+    writer.close()
+
+
+def tensors(model: ConvertInput, arch: Architecture, scheme: str) -> dict[str, Tensor]:
+    """The tensors of the file by llama.cpp's names, in the order of the layers."""
+    matrix, output = TYPES[scheme]
+    fused = {part: name for name, parts in arch.fused.items() for part in parts}
+    found: dict[str, Tensor] = {
+        name: Tensor(shape=values.shape, values=values)
+        for name, values in rope_tensors(model.spec, arch).items()
+    }
+    for name in model.tensors:
+        head, _, rest = name.partition(".")
+        kind = "bias" if name.endswith("_bias") else "weight"
+        part = name.rsplit(".", 1)[-1].removesuffix("_bias")
+        if head != "layers":
+            theirs = arch.outer[part]
+        else:
+            theirs = f"blk.{rest.split('.')[0]}." + (fused.get(part) or PARTS[part])
+            if ".experts." in name:
+                theirs += "_exps"
+        tensor = found.setdefault(f"{theirs}.{kind}", Tensor())
+        tensor.names.append(name)
+        k = model.spec.shape(name)[-1]
+        if kind == "weight" and part in MATRICES:
+            widest = part == "head" or (part == "embed" and model.spec.tied)
+            tensor.type = output if widest else matrix
+            if tensor.type not in ("F32", "F16", "BF16") and k % 32:
+                tensor.type = "F16"
+    for theirs, tensor in found.items():
+        if tensor.names:
+            shapes = [model.spec.shape(name) for name in tensor.names]
+            rows = sum(shape[0] for shape in shapes)
+            tensor.shape = (rows, *shapes[0][1:])
+            if "_exps." in theirs:
+                tensor.shape = (len(shapes), rows // len(shapes), *shapes[0][1:])
+    return found
+
+
+def _data(model: ConvertInput, arch: Architecture, tensor: Tensor) -> NDArray[np.uint8]:
+    import gguf
+
+    if tensor.values is not None:
+        return tensor.values.view(np.uint8)
+    kind = gguf.GGMLQuantizationType[tensor.type]
+
+    def packed(slab: tuple[str, int, int]) -> NDArray[np.uint8]:
+        values = _rows(model, arch, *slab)
+        return np.ascontiguousarray(gguf.quants.quantize(values, kind)).view(np.uint8).reshape(-1)
+
+    data = np.empty(_size_bytes(tensor), np.uint8)
+    at = 0
+    for block in in_order(packed, _slabs(model, tensor)):
+        data[at : at + block.size] = block
+        at += block.size
+    return data
+
+
+def _slabs(model: ConvertInput, tensor: Tensor) -> Iterator[tuple[str, int, int]]:
+    for name in tensor.names:
+        shape = model.spec.shape(name)
+        slabs = (
+            row_slabs(*shape)
+            if len(shape) == 2 and ".q" not in name and ".k" not in name
+            else [(0, shape[0])]
+        )
+        for first, last in slabs:
+            yield name, first, last
+
+
+def _rows(model: ConvertInput, arch: Architecture, name: str, first: int, last: int) -> NDArray[np.float32]:
+    shape = model.spec.shape(name)
+    values = model.load(name, None if (first, last) == (0, shape[0]) else (first, last))
+    if values is None:
+        raise UnsupportedModel(f"the checkpoint has no tensor {name!r}")
+    part = name.rsplit(".", 1)[-1]
+    if part in ("q", "k", "q_bias", "k_bias") and arch.pairs:
+        layer = model.spec.layers[int(name.split(".")[1])]
+        if layer.rope is not None and model.spec.ropes[layer.rope].dim != layer.head_dim:
+            raise UnsupportedModel(
+                f"llama.cpp's {arch.name} rotates whole heads, this checkpoint a part of them"
+            )
+        halves = values.reshape(-1, 2, layer.head_dim // 2, *values.shape[1:])
+        values = np.ascontiguousarray(halves.swapaxes(1, 2)).reshape(values.shape)
+    scaled = ("q_norm",) if model.spec.qk_norm != "none" else ("q", "q_bias")
+    if part in scaled:
+        values = values * np.float32(query_scale(model.spec, arch))
+    return values
+
+
+def _size_bytes(tensor: Tensor) -> int:
+    import gguf
+
+    block, size = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[tensor.type]]
+    return int(np.prod(tensor.shape, dtype=np.int64)) // int(block) * int(size)
+
+
+def _file_type(kind: str) -> str:
+    return "ALL_F32" if kind == "F32" else f"MOSTLY_{kind}"
+
+
+def _add(writer: Any, key: str, value: Any) -> None:
+    if isinstance(value, bool):
+        writer.add_bool(key, value)
+    elif isinstance(value, int):
+        writer.add_uint32(key, value)
+    elif isinstance(value, float):
+        writer.add_float32(key, value)
+    elif isinstance(value, str):
+        writer.add_string(key, value)
+    else:
+        writer.add_array(key, value)
