@@ -127,7 +127,7 @@ def _verify(
 
     progress("comparing with the checkpoint", 0, 2)
     with Model(path, threads) as package:
-        quality = verification.measure(package, model.spec, model.load)
+        quality = verification.measure(package, model)
         verification.check(quality, scheme)
         progress("comparing with the checkpoint", 1, 2)
         card = asdict(quality)

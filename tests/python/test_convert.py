@@ -37,7 +37,8 @@ def left_in(directory: Path) -> list[str]:
 def test_every_scheme_is_verified(checkpoint: Path, tmp_path: Path, scheme: str) -> None:
     report = edgekit.convert(checkpoint, tmp_path / "m.edge", scheme=scheme)
     assert report.quality is not None and report.bytes == (tmp_path / "m.edge").stat().st_size
-    assert report.quality["relative_error"] < {"f32": 1e-4, "f16": 1e-2}.get(scheme, 0.5)
+    assert report.quality["engine_error"] < {"f32": 1e-4, "f16": 1e-4}.get(scheme, 0.1)
+    assert report.quality["relative_error"] < {"f32": 1e-4, "f16": 1e-2}.get(scheme, 0.8)
     with edgekit.Model(tmp_path / "m.edge", verify_hashes=True) as model:
         assert model.metadata["quality"] == json.loads(json.dumps(report.quality))
         assert model.scheme == scheme
@@ -113,8 +114,18 @@ def test_a_package_that_computes_something_else_is_refused(
 ) -> None:
     good = edge.encode
     monkeypatch.setattr(edge, "encode", lambda layout, rows: good(layout, rows[::-1].copy()))
-    with pytest.raises(edgekit.VerificationFailed, match="relative error"):
+    with pytest.raises(edgekit.VerificationFailed, match=r"stored .* is not the checkpoint's"):
         edgekit.convert(checkpoint, tmp_path / "m.edge", scheme=scheme)
+    assert left_in(tmp_path) == ["tiny"]
+
+
+def test_an_engine_that_computes_something_else_is_refused(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = edgekit.Session.forward
+    monkeypatch.setattr(edgekit.Session, "forward", lambda self, ids: good(self, [*ids[1:], ids[0]]))
+    with pytest.raises(edgekit.VerificationFailed, match="engine does not compute"):
+        edgekit.convert(checkpoint, tmp_path / "m.edge", scheme="q8")
     assert left_in(tmp_path) == ["tiny"]
 
 
@@ -156,7 +167,7 @@ def test_verify_finds_another_checkpoint(checkpoint: Path, tmp_path: Path) -> No
     weights = load_file(checkpoint / "model.safetensors")
     weights["model.layers.0.self_attn.q_proj.weight"] *= -1
     save_file(weights, checkpoint / "model.safetensors")
-    with pytest.raises(edgekit.VerificationFailed, match="does not compute"):
+    with pytest.raises(edgekit.VerificationFailed, match=r"layers\.0\.q is not the checkpoint's"):
         edgekit.verify(tmp_path / "m.edge", checkpoint)
 
 
