@@ -24,8 +24,8 @@ from edgekit.errors import InvalidFile, UnsupportedModel
 
 FORMAT_VERSION = 1
 
-# Depth of the tree. Python itself cannot compile an expression that is nested deeper.
-MAX_DEPTH = 200
+# Levels of arrays in the compiled template, as the engine reads them.
+MAX_NESTING = 256
 
 Node = list[Any]
 
@@ -112,17 +112,22 @@ def compile_template(source: str) -> bytes:
     try:
         # Generates Python too, and so finds what only shows then: unknown filters, assignments to `loop`, ...
         environment.compile(source)
-        tree = environment.parse(source)
+        body = _Compiler(environment).block(environment.parse(source).body)
     except jinja2.TemplateSyntaxError as error:
         raise UnsupportedModel(f"chat template, line {error.lineno}: {error.message}") from error
     except (SyntaxError, RecursionError, MemoryError, OverflowError) as error:
         raise UnsupportedModel(f"chat template: Python cannot compile it: {error}") from error
-    body = _Compiler(environment).block(tree.body)
     program = {"edgekit_chat_template": FORMAT_VERSION, "body": body}
+    if _nesting(body) >= MAX_NESTING:
+        raise UnsupportedModel("chat template: its blocks or expressions are nested too deeply")
     try:
         return json.dumps(program, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
     except (UnicodeEncodeError, ValueError) as error:
         raise UnsupportedModel(f"chat template: a constant cannot be stored: {error}") from error
+
+
+def _nesting(value: Any) -> int:
+    return 1 + max(map(_nesting, value), default=0) if isinstance(value, list) else 0
 
 
 def find_chat_template(checkpoint_dir: str | Path) -> dict[str, str]:
@@ -175,7 +180,6 @@ def _templates_in_json(path: Path) -> dict[str, str]:
 class _Compiler:
     def __init__(self, environment: jinja2.Environment) -> None:
         self.environment = environment
-        self.depth = 0
 
     def unsupported(self, node: nodes.Node, what: str) -> UnsupportedModel:
         return UnsupportedModel(f"chat template, line {node.lineno}: {what} is not supported")
@@ -185,11 +189,7 @@ class _Compiler:
         method = getattr(self, f"compile_{type(node).__name__}", None)
         if method is None:
             raise self.unsupported(node, f"'{type(node).__name__}'")
-        self.depth += 1
-        if self.depth > MAX_DEPTH:
-            raise self.unsupported(node, f"nesting deeper than {MAX_DEPTH} levels")
         compiled: Node = method(node)
-        self.depth -= 1
         return compiled
 
     def compile_optional(self, node: nodes.Node | None) -> Node | None:
@@ -388,9 +388,10 @@ class _Compiler:
         """Of the filter without its operand, and without the context that jinja2 passes first."""
         if name in ("abs", "length", "escape", "string"):
             return inspect.Signature()
-        function = self.environment.filters[name]
+        # jinja2 wraps some in functions that also serve asyncio; the one inside says what it is passed first.
+        function = inspect.unwrap(self.environment.filters[name])
         parameters = list(inspect.signature(function).parameters.values())
-        return inspect.Signature(parameters[2 if _wants_context(function) else 1 :])
+        return inspect.Signature(parameters[2 if hasattr(function, "jinja_pass_arg") else 1 :])
 
     def apply_to_each(
         self, node: nodes.Node, name: str, operand: Node, arguments: list[Node], keywords: dict[str, Node]
@@ -454,7 +455,3 @@ class _Compiler:
         if len(values) != TESTS[name]:
             return ["fail", node.lineno, f"the test '{name}' takes {TESTS[name]} arguments, not {len(values)}"]
         return ["test", node.lineno, name, operand, values]
-
-
-def _wants_context(function: Callable[..., Any]) -> bool:
-    return getattr(function, "jinja_pass_arg", None) is not None

@@ -504,8 +504,8 @@ Value slice(Heap& heap, const Value& object, const Value& start, const Value& st
     if (object.is_undefined()) fail_undefined(object);
     const Text* text = object.text();
     const List* list = object.sequence();
-    if (object.range()) fail("a slice of a range is not supported");
-    if (!text && !list) return Heap::undefined(quoted(type_name(object)) + " object has no slices");
+    const Range* range = object.range();
+    if (!text && !list && !range) fail(quoted(type_name(object)) + " object cannot be sliced");
     const auto n = *length(object);
     const auto bound = [&](const Value& value, std::int64_t otherwise, std::int64_t low, std::int64_t high) {
         if (value.is_none()) return otherwise;
@@ -521,6 +521,11 @@ Value slice(Heap& heap, const Value& object, const Value& start, const Value& st
     const auto inside = [&](std::int64_t i) { return up ? i < last : i > last; };
     const auto magnitude = std::min<std::int64_t>(std::abs(std::max(stride, -n - 1)), n + 1);
     const std::int64_t advance = up ? magnitude : -magnitude;
+    if (range) {
+        const std::int64_t span = up ? last - first : first - last;
+        return std::make_shared<const Range>(Range{range->start + range->step * first, range->step * advance,
+                                                   span > 0 ? (span - 1) / magnitude + 1 : 0});
+    }
     if (list) {
         Values items;
         for (std::int64_t i = first; inside(i); i += advance) items.push_back(list->items[static_cast<std::size_t>(i)]);

@@ -410,7 +410,8 @@ bool equal(Heap& heap, const Value& a, const Value& b) {
 
 bool same_object(const Value& a, const Value& b) {
     if (a.is_none() && b.is_none()) return true;
-    if (a.is_bool() && b.is_bool()) return *a.get<bool>() == *b.get<bool>();
+    if (a.is_bool() || b.is_bool()) return a.is_bool() && b.is_bool() && *a.get<bool>() == *b.get<bool>();
+    if (a.integer() && b.integer()) return *a.integer() == *b.integer();
     if (a.text() && b.text()) return a.text() == b.text();
     if (a.sequence() && b.sequence()) return a.sequence() == b.sequence();
     if (a.dict() && b.dict()) return a.dict() == b.dict();
