@@ -6,7 +6,6 @@ Modules here import the engine and numpy inside their functions, so that `edgeki
 from __future__ import annotations
 
 import difflib
-import errno
 import importlib
 import os
 import pkgutil
@@ -18,7 +17,7 @@ from typing import Any, NoReturn
 import click
 
 from edgekit.cli import _output
-from edgekit.errors import EdgekitError, IoFailure, OutOfMemory
+from edgekit.errors import EdgekitError, IoFailure, OutOfMemory, UsageError
 
 INTERRUPTED = 130
 BROKEN_PIPE = 141
@@ -38,6 +37,13 @@ class Verbs(click.Group):
             return None
         command: click.Command = importlib.import_module(f"{__name__}.{cmd_name}").command
         return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:  # the reader of our output has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(BROKEN_PIPE)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -93,20 +99,17 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         sys.exit(code if isinstance(code, int) else 0)
     except EdgekitError as error:
         sys.exit(_failed(error, given))
-    except click.exceptions.Abort:
-        sys.exit(INTERRUPTED)
-    except KeyboardInterrupt:
+    except (click.exceptions.Abort, KeyboardInterrupt):
         _output.note("interrupted")
         sys.exit(INTERRUPTED)
     except click.ClickException as error:
+        if "--json" in given:
+            _output.emit_json({"error": _output.error_json(UsageError(error.format_message()))})
         error.show()
         sys.exit(error.exit_code)
     except MemoryError:
         sys.exit(_failed(OutOfMemory("the system has not enough memory for this"), given))
     except OSError as error:
-        if error.errno == errno.EPIPE:  # the reader of our output has seen enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(BROKEN_PIPE)
         where = f"{error.filename}: " if error.filename else ""
         sys.exit(_failed(IoFailure(f"{where}{error.strerror or error}"), given))
 

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 import tiny_chat_model
 
@@ -72,7 +73,8 @@ def test_help_is_complete(verb: str) -> None:
     command = cli.get_command(None, verb)  # type: ignore[arg-type]
     assert command is not None
     for parameter in command.params:
-        assert getattr(parameter, "help", "an argument, described in the text"), f"{verb} {parameter.name}"
+        if isinstance(parameter, click.Option):
+            assert parameter.help, f"{verb} {parameter.name}"
     assert f"edgekit {verb}" in (command.help or ""), "no example"
     assert any(parameter.name == "as_json" for parameter in command.params), "no --json"
 
@@ -96,7 +98,7 @@ def test_an_unknown_verb_proposes_the_nearest() -> None:
     result = edgekit_cli("convrt", "x")
     assert result.returncode == 2 and b"Did you mean 'convert'?" in result.stderr and result.stdout == b""
     assert edgekit_cli("run").returncode == 2
-    assert edgekit_cli("run", "--no-such-option").returncode == 2
+    assert error_of(edgekit_cli("run", "--no-such-option", "--json"))["kind"] == "UsageError"
 
 
 @pytest.mark.parametrize(
@@ -263,7 +265,7 @@ def test_a_reader_that_has_seen_enough_is_no_error(place: Path) -> None:
     assert process.stdout is not None and process.stderr is not None
     process.stdout.read(5)
     process.stdout.close()
-    assert process.stderr.read() in (b"", b"\nnote: the cache is full; from now on")
+    assert b"error" not in process.stderr.read()
     assert process.wait(60) == 141
 
 
