@@ -17,11 +17,10 @@ from published_configs import PUBLISHED
 from tiny_models import SMALL, TINY_CONFIGS, make_checkpoint, make_model, torch_logits
 
 from edgekit.converters import models
-from edgekit.converters.checkpoint import Checkpoint, TensorSource, read_source
+from edgekit.converters.checkpoint import Checkpoint, read_source
 from edgekit.converters.models import _rotary
 from edgekit.converters.reference import Reference
 from edgekit.converters.spec import ModelSpec, Source
-from edgekit.converters.synth import synth
 from edgekit.errors import EdgekitError, InvalidFile, UnsupportedModel
 
 SHARED = Path(os.environ.get("EDGEKIT_SHARED", Path(__file__).parents[2].parent / "shared"))
@@ -43,7 +42,7 @@ def test_reference_equals_transformers(name: str, checkpoints: Path) -> None:
     assert np.abs(ours - theirs).max() <= 1e-4 * np.abs(theirs).max()
 
 
-@pytest.mark.parametrize("name", TINY_CONFIGS)
+@pytest.mark.parametrize("name", [name for name in TINY_CONFIGS if not name.startswith("openelm")])
 def test_the_config_transformers_5_saves_means_the_same(name: str, checkpoints: Path) -> None:
     saved = json.loads(make_model(name).config.to_json_string())
     assert models.load(saved) == models.load(TINY_CONFIGS[name])
@@ -57,89 +56,7 @@ def test_spec_survives_json(name: str) -> None:
 
 def test_every_family_has_two_configs() -> None:
     covered = [config["model_type"] for config in TINY_CONFIGS.values()]
-    thin = {kind for kind in models.known() if covered.count(kind) < 2}
-    assert thin <= {"openelm", "ministral", "ministral3"}
-
-
-# ---- OpenELM: its torch code is not in Transformers, so the same model is written out here
-
-
-def openelm_logits(source: TensorSource, config: dict[str, Any], ids: list[int]) -> np.ndarray:
-    torch = pytest.importorskip("torch")
-    functional = torch.nn.functional
-
-    def weight(name: str) -> Any:
-        return torch.from_numpy(source.read(f"transformer.{name}.weight"))
-
-    def norm(x: Any, name: str) -> Any:
-        return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-6) * weight(name)
-
-    head_dim = config["head_dim"]
-    angles = torch.outer(
-        torch.arange(len(ids)), 1 / config["rope_freq_constant"] ** (torch.arange(0, head_dim, 2) / head_dim)
-    )
-    turn = torch.polar(torch.ones_like(angles), angles)
-
-    def rotate(x: Any) -> Any:
-        pairs = torch.complex(x[..., : head_dim // 2], x[..., head_dim // 2 :]) * turn
-        return torch.cat((pairs.real, pairs.imag), -1)
-
-    x = weight("token_embeddings")[ids]
-    for i, (heads, kv_heads) in enumerate(
-        zip(config["num_query_heads"], config["num_kv_heads"], strict=True)
-    ):
-        at = f"layers.{i}"
-        qkv = norm(x, f"{at}.attn_norm") @ weight(f"{at}.attn.qkv_proj").T
-        qkv = qkv.reshape(len(ids), heads + 2 * kv_heads, head_dim).transpose(0, 1)
-        q, k, v = qkv.split([heads, kv_heads, kv_heads])
-        q = rotate(norm(q, f"{at}.attn.q_norm"))
-        k = rotate(norm(k, f"{at}.attn.k_norm"))
-        k, v = (t.repeat_interleave(heads // kv_heads, 0) for t in (k, v))
-        mixed = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
-        x = x + mixed.transpose(0, 1).reshape(len(ids), -1) @ weight(f"{at}.attn.out_proj").T
-        gate, up = (norm(x, f"{at}.ffn_norm") @ weight(f"{at}.ffn.proj_1").T).chunk(2, -1)
-        x = x + (functional.silu(gate) * up) @ weight(f"{at}.ffn.proj_2").T
-    head = (
-        weight("token_embeddings")
-        if config["share_input_output_layers"]
-        else torch.from_numpy(source.read("lm_head.weight"))
-    )
-    return np.asarray((norm(x, "norm") @ head.T).numpy())
-
-
-OPENELM: dict[str, Any] = {
-    "model_type": "openelm",
-    "vocab_size": 97,
-    "model_dim": 48,
-    "head_dim": 12,
-    "num_transformer_layers": 3,
-    "num_query_heads": [2, 4, 6],
-    "num_kv_heads": [1, 2, 2],
-    "num_gqa_groups": 2,
-    "ffn_multipliers": [0.5, 1.3, 2.2],
-    "ffn_dim_divisor": 16,
-    "ffn_with_glu": True,
-    "activation_fn_name": "swish",
-    "normalization_layer_name": "rms_norm",
-    "normalize_qk_projections": True,
-    "qkv_multipliers": [0.5, 1.0],
-    "rope_freq_constant": 10000,
-    "rope_max_length": 4096,
-    "max_context_length": 2048,
-    "share_input_output_layers": True,
-}
-
-
-@pytest.mark.parametrize("tied", [True, False])
-def test_openelm_equals_its_description(tied: bool, tmp_path: Path) -> None:
-    config = OPENELM | {"share_input_output_layers": tied}
-    synth(config, tmp_path / "m")
-    model = models.open_model(Checkpoint(tmp_path / "m"))
-    assert [layer.d_ff for layer in model.spec.layers] == [32, 64, 112]
-    ids = list(range(0, 97, 5))
-    ours = Reference(model.spec, model.load).logits(ids)
-    theirs = openelm_logits(model.source, config, ids)
-    assert np.abs(ours - theirs).max() <= 1e-4 * np.abs(theirs).max()
+    assert not {kind for kind in models.known() if covered.count(kind) < 2}
 
 
 # ---- refusals
@@ -213,7 +130,7 @@ def test_configs_that_are_broken_are_refused(change: dict[str, Any]) -> None:
 
 def test_no_config_crashes() -> None:
     """Each member of each config replaced by values of every kind: a family, or an edgekit error."""
-    for config in [*TINY_CONFIGS.values(), OPENELM]:
+    for config in TINY_CONFIGS.values():
         for key, inner in config.items():
             for value in (None, True, -1, 0, 1, 3, 1 << 31, 1e300, "x", [], [1], {}, {"a": [None]}, [[]] * 3):
                 changed = (

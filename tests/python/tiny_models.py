@@ -1,8 +1,8 @@
 """Small random-weight Transformers models, two or more for each family, as checkpoints on disk.
 
 `TINY_CONFIGS` maps a name to a config in Hugging Face's words (either dialect). `make_checkpoint(name, dir)`
-builds the model through Transformers' own class, gives norms and biases values that are not 0 or 1, and saves
-it; `torch_logits` runs it.
+builds the model through Transformers' own class (OpenELM: openelm_torch.py), gives norms and biases values
+that are not 0 or 1, and saves it; `torch_logits` runs it.
 """
 
 from __future__ import annotations
@@ -51,6 +51,29 @@ def _longrope(pairs: int, **members: Any) -> dict[str, Any]:
         "long_factor": [1.0 + 1.5 * i for i in range(pairs)],
     } | members
 
+
+OPENELM = {
+    "model_type": "openelm",
+    "vocab_size": 199,
+    "model_dim": 48,
+    "head_dim": 12,
+    "num_transformer_layers": 3,
+    "num_query_heads": [2, 4, 6],
+    "num_kv_heads": [1, 2, 2],
+    "num_gqa_groups": 2,
+    "ffn_multipliers": [0.5, 1.3, 2.2],
+    "ffn_dim_divisor": 16,
+    "ffn_with_glu": True,
+    "activation_fn_name": "swish",
+    "normalization_layer_name": "rms_norm",
+    "normalize_qk_projections": True,
+    "qkv_multipliers": [0.5, 1.0],
+    "rope_freq_constant": 10000,
+    "rope_max_length": 4096,
+    "max_context_length": 2048,
+    "share_input_output_layers": True,
+}
+OPENELM_WIDTHS = [32, 64, 112]  # 48 times the multipliers, to multiples of 16
 
 TINY_CONFIGS: dict[str, dict[str, Any]] = {
     "llama": SMALL | {"model_type": "llama", "rope_theta": 10000.0, "rms_norm_eps": 1e-5},
@@ -293,6 +316,19 @@ TINY_CONFIGS: dict[str, dict[str, Any]] = {
         "num_key_value_heads": 4,
         "rope_scaling": LLAMA3,
     },
+    "openelm": OPENELM,
+    "openelm_untied": OPENELM
+    | {"share_input_output_layers": False, "head_dim": 16, "num_kv_heads": [2, 1, 3]},
+    "ministral_global": SMALL
+    | {"model_type": "ministral", "sliding_window": None, "head_dim": 20, "tie_word_embeddings": True},
+    "ministral3_window": SMALL
+    | {
+        "model_type": "ministral3",
+        "head_dim": 16,
+        "num_key_value_heads": 1,
+        "sliding_window": 12,
+        "rope_parameters": YARN | {"rope_theta": 10000.0, "factor": 2.0, "llama_4_scaling_beta": 0.0},
+    },
 }
 
 
@@ -302,14 +338,20 @@ def make_model(name: str) -> Any:
     import torch
     import transformers
 
-    config = transformers.AutoConfig.for_model(**json.loads(json.dumps(TINY_CONFIGS[name])))
-    config._attn_implementation = "eager"
     torch.manual_seed(sum(name.encode()))
-    model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+    family = TINY_CONFIGS[name]["model_type"]
+    if family == "openelm":
+        from openelm_torch import OpenElm
+
+        model: Any = OpenElm(TINY_CONFIGS[name], OPENELM_WIDTHS).eval()
+    else:
+        config = transformers.AutoConfig.for_model(**json.loads(json.dumps(TINY_CONFIGS[name])))
+        config._attn_implementation = "eager"
+        model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
     with torch.no_grad():
         for key, values in model.named_parameters():
             if values.ndim == 1:
-                centre = 0.0 if key.endswith("bias") or "gemma" in config.model_type else 1.0
+                centre = 0.0 if key.endswith("bias") or family.startswith(("gemma", "nemotron")) else 1.0
                 values.copy_(centre + 0.3 * torch.randn_like(values))
             else:
                 values.copy_(torch.randn_like(values) * (0.8 / values.shape[-1] ** 0.5))
@@ -322,7 +364,14 @@ def make_checkpoint(name: str, directory: Path) -> Path:
     """
     path = directory / name
     if not (path / "config.json").exists():
-        make_model(name).save_pretrained(path)
+        model = make_model(name)
+        if hasattr(model, "save_pretrained"):
+            model.save_pretrained(path)
+        else:
+            from safetensors.torch import save_file
+
+            path.mkdir(parents=True)
+            save_file(model.state_dict(), path / "model.safetensors")
         (path / "config.json").write_text(json.dumps(TINY_CONFIGS[name], indent=2))
     return path
 
