@@ -319,8 +319,8 @@ TINY_CONFIGS: dict[str, dict[str, Any]] = {
     "openelm": OPENELM,
     "openelm_untied": OPENELM
     | {"share_input_output_layers": False, "head_dim": 16, "num_kv_heads": [2, 1, 3]},
-    "ministral_global": SMALL
-    | {"model_type": "ministral", "sliding_window": None, "head_dim": 20, "tie_word_embeddings": True},
+    "ministral_tied": SMALL
+    | {"model_type": "ministral", "sliding_window": 14, "head_dim": 20, "tie_word_embeddings": True},
     "ministral3_window": SMALL
     | {
         "model_type": "ministral3",
