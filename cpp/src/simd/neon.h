@@ -41,7 +41,10 @@ EDGEKIT_INLINE f32x4 to_f32(i32x4 x) { return vcvtq_f32_s32(x); }
 EDGEKIT_INLINE i32x4 round_i32(f32x4 x) { return vcvtnq_s32_f32(x); }
 EDGEKIT_INLINE i32x4 less(f32x4 x, f32x4 y) { return vreinterpretq_s32_u32(vcltq_f32(x, y)); }
 EDGEKIT_INLINE f32x4 select(i32x4 mask, f32x4 x, f32x4 y) { return vbslq_f32(vreinterpretq_u32_s32(mask), x, y); }
-EDGEKIT_INLINE float sum4(f32x4 x) { return vaddvq_f32(x); }
+EDGEKIT_INLINE float sum4(f32x4 x) {
+    const float32x2_t two = vadd_f32(vget_low_f32(x), vget_high_f32(x));
+    return vget_lane_f32(vpadd_f32(two, two), 0);
+}
 EDGEKIT_INLINE float max4(f32x4 x) { return vmaxvq_f32(x); }
 EDGEKIT_INLINE int32_t sum4_i32(i32x4 x) { return vaddvq_s32(x); }
 

@@ -15,6 +15,8 @@
 #include <cstdint>
 #include <cstring>
 
+#include "simd/half.h"
+
 #define EDGEKIT_INLINE inline  // the compiler judges: speed is the business of the other sets
 #define EDGEKIT_INLINE_LAMBDA
 
@@ -76,22 +78,6 @@ EDGEKIT_INLINE m32x16 less(f32x16 a, f32x16 b) { EDGEKIT_LANES(m32x16, a.v[i] < 
 EDGEKIT_INLINE f32x16 select(m32x16 m, f32x16 a, f32x16 b) { EDGEKIT_LANES(f32x16, m.v[i] ? a.v[i] : b.v[i]); }
 EDGEKIT_INLINE f32x16 abs(f32x16 a) { EDGEKIT_LANES(f32x16, a.v[i] < 0 ? -a.v[i] : a.v[i]); }
 
-// float32 to float16, both as bits: to nearest even; too large becomes infinite.
-EDGEKIT_INLINE uint16_t half_bits(uint32_t word) {
-    const uint32_t sign = (word >> 16) & 0x8000, magnitude = word & 0x7FFFFFFF;
-    if (magnitude > 0x7F800000) return uint16_t(sign | 0x7E00);
-    if (magnitude >= 0x477FF000) return uint16_t(sign | 0x7C00);
-    if (magnitude < 0x38800000) {  // subnormal: adding 1/2 leaves the fraction's bits, rounded, at the bottom
-        float value;
-        std::memcpy(&value, &magnitude, 4);
-        value += 0.5f;
-        uint32_t rounded;
-        std::memcpy(&rounded, &value, 4);
-        return uint16_t(sign | (rounded - 0x3F000000));
-    }
-    return uint16_t(sign | ((magnitude - 0x38000000 + 0xFFF + ((magnitude >> 13) & 1)) >> 13));
-}
-
 // Pairwise from the halves down, as the vector sets do it.
 EDGEKIT_INLINE float sum(f32x16 a) {
     for (int width = 8; width; width /= 2)
@@ -113,24 +99,9 @@ EDGEKIT_INLINE f32x16 load_bf16(const uint16_t* p) {
     for (int i = 0; i < 16; ++i) out.v[i] = int32_t(uint32_t(p[i]) << 16);
     return from_bits(out);
 }
-EDGEKIT_INLINE f32x16 load_f16(const uint16_t* p) {
-    i32x16 out;
-    for (int i = 0; i < 16; ++i) {
-        const uint32_t h = p[i], sign = (h & 0x8000) << 16, rest = h & 0x7FFF;
-        // Exponent and fraction in place, rebased by a multiplication that also normalises subnormals; infinities put back.
-        float magnitude;
-        const uint32_t shifted = rest << 13;
-        std::memcpy(&magnitude, &shifted, 4);
-        magnitude *= 5.192296858534828e33f;  // 2^112
-        uint32_t word;
-        std::memcpy(&word, &magnitude, 4);
-        out.v[i] = int32_t(sign | (rest >= 0x7C00 ? 0x7F800000 | shifted : word));
-    }
-    return from_bits(out);
-}
+EDGEKIT_INLINE f32x16 load_f16(const uint16_t* p) { EDGEKIT_LANES(f32x16, widen_half(p[i])); }
 EDGEKIT_INLINE void store_f16(uint16_t* p, f32x16 a) {
-    const i32x16 word = bits(a);
-    for (int i = 0; i < 16; ++i) p[i] = half_bits(uint32_t(word.v[i]));
+    for (int i = 0; i < 16; ++i) p[i] = narrow_half(a.v[i]);
 }
 EDGEKIT_INLINE f32x16 load_i8(const void* p) { EDGEKIT_LANES(f32x16, float(static_cast<const int8_t*>(p)[i])); }
 // Lanes hold -127 … 127.
