@@ -1,0 +1,428 @@
+"""A spec as an ONNX graph of ONNX Runtime's operators: MatMulNBits, GatherBlockQuantized,
+GroupQueryAttention.
+
+    input_ids           int64 [batch, sequence]
+    attention_mask      int64 [batch, past + sequence]
+    past_key_values.N.key | value     [batch, n_kv_heads, past, head_dim]
+    past_conv.N         [batch, d_model, kernel - 1]        of short convolutions
+    logits              float32 [batch, sequence, vocab_size]
+    present.N.key | value | present_conv.N                  what was past, with the sequence added
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekit.converters.convert import ConvertInput
+from edgekit.converters.formats import _block_codes
+from edgekit.converters.formats._onnx_graph import Block, Graph, Weight
+from edgekit.converters.formats._parallel import in_order, row_slabs
+from edgekit.converters.spec import Layer, Rope
+from edgekit.errors import UnsupportedModel
+
+MAX_POSITIONS = 131072  # of the tables of angles
+QUANTIZED = frozenset(["embed", "head", "q", "k", "v", "o", "gate", "up", "down", "conv_in", "conv_out"])
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """What matrices become: codes of `bits` in blocks, or with `bits` 0 plain `type`, which is also the type
+    of activations. `accuracy_level` 4 lets ONNX Runtime round activations to 8 bits.
+    """
+
+    type: str = "F32"
+    bits: int = 0
+    block: int = 32
+    accuracy_level: int = 0
+
+
+class Decoder:
+    """Builds the graph; each method appends nodes and returns the name of its output."""
+
+    def __init__(self, model: ConvertInput, scheme: Scheme) -> None:
+        self.model = model
+        self.spec = model.spec
+        self.scheme = scheme
+        self.graph = Graph()
+        self.type = scheme.type
+        self.positions = ""
+        self.here: dict[int, list[str]] = {}
+        self.check()
+        self.context = min(self.spec.context or MAX_POSITIONS, MAX_POSITIONS)
+        originals = [rope.original_context for rope in self.spec.ropes if rope.long_inv_freq is not None]
+        if originals:  # one table of angles: the short ones
+            self.context = min(self.context, *(length for length in originals if length))
+
+    def check(self) -> None:
+        """Raises UnsupportedModel for what the operators cannot do."""
+        for layer in self.spec.layers:
+            if layer.head_dim % 8:
+                raise UnsupportedModel(
+                    f"ONNX Runtime's GroupQueryAttention takes heads of multiples of 8, not of {layer.head_dim}",
+                    hint="--format edge runs it on every CPU",
+                )
+
+    def build(self) -> Graph:
+        spec, graph = self.spec, self.graph
+        ids = graph.input("input_ids", "I64", ["batch_size", "sequence_length"])
+        self.begin()
+        x = self.scaled(self.embed(ids), spec.embed_scale, "embed.scaled")
+        for index, layer in enumerate(spec.layers):
+            x = self.layer(x, index, layer)
+        x = self.norm(x, "final_norm")
+        logits = self.linear(x, "embed" if spec.tied else "head", path="head")
+        logits = self.softcap(
+            self.scaled(logits, spec.logit_scale, "logits.scaled"), spec.logit_softcap, "logits.capped"
+        )
+        if self.type != "F32":
+            logits = graph.node("Cast", [logits], "logits.f32", to=1)
+        graph.rename(logits, "logits")
+        graph.output("logits", "F32", ["batch_size", "sequence_length", spec.vocab_size])
+        return graph
+
+    def begin(self) -> None:
+        """Lengths, from the mask."""
+        mask = self.graph.input("attention_mask", "I64", ["batch_size", "total_sequence_length"])
+        graph = self.graph
+        ones = graph.node("ReduceSum", [mask, graph.constant([1], "I64")], "lengths.sum", keepdims=0)
+        self.last = graph.node("Sub", [ones, graph.constant([1], "I64")], "lengths.last")
+        self.seqlens_k = graph.node("Cast", [self.last], "seqlens_k", to=6)
+        shape = graph.node("Shape", [mask], "lengths.shape")
+        total = graph.node("Gather", [shape, graph.constant(1, "I64")], "lengths.total", axis=0)
+        self.total_length = graph.node("Cast", [total], "total_length", to=6)
+
+    def layer(self, x: str, index: int, layer: Layer) -> str:
+        at = f"layers.{index}"
+        normed = self.norm(x, f"{at}.attn_norm")
+        mixed = (
+            self.attention(normed, index, layer)
+            if layer.mixer == "attention"
+            else self.conv(normed, index, layer)
+        )
+        mixed = self.scaled(self.norm(mixed, f"{at}.attn_post_norm"), self.spec.residual_scale, f"{at}.mixed")
+        if not layer.parallel:
+            x = self.graph.node("Add", [x, mixed], f"{at}.residual")
+            normed = self.norm(x, f"{at}.ffn_norm")
+        fed = self.experts(normed, at, layer) if layer.n_experts else self.feed_forward(normed, at)
+        fed = self.scaled(self.norm(fed, f"{at}.ffn_post_norm"), self.spec.residual_scale, f"{at}.fed")
+        x = self.graph.node("Add", [x, fed], f"{at}.out")
+        return self.graph.node("Add", [x, mixed], f"{at}.out") if layer.parallel else x
+
+    # ---- parts
+
+    def embed(self, ids: str) -> str:
+        scheme = self.scheme
+        if not self.packs("embed"):
+            return self.graph.node("Gather", [self.dense("embed"), ids], "embed")
+        codes, scales = self.quantized("embed", flat=True)
+        return self.graph.contrib(
+            "GatherBlockQuantized", [codes, ids, scales], "embed",
+            gather_axis=0, quantize_axis=1, block_size=scheme.block, bits=scheme.bits,
+        )  # fmt: skip
+
+    def packs(self, name: str) -> bool:
+        """Whether a matrix becomes codes. GatherBlockQuantized, which reads the embedding, is the stricter
+        operator.
+        """
+        if name == "embed":
+            return self.scheme.bits in (4, 8) and self.spec.d_model % self.scheme.block == 0
+        return self.scheme.bits > 0 and name.rsplit(".", 1)[-1] in QUANTIZED
+
+    def linear(self, x: str, name: str, path: str | None = None) -> str:
+        path = path or name
+        n, k = self.spec.shape(name)
+        if self.packs(name):
+            codes, scales = self.quantized(name)
+            y = self.graph.contrib(
+                "MatMulNBits", [x, codes, scales], path,
+                K=k, N=n, bits=self.scheme.bits, block_size=self.scheme.block,
+                accuracy_level=self.scheme.accuracy_level,
+            )  # fmt: skip
+        else:
+            y = self.graph.contrib("FusedMatMul", [x, self.dense(name)], path, transB=1)
+        bias = f"{path}_bias"
+        return (
+            self.graph.node("Add", [y, self.vector(bias)], f"{path}.biased")
+            if bias in self.model.tensors
+            else y
+        )
+
+    def norm(self, x: str, name: str) -> str:
+        """Over the last axis; `x` itself when the model has no such norm."""
+        return (
+            self.normalized(x, self.vector(name), name, self.spec.norm) if name in self.model.tensors else x
+        )
+
+    def normalized(self, x: str, weight: str, path: str, kind: str) -> str:
+        if kind == "rms":
+            return self.graph.node(
+                "SimplifiedLayerNormalization",
+                [x, weight],
+                path,
+                axis=-1,
+                epsilon=self.spec.norm_eps,
+                stash_type=1,
+            )
+        bias = [self.vector(f"{path}_bias")] if f"{path}_bias" in self.model.tensors else []
+        return self.graph.node(
+            "LayerNormalization", [x, weight, *bias], path, axis=-1, epsilon=self.spec.norm_eps, stash_type=1
+        )
+
+    def qk_norm(self, x: str, name: str, heads: int, head_dim: int) -> str:
+        """`[batch, sequence, heads * head_dim]`, the norm of q or of k over it."""
+        kind, graph = self.spec.qk_norm, self.graph
+        if kind == "none":
+            return x
+        if kind == "full":
+            return self.norm(x, name)
+        split = graph.node("Reshape", [x, graph.constant([0, 0, heads, head_dim], "I64")], f"{name}.split")
+        if kind == "layer_per_head":
+            ones = graph.constant(np.ones(head_dim), self.type)
+            split = self.normalized(split, ones, f"{name}.plain", "layer")
+            split = graph.node("Mul", [split, self.tensor(name)], name)
+        else:
+            split = self.norm(split, name)
+        return graph.node(
+            "Reshape", [split, graph.constant([0, 0, heads * head_dim], "I64")], f"{name}.joined"
+        )
+
+    def attention(self, x: str, index: int, layer: Layer) -> str:
+        at, graph = f"layers.{index}", self.graph
+        q = self.qk_norm(self.linear(x, f"{at}.q"), f"{at}.q_norm", layer.n_heads, layer.head_dim)
+        k = self.qk_norm(self.linear(x, f"{at}.k"), f"{at}.k_norm", layer.n_kv_heads, layer.head_dim)
+        v = self.linear(x, f"{at}.v")
+        past, present = [], []
+        for kind in ("key", "value"):
+            shape = ["batch_size", layer.n_kv_heads, "past_sequence_length", layer.head_dim]
+            past.append(graph.input(f"past_key_values.{index}.{kind}", self.type, shape))
+            graph.output(
+                f"present.{index}.{kind}", self.type, [*shape[:2], "total_sequence_length", shape[3]]
+            )
+            present.append(f"present.{index}.{kind}")
+        rotates = layer.rope is not None and self.rotated_by_operator(layer)
+        if layer.rope is not None and not rotates:
+            q = self.rotated(q, f"{at}.q", layer.n_heads, layer.head_dim, layer.rope)
+            k = self.rotated(k, f"{at}.k", layer.n_kv_heads, layer.head_dim, layer.rope)
+        inputs = [q, k, v, *past, self.seqlens_k, self.total_length]
+        if layer.rope is not None and rotates:
+            inputs += self.angles(layer.rope)
+        mixed, *caches = graph.contrib(
+            "GroupQueryAttention", inputs, f"{at}.attention", outputs=3,
+            num_heads=layer.n_heads, kv_num_heads=layer.n_kv_heads, scale=self.spec.attn_scale,
+            softcap=self.spec.attn_softcap, do_rotary=int(rotates), rotary_interleaved=0,
+            local_window_size=layer.window or -1,
+        )  # fmt: skip
+        for ours, promised in zip(caches, present, strict=True):
+            graph.rename(ours, promised)
+        return self.linear(mixed, f"{at}.o")
+
+    def rotated_by_operator(self, layer: Layer) -> bool:
+        """GroupQueryAttention rotates whole lines of 8 numbers."""
+        return (
+            layer.rope is not None and layer.head_dim % 16 == 0 and self.spec.ropes[layer.rope].dim % 16 == 0
+        )
+
+    def rotated(self, x: str, path: str, heads: int, head_dim: int, index: int) -> str:
+        """`[batch, sequence, heads * head_dim]`, the first numbers of each head rotated."""
+        graph, dim = self.graph, self.spec.ropes[index].dim
+        cos, sin = self.angles_here(index)
+        split = graph.node("Reshape", [x, graph.constant([0, 0, heads, head_dim], "I64")], f"{path}.heads")
+        sizes = [dim // 2, dim // 2] + ([head_dim - dim] if head_dim > dim else [])
+        a, b, *rest = graph.node(
+            "Split", [split, graph.constant(sizes, "I64")], f"{path}.parts", outputs=len(sizes), axis=-1
+        )
+
+        def product(left: str, right: str, name: str) -> str:
+            return graph.node("Mul", [left, right], f"{path}.{name}")
+
+        first = graph.node("Sub", [product(a, cos, "a_cos"), product(b, sin, "b_sin")], f"{path}.first")
+        second = graph.node("Add", [product(b, cos, "b_cos"), product(a, sin, "a_sin")], f"{path}.second")
+        joined = graph.node("Concat", [first, second, *rest], f"{path}.rotated", axis=-1)
+        return graph.node(
+            "Reshape", [joined, graph.constant([0, 0, heads * head_dim], "I64")], f"{path}.joined"
+        )
+
+    def angles_here(self, index: int) -> list[str]:
+        """Cosines and sines of this step's positions, `[batch, sequence, 1, dim / 2]`."""
+        graph = self.graph
+        if not self.positions:
+            shape = graph.node("Shape", ["input_ids"], "positions.shape")
+            length = graph.node("Gather", [shape, graph.constant(1, "I64")], "positions.length", axis=0)
+            steps = graph.node(
+                "Range", [graph.constant(0, "I64"), length, graph.constant(1, "I64")], "positions.steps"
+            )
+            first = graph.node("Sub", [self.last, length], "positions.before")
+            first = graph.node("Add", [first, graph.constant(1, "I64")], "positions.first")
+            column = graph.node("Unsqueeze", [first, graph.constant([1], "I64")], "positions.column")
+            self.positions = graph.node("Add", [column, steps], "positions")
+        if index not in self.here:
+            self.here[index] = [
+                graph.node(
+                    "Unsqueeze",
+                    [
+                        graph.node("Gather", [table, self.positions], f"{table}.rows", axis=0),
+                        graph.constant([2], "I64"),
+                    ],
+                    f"{table}.here",
+                )
+                for table in self.angles(index)
+            ]
+        return self.here[index]
+
+    def conv(self, x: str, index: int, layer: Layer) -> str:
+        """Gated short convolution (LFM2); its state is its last inputs."""
+        at, graph, d, kernel = f"layers.{index}", self.graph, self.spec.d_model, layer.conv_kernel
+        b, c, inner = graph.node(
+            "Split", [self.linear(x, f"{at}.conv_in")], f"{at}.split", outputs=3, axis=-1, num_outputs=3
+        )
+        turned = graph.node(
+            "Transpose", [graph.node("Mul", [b, inner], f"{at}.gated")], f"{at}.turned", perm=[0, 2, 1]
+        )
+        past = graph.input(f"past_conv.{index}", self.type, ["batch_size", d, kernel - 1])
+        padded = graph.node("Concat", [past, turned], f"{at}.padded", axis=-1)
+        last = [graph.constant([value], "I64") for value in (-(kernel - 1), 1 << 62, 2)]
+        state = graph.node("Slice", [padded, *last], f"{at}.state")
+        graph.rename(state, f"present_conv.{index}")
+        graph.output(f"present_conv.{index}", self.type, ["batch_size", d, kernel - 1])
+        bias = [self.vector(f"{at}.conv_bias")] if f"{at}.conv_bias" in self.model.tensors else []
+        taps = self.tensor(f"{at}.conv", (d, 1, kernel))
+        mixed = graph.node("Conv", [padded, taps, *bias], f"{at}.conv", group=d, kernel_shape=[kernel])
+        back = graph.node("Transpose", [mixed], f"{at}.back", perm=[0, 2, 1])
+        return self.linear(graph.node("Mul", [c, back], f"{at}.chosen"), f"{at}.conv_out")
+
+    def feed_forward(self, x: str, at: str) -> str:
+        up = self.linear(x, f"{at}.up")
+        if self.spec.gated:
+            up = self.graph.node(
+                "Mul", [self.activate(self.linear(x, f"{at}.gate"), f"{at}.gate"), up], f"{at}.gated"
+            )
+        else:
+            up = self.activate(up, f"{at}.up")
+        return self.linear(up, f"{at}.down")
+
+    def activate(self, x: str, path: str) -> str:
+        graph, kind = self.graph, self.spec.activation
+        if kind == "silu":
+            return graph.node("Mul", [x, graph.node("Sigmoid", [x], f"{path}.sigmoid")], f"{path}.silu")
+        if kind == "gelu_tanh":
+            return graph.node("Gelu", [x], f"{path}.gelu", approximate="tanh")
+        if kind == "gelu":
+            return graph.node("Gelu", [x], f"{path}.gelu", approximate="none")
+        kept = graph.node("Relu", [x], f"{path}.relu")
+        return graph.node("Mul", [kept, kept], f"{path}.squared") if kind == "relu2" else kept
+
+    def experts(self, x: str, at: str, layer: Layer) -> str:
+        """Every expert runs for every token, weighted by 0 where it was not chosen."""
+        graph, moe = self.graph, self.spec.moe
+        assert moe is not None
+        weights = graph.node("Softmax", [self.linear(x, f"{at}.router")], f"{at}.weights", axis=-1)
+        top, chosen = graph.node(
+            "TopK", [weights, graph.constant([moe.top_k], "I64")], f"{at}.top", outputs=2, axis=-1
+        )
+        if moe.normalize:
+            total = graph.node("ReduceSum", [top, graph.constant([-1], "I64")], f"{at}.total", keepdims=1)
+            top = graph.node("Div", [top, total], f"{at}.normalized")
+        nothing = graph.node("Mul", [weights, graph.constant(0, self.type)], f"{at}.nothing")
+        kept = graph.node("ScatterElements", [nothing, chosen, top], f"{at}.kept", axis=-1)
+        each = graph.node(
+            "Split", [kept], f"{at}.each", outputs=layer.n_experts, axis=-1, num_outputs=layer.n_experts
+        )
+        each = each if isinstance(each, list) else [each]
+        out = [
+            graph.node(
+                "Mul", [self.feed_forward(x, f"{at}.experts.{i}"), weight], f"{at}.experts.{i}.weighted"
+            )
+            for i, weight in enumerate(each)
+        ]
+        return graph.node("Sum", out, f"{at}.experts")
+
+    def scaled(self, x: str, factor: float, path: str) -> str:
+        return (
+            x if factor == 1.0 else self.graph.node("Mul", [x, self.graph.constant(factor, self.type)], path)
+        )
+
+    def softcap(self, x: str, cap: float, path: str) -> str:
+        if not cap:
+            return x
+        graph, value = self.graph, self.graph.constant(cap, self.type)
+        inner = graph.node("Tanh", [graph.node("Div", [x, value], f"{path}.in")], f"{path}.tanh")
+        return graph.node("Mul", [inner, value], path)
+
+    # ---- weights
+
+    def angles(self, index: int) -> list[str]:
+        """Tables of cosines and sines, `[context, dim / 2]`."""
+        names = [f"rope.{index}.{kind}" for kind in ("cos", "sin")]
+        if names[0] not in self.graph.weights:
+            for name, table in zip(names, angle_tables(self.spec.ropes[index], self.context), strict=True):
+                stored = table.astype("<f2" if self.type == "F16" else "<f4")
+                self.graph.weight(Weight(name, self.type, stored.shape, lambda stored=stored: iter([stored])))
+        return names
+
+    def vector(self, name: str) -> str:
+        return self.tensor(name)
+
+    def tensor(self, name: str, shape: tuple[int, ...] | None = None) -> str:
+        """A small tensor of the spec."""
+        values = self.model.load(name)
+        if values is None:
+            raise UnsupportedModel(f"the checkpoint has no tensor {name!r}")
+        return self.graph.constant(values.reshape(shape or values.shape), self.type, f"{name}.weight")
+
+    def dense(self, name: str) -> str:
+        n, k = self.spec.shape(name)
+        kind = "<f2" if self.type == "F16" else "<f4"
+
+        def blocks() -> Iterator[Block]:
+            return in_order(lambda slab: self.rows(name, slab).astype(kind), row_slabs(n, k))
+
+        return self.graph.weight(Weight(f"{name}.weight", self.type, (n, k), blocks))
+
+    def quantized(self, name: str, *, flat: bool = False) -> tuple[str, str]:
+        """Names of the codes `[n, blocks, bytes]` (flat: `[n, blocks * bytes]`) and scales `[n, blocks]`; the
+        scales follow the codes in the file.
+        """
+        n, k = self.spec.shape(name)
+        bits, block = self.scheme.bits, self.scheme.block
+        count = _block_codes.blocks(k, block)
+        kind = "<f2" if self.type == "F16" else "<f4"
+        kept: list[Block] = []  # emptied as it is written
+
+        def pack(slab: tuple[int, int]) -> tuple[Block, Block]:
+            rows = self.rows(name, slab)
+            scale = _block_codes.fit(rows, bits, block).astype(kind)
+            codes = _block_codes.encode(rows, scale.astype(np.float32), bits, block)
+            return _block_codes.pack(codes, bits), scale
+
+        def codes() -> Iterator[Block]:
+            for packed, scale in in_order(pack, row_slabs(n, k)):
+                kept.append(scale)
+                yield packed
+
+        def scales() -> Iterator[Block]:
+            return (kept.pop(0) for _ in range(len(kept)))
+
+        size = block * bits // 8
+        shape = (n, count * size) if flat else (n, count, size)
+        if not flat and f"{name}.codes" in self.graph.weights:  # the embedding, as the output matrix
+            alias = Weight(f"{name}.blocks", "U8", shape, lambda: iter(()), alias=f"{name}.codes")
+            return self.graph.weight(alias), f"{name}.scales"
+        return (
+            self.graph.weight(Weight(f"{name}.codes", "U8", shape, codes)),
+            self.graph.weight(Weight(f"{name}.scales", self.type, (n, count), scales)),
+        )
+
+    def rows(self, name: str, slab: tuple[int, int]) -> NDArray[np.float32]:
+        values = self.model.load(name, slab)
+        assert values is not None
+        return values
+
+
+def angle_tables(rope: Rope, positions: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Cosines and sines `[positions, dim / 2]`, times the rope's factor."""
+    angles = np.arange(positions)[:, None] * np.array(rope.inv_freq, np.float64)
+    return np.cos(angles) * rope.factor, np.sin(angles) * rope.factor

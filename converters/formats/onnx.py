@@ -1,0 +1,131 @@
+"""ONNX: a directory that ONNX Runtime, its generate() extension and Transformers.js run (docs/formats.md).
+
+`model.onnx` and its data, `genai_config.json`, and the checkpoint's tokenizer files. Written without torch,
+in one pass over the checkpoint.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from edgekit.converters.convert import ConvertInput, Progress, silent
+from edgekit.converters.formats._checkpoint_files import copy_files, flat_config, write_card, write_json
+from edgekit.converters.formats._onnx_decoder import Decoder, Scheme
+from edgekit.converters.spec import ModelSpec
+from edgekit.errors import UsageError
+
+SUFFIX = ""
+IR_VERSION = 10
+OPSETS = {"": 21, "com.microsoft": 1}
+
+# The _f32 schemes keep activations in float32 where the others let ONNX Runtime round them to 8 bits.
+SCHEME_OF_NAME: dict[str, Scheme] = {
+    "q4": Scheme(bits=4, accuracy_level=4),
+    "q8": Scheme(bits=8, accuracy_level=4),
+    "q2": Scheme(bits=2, accuracy_level=4),
+    **{f"q4_g{block}": Scheme(bits=4, block=block, accuracy_level=4) for block in (32, 64, 128)},
+    "q4_f32": Scheme(bits=4),
+    "q8_f32": Scheme(bits=8),
+    "q4f16": Scheme("F16", bits=4, accuracy_level=4),
+    "f16": Scheme("F16"),
+    "f32": Scheme("F32"),
+}
+SCHEMES = tuple(SCHEME_OF_NAME)
+# Transformers.js's words for a file's type.
+FILE_OF_SCHEME = {
+    "q4": "model_q4",
+    "q8": "model_quantized",
+    "q4f16": "model_q4f16",
+    "f16": "model_fp16",
+    "f32": "model",
+}
+
+
+def write(model: ConvertInput, path: Path, scheme: str = SCHEMES[0], progress: Progress = silent) -> None:
+    """Writes `model` as an ONNX directory; memory stays at a few slabs of rows and the scales of one matrix.
+
+    Raises UsageError for an unknown scheme.
+    """
+    _write(model, path, scheme, "model.onnx", progress)
+
+
+def write_transformers_js(
+    model: ConvertInput, path: Path, scheme: str = SCHEMES[0], progress: Progress = silent
+) -> None:
+    """The same with the model where Transformers.js looks for it: `onnx/model_q4.onnx` for scheme q4."""
+    if scheme not in FILE_OF_SCHEME:
+        raise UsageError(
+            f"Transformers.js has no name for scheme {scheme!r}; choose from {', '.join(FILE_OF_SCHEME)}"
+        )
+    _write(model, path, scheme, f"onnx/{FILE_OF_SCHEME[scheme]}.onnx", progress)
+
+
+def _write(model: ConvertInput, path: Path, scheme: str, file: str, progress: Progress) -> None:
+    if scheme not in SCHEME_OF_NAME:
+        raise UsageError(f"scheme {scheme!r} is not one ONNX has; choose from {', '.join(SCHEMES)}")
+    decoder = Decoder(model, SCHEME_OF_NAME[scheme])
+    graph = decoder.build()
+    (path / file).parent.mkdir(parents=True)
+    copy_files(model, path)
+    config = flat_config(model)
+    if "/" in file:  # otherwise Transformers.js takes the weights for part of the graph's file
+        config["transformers.js_config"] = {"use_external_data_format": {Path(file).name: 1}}
+    write_json(path / "config.json", config)
+    write_json(path / "genai_config.json", genai_config(model, file, decoder.context))
+    source = model.metadata.get("source", {})
+    facts = {"edgekit.scheme": scheme} | {
+        f"edgekit.source.{key}": str(value) for key, value in source.items()
+    }
+    graph.save(path / file, OPSETS, IR_VERSION, facts, progress)
+    use = 'edgekit run THIS_DIRECTORY --backend onnx "Hello"'
+    notes = []
+    if decoder.context < model.spec.context:
+        notes.append(f"One table of angles: for texts of up to {decoder.context} tokens.")
+    write_card(model, path, "onnxruntime-genai", scheme, use, notes)
+
+
+def genai_config(model: ConvertInput, file: str, context: int) -> dict[str, Any]:
+    """What onnxruntime-genai reads."""
+    spec: ModelSpec = model.spec
+    layer = next((layer for layer in spec.layers if layer.mixer == "attention"), spec.layers[0])
+    words = model.checkpoint.config
+    eos = model.metadata.get("eos_ids") or [0]
+    bos = words.get("bos_token_id")
+    search = {"do_sample": False, "max_length": context, "past_present_share_buffer": True}
+    advised = model.metadata.get("generation", {})
+    names = ("temperature", "top_k", "top_p", "repetition_penalty")
+    search |= {name: advised[name] for name in names if name in advised}
+    if advised:
+        search["do_sample"] = True
+    inputs = {"input_ids": "input_ids", "attention_mask": "attention_mask"}
+    return {
+        "model": {
+            "type": "decoder",
+            "vocab_size": spec.vocab_size,
+            "context_length": context,
+            "bos_token_id": bos if isinstance(bos, int) else eos[0],
+            "eos_token_id": eos if len(eos) > 1 else eos[0],
+            "pad_token_id": words["pad_token_id"] if isinstance(words.get("pad_token_id"), int) else eos[0],
+            "decoder": {
+                "filename": file,
+                "session_options": {"log_id": "onnxruntime-genai", "provider_options": []},
+                "head_size": layer.head_dim,
+                "hidden_size": spec.d_model,
+                "num_attention_heads": layer.n_heads,
+                "num_key_value_heads": layer.n_kv_heads,
+                "num_hidden_layers": len(spec.layers),
+                "inputs": inputs
+                | {f"past_{kind}_names": f"past_key_values.%d.{kind}" for kind in ("key", "value")},
+                "outputs": {"logits": "logits"}
+                | {f"present_{kind}_names": f"present.%d.{kind}" for kind in ("key", "value")},
+            },
+        },
+        "search": search,
+    }
+
+
+def scheme_without_rounding(scheme: str) -> Scheme:
+    """The scheme with activations in float32: what its weights alone compute."""
+    return dataclasses.replace(SCHEME_OF_NAME[scheme], accuracy_level=0)

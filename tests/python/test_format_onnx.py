@@ -1,0 +1,188 @@
+"""The ONNX directory: what ONNX Runtime computes from it, token by token and at once."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx as onnx_format
+import onnxruntime
+import pytest
+from numpy.typing import NDArray
+
+from edgekit.converters import convert
+from edgekit.converters.convert import ConvertInput
+from edgekit.converters.formats import _block_codes, onnx
+from edgekit.converters.reference import Reference
+from edgekit.errors import UnsupportedModel, UsageError
+
+pytest.importorskip("transformers", reason="needs the [test] extra")
+
+from tiny_models import TINY_CONFIGS, make_checkpoint
+
+IDS = [int(i) for i in np.random.default_rng(0).integers(0, 199, 40)]
+PREFILL = 30  # tokens at once; the rest one by one
+needs_genai = pytest.mark.skipif(
+    importlib.util.find_spec("onnxruntime_genai") is None,
+    reason="onnxruntime-genai is not installed (the [peers] extra)",
+)
+
+
+def read(name: str, tmp_path: Path) -> ConvertInput:
+    return convert.read(make_checkpoint(name, tmp_path / "hf"), name)
+
+
+def ort_logits(file: Path, ids: list[int]) -> NDArray[np.float32]:
+    """`[len(ids), vocab_size]`, through the cache."""
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    past = {}
+    for given in session.get_inputs():
+        if given.name.startswith("past"):
+            sizes = {"batch_size": 1, "past_sequence_length": 0}
+            shape = [sizes.get(d, d) for d in given.shape]
+            past[given.name] = np.zeros(shape, np.float16 if "float16" in given.type else np.float32)
+    logits, seen = [], 0
+    for part in [ids[:PREFILL], *([i] for i in ids[PREFILL:])]:
+        seen += len(part)
+        feed = {"input_ids": np.array([part]), "attention_mask": np.ones((1, seen), np.int64), **past}
+        names = [output.name for output in session.get_outputs()]
+        out = dict(zip(names, session.run(None, feed), strict=True))
+        logits.append(out.pop("logits")[0])
+        past = {
+            n.replace("present_conv", "past_conv").replace("present.", "past_key_values."): v
+            for n, v in out.items()
+        }
+    return np.concatenate(logits)
+
+
+class Weights:
+    """A `Loader` over an ONNX file: what its codes stand for."""
+
+    def __init__(self, file: Path, model: ConvertInput) -> None:
+        self.model = model
+        self.bits = onnx.SCHEME_OF_NAME[model_scheme(file)].bits
+        graph = onnx_format.load(str(file)).graph
+        self.tensors = {t.name: onnx_format.numpy_helper.to_array(t) for t in graph.initializer}
+
+    def __call__(self, name: str, rows: tuple[int, int] | None = None) -> NDArray[np.float32] | None:
+        if name not in self.model.tensors:
+            return None
+        shape = self.model.spec.shape(name)
+        if f"{name}.codes" in self.tensors:
+            codes = self.tensors[f"{name}.codes"].reshape(shape[0], -1)
+            scale = self.tensors[f"{name}.scales"].astype(np.float32)
+            values = _block_codes.decode(_block_codes.unpack(codes, self.bits), scale, self.bits, shape[1])
+        else:
+            values = self.tensors[f"{name}.weight"].astype(np.float32).reshape(shape)
+        return values if rows is None else values[slice(*rows)]
+
+
+def model_scheme(file: Path) -> str:
+    properties = onnx_format.load(str(file), load_external_data=False).metadata_props
+    return next(p.value for p in properties if p.key == "edgekit.scheme")
+
+
+def relative(got: NDArray[np.float32], want: NDArray[np.float32]) -> float:
+    return float(np.abs(got - want).max() / np.abs(want).max())
+
+
+@pytest.mark.parametrize("name", TINY_CONFIGS)
+def test_every_family_gives_the_checkpoints_logits(name: str, tmp_path: Path) -> None:
+    model = read(name, tmp_path)
+    if any(layer.head_dim % 8 for layer in model.spec.layers):
+        with pytest.raises(UnsupportedModel, match="multiples of 8"):
+            onnx.write(model, tmp_path / "out", "f32")
+        assert not (tmp_path / "out").exists()
+        return
+    onnx.write(model, tmp_path / "out", "f32")
+    ids = IDS[: json.loads((tmp_path / "out" / "genai_config.json").read_text())["model"]["context_length"]]
+    want = Reference(model.spec, model.load).logits(ids)
+    assert relative(ort_logits(tmp_path / "out" / "model.onnx", ids), want) <= 1e-5
+
+
+@pytest.mark.parametrize(
+    ("name", "scheme", "limit"),
+    [
+        ("llama", "q4_f32", 1e-5),
+        ("llama_mqa", "q4_f32", 1e-5),  # tied, and rows that are no whole number of blocks
+        ("qwen2", "q8_f32", 1e-5),  # tied
+        ("gemma3", "q4_f32", 1e-5),
+        ("olmoe", "q4_f32", 1e-5),
+        ("lfm2", "q8_f32", 1e-5),
+        ("llama", "q4", 0.05),  # activations rounded to 8 bits
+        ("llama", "f16", 5e-3),
+        ("llama", "q4f16", 5e-2),
+    ],
+)
+def test_quantized_directories_give_the_logits_of_their_own_weights(
+    name: str, scheme: str, limit: float, tmp_path: Path
+) -> None:
+    model = read(name, tmp_path)
+    onnx.write(model, tmp_path / "out", scheme)
+    file = tmp_path / "out" / "model.onnx"
+    want = Reference(model.spec, Weights(file, model)).logits(IDS)
+    assert relative(ort_logits(file, IDS), want) <= limit
+
+
+@needs_genai
+@pytest.mark.parametrize("name", ["llama_llama3", "mistral", "qwen2", "qwen3", "gemma2", "gemma3", "phi3", "smollm3",
+                                  "olmo2", "granite", "stablelm", "olmoe", "qwen3_moe"])  # fmt: skip
+def test_genai_runs_the_directory(name: str, tmp_path: Path) -> None:
+    import onnxruntime_genai as genai
+
+    model = read(name, tmp_path)
+    onnx.write(model, tmp_path / "out", "f32")
+    engine = genai.Model(str(tmp_path / "out"))
+    parameters = genai.GeneratorParams(engine)
+    parameters.set_search_options(max_length=len(IDS), do_sample=False)
+    generator = genai.Generator(engine, parameters)
+    want = Reference(model.spec, model.load).logits(IDS)
+    got = []
+    for part in [IDS[:PREFILL], *([i] for i in IDS[PREFILL:])]:
+        generator.append_tokens(np.array([part], np.int32))
+        got.append(np.asarray(generator.get_logits()).reshape(-1)[-model.spec.vocab_size :])
+    assert relative(np.stack(got), want[PREFILL - 1 :]) <= 1e-4
+
+
+def test_tied_matrices_lie_in_the_file_once(tmp_path: Path) -> None:
+    model = read("qwen2", tmp_path)
+    onnx.write(model, tmp_path / "out", "q8")
+    matrices = sum(
+        model.spec.shape(name)[0] * model.spec.shape(name)[1]
+        for name in model.tensors
+        if len(model.spec.shape(name)) == 2
+    )
+    assert (tmp_path / "out" / "model.onnx.data").stat().st_size < matrices * (1 + 4 / 32) + 60 * 4096
+
+
+def test_transformers_js_finds_its_file(tmp_path: Path) -> None:
+    model = read("llama", tmp_path)
+    onnx.write_transformers_js(model, tmp_path / "out", "q4")
+    assert (tmp_path / "out" / "onnx" / "model_q4.onnx.data").exists()
+    assert (
+        relative(
+            ort_logits(tmp_path / "out" / "onnx" / "model_q4.onnx", IDS),
+            Reference(model.spec, model.load).logits(IDS),
+        )
+        < 0.5
+    )
+    with pytest.raises(UsageError, match="q2"):
+        onnx.write_transformers_js(model, tmp_path / "other", "q2")
+
+
+@pytest.mark.parametrize("bits", _block_codes.BITS)
+def test_codes_come_back(bits: int) -> None:
+    rows = np.random.default_rng(bits).standard_normal((4, 50)).astype(np.float32)
+    scale = _block_codes.fit(rows, bits, 32)
+    codes = _block_codes.encode(rows, scale, bits, 32)
+    assert codes.shape == (4, 64)
+    assert np.array_equal(_block_codes.unpack(_block_codes.pack(codes, bits), bits), codes)
+    error = np.linalg.norm(_block_codes.decode(codes, scale, bits, 50) - rows) / np.linalg.norm(rows)
+    assert error < {2: 0.5, 4: 0.1, 8: 0.01}[bits]
+
+
+def test_unknown_scheme_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="q7"):
+        onnx.write(read("llama", tmp_path), tmp_path / "out", "q7")
