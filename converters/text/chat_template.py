@@ -97,8 +97,10 @@ def _tojson(
 
 def _environment() -> ImmutableSandboxedEnvironment:
     environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, jinja2.ext.loopcontrols]
+        trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, jinja2.ext.loopcontrols], optimized=False
     )
+    # Operators that the sandbox intercepts are not computed when compiling: 'x' * 10**12 must not be.
+    environment.intercepted_binops = frozenset(["+", "-", "*", "/", "//", "%", "**"])
     environment.filters["tojson"] = _tojson
     return environment
 
