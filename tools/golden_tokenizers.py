@@ -1,8 +1,10 @@
-"""Writes tests/golden/tokenizer: small compiled tokenizers, and what the `tokenizers` package makes of texts with them.
+"""Writes tests/golden/tokenizer: small compiled tokenizers, and what the `tokenizers` package makes of
+texts with them.
 
     pip install tokenizers && python tools/golden_tokenizers.py
 
-Each `<name>.edgetok` is a compiled tokenizer; `<name>.json` lists {text, ids, special_as_text, decoded}: the ids with
+Each `<name>.edgetok` is a compiled tokenizer; `<name>.json` lists {text, ids, special_as_text, decoded}:
+the ids with
 special tokens added and parsed, the ids with neither, and the first ids decoded.
 """
 

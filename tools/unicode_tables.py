@@ -1,10 +1,11 @@
-"""Writes cpp/src/text/unicode_categories.cpp and unicode_normalization.cpp from the Unicode character database.
+"""Writes cpp/src/text/unicode_categories.cpp and unicode_normalization.cpp from the Unicode database.
 
     pip install unicodedata2==16.0.0 && python tools/unicode_tables.py
 
-Two versions, because the `tokenizers` package that we agree with id for id uses two: Oniguruma's classes are Unicode 16,
-its normalization crate is Unicode 9. The latter is the former without what was assigned since (a code point's
-decomposition and combining class never change once assigned).
+Two versions, because the `tokenizers` package that we agree with id for id uses two: Oniguruma's classes are
+Unicode 16, its normalization crate is Unicode 9. The latter is the former without what was assigned since
+(a code
+point's decomposition and combining class never change once assigned).
 """
 
 from __future__ import annotations

@@ -1,41 +1,31 @@
 """Regular expressions of pre-tokenizers and normalizers, compiled for cpp/src/text/pattern.h.
 
-The subset is what tokenizers in use are written in: alternatives, character classes (with `\\p{..}`), greedy and possessive
-quantifiers on a class, optional groups, `(?i:...)`, and look-ahead at one class. All else is refused by name.
+The subset is what tokenizers in use are written in: alternatives, character classes (with `\\p{..}`),
+greedy and possessive quantifiers on a class, optional groups, `(?i:...)`, and look-ahead at one class. All
+else is refused by name.
 """
 
 from __future__ import annotations
 
 import unicodedata
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgekit.errors import UnsupportedModel
 
 # In the order of `enum class Category` in cpp/src/text/unicode.h; the first letter is the major class.
-CATEGORIES = (
-    "Cn",
-    "Cc",
-    "Cf",
-    "Co",
-    "Cs",
-    "Ll",
-    "Lm",
-    "Lo",
-    "Lt",
-    "Lu",
-    "Mc",
-    "Me",
-    "Mn",
-    "Nd",
-    "Nl",
-    "No",
-) + ("Pc", "Pd", "Pe", "Pf", "Pi", "Po", "Ps", "Sc", "Sk", "Sm", "So", "Zl", "Zp", "Zs")
+CATEGORIES = tuple(
+    "Cn Cc Cf Co Cs Ll Lm Lo Lt Lu Mc Me Mn Nd Nl No Pc Pd Pe Pf Pi Po Ps Sc Sk Sm So Zl Zp Zs".split()
+)
 ALL_CATEGORIES = (1 << len(CATEGORIES)) - 1
 HAN = (
-    (0x2E80, 0x2E99), (0x2E9B, 0x2EF3), (0x2F00, 0x2FD5), (0x3005, 0x3005), (0x3007, 0x3007), (0x3021, 0x3029),
-    (0x3038, 0x303B), (0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xF900, 0xFA6D), (0xFA70, 0xFAD9), (0x16FE2, 0x16FE3),
+    (0x2E80, 0x2E99), (0x2E9B, 0x2EF3), (0x2F00, 0x2FD5), (0x3005, 0x3005), (0x3007, 0x3007), (0x3021,
+    0x3029),
+    (0x3038, 0x303B), (0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xF900, 0xFA6D), (0xFA70, 0xFAD9), (0x16FE2,
+    0x16FE3),
     (0x16FF0, 0x16FF1), (0x20000, 0x2A6DF), (0x2A700, 0x2B739), (0x2B740, 0x2B81D), (0x2B820, 0x2CEA1),
     (0x2CEB0, 0x2EBE0), (0x2EBF0, 0x2EE5D), (0x2F800, 0x2FA1D), (0x30000, 0x3134A), (0x31350, 0x323AF),
 )  # fmt: skip
@@ -80,7 +70,8 @@ def category_mask(name: str) -> int:
 class CharClass:
     """A set of code points: (category in `categories`, or in `ranges`, or in `ascii`) != `negated`.
 
-    `categories` and `ranges` speak of code points above 127 only, `ascii` of those below 128 (bit = code point).
+    `categories` and `ranges` speak of code points above 127 only, `ascii` of those below 128 (bit = code
+    point).
     """
 
     ascii: int = 0
@@ -178,6 +169,14 @@ class Parser:
         self.at += 1
         return self.regex[self.at - 1]
 
+    def until(self, close: str) -> str:
+        """What stands before `close`, which is taken too."""
+        end = self.regex.find(close, self.at)
+        if end < 0:
+            raise self.refuse(f"an opening without its {close!r}")
+        self.at, text = end + 1, self.regex[self.at : end]
+        return text
+
     def parse(self) -> tuple[tuple[Node, ...], ...]:
         alternatives = self.alternatives(fold=False)
         if self.at != len(self.regex):
@@ -205,6 +204,8 @@ class Parser:
             if (run.min, run.max) != (1, 1):
                 raise self.refuse("look-ahead at a repetition")
             return Look(run.char_class, negative)
+        if self.take("$"):  # Oniguruma's: the end of the text or of a line
+            return Look(characters("\n").complement(), negative=True)
         if self.take("("):
             inner_fold = fold
             if self.take("?i:"):
@@ -236,19 +237,21 @@ class Parser:
         elif self.take("+"):
             low, high = 1, UNLIMITED
         elif self.take("{"):
-            end = self.regex.find("}", self.at)
-            bounds = self.regex[self.at : end].split(",") if end > 0 else [""]
+            bounds = self.until("}").split(",")
             if (
                 not bounds[0].isdecimal()
                 or not all(b.isdecimal() or b == "" for b in bounds)
                 or len(bounds) > 2
             ):
                 raise self.refuse("a brace that is no repetition")
-            self.at = end + 1
             low = int(bounds[0])
             high = int(bounds[-1]) if bounds[-1] else UNLIMITED
             if high < max(low, 1):
                 raise self.refuse("an empty repetition")
+            if self.take("+"):  # Oniguruma's: not possessive, but one or more times the repetition
+                if low > 1:
+                    raise self.refuse("a repeated repetition")
+                high = UNLIMITED
         else:
             return low, high, False
         if self.take("?"):
@@ -263,7 +266,7 @@ class Parser:
             return self.escape(fold)
         if c == ".":
             return characters("\n").complement()
-        if c in "^$*+?{":
+        if c in "^*+?{":
             self.at -= 1
             raise self.refuse(f"{c!r}")
         return self.literal(c, fold)
@@ -280,9 +283,7 @@ class Parser:
         if c in "pP":
             if not self.take("{"):
                 raise self.refuse("\\p without braces")
-            end = self.regex.find("}", self.at)
-            name = self.regex[self.at : end]
-            self.at = end + 1
+            name = self.until("}")
             negative = (c == "P") != name.startswith("^")
             name = name.lstrip("^")
             if name == "Han":
@@ -296,14 +297,12 @@ class Parser:
             found = SPACE if c in "sS" else DIGIT
             return found.complement() if c.isupper() else found
         if c in "ux":
-            if self.take("{"):
-                end = self.regex.find("}", self.at)
-                digits, self.at = self.regex[self.at : end], end + 1
-            else:
-                width = 4 if c == "u" else 2
-                digits = self.regex[self.at : self.at + width]
-                self.at += width
-            return self.literal(chr(int(digits, 16)), fold)
+            width = 4 if c == "u" else 2
+            digits = self.until("}") if self.take("{") else "".join(self.next() for _ in range(width))
+            try:
+                return self.literal(chr(int(digits, 16)), fold)
+            except (ValueError, OverflowError):
+                raise self.refuse(f"\\{c} without a code point") from None
         if c in ESCAPES:
             return characters(ESCAPES[c])
         if c.isalnum():
@@ -422,7 +421,7 @@ class PatternCompiler:
     def number(self, char_class: CharClass) -> int:
         return self.classes.setdefault(char_class, len(self.classes))
 
-    def sections(self) -> dict[str, np.ndarray]:
+    def sections(self) -> dict[str, NDArray[Any]]:
         ranges: list[tuple[int, int]] = []
         classes = np.zeros(len(self.classes), CLASS)
         for row, char_class in zip(classes, self.classes, strict=True):

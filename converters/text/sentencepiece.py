@@ -1,6 +1,7 @@
-"""tokenizer.model of SentencePiece (BPE or Unigram) -> the same tokenizer as a tokenizer.json would describe it.
+"""tokenizer.model of SentencePiece (BPE or Unigram) -> the tokenizer as a tokenizer.json would describe it.
 
-The file is one protobuf message, ModelProto of github.com/google/sentencepiece; the few fields that matter are read here.
+The file is one protobuf message, ModelProto of github.com/google/sentencepiece; the few fields that matter
+are read here.
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ def read_piece(message: bytes) -> Piece:
 
 
 def merges(pieces: list[Piece]) -> list[list[str]]:
-    """Every way to make a piece of two others, the best score first: what BPE by scores would merge, as a list."""
+    """Every way to make a piece of two others, the best score first: what BPE by scores would merge."""
     ids = {piece.text: id for id, piece in enumerate(pieces) if piece.type in (NORMAL, USER_DEFINED, UNUSED)}
     found: list[tuple[float, str, str]] = []
     for piece in pieces:

@@ -1,4 +1,4 @@
-"""tokenizer.model of Llama 3 (tiktoken ranks: a line of base64 bytes and rank a token) -> the tokenizer.json of that model.
+"""tokenizer.model of Llama 3 (tiktoken ranks: a line of base64 bytes and rank a token) -> its tokenizer.json.
 
 The file holds neither the regular expression nor the special tokens: they are those of Llama 3.1 and 3.2.
 """
@@ -14,7 +14,10 @@ from typing import Any
 from edgekit.converters.text.tokenizer_steps import BYTE_OF_CHARACTER
 from edgekit.errors import InvalidFile
 
-REGEX = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+REGEX = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|"
+    r"\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 SPECIAL_COUNT = 256
 NAMED_SPECIALS = {
     0: "begin_of_text",
@@ -46,7 +49,7 @@ def special_tokens() -> list[str]:
 
 
 def merges(ranks: dict[bytes, int]) -> list[list[str]]:
-    """Every way to make a token of two others, the lowest rank first: what BPE by ranks would merge, as a list."""
+    """Every way to make a token of two others, the lowest rank first: what BPE by ranks would merge."""
     found: list[list[str]] = []
     for token in sorted(ranks, key=ranks.__getitem__):
         cuts = [(token[:i], token[i:]) for i in range(1, len(token))]

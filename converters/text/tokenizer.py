@@ -1,8 +1,8 @@
 """A checkpoint's tokenizer -> the blob that cpp/src/text maps and uses in place.
 
-Reads tokenizer.json, or tokenizer.model (SentencePiece, or tiktoken ranks as Llama 3 has them). What comes out encodes
-and decodes as the `tokenizers` package does with the same files, id for id. cpp/src/text/tokenizer_layout.h describes
-the blob.
+Reads tokenizer.json, or tokenizer.model (SentencePiece, or tiktoken ranks as Llama 3 has them). What comes
+out encodes and decodes as the `tokenizers` package does with the same files, id for id.
+cpp/src/text/tokenizer_layout.h describes the blob.
 """
 
 from __future__ import annotations
@@ -38,9 +38,10 @@ ALIGNMENT = 64
 MAX_VOCAB = 1 << 20
 MAX_MERGES = 1 << 24
 SECTIONS = (
-    "config token_text token_text_start token_output token_output_start token_flags vocab_table merge_table merge_result"
-    " byte_ids ascii_ids scores vocab_trie added_tokens raw_trie normalized_trie normalizers pre_tokenizers patterns"
-    " instructions char_classes char_ranges strings prefix_ids suffix_ids eos_ids"
+    "config token_text token_text_start token_output token_output_start token_flags vocab_table"
+    " merge_table merge_result byte_ids ascii_ids scores vocab_trie added_tokens raw_trie normalized_trie"
+    " normalizers pre_tokenizers patterns instructions char_classes char_ranges strings prefix_ids"
+    " suffix_ids eos_ids"
 ).split()
 BPE, UNIGRAM = 0, 1
 BYTE_LEVEL, BYTE_FALLBACK, FUSE_UNK, IGNORE_MERGES = 1, 2, 4, 8  # ModelFlag
@@ -62,7 +63,10 @@ class CompiledTokenizer:
 
 
 def compile_tokenizer(checkpoint_dir: Path) -> CompiledTokenizer | None:
-    """None when the directory has no tokenizer. UnsupportedModel names what the runtime lacks; InvalidFile what is broken."""
+    """None when the directory has no tokenizer.
+
+    Raises UnsupportedModel for what the runtime lacks, InvalidFile for what is broken.
+    """
     definition = read_definition(checkpoint_dir)
     if definition is None:
         return None
@@ -198,7 +202,7 @@ class _Compiler:
             role: tuple(id for id in getattr(roles, role) if 0 <= id < self.vocab_size)
             for role in ("bos", "eos", "pad")
         }
-        bos_id, eos_id, pad_id = ((inside[role] or (-1,))[0] for role in ("bos", "eos", "pad"))
+        bos_id, pad_id = ((inside[role] or (-1,))[0] for role in ("bos", "pad"))
         prefix, suffix = compile_post_processor(self.definition.get("post_processor"))
         model_flags = (
             self.steps.byte_level * BYTE_LEVEL
@@ -231,9 +235,9 @@ class _Compiler:
             "suffix_ids": np.array(suffix, "<i4"),
             "eos_ids": np.array(inside["eos"], "<i4"),
         } | self.steps.patterns.sections()
-        none_if_absent = [None if id < 0 else id for id in (bos_id, eos_id, pad_id)]
+        first = {role: ids[0] if ids else None for role, ids in inside.items()}
         return CompiledTokenizer(
-            join_sections(sections), self.vocab_size, *none_if_absent, eos_ids=inside["eos"]
+            join_sections(sections), self.vocab_size, first["bos"], first["eos"], first["pad"], inside["eos"]
         )
 
     def spelt(self, token: str) -> bytes | None:
@@ -253,14 +257,14 @@ class _Compiler:
             self.flags[id] |= PRESENT | BYTE * (byte_of_token(token) is not None)
             if text:
                 self.ids[text] = id
-        for token in self.added:
+        for added in self.added:
             # A normalized added token prints as its normalized form, and is found by it.
-            shown = self.steps.normalized(token["content"]) if token["normalized"] else token["content"]
-            id = token["id"]
+            shown = self.steps.normalized(added["content"]) if added["normalized"] else added["content"]
+            id = added["id"]
             if not self.flags[id] & PRESENT:
                 texts[id] = shown.encode()
             outputs[id] = self.decoding.output(shown)
-            self.flags[id] |= PRESENT | SPECIAL * bool(token["special"])
+            self.flags[id] |= PRESENT | SPECIAL * bool(added["special"])
         sections["token_text"], sections["token_text_start"] = pack(texts)
         sections["token_output"], sections["token_output_start"] = pack(outputs)
         sections["token_flags"] = self.flags
@@ -273,24 +277,21 @@ class _Compiler:
 
     def add_bpe(self, sections: dict[str, NDArray[Any]]) -> int:
         """The merges, and which tokens need none looked up. -> slots of the merge table."""
-        ranks: dict[tuple[int, int], int] = {}
-        results = []
+        results: dict[tuple[int, int], int] = {}
         for rank, merge in enumerate(self.model["merges"]):
-            left, right = merge.split(" ") if isinstance(merge, str) else merge
+            first, second = merge.split(" ") if isinstance(merge, str) else merge
             try:
-                pair, result = (self.vocab[left], self.vocab[right]), self.vocab[left + right]
+                pair, made = (self.vocab[first], self.vocab[second]), self.vocab[first + second]
             except KeyError as error:
                 raise InvalidFile(
                     f"tokenizer: merge {rank} makes or takes {error}, which is not in the vocabulary"
                 ) from error
-            ranks[pair] = rank
-            results.append(result)
+            results.pop(pair, None)  # of a pair that is listed twice the last rank counts
+            results[pair] = made
         if len(results) >= MAX_MERGES:
             raise UnsupportedModel(f"a tokenizer of {len(results)} merges; edgekit takes {MAX_MERGES - 1}")
-        pairs = sorted(ranks, key=ranks.__getitem__)
-        left = np.array([pair[0] for pair in pairs], np.int64)
-        right = np.array([pair[1] for pair in pairs], np.int64)
-        result = np.array([results[ranks[pair]] for pair in pairs], np.int64)
+        left, right = np.array(list(results), np.int64).reshape(-1, 2).T
+        result = np.array(list(results.values()), np.int64)
         sections["merge_table"], slots = merge_table(left, right)
         sections["merge_result"] = result.astype("<i4")
 
@@ -312,8 +313,7 @@ class _Compiler:
         return slots
 
     def cut_before_spaces(self) -> None:
-        """Cuts text before each run of U+2581 when no token crosses such a place: the merges cannot tell, and short words
-        are fast."""
+        """Cuts text before each run of U+2581 when no token crosses such a place: merges cannot tell."""
         mark = "\u2581"
         if self.steps.byte_level or mark not in self.vocab:
             return
@@ -353,11 +353,16 @@ def join_sections(sections: dict[str, NDArray[Any]]) -> bytes:
     header_bytes = len(MAGIC) + 16 + 16 * len(SECTIONS)
     body = bytearray()
     entries: list[int] = []
+    places: dict[
+        bytes, int
+    ] = {}  # equal sections, as texts and outputs of byte-level tokens, lie in the file once
     start = -header_bytes % ALIGNMENT + header_bytes
     for name in SECTIONS:
         data = sections[name].tobytes() if name in sections else b""
-        entries += [start + len(body), len(data)]
-        body += data + bytes(-len(data) % ALIGNMENT)
+        if data not in places:
+            places[data] = start + len(body)
+            body += data + bytes(-len(data) % ALIGNMENT)
+        entries += [places[data], len(data)]
     header = MAGIC + struct.pack("<IIQ", VERSION, len(SECTIONS), start + len(body))
     header += struct.pack(f"<{len(entries)}Q", *entries)
     return header.ljust(start, b"\0") + bytes(body)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgekit.converters.text.pattern import NUMERIC, PUNCTUATION, PatternCompiler
 from edgekit.errors import InvalidFile, UnsupportedModel
@@ -75,7 +76,7 @@ BYTE_OF_CHARACTER = bytes_of_byte_level()
 
 
 def bytes_of_token(token: str) -> bytes | None:
-    """The bytes that a token of a byte-level vocabulary stands for; None when a character of it stands for none."""
+    """The bytes that a token of a byte-level vocabulary stands for; None when a character stands for none."""
     try:
         return bytes(BYTE_OF_CHARACTER[c] for c in token)
     except KeyError:
@@ -207,6 +208,10 @@ def byte_of_token(token: str) -> int | None:
     return None
 
 
+def replacing(old: str, new: str) -> Callable[[str], str]:
+    return lambda token: token.replace(old, new)
+
+
 def compile_decoder(decoder: Json | None) -> Decoding:
     decoding = Decoding()
     parts = flatten(decoder, "decoders")
@@ -224,8 +229,7 @@ def compile_decoder(decoder: Json | None) -> Decoding:
         elif kind == "Fuse":
             fused = True
         elif kind == "Replace" and not fused and "String" in part["pattern"]:
-            old, new = part["pattern"]["String"], part["content"]
-            decoding.rewrites.append(lambda token, old=old, new=new: token.replace(old, new))  # type: ignore[misc]
+            decoding.rewrites.append(replacing(part["pattern"]["String"], part["content"]))
         elif kind == "Strip" and fused and part["stop"] == 0 and not decoding.strip_count:
             decoding.strip_count, decoding.strip_character = part["start"], part["content"]
         elif kind == "Metaspace" and not fused and not decoding.rewrites:
@@ -233,7 +237,7 @@ def compile_decoder(decoder: Json | None) -> Decoding:
             scheme = part.get("prepend_scheme") or (
                 "always" if part.get("add_prefix_space", True) else "never"
             )
-            decoding.rewrites.append(lambda token, old=replacement: token.replace(old, " "))  # type: ignore[misc]
+            decoding.rewrites.append(replacing(replacement, " "))
             if scheme != "never":
                 decoding.first_dropped = replacement
         else:
@@ -274,5 +278,5 @@ def template_ids(part: Json) -> tuple[list[int], list[int]]:
     return sides
 
 
-def rows(steps: Sequence[tuple[int, ...]], dtype: np.dtype[np.void]) -> np.ndarray:
+def rows(steps: Sequence[tuple[int, ...]], dtype: np.dtype[np.void]) -> NDArray[np.void]:
     return np.array(list(steps), dtype)

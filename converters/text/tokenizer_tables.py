@@ -34,10 +34,10 @@ def hash_texts(texts: Sequence[bytes]) -> NDArray[np.uint64]:
     """`hash_text` of vocabulary.h, of many texts at once."""
     sizes = np.array([len(text) for text in texts], np.uint64)
     rounds = np.maximum((sizes.astype(np.int64) + 7) // 8, 1)
-    hashes = HASH_SEED * (sizes + np.uint64(1))
+    hashes: NDArray[np.uint64] = np.multiply(HASH_SEED, sizes + np.uint64(1), dtype=np.uint64)
     with np.errstate(over="ignore"):
         for i in range(int(rounds.max(initial=1))):
-            live = np.flatnonzero(rounds > i)
+            live = np.flatnonzero(rounds > i).tolist()
             words = b"".join(texts[k][8 * i : 8 * i + 8].ljust(8, b"\0") for k in live)
             h = (hashes[live] ^ np.frombuffer(words, "<u8")) * HASH_FACTOR
             hashes[live] = h ^ (h >> np.uint64(29))
@@ -45,7 +45,9 @@ def hash_texts(texts: Sequence[bytes]) -> NDArray[np.uint64]:
 
 
 def place(hashes: NDArray[np.uint64], slots: int) -> tuple[NDArray[np.int64], int]:
-    """Linear probing without wrap-around. -> (the entry of each hash, entries of the table with its empty last one)."""
+    """Linear probing without wrap-around. -> (the entry of each hash, entries of the table with an empty
+    last).
+    """
     home = ((hashes >> np.uint64(32)) * np.uint64(slots) >> np.uint64(32)).astype(np.int64)
     order = np.argsort(home, kind="stable")
     rising = np.arange(len(home))
@@ -83,7 +85,7 @@ def whole_tokens(
     right: NDArray[np.int64],
     result: NDArray[np.int64],
 ) -> set[int]:
-    """The tokens that byte-pair encoding of their own text gives back. `symbols`: token -> the ids it starts from."""
+    """The tokens that byte-pair encoding of their own text gives back. `symbols`: token -> its first ids."""
     keys = left << 20 | right
     order = np.argsort(keys)
     keys = keys[order]
