@@ -206,7 +206,7 @@ def main() -> None:
             stream.take(args.batch_tokens)
 
     train_loss = torch.compile(loss_of, dynamic=False) if args.compile else loss_of
-    began, mean_loss = time.time(), 0.0
+    began, losses = time.time(), []
     for step in range(start, args.steps):
         falling = min(1.0, (args.steps - step) / args.decay)
         for optimizer, rate in zip(optimizers, rates, strict=True):
@@ -218,10 +218,11 @@ def main() -> None:
         for optimizer in optimizers:
             optimizer.step()
             optimizer.zero_grad()
-        torch._foreach_lerp_(average, weights, 1 - min(args.average, (step + 1) / (step + 10)))
-        mean_loss += (loss.item() - mean_loss) / (step % args.report + 1)
+        with torch.no_grad():
+            torch._foreach_lerp_(average, weights, 1 - min(args.average, (step + 1) / (step + 10)))
+        losses.append(loss.item())
         if step % 20 == 0:
-            print(f"step {step} loss {loss.item():.3f} {spent + time.time() - began:.0f} s", flush=True)
+            print(f"step {step} loss {losses[-1]:.3f} {spent + time.time() - began:.0f} s", flush=True)
         if (step + 1) % args.report and step + 1 < args.steps:
             continue
         final = export(model, average, args.out, coder)
@@ -231,7 +232,7 @@ def main() -> None:
             {
                 "step": step + 1,
                 "epoch": round((step + 1) * args.batch_tokens / corpus_tokens, 2),
-                "train_loss": round(mean_loss, 4),
+                "train_loss": round(sum(losses) / len(losses), 4),
                 "valid_loss": round(valid_loss, 4),
                 "seconds": round(spent),
             }
@@ -249,7 +250,7 @@ def main() -> None:
         beside = args.state.with_suffix(".part")
         torch.save(state, beside)
         beside.replace(args.state)
-        mean_loss = 0.0
+        losses = []
 
     final = export(model, average, args.out, coder)
     once, fox = stream.ids("Once upon a time"), stream.ids("One day, a little fox")
