@@ -1,8 +1,10 @@
 // How close the kernels come to the machine: the peak of the dot-product units (or of float fma), the read bandwidth of memory, and
-// each kernel as a fraction of them. Best of several short slices, so that a busy machine spoils little.
+// each kernel as a fraction of them. Everything is timed in slices of a millisecond or less, and the best (in cache) or the median
+// (streaming) is taken, so that other work on the machine spoils little.
 //
 //   kernels_bench [isa]
 
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
@@ -36,19 +38,37 @@ double best(int slices, F&& f) {
     return least;
 }
 
-// Runs f(part) on `threads` threads, each part once.
+// Bytes per second of f(first piece, last piece) over the pieces of [0, count), each piece_bytes: the median of every thread's short
+// stretches, summed over the threads.
 template <class F>
-void parallel(int threads, F&& f) {
+double stream_rate(int threads, uint32_t count, size_t piece_bytes, F&& f) {
+    const uint32_t step = uint32_t((size_t{1} << 20) / piece_bytes) + 1;
+    std::vector<double> rates(threads);
+    const auto run = [&](int part) {
+        std::vector<double> samples;
+        const uint32_t begin = uint32_t(uint64_t{count} * part / threads), end = uint32_t(uint64_t{count} * (part + 1) / threads);
+        for (int round = 0; round < 3; ++round)
+            for (uint32_t i = begin; i + step <= end; i += step) {
+                const double start = seconds();
+                f(part, i, i + step);
+                samples.push_back(double(step) * piece_bytes / (seconds() - start));
+            }
+        std::nth_element(samples.begin(), samples.begin() + samples.size() / 2, samples.end());
+        rates[part] = samples[samples.size() / 2];
+    };
     std::vector<std::thread> others;
-    for (int i = 1; i < threads; ++i) others.emplace_back([&f, i] { f(i); });
-    f(0);
+    for (int i = 1; i < threads; ++i) others.emplace_back(run, i);
+    run(0);
+    double total = 0;
     for (std::thread& thread : others) thread.join();
+    for (double rate : rates) total += rate;
+    return total;
 }
 
 // Cycles per second: a chain of dependent additions takes one cycle each.
 double clock_hz() {
-    constexpr uint64_t steps = 20'000'000;
-    const double took = best(5, [] {
+    constexpr uint64_t steps = 500'000;
+    const double took = best(400, [] {
         uint64_t x = 0;
         for (uint64_t i = 0; i < steps; ++i) {
             x += i;
@@ -124,20 +144,16 @@ void bench(const Kernels& kernels, const std::byte* buffer, double hz, const dou
         const uint32_t tiles = uint32_t(kBuffer / bytes);
         const Matrix w{buffer, layout, tiles * 16, k, bytes};
         for (int threads = 1; threads <= 2; ++threads) {
-            const double took = best(7, [&] {
-                parallel(threads, [&](int part) {
-                    kernels.matmul(w, rows.activations(k, 1), {out, w.n, nullptr, 1.0f, false}, tiles * part / threads,
-                                   tiles * (part + 1) / threads, scratch[part]);
-                });
+            const double rate = stream_rate(threads, tiles, bytes, [&](int part, uint32_t first, uint32_t last) {
+                kernels.matmul(w, rows.activations(k, 1), {out, w.n, nullptr, 1.0f, false}, first, last, scratch[part]);
             });
-            const double rate = double(bytes) * tiles / took;
             std::printf("  %-4s 1 row, streamed, %d thread%s %6.2f GB/s  %5.2f B/cycle  %3.0f%% of read\n", name, threads,
                         threads == 1 ? ": " : "s:", rate / 1e9, rate / hz, 100 * rate / bandwidth[threads - 1]);
         }
         for (uint32_t m : {1u, 2u, 4u, 8u, 13u, 64u, 512u}) {
             const uint32_t some = 16;  // tiles: in cache
-            const int repeats = m < 64 ? 64 : 2;
-            const double took = best(15, [&] {
+            const int repeats = m < 64 ? 16 : 1;
+            const double took = best(m < 64 ? 200 : 60, [&] {
                 for (int i = 0; i < repeats; ++i)
                     kernels.matmul(w, rows.activations(k, m), {out, 16 * some, nullptr, 1.0f, false}, 0, some, scratch[0]);
             });
@@ -155,7 +171,7 @@ void bench(const Kernels& kernels, const std::byte* buffer, double hz, const dou
         const auto head = [&](uint32_t h) {
             return KvHead{cache + h * (k_bytes + v_bytes), cache + h * (k_bytes + v_bytes) + k_bytes, types[t], head_dim};
         };
-        const double stored = best(3, [&] {
+        const double stored = best(5, [&] {
             for (uint32_t h = 0; h < heads; ++h)
                 for (uint32_t s = 0; s < slots; ++s) kernels.kv_store(head(h), s, rows.x + 64 * (s + h), rows.x + 64 * s);
         });
@@ -166,8 +182,8 @@ void bench(const Kernels& kernels, const std::byte* buffer, double hz, const dou
             auto* acc = reinterpret_cast<float*>(allocate(size_t{4} * n * head_dim));
             auto* prepared = allocate(n * attend_query_bytes(types[t], head_dim) + 64);
             auto* space = allocate(attend_scratch_bytes(n, head_dim));
-            const uint32_t used = n > 8 ? 1 : heads;
-            const double took = best(9, [&] {
+            const uint32_t used = 1;
+            const double took = best(30, [&] {
                 for (uint32_t h = 0; h < used; ++h) {
                     for (uint32_t i = 0; i < n; ++i) max[i] = -__builtin_inff(), sum[i] = 0;
                     std::memset(acc, 0, size_t{4} * n * head_dim);
@@ -182,10 +198,10 @@ void bench(const Kernels& kernels, const std::byte* buffer, double hz, const dou
         }
         std::free(cache);
     }
-    const double norm = best(20, [&] { kernels.rms_norm(rows.x, rows.x + k, k, 1e-5f, out); });
-    const double quantize = best(20, [&] { kernels.quantize(rows.x, k, 1, k, rows.codes, rows.scales, rows.sums); });
-    const double silu = best(20, [&] { kernels.activate(Activation::silu, rows.x, rows.x + k, out, k); });
-    const double exponential = best(20, [&] { kernels.exp_sum(rows.x, 0.0f, out, k); });
+    const double norm = best(200, [&] { kernels.rms_norm(rows.x, rows.x + k, k, 1e-5f, out); });
+    const double quantize = best(200, [&] { kernels.quantize(rows.x, k, 1, k, rows.codes, rows.scales, rows.sums); });
+    const double silu = best(200, [&] { kernels.activate(Activation::silu, rows.x, rows.x + k, out, k); });
+    const double exponential = best(200, [&] { kernels.exp_sum(rows.x, 0.0f, out, k); });
     std::printf("  cycles/element: rms_norm %.2f  quantize %.2f  silu·up %.2f  exp %.2f\n", norm * hz / k, quantize * hz / k,
                 silu * hz / k, exponential * hz / k);
 }
@@ -200,10 +216,9 @@ int main(int argc, char** argv) {
     double bandwidth[2];
     volatile uint64_t keep = 0;
     for (int threads = 1; threads <= 2; ++threads) {
-        const double took = best(7, [&] {
-            parallel(threads, [&](int part) { keep = keep ^ read_all(buffer + kBuffer / threads * part, kBuffer / threads); });
+        bandwidth[threads - 1] = stream_rate(threads, kBuffer / 65536, 65536, [&](int, uint32_t first, uint32_t last) {
+            keep = keep ^ read_all(buffer + size_t{65536} * first, size_t{65536} * (last - first));
         });
-        bandwidth[threads - 1] = double(kBuffer) / took;
     }
     std::printf("clock %.2f GHz, read %.2f GB/s with 1 thread, %.2f with 2\n", hz / 1e9, bandwidth[0] / 1e9, bandwidth[1] / 1e9);
     for (size_t i = 0; i < count; ++i)
