@@ -50,9 +50,7 @@ FLOAT_TYPES = ("F64", "F32", "F16", "BF16")
 
 
 class TensorSource(Protocol):
-    """What the families, the formats and the reference read from. Raises InvalidFile when bytes are not what
-    they should be.
-    """
+    """What families, formats and the reference read from. Every call raises InvalidFile for damaged files."""
 
     config: dict[str, Any]
     """The model's config in Hugging Face's words."""
@@ -87,8 +85,7 @@ class Entry:
 
 
 class Checkpoint:
-    """A directory with `config.json` and safetensors files, or one `.safetensors` file beside a
-    `config.json`.
+    """A directory with `config.json` and safetensors files, or one `.safetensors` file beside a config.
 
     Opening reads the headers only. With `check`, `read` raises InvalidFile on NaN and infinity.
     """

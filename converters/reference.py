@@ -24,9 +24,7 @@ QUERY_SLICE = 256  # positions whose scores are in memory at once
 
 
 class Loader(Protocol):
-    """The tensor called `name` in the spec (or its rows `[rows[0], rows[1])`) as float32; None when there is
-    none.
-    """
+    """The tensor called `name` in the spec, or its rows `[rows[0], rows[1])`; None when there is none."""
 
     def __call__(self, name: str, rows: tuple[int, int] | None = None) -> Array | None: ...
 
@@ -151,13 +149,14 @@ class Reference:
         for begin in range(0, n, QUERY_SLICE):
             some = slice(begin, min(begin + QUERY_SLICE, n))
             near, sinks = self._visible(positions[some], positions, layer)
+            visible, any_sinks = near | sinks, sinks.any()
             for head in range(layer.n_heads):
                 keys, values = k[:, head // group], v[:, head // group]
                 scores = q[some, head] @ keys.T
-                if sinks.any():
+                if any_sinks:
                     scores = np.where(sinks, sink_q[some, head] @ keys.T, scores)
                 scores = _softcap(scores * np.float32(self.spec.attn_scale), self.spec.attn_softcap)
-                out[some, head] = _softmax(np.where(near | sinks, scores, -np.inf)) @ values
+                out[some, head] = _softmax(np.where(visible, scores, -np.inf)) @ values
         return self._linear(out.reshape(n, -1), f"{at}.o")
 
     def _visible(

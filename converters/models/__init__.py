@@ -10,7 +10,7 @@ import dataclasses
 import importlib
 import math
 import pkgutil
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -28,9 +28,7 @@ ROWS_COMPARED = 4096  # of an output matrix and its embedding at once
 
 @dataclass(frozen=True)
 class Family:
-    """A config, understood: what the model computes, and where each tensor lies in a checkpoint of its
-    family.
-    """
+    """A config, understood: what the model computes, and where checkpoints of its family keep each tensor."""
 
     spec: ModelSpec
     tensors: dict[str, Source]
@@ -45,9 +43,7 @@ class Model:
     tensors: dict[str, Source]
 
     def load(self, name: str, rows: tuple[int, int] | None = None) -> NDArray[np.float32] | None:
-        """The tensor called `name` in the spec, or its rows `[rows[0], rows[1])`; None when the model has no
-        such tensor.
-        """
+        """The tensor called `name` in the spec, or its rows `[rows[0], rows[1])`; None when there is none."""
         where = self.tensors.get(name)
         if where is None:
             return None
@@ -106,21 +102,7 @@ def open_model(source: TensorSource) -> Model:
             if all(name.endswith("lm_head.weight") for name in missing)
             else "download the missing files",
         )
-    rows_used: dict[str, int] = defaultdict(int)
-    for name, where in tensors.items():
-        _, shape = source.info(where.name)
-        rows = where.rows or (0, shape[0] if shape else 0)
-        for stacked in (where.name, *where.stack):
-            rows_used[stacked] += rows[1] - rows[0]
-        seen, expected = ((rows[1] - rows[0]) * (1 + len(where.stack)), *shape[1:]), family.spec.shape(name)
-        if (where.shape is None and seen != expected) or math.prod(seen) != math.prod(expected):
-            raise InvalidFile(
-                f"tensor {where.name!r} has shape {list(shape)}; {name} should have {list(expected)}"
-            )
-    for theirs, used in rows_used.items():
-        _, shape = source.info(theirs)
-        if used != shape[0]:
-            raise InvalidFile(f"tensor {theirs!r} has {shape[0]} rows; the config asks for {used}")
+    rows_used = _check_shapes(source, family.spec, tensors)
     unexpected = {n for n in names - set(rows_used) if n.startswith(root) and not _is_buffer(n)}
     if family.spec.tied:
         heads = {name for name in names if name.endswith("lm_head.weight")}
@@ -132,6 +114,27 @@ def open_model(source: TensorSource) -> Model:
             + _some(unexpected)
         )
     return Model(source, family.spec, tensors)
+
+
+def _check_shapes(source: TensorSource, spec: ModelSpec, tensors: dict[str, Source]) -> Counter[str]:
+    """Each tensor used -> how many of its rows: all of them, or InvalidFile is raised."""
+    rows_used: Counter[str] = Counter()
+    for name, where in tensors.items():
+        stacked = (where.name, *where.stack)
+        shape = source.info(where.name)[1]
+        rows = where.rows[1] - where.rows[0] if where.rows else shape[0] if shape else 0
+        rows_used.update(dict.fromkeys(stacked, rows))
+        seen, expected = (rows * len(stacked), *shape[1:]), spec.shape(name)
+        fits = seen == expected if where.shape is None else math.prod(seen) == math.prod(expected)
+        if not fits or any(source.info(other)[1] != shape for other in where.stack):
+            raise InvalidFile(
+                f"tensor {where.name!r} has shape {list(shape)}; {name} should have {list(expected)}"
+            )
+    for theirs, used in rows_used.items():
+        rows = source.info(theirs)[1][0]
+        if used != rows:
+            raise InvalidFile(f"tensor {theirs!r} has {rows} rows; the config asks for {used}")
+    return rows_used
 
 
 def _check_tied(source: TensorSource, embed: str, heads: Iterable[str]) -> None:
@@ -150,8 +153,7 @@ def _check_tied(source: TensorSource, embed: str, heads: Iterable[str]) -> None:
 
 
 def _locate(tensors: dict[str, Source], names: set[str]) -> tuple[dict[str, Source], str]:
-    """The sources as this checkpoint names them, and the prefix of the text model in it ("" when it is all
-    there is).
+    """The sources as this checkpoint names them, and the prefix of the text model in it ("": no prefix).
 
     Wrappers (image and text models) put the text model's tensors under a prefix of their own; some
     checkpoints leave the usual prefix out.

@@ -24,18 +24,18 @@ MAX_HEAD_DIM = 1 << 16
 HARMLESS = frozenset(
     """
     _attn_implementation _attn_implementation_autoset _commit_hash _name_or_path _sliding_window_pattern
-    add_cross_attention architectures attention_dropout attn_implementation auto_map bad_words_ids
-    begin_suppress_tokens bos_token_id cache_implementation chunk_size_feed_forward
-    cross_attention_hidden_size decoder_start_token_id diversity_penalty do_sample dtype early_stopping
-    embd_pdrop encoder_no_repeat_ngram_size eos_token_id exponential_decay_length_penalty finetuning_task
-    forced_bos_token_id forced_eos_token_id hidden_dropout id2label initializer_range is_decoder
-    is_encoder_decoder is_llama_config label2id length_penalty mask_value max_length min_length
-    model_max_length model_type no_repeat_ngram_size num_beam_groups num_beams num_return_sequences
-    output_attentions output_hidden_states output_router_logits output_scores pad_token_id prefix
-    pretraining_tp problem_type pruned_heads remove_invalid_values repetition_penalty resid_pdrop return_dict
-    return_dict_in_generate router_aux_loss_coef sep_token_id suppress_tokens task_specific_params temperature
-    tf_legacy_loss tie_encoder_decoder tokenizer tokenizer_class top_k top_p torch_dtype torchscript
-    transformers.js_config transformers_version typical_p unsloth_fixed unsloth_version use_bfloat16 use_cache
+    architectures attention_dropout attn_implementation auto_map bad_words_ids begin_suppress_tokens
+    bos_token_id cache_implementation chunk_size_feed_forward decoder_start_token_id diversity_penalty
+    do_sample dtype early_stopping embd_pdrop encoder_no_repeat_ngram_size eos_token_id
+    exponential_decay_length_penalty finetuning_task forced_bos_token_id forced_eos_token_id hidden_dropout
+    id2label initializer_range is_decoder is_llama_config label2id length_penalty mask_value max_length
+    min_length model_max_length model_type no_repeat_ngram_size num_beam_groups num_beams
+    num_return_sequences output_attentions output_hidden_states output_router_logits output_scores
+    pad_token_id prefix pretraining_tp problem_type remove_invalid_values repetition_penalty resid_pdrop
+    return_dict return_dict_in_generate router_aux_loss_coef sep_token_id suppress_tokens
+    task_specific_params temperature tf_legacy_loss tokenizer tokenizer_class top_k top_p torch_dtype
+    torchscript transformers.js_config transformers_version typical_p unsloth_fixed unsloth_version
+    use_bfloat16 use_cache
     """.split()
 )
 
@@ -49,9 +49,7 @@ class Config:
         self.read: set[str] = set()
 
     def get(self, key: str, default: Any = None) -> Any:
-        """The member; where it is missing the family's default; where there is none, or the member is null,
-        `default`.
-        """
+        """The member, or when it is missing the family's default; when that is missing or null, `default`."""
         self.read.add(key)
         value = self.data.get(key, self.defaults.get(key))
         if value is None:

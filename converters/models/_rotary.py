@@ -67,8 +67,8 @@ def from_parameters(
     context: int | None,
     original_context: int | None = None,
 ) -> Rope:
-    """A Rope from one object of parameters; its own members precede `theta` and `partial`, `original_context`
-    its own.
+    """A Rope from one object of parameters; `theta` and `partial` are what it leaves out, `original_context`
+    precedes its own.
     """
     kind = given.get("rope_type") or given.get("type") or "default"
     kind = ALIASES.get(str(kind), str(kind))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -56,9 +57,7 @@ def spec(
     eps: str = "rms_norm_eps",
     **fields: Any,
 ) -> ModelSpec:
-    """A ModelSpec of Llama blocks; `fields` are members of ModelSpec that differ from Llama's, `eps` where
-    the config keeps `norm_eps`.
-    """
+    """A ModelSpec of Llama blocks, but for `fields`; `eps` is the config's name of `norm_eps`."""
     layers = layers if layers is not None else attention_layers(config)
     heads = next((layer for layer in layers if layer.mixer == "attention"), Layer())
     values: dict[str, Any] = {
@@ -93,6 +92,7 @@ def head_dim(config: Config) -> int:
 
 
 def moe(config: Config, n_experts: int) -> Moe:
+    """How many experts a token takes, never more than there are."""
     top_k = config.integer("num_experts_per_tok", maximum=max(n_experts, 1))
     return Moe(top_k, config.flag("norm_topk_prob"))
 
@@ -104,9 +104,7 @@ def attention_layers(
     ropes: Sequence[int | None] | None = None,
     **fields: Any,
 ) -> tuple[Layer, ...]:
-    """One attention layer after another, alike but for window (tokens) and rope (index); `fields` are members
-    of Layer.
-    """
+    """Attention layers, alike but for window (tokens) and rope (index); `fields` are members of Layer."""
     count = layer_count(config)
     heads = config.integer("num_attention_heads", maximum=MAX_HEADS)
     layer = Layer(
@@ -168,27 +166,26 @@ def tensors(
     """
     biases = set(biases)
     found = {"embed": Source(f"{root}{embed}.weight")}
+    shared = {theirs for theirs, uses in Counter(layer.values()).items() if uses > 1}
     for index, block in enumerate(spec.layers):
-        rows_used: dict[str, int] = {}
-        shared = _shared(layer.values())
+        rows_used: Counter[str] = Counter()
         for part, expert in _parts(spec, block, layer):
-            name = (
-                f"layers.{index}.{part}" if expert is None else f"layers.{index}.experts.{expert}.{part[8:]}"
-            )
-            theirs = f"{root}layers.{index}.{layer[part].format(expert)}"
+            number = "" if expert is None else f"experts.{expert}."
+            name = f"layers.{index}.{number}{part.removeprefix('experts.')}"
             shape = spec.shape(name)
+            theirs = f"{root}layers.{index}.{layer[part]}"
+            if part in QK_NORM and spec.qk_norm == "layer_per_head":
+                first, *rest = (f"{theirs.format(head)}.weight" for head in range(shape[0]))
+                found[name] = Source(first, shape=shape, stack=tuple(rest))
+                continue
+            theirs = theirs.format(expert)
             rows = None
             if layer[part] in shared:
-                begin = rows_used.get(layer[part], 0)
+                begin = rows_used[theirs]
                 rows = (begin, begin + shape[0])
-                rows_used[layer[part]] = rows[1]
+                rows_used[theirs] += shape[0]
             add = norm_offset if part.endswith("norm") else 0.0
             found[name] = Source(f"{theirs}.weight", rows, add, shape if part == "conv" else None)
-            if part in QK_NORM and spec.qk_norm == "layer_per_head":
-                heads = [
-                    f"{root}layers.{index}.{layer[part].format(head)}.weight" for head in range(shape[0])
-                ]
-                found[name] = Source(heads[0], shape=shape, stack=tuple(heads[1:]))
             if part in biases:
                 found[f"{name}_bias"] = Source(f"{theirs}.bias", rows)
     found["final_norm"] = Source(f"{root}{final_norm}.weight", add=norm_offset)
@@ -215,8 +212,3 @@ def _parts(spec: ModelSpec, block: Layer, layer: Mapping[str, str]) -> Iterable[
             and (part != "ffn_norm" or not block.parallel)
         ):
             yield part, None
-
-
-def _shared(names: Iterable[str]) -> set[str]:
-    seen: set[str] = set()
-    return {name for name in names if name in seen or seen.add(name)}  # type: ignore[func-returns-value]
