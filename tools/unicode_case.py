@@ -73,7 +73,9 @@ def c_string(text: str) -> str:
 def main() -> None:
     parts = []
     for name, convert in {"upper": str.upper, "lower": str.lower, "title": str.title}.items():
-        cells = (f"{{0x{a:x}, 0x{b:x}, {stride}, {delta}}}" for a, b, stride, delta in mapping_ranges(convert))
+        cells = (
+            f"{{0x{a:x}, 0x{b:x}, {stride}, {delta}}}" for a, b, stride, delta in mapping_ranges(convert)
+        )
         parts.append(f"constexpr Mapping {name}_mappings[] = {{\n{rows(cells)}\n}};\n")
         cells = (f"{{0x{c:x}, {c_string(to)}}}" for c, to in expansions(convert))
         parts.append(f"constexpr Expansion {name}_expansions[] = {{\n{rows(cells)}\n}};\n")
@@ -88,7 +90,9 @@ def main() -> None:
     for name, has in properties.items():
         cells = (f"{{0x{a:x}, 0x{b:x}}}" for a, b in property_ranges(has))
         parts.append(f"constexpr Range {name}[] = {{\n{rows(cells)}\n}};\n")
-    version = f"Python {sys.version_info.major}.{sys.version_info.minor}, Unicode {unicodedata.unidata_version}"
+    version = (
+        f"Python {sys.version_info.major}.{sys.version_info.minor}, Unicode {unicodedata.unidata_version}"
+    )
     OUT.write_text(HEAD.replace("VERSION", version) + "\n".join(parts) + TAIL)
 
 

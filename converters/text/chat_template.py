@@ -1,8 +1,9 @@
-"""Chat templates: read from a checkpoint, parsed by jinja2, compiled to the tree that the C++ interpreter runs.
+"""Chat templates: read from a checkpoint, parsed by jinja2, compiled to the tree that the engine interprets.
 
-jinja2 parses with the options Transformers gives it, so whitespace and syntax are its own; what is left to interpret
-is a tree of nodes, `[op, line, field, ...]`, stored as JSON text. `cpp/src/text/template_program.cpp` lists the same ops.
-Arguments of filters and tests are bound to their signatures here: the interpreter gets them by position, complete.
+jinja2 parses with the options Transformers gives it, so whitespace and syntax are its own; what is left to
+interpret is a tree of nodes, `[op, line, field, ...]`, stored as JSON text. The table of ops in
+`cpp/src/text/template_program.cpp` is its grammar. Arguments of filters and tests are bound to their
+signatures here: the interpreter gets them by position, complete.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import inspect
 import json
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import jinja2
 import jinja2.ext
@@ -29,34 +30,36 @@ MAX_NESTING = 256
 
 Node = list[Any]
 
-# Filters of the interpreter beside map, select, reject, selectattr, rejectattr, which become nodes of their own.
+# Filters of the interpreter beside map, select, reject, selectattr, rejectattr: these become nodes.
 FILTERS = frozenset(
-    "abs attr batch capitalize center default dictsort escape filesizeformat first float forceescape format groupby"
-    " indent int items join last length list lower max min replace reverse round safe slice sort string sum"
-    " title tojson trim truncate unique upper wordcount".split()
+    "abs attr batch capitalize center default dictsort escape filesizeformat first float forceescape"
+    " format groupby indent int items join last length list lower max min replace reverse round"
+    " safe slice sort string"
+    " sum title tojson trim truncate unique upper wordcount".split()
 )
 FILTER_ALIASES = {"d": "default", "count": "length", "e": "escape"}
 
 # Tests of the interpreter, with the number of their arguments.
 TESTS = {
     **dict.fromkeys(
-        "boolean callable defined escaped even false float integer iterable lower mapping none number odd sequence string"
-        " true undefined upper".split(),
+        "boolean callable defined escaped even false float integer iterable lower mapping none number odd"
+        " sequence string true undefined upper".split(),
         0,
     ),
     **dict.fromkeys("divisibleby eq ge gt in le lt ne sameas".split(), 1),
 }
 TEST_ALIASES = {
-    "==": "eq", "equalto": "eq", "!=": "ne", ">": "gt", "greaterthan": "gt", ">=": "ge", "<": "lt", "lessthan": "lt",
-    "<=": "le",
+    "==": "eq", "equalto": "eq", "!=": "ne", ">": "gt", "greaterthan": "gt", ">=": "ge", "<": "lt",
+    "lessthan": "lt", "<=": "le",
 }  # fmt: skip
 
 # Methods of Python's own types that the interpreter has; calling another one of theirs is refused.
 METHODS = frozenset(
-    "capitalize casefold center count endswith expandtabs find format fromkeys get index isalnum isalpha isascii"
-    " isdecimal isdigit islower isnumeric isspace istitle isupper items join keys ljust lower lstrip partition"
-    " removeprefix removesuffix replace rfind rindex rjust rpartition rsplit rstrip split splitlines startswith strip"
-    " swapcase title upper values zfill is_integer".split()
+    "capitalize casefold center copy count endswith expandtabs find format fromkeys get index is_integer"
+    " isalnum isalpha isascii isdecimal isdigit islower isnumeric isspace istitle isupper items"
+    " join keys ljust lower"
+    " lstrip partition removeprefix removesuffix replace rfind rindex rjust rpartition rsplit rstrip split"
+    " splitlines startswith strip swapcase title upper values zfill".split()
 )
 PYTHON_METHODS = frozenset(
     name
@@ -75,9 +78,9 @@ UNARY_OPS = {nodes.Not: "not", nodes.Neg: "neg", nodes.Pos: "pos"}
 
 
 class _Generation(jinja2.ext.Extension):
-    """`{% generation %}`: marks what the assistant wrote, for training; when rendering, a scope and nothing else."""
+    """`{% generation %}` marks what the assistant wrote, for training; in rendering it is a scope."""
 
-    tags = {"generation"}
+    tags: ClassVar[set[str]] = {"generation"}
 
     def parse(self, parser: jinja2.parser.Parser) -> nodes.Node:
         line = next(parser.stream).lineno
@@ -90,14 +93,21 @@ class _Generation(jinja2.ext.Extension):
 
 
 def _tojson(
-    value: Any, ensure_ascii: bool = False, indent: Any = None, separators: Any = None, sort_keys: bool = False
+    value: Any,
+    ensure_ascii: bool = False,
+    indent: Any = None,
+    separators: Any = None,
+    sort_keys: bool = False,
 ) -> str:
     raise NotImplementedError  # only its signature is used
 
 
 def _environment() -> ImmutableSandboxedEnvironment:
     environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, jinja2.ext.loopcontrols], optimized=False
+        trim_blocks=True,
+        lstrip_blocks=True,
+        extensions=[_Generation, jinja2.ext.loopcontrols],
+        optimized=False,
     )
     # Operators that the sandbox intercepts are not computed when compiling: 'x' * 10**12 must not be.
     environment.intercepted_binops = frozenset(["+", "-", "*", "/", "//", "%", "**"])
@@ -176,7 +186,9 @@ def _templates_in_json(path: Path) -> dict[str, str]:
             return {str(entry["name"]): str(entry["template"]) for entry in found}
         except (TypeError, KeyError):
             pass
-    raise InvalidFile(f"{path}: chat_template should be a string or a list of {{name, template}}, found {found!r:.80}")
+    raise InvalidFile(
+        f"{path}: chat_template should be a string or a list of {{name, template}}, found {found!r:.80}"
+    )
 
 
 class _Compiler:
@@ -239,7 +251,8 @@ class _Compiler:
 
     def compile_AssignBlock(self, node: nodes.AssignBlock) -> Node:
         return [
-            "set_block", node.lineno, self.target(node.target), self.block(node.body), self.compile_optional(node.filter)
+            "set_block", node.lineno, self.target(node.target), self.block(node.body),
+            self.compile_optional(node.filter),
         ]  # fmt: skip
 
     def compile_FilterBlock(self, node: nodes.FilterBlock) -> Node:
@@ -258,7 +271,7 @@ class _Compiler:
         return ["call_block", node.lineno, self.compile(node.call), *self.macro_body(node)]
 
     def macro_body(self, node: nodes.Macro | nodes.CallBlock) -> list[Any]:
-        """Parameters, defaults of the last of them, body, and which of caller, kwargs, varargs the body reads."""
+        """Parameters, defaults of the last of them, body; whether it reads caller, kwargs, varargs."""
         parameters = [argument.name for argument in node.args]
         undeclared = find_undeclared(node.body, ("caller", "kwargs", "varargs"))
         reads = [name in undeclared and name not in parameters for name in ("caller", "kwargs", "varargs")]
@@ -304,13 +317,16 @@ class _Compiler:
 
     def compile_CondExpr(self, node: nodes.CondExpr) -> Node:
         return [
-            "cond", node.lineno, self.compile(node.test), self.compile(node.expr1), self.compile_optional(node.expr2)
+            "cond", node.lineno, self.compile(node.test), self.compile(node.expr1),
+            self.compile_optional(node.expr2),
         ]  # fmt: skip
 
     def compile_binary(self, node: nodes.BinExpr) -> Node:
         return [BINARY_OPS[type(node)], node.lineno, self.compile(node.left), self.compile(node.right)]
 
-    compile_Add = compile_Sub = compile_Mul = compile_Div = compile_FloorDiv = compile_Mod = compile_Pow = compile_binary
+    compile_Add = compile_Sub = compile_Mul = compile_Div = compile_FloorDiv = compile_Mod = compile_Pow = (
+        compile_binary
+    )
     compile_And = compile_Or = compile_binary
 
     def compile_unary(self, node: nodes.UnaryExpr) -> Node:
@@ -341,7 +357,8 @@ class _Compiler:
             raise self.unsupported(node, f"the method '{called.attr}()'")
         return [
             "call", node.lineno, self.compile(called), self.compile_all(node.args),
-            [keyword.key for keyword in node.kwargs], self.compile_all(keyword.value for keyword in node.kwargs),
+            [keyword.key for keyword in node.kwargs],
+            self.compile_all(keyword.value for keyword in node.kwargs),
             self.compile_optional(node.dyn_args), self.compile_optional(node.dyn_kwargs),
         ]  # fmt: skip
 
@@ -353,7 +370,7 @@ class _Compiler:
         # The filter of a {% filter %} or {% set %} block has no operand: it gets the block's text.
         operand = ["slot", node.lineno, 0] if node.node is None else self.compile(node.node)
         arguments = self.compile_all(node.args)
-        keywords = {keyword.key: self.compile(keyword.value) for keyword in node.kwargs}
+        keywords = {str(keyword.key): self.compile(keyword.value) for keyword in node.kwargs}
         return self.apply_filter(node, node.name, operand, arguments, keywords)
 
     def apply_filter(
@@ -398,7 +415,7 @@ class _Compiler:
     def apply_to_each(
         self, node: nodes.Node, name: str, operand: Node, arguments: list[Node], keywords: dict[str, Node]
     ) -> Node:
-        """map and its like: an expression over slot 0, the item, with the arguments, evaluated once, in slots 1, 2, ..."""
+        """map and its like: an expression over slot 0, the item; slots 1, 2, ... hold the arguments."""
         line = node.lineno
 
         def slot(index: int) -> Node:
@@ -437,8 +454,10 @@ class _Compiler:
     def compile_Test(self, node: nodes.Test) -> Node:
         if node.dyn_args is not None or node.dyn_kwargs is not None:
             raise self.unsupported(node, f"'*' or '**' in the arguments of the test '{node.name}'")
-        keywords = {keyword.key: self.compile(keyword.value) for keyword in node.kwargs}
-        return self.apply_test(node, node.name, self.compile(node.node), self.compile_all(node.args), keywords)
+        keywords = {str(keyword.key): self.compile(keyword.value) for keyword in node.kwargs}
+        return self.apply_test(
+            node, node.name, self.compile(node.node), self.compile_all(node.args), keywords
+        )
 
     def apply_test(
         self, node: nodes.Node, name: str, operand: Node, arguments: list[Node], keywords: dict[str, Node]
@@ -455,5 +474,9 @@ class _Compiler:
             raise self.unsupported(node, f"the test '{name}'")
         values = [*arguments, *keywords.values()]
         if len(values) != TESTS[name]:
-            return ["fail", node.lineno, f"the test '{name}' takes {TESTS[name]} arguments, not {len(values)}"]
+            return [
+                "fail",
+                node.lineno,
+                f"the test '{name}' takes {TESTS[name]} arguments, not {len(values)}",
+            ]
         return ["test", node.lineno, name, operand, values]

@@ -5,6 +5,7 @@
 #include "error.h"
 #include "text/template_clock.h"
 #include "text/template_object.h"
+#include "text/template_operator.h"
 #include "text/template_program.h"
 #include "text/template_text.h"
 
@@ -12,7 +13,8 @@ namespace edgekit {
 
 namespace tmpl {
 
-// The variables of a template, a loop's pass, a macro's call, ...; what is not here is looked up in the parent.
+// The variables of a template, a loop's pass, a macro's call, ...; what is not here is looked up in the
+// parent.
 struct Scope {
     std::shared_ptr<Scope> parent;
     std::vector<std::pair<std::uint32_t, Value>> variables;
@@ -24,8 +26,10 @@ struct Scope {
         return nullptr;
     }
     void set(std::uint32_t name, Value value) {
-        if (Value* found = find(name)) *found = std::move(value);
-        else variables.emplace_back(name, std::move(value));
+        if (Value* found = find(name))
+            *found = std::move(value);
+        else
+            variables.emplace_back(name, std::move(value));
     }
 };
 
@@ -48,18 +52,26 @@ struct Raised : Error {
 enum class Flow { next, break_, continue_ };
 
 constexpr int max_recursion = 800;  // of nested nodes, macros included
-constexpr std::int64_t max_range = 100000;  // as jinja2's sandbox
 
 // The names that every template finds; a variable of the context may hide them.
 constexpr std::pair<std::string_view, Function> globals[] = {
-    {"range", Function::range}, {"dict", Function::dict}, {"namespace", Function::make_namespace}, {"cycler", Function::cycler},
-    {"joiner", Function::joiner}, {"raise_exception", Function::raise_exception}, {"strftime_now", Function::strftime_now},
+    {"range", Function::range},
+    {"dict", Function::dict},
+    {"namespace", Function::make_namespace},
+    {"cycler", Function::cycler},
+    {"joiner", Function::joiner},
+    {"raise_exception", Function::raise_exception},
+    {"strftime_now", Function::strftime_now},
 };
 
 class Interpreter {
 public:
     Interpreter(const Program& program, const json::Value& context, const TemplateLimits& limits)
-        : program_(program), context_(context), heap_(limits), constants_(program.constants.size()), root_(std::make_shared<Scope>()) {}
+        : program_(program),
+          context_(context),
+          heap_(limits),
+          constants_(program.constants.size()),
+          root_(std::make_shared<Scope>()) {}
 
     ~Interpreter() {
         // Namespaces and the scopes of macros may hold each other.
@@ -78,7 +90,8 @@ public:
             throw Error(Status::template_error, raised.what());
         } catch (const Error& error) {
             if (error.status() != Status::template_error) throw;
-            throw Error(Status::template_error, "chat template, line " + std::to_string(line_) + ": " + error.what());
+            throw Error(Status::template_error,
+                        "chat template, line " + std::to_string(line_) + ": " + error.what());
         }
         return out;
     }
@@ -115,25 +128,47 @@ private:
         heap_.step();
         line_ = node.line;
         switch (node.op) {
-            case Op::text: print(node.text); break;
-            case Op::print: print(to_text(heap_, evaluate(node.kids[0], scope))); break;
-            case Op::if_: return run_if(node, scope);
-            case Op::for_: run_for(node, scope, evaluate(node.kids[1], scope), 0); break;
-            case Op::break_: return Flow::break_;
-            case Op::continue_: return Flow::continue_;
-            case Op::set: assign(node.kids[0], scope, evaluate(node.kids[1], scope)); break;
-            case Op::set_block: assign(node.kids[0], scope, filtered(node.kids[2], scope, captured(node.kids[1], inner(scope)))); break;
+            case Op::text:
+                print(node.text);
+                break;
+            case Op::print:
+                print(to_text(heap_, evaluate(node.kids[0], scope)));
+                break;
+            case Op::if_:
+                return run_if(node, scope);
+            case Op::for_:
+                run_for(node, scope, evaluate(node.kids[1], scope), 0);
+                break;
+            case Op::break_:
+                return Flow::break_;
+            case Op::continue_:
+                return Flow::continue_;
+            case Op::set:
+                assign(node.kids[0], scope, evaluate(node.kids[1], scope));
+                break;
+            case Op::set_block:
+                assign(node.kids[0], scope,
+                       filtered(node.kids[2], scope, captured(node.kids[1], inner(scope))));
+                break;
             case Op::filter_block: {
                 const ScopePtr body_scope = inner(scope);
                 const Value text = captured(node.kids[0], body_scope);
                 print(to_text(heap_, filtered(node.kids[1], body_scope, text)));
                 break;
             }
-            case Op::with: return run_with(node, scope);
-            case Op::scope: print(to_text(heap_, captured(node.kids[0], inner(scope)))); break;
-            case Op::macro: scope->set(node.index, make_macro(node, node.kids[0], node.kids[1], scope)); break;
-            case Op::call_block: run_call_block(node, scope); break;
-            default: fail("a statement is missing");
+            case Op::with:
+                return run_with(node, scope);
+            case Op::scope:
+                print(to_text(heap_, captured(node.kids[0], inner(scope))));
+                break;
+            case Op::macro:
+                scope->set(node.index, make_macro(node, node.kids[0], node.kids[1], scope));
+                break;
+            case Op::call_block:
+                run_call_block(node, scope);
+                break;
+            default:
+                fail("a statement is missing");
         }
         return Flow::next;
     }
@@ -160,7 +195,8 @@ private:
     }
 
     void run_for(const Node& node, const ScopePtr& scope, const Value& iterable, int depth0) {
-        const Node &target = node.kids[0], &body = node.kids[2], &otherwise = node.kids[3], &test = node.kids[4];
+        const Node &target = node.kids[0], &body = node.kids[2], &otherwise = node.kids[3],
+                   &test = node.kids[4];
         const auto loop = std::make_shared<Loop>();
         loop->depth0 = depth0;
         loop->iterable = iterable;
@@ -190,7 +226,7 @@ private:
             heap_.step();
             const ScopePtr pass = inner(scope);
             assign(target, pass, *loop->current);
-            pass->set(loop_name(), loop);
+            pass->set(loop_name_, loop);
             const Flow flow = run_block(body, pass);
             if (flow == Flow::break_) break;
             // jinja2 runs the else branch unless one pass came to its end.
@@ -246,14 +282,16 @@ private:
             const Values items = to_list(heap_, value);
             const std::vector<Node>& targets = target.kids[0].kids;
             if (items.size() != targets.size()) {
-                fail("cannot unpack " + std::to_string(items.size()) + " values to " + std::to_string(targets.size()) + " names");
+                fail("cannot unpack " + std::to_string(items.size()) + " values to " +
+                     std::to_string(targets.size()) + " names");
             }
             for (std::size_t i = 0; i < items.size(); ++i) assign(targets[i], scope, items[i]);
         }
     }
 
     void set_attribute(Namespace& name_space, std::string_view name, const Value& value) {
-        if (name.starts_with('_')) fail("a namespace cannot store '" + std::string(name) + "': its name starts with an underscore");
+        if (name.starts_with('_'))
+            fail("a namespace cannot store '" + std::string(name) + "': its name starts with an underscore");
         if (!name_space.find(name)) heap_.keep(name.size() + sizeof(Value));
         name_space.set(name, value);
     }
@@ -285,7 +323,8 @@ private:
         return Heap::undefined("'" + name + "' is undefined");
     }
 
-    // A message's reasoning goes by three names; templates read one of them. As Transformers, each is given what any has.
+    // A message's reasoning goes by three names; templates read one of them. As Transformers, each is given
+    // what any has.
     static json::Value with_reasoning_aliases(const json::Value& messages) {
         if (!messages.is_array()) return messages;
         json::Array aliased;
@@ -307,8 +346,6 @@ private:
         return aliased;
     }
 
-    std::uint32_t loop_name() const { return loop_name_; }
-
     // For a scope that one of its own values holds: they would keep each other alive.
     void keep_until_end(const ScopePtr& scope) {
         if (!captured_.empty() && captured_.back() == scope) return;
@@ -328,18 +365,26 @@ private:
         heap_.step();
         line_ = node.line;
         switch (node.op) {
-            case Op::name: return find(node.index, scope);
-            case Op::constant: return constant(node.index);
+            case Op::name:
+                return find(node.index, scope);
+            case Op::constant:
+                return constant(node.index);
             case Op::slot:
                 if (!slots_ || node.index >= slots_->size()) fail("a slot is empty");
                 return (*slots_)[node.index];
-            case Op::list: return heap_.list(evaluate_all(node.kids[0], scope));
-            case Op::tuple: return heap_.tuple(evaluate_all(node.kids[0], scope));
-            case Op::dict: return evaluate_dict(node, scope);
-            case Op::cond: return evaluate_cond(node, scope);
-            case Op::not_: return !truth(heap_, evaluate(node.kids[0], scope));
+            case Op::list:
+                return heap_.list(evaluate_all(node.kids[0], scope));
+            case Op::tuple:
+                return heap_.tuple(evaluate_all(node.kids[0], scope));
+            case Op::dict:
+                return evaluate_dict(node, scope);
+            case Op::cond:
+                return evaluate_cond(node, scope);
+            case Op::not_:
+                return !truth(heap_, evaluate(node.kids[0], scope));
             case Op::and_:
-            case Op::or_: return evaluate_logic(node, scope);
+            case Op::or_:
+                return evaluate_logic(node, scope);
             case Op::neg:
             case Op::pos:
             case Op::add:
@@ -348,19 +393,32 @@ private:
             case Op::div:
             case Op::floordiv:
             case Op::mod:
-            case Op::pow: return evaluate_operator(node, scope);
-            case Op::concat: return evaluate_concat(node, scope);
-            case Op::compare: return evaluate_compare(node, scope);
-            case Op::attr: return attribute(heap_, evaluate(node.kids[0], scope), node.text);
-            case Op::item: return evaluate_item(node, scope);
-            case Op::slice: return evaluate_slice(node, scope);
-            case Op::call: return evaluate_call(node, scope);
-            case Op::filter: return evaluate_filter(node, scope);
-            case Op::test: return evaluate_test(node, scope);
-            case Op::map: return evaluate_each(node, scope, true);
-            case Op::select: return evaluate_each(node, scope, false);
-            case Op::fail: fail(node.text);
-            default: fail("an expression is missing");
+            case Op::pow:
+                return evaluate_operator(node, scope);
+            case Op::concat:
+                return evaluate_concat(node, scope);
+            case Op::compare:
+                return evaluate_compare(node, scope);
+            case Op::attr:
+                return attribute(heap_, evaluate(node.kids[0], scope), node.text);
+            case Op::item:
+                return evaluate_item(node, scope);
+            case Op::slice:
+                return evaluate_slice(node, scope);
+            case Op::call:
+                return evaluate_call(node, scope);
+            case Op::filter:
+                return evaluate_filter(node, scope);
+            case Op::test:
+                return evaluate_test(node, scope);
+            case Op::map:
+                return evaluate_each(node, scope, true);
+            case Op::select:
+                return evaluate_each(node, scope, false);
+            case Op::fail:
+                fail(node.text);
+            default:
+                fail("an expression is missing");
         }
     }
 
@@ -388,7 +446,8 @@ private:
     Value evaluate_cond(const Node& node, const ScopePtr& scope) {
         if (truth(heap_, evaluate(node.kids[0], scope))) return evaluate(node.kids[1], scope);
         if (node.kids[2].op != Op::none) return evaluate(node.kids[2], scope);
-        return Heap::undefined("the inline if-expression evaluated to false and no else section was defined.");
+        return Heap::undefined(
+            "the inline if-expression evaluated to false and no else section was defined.");
     }
 
     Value evaluate_logic(const Node& node, const ScopePtr& scope) {
@@ -403,13 +462,20 @@ private:
         const Value right = evaluate(node.kids[1], scope);
         line_ = node.line;
         switch (node.op) {
-            case Op::add: return add(heap_, left, right);
-            case Op::sub: return subtract(heap_, left, right);
-            case Op::mul: return multiply(heap_, left, right);
-            case Op::div: return divide(heap_, left, right);
-            case Op::floordiv: return floor_divide(heap_, left, right);
-            case Op::mod: return modulo(heap_, left, right);
-            default: return power(heap_, left, right);
+            case Op::add:
+                return add(heap_, left, right);
+            case Op::sub:
+                return subtract(heap_, left, right);
+            case Op::mul:
+                return multiply(heap_, left, right);
+            case Op::div:
+                return divide(heap_, left, right);
+            case Op::floordiv:
+                return floor_divide(heap_, left, right);
+            case Op::mod:
+                return modulo(heap_, left, right);
+            default:
+                return power(heap_, left, right);
         }
     }
 
@@ -434,14 +500,22 @@ private:
 
     bool compares(Comparison comparison, const Value& left, const Value& right) {
         switch (comparison) {
-            case Comparison::eq: return equal(heap_, left, right);
-            case Comparison::ne: return !equal(heap_, left, right);
-            case Comparison::lt: return compare(heap_, left, right, "<") == -1;
-            case Comparison::le: return compare(heap_, left, right, "<=").value_or(1) <= 0;
-            case Comparison::gt: return compare(heap_, left, right, ">") == 1;
-            case Comparison::ge: return compare(heap_, left, right, ">=").value_or(-1) >= 0;
-            case Comparison::in: return contains(heap_, right, left);
-            case Comparison::not_in: return !contains(heap_, right, left);
+            case Comparison::eq:
+                return equal(heap_, left, right);
+            case Comparison::ne:
+                return !equal(heap_, left, right);
+            case Comparison::lt:
+                return compare(heap_, left, right, "<") == -1;
+            case Comparison::le:
+                return compare(heap_, left, right, "<=").value_or(1) <= 0;
+            case Comparison::gt:
+                return compare(heap_, left, right, ">") == 1;
+            case Comparison::ge:
+                return compare(heap_, left, right, ">=").value_or(-1) >= 0;
+            case Comparison::in:
+                return contains(heap_, right, left);
+            case Comparison::not_in:
+                return !contains(heap_, right, left);
         }
         return false;
     }
@@ -478,7 +552,8 @@ private:
         }
         if (node.kids[4].op != Op::none) {
             const Value more = evaluate(node.kids[4], scope);
-            if (!more.dict()) fail("argument after ** must be a mapping, not " + std::string(type_name(more)));
+            if (!more.dict())
+                fail("argument after ** must be a mapping, not " + std::string(type_name(more)));
             for (const auto& [key, value] : more.dict()->items) {
                 const std::string& name = expect_text(key, "a keyword").bytes;
                 if (std::find(node.names.begin(), node.names.end(), name) != node.names.end()) {
@@ -523,7 +598,8 @@ private:
         slots.insert(slots.begin(), Value());
         const Node& body = node.kids[2];
         const Value sources = heap_.list({iterable, heap_.list(slots)});
-        auto next = [this, &body, iterable, map, slots, source = std::function<bool(Value&)>()](Value& out) mutable {
+        auto next = [this, &body, iterable, map, slots,
+                     source = std::function<bool(Value&)>()](Value& out) mutable {
             const Depth depth(depth_);
             if (!source && !truth(heap_, iterable)) return false;
             if (!source) source = iterate(heap_, iterable);
@@ -546,10 +622,12 @@ private:
         if (const Method* method = callee.method()) return call_method(heap_, *method, arguments);
         if (const Macro* macro = callee.macro()) return call_macro(*macro, arguments);
         if (const Function* function = callee.get<Function>()) return call_function(*function, arguments);
-        if (Joiner* joiner = callee.joiner()) return std::exchange(joiner->used, true) ? joiner->separator : heap_.text("");
+        if (Joiner* joiner = callee.joiner())
+            return std::exchange(joiner->used, true) ? joiner->separator : heap_.text("");
         if (Loop* loop = callee.loop()) {
             if (!loop->recurse) fail("The loop must have the 'recursive' marker to be called recursively.");
-            if (arguments.positional.size() != 1 || !arguments.named.empty()) fail("loop() takes one argument");
+            if (arguments.positional.size() != 1 || !arguments.named.empty())
+                fail("loop() takes one argument");
             return loop->recurse(arguments.positional[0], loop->depth0 + 1);
         }
         fail("'" + std::string(type_name(callee)) + "' object is not callable");
@@ -561,7 +639,8 @@ private:
         const std::string name = node.op == Op::macro ? node.text : "caller";
         std::vector<std::pair<std::string, Value>> named = arguments.named;
         const auto take_named = [&](std::string_view key) -> std::optional<Value> {
-            const auto found = std::find_if(named.begin(), named.end(), [&](const auto& each) { return each.first == key; });
+            const auto found =
+                std::find_if(named.begin(), named.end(), [&](const auto& each) { return each.first == key; });
             if (found == named.end()) return std::nullopt;
             Value value = found->second;
             named.erase(found);
@@ -571,9 +650,11 @@ private:
         const ScopePtr scope = inner(macro.scope);
         std::vector<std::optional<Value>> values(n);
         for (std::size_t i = 0; i < n; ++i) {
-            values[i] = i < arguments.positional.size() ? std::optional(arguments.positional[i]) : take_named(node.names[i]);
+            values[i] = i < arguments.positional.size() ? std::optional(arguments.positional[i])
+                                                        : take_named(node.names[i]);
         }
-        if (reads_caller) scope->set(caller_name_, take_named("caller").value_or(Heap::undefined("No caller defined")));
+        if (reads_caller)
+            scope->set(caller_name_, take_named("caller").value_or(Heap::undefined("No caller defined")));
         if (reads_kwargs) {
             std::vector<std::pair<Value, Value>> items;
             for (const auto& [key, value] : named) items.emplace_back(heap_.text(key), value);
@@ -583,7 +664,9 @@ private:
         }
         if (reads_varargs) {
             const std::size_t used = std::min(n, arguments.positional.size());
-            scope->set(varargs_name_, heap_.tuple(Values(arguments.positional.begin() + static_cast<std::ptrdiff_t>(used), arguments.positional.end())));
+            scope->set(varargs_name_,
+                       heap_.tuple(Values(arguments.positional.begin() + static_cast<std::ptrdiff_t>(used),
+                                          arguments.positional.end())));
         } else if (arguments.positional.size() > n) {
             fail("macro '" + name + "' takes not more than " + std::to_string(n) + " argument(s)");
         }
@@ -594,46 +677,56 @@ private:
         for (std::size_t i = 0; i < n; ++i) {
             if (values[i]) continue;
             const std::size_t first_default = n - defaults.size();
-            scope->set(node.name_indices[i], i >= first_default
-                                                 ? evaluate(defaults[i - first_default], scope)
-                                                 : Heap::undefined("parameter '" + node.names[i] + "' was not provided"));
+            scope->set(node.name_indices[i],
+                       i >= first_default
+                           ? evaluate(defaults[i - first_default], scope)
+                           : Heap::undefined("parameter '" + node.names[i] + "' was not provided"));
         }
         return captured(*macro.body, scope);
     }
 
     Value call_function(Function function, const Arguments& arguments) {
         const Values& positional = arguments.positional;
-        const auto expect = [&](std::string_view name, std::size_t least, std::size_t most, bool keywords = false) {
+        const auto expect = [&](std::string_view name, std::size_t least, std::size_t most,
+                                bool keywords = false) {
             if (positional.size() < least || positional.size() > most) {
-                fail(std::string(name) + "() takes from " + std::to_string(least) + " to " + std::to_string(most) + " arguments, not " +
-                     std::to_string(positional.size()));
+                fail(std::string(name) + "() takes from " + std::to_string(least) + " to " +
+                     std::to_string(most) + " arguments, not " + std::to_string(positional.size()));
             }
-            if (!keywords && !arguments.named.empty()) fail(std::string(name) + "() has no keyword argument '" + arguments.named[0].first + "'");
+            if (!keywords && !arguments.named.empty())
+                fail(std::string(name) + "() has no keyword argument '" + arguments.named[0].first + "'");
         };
         // The argument that may come by position or by its name.
         const auto only = [&](std::string_view name, std::string_view parameter) {
             expect(name, 0, 1, true);
-            if (positional.size() + arguments.named.size() != 1 || (positional.empty() && arguments.named[0].first != parameter)) {
+            if (positional.size() + arguments.named.size() != 1 ||
+                (positional.empty() && arguments.named[0].first != parameter)) {
                 fail(std::string(name) + "() takes one argument, '" + std::string(parameter) + "'");
             }
             return positional.empty() ? arguments.named[0].second : positional[0];
         };
         switch (function) {
-            case Function::range: expect("range", 1, 3); return make_range(positional);
-            case Function::dict: expect("dict", 0, 1, true); return make_dict(arguments);
+            case Function::range:
+                expect("range", 1, 3);
+                return make_range(positional);
+            case Function::dict:
+                expect("dict", 0, 1, true);
+                return make_dict(heap_, arguments);
             case Function::dict_fromkeys: {
                 expect("fromkeys", 1, 2);
                 std::vector<std::pair<Value, Value>> items;
-                for (const Value& key : to_list(heap_, positional[0])) items.emplace_back(key, positional.size() > 1 ? positional[1] : Value(None{}));
+                for (const Value& key : to_list(heap_, positional[0]))
+                    items.emplace_back(key, positional.size() > 1 ? positional[1] : Value(None{}));
                 return heap_.dict(std::move(items));
             }
             case Function::make_namespace: {
                 expect("namespace", 0, 1, true);
-                const Value attributes = make_dict(arguments);
+                const Value attributes = make_dict(heap_, arguments);
                 heap_.keep(sizeof(Namespace));
                 namespaces_.push_back(std::make_unique<Namespace>());
                 for (const auto& [key, value] : attributes.dict()->items) {
-                    set_attribute(*namespaces_.back(), expect_text(key, "a name in a namespace").bytes, value);
+                    set_attribute(*namespaces_.back(), expect_text(key, "a name in a namespace").bytes,
+                                  value);
                 }
                 return namespaces_.back().get();
             }
@@ -641,57 +734,24 @@ private:
                 expect("cycler", 1, std::numeric_limits<std::size_t>::max());
                 return std::make_shared<Cycler>(Cycler{heap_.list(positional), 0});
             case Function::joiner:
-                if (positional.empty() && arguments.named.empty()) return std::make_shared<Joiner>(Joiner{heap_.text(", "), false});
+                if (positional.empty() && arguments.named.empty())
+                    return std::make_shared<Joiner>(Joiner{heap_.text(", "), false});
                 {
                     const Value joiner = std::make_shared<Joiner>(Joiner{only("joiner", "sep"), false});
                     heap_.check_nesting(joiner);
                     return joiner;
                 }
-            case Function::raise_exception: throw Raised(to_text(heap_, only("raise_exception", "message")));
+            case Function::raise_exception:
+                throw Raised(to_text(heap_, only("raise_exception", "message")));
             case Function::strftime_now: {
                 const Value format = only("strftime_now", "format");
                 const json::Value* now = context_.find("now");
-                return heap_.text(strftime_now(expect_text(format, "the format of strftime_now").bytes,
-                                               now ? std::optional<std::string_view>(now->as_string("now")) : std::nullopt));
+                return heap_.text(strftime_now(
+                    expect_text(format, "the format of strftime_now").bytes,
+                    now ? std::optional<std::string_view>(now->as_string("now")) : std::nullopt));
             }
         }
         fail("an unknown function is called");
-    }
-
-    static Value make_range(const Values& bounds) {
-        const std::int64_t start = bounds.size() > 1 ? expect_int(bounds[0], "range()'s argument") : 0;
-        const std::int64_t stop = expect_int(bounds[bounds.size() > 1 ? 1 : 0], "range()'s argument");
-        const std::int64_t step = bounds.size() > 2 ? expect_int(bounds[2], "range()'s argument") : 1;
-        if (step == 0) fail("range() arg 3 must not be zero");
-        const bool empty = step > 0 ? start >= stop : start <= stop;
-        // Differences in unsigned arithmetic: they may not fit int64.
-        const auto low = static_cast<std::uint64_t>(step > 0 ? start : stop), high = static_cast<std::uint64_t>(step > 0 ? stop : start);
-        const std::uint64_t stride = step > 0 ? static_cast<std::uint64_t>(step) : 0 - static_cast<std::uint64_t>(step);
-        const std::uint64_t length = empty ? 0 : (high - low - 1) / stride + 1;
-        if (length > static_cast<std::uint64_t>(max_range)) {
-            fail("Range too big. The sandbox blocks ranges larger than MAX_RANGE (" + std::to_string(max_range) + ").");
-        }
-        return std::make_shared<const Range>(Range{start, step, static_cast<std::int64_t>(length)});
-    }
-
-    Value make_dict(const Arguments& arguments) {
-        std::vector<std::pair<Value, Value>> items;
-        if (!arguments.positional.empty()) {
-            const Value& source = arguments.positional[0];
-            if (source.is_undefined()) {
-                // An undefined value is an empty iterable.
-            } else if (const Dict* dict = source.dict()) {
-                items = dict->items;
-            } else {
-                for (const Value& pair : to_list(heap_, source)) {
-                    const Values parts = to_list(heap_, pair);
-                    if (parts.size() != 2) fail("dict() needs pairs, found " + std::to_string(parts.size()) + " values");
-                    items.emplace_back(parts[0], parts[1]);
-                }
-            }
-        }
-        for (const auto& [key, value] : arguments.named) items.emplace_back(heap_.text(key), value);
-        return heap_.dict(std::move(items));
     }
 
     std::uint32_t name_index(std::string_view name) const {
@@ -712,8 +772,8 @@ private:
     const Values* slots_ = nullptr;
     int depth_ = 0;
     std::uint32_t line_ = 0;
-    const std::uint32_t loop_name_ = name_index("loop"), caller_name_ = name_index("caller"), kwargs_name_ = name_index("kwargs"),
-                        varargs_name_ = name_index("varargs");
+    const std::uint32_t loop_name_ = name_index("loop"), caller_name_ = name_index("caller"),
+                        kwargs_name_ = name_index("kwargs"), varargs_name_ = name_index("varargs");
 };
 
 }  // namespace
@@ -730,7 +790,8 @@ ChatTemplate ChatTemplate::open(std::span<const std::byte> blob) {
 }
 
 std::string ChatTemplate::render(const json::Value& context, const TemplateLimits& limits) const {
-    if (!context.is_object()) throw Error(Status::invalid_argument, "the context of a chat template must be an object");
+    if (!context.is_object())
+        throw Error(Status::invalid_argument, "the context of a chat template must be an object");
     return tmpl::Interpreter(impl_->program, context, limits).run();
 }
 

@@ -15,14 +15,14 @@ using TemplateLimits = tmpl::Limits;
 
 class ChatTemplate {
 public:
-    // `blob`: what converters/text/chat_template.py compiled; it is copied. Throws Error(Status::invalid_file), and
-    // Error(Status::unsupported) when the blob needs a later build.
+    // `blob`: what converters/text/chat_template.py compiled; it is copied. Throws
+    // Error(Status::invalid_file), and Error(Status::unsupported) when the blob needs a later build.
     static ChatTemplate open(std::span<const std::byte> blob);
 
-    // Renders as Transformers does. `context`: an object with what the template reads: "messages", "tools", "documents",
-    // "add_generation_prompt", "bos_token", ... and, if the clock must not be asked, "now" (see template_clock.h).
-    // Throws Error(Status::template_error) when the template fails, with its own message if it calls raise_exception.
-    // May be called from several threads at once.
+    // Renders as Transformers does. `context`: an object with what the template reads: "messages", "tools",
+    // "documents", "add_generation_prompt", "bos_token", ... and, if the clock must not be asked, "now" (see
+    // template_clock.h). Throws Error(Status::template_error) when the template fails, with its own message
+    // if it calls raise_exception. May be called from several threads at once.
     std::string render(const json::Value& context, const TemplateLimits& limits = {}) const;
 
 private:

@@ -7,6 +7,7 @@
 
 #include "text/template_format.h"
 #include "text/template_object.h"
+#include "text/template_operator.h"
 #include "text/template_text.h"
 
 namespace edgekit::tmpl {
@@ -16,13 +17,17 @@ namespace {
 using Args = std::span<const Value>;
 
 // soft_str(): a string stays what it is, anything else goes through str().
-Value soft_text(Heap& heap, const Value& value) { return value.text() ? value : heap.text(to_text(heap, value)); }
+Value soft_text(Heap& heap, const Value& value) {
+    return value.text() ? value : heap.text(to_text(heap, value));
+}
 
 Value call(Heap& heap, const Value& text, std::string_view method, Values arguments = {}) {
     return call_method(heap, Method{text, std::string(method)}, {std::move(arguments), {}});
 }
 
-Value ignore_case(Heap& heap, const Value& value) { return value.text() ? call(heap, value, "lower") : value; }
+Value ignore_case(Heap& heap, const Value& value) {
+    return value.text() ? call(heap, value, "lower") : value;
+}
 
 Value attribute_key(Heap& heap, const Value& item, const Value& path, bool case_sensitive) {
     const Value key = item_at_path(heap, item, path, None{});
@@ -40,12 +45,15 @@ Value convert_text(Heap& heap, const Value& value, Args) {
 
 // Words begin behind whitespace and - ( { [ <, unlike in str.title().
 std::string title_words(std::string_view text) {
-    const auto begins_words = [](char32_t c) { return is_space(c) || std::u32string_view(U"-({[<").find(c) != std::u32string_view::npos; };
+    const auto begins_words = [](char32_t c) {
+        return is_space(c) || std::u32string_view(U"-({[<").find(c) != std::u32string_view::npos;
+    };
     const std::u32string code_points = decode(text);
     std::string out;
     for (std::size_t i = 0; i < code_points.size();) {
         std::size_t end = i + 1;
-        while (end < code_points.size() && begins_words(code_points[end]) == begins_words(code_points[i])) ++end;
+        while (end < code_points.size() && begins_words(code_points[end]) == begins_words(code_points[i]))
+            ++end;
         out += upper(encode(code_points.substr(i, 1)));
         out += lower(encode(code_points.substr(i + 1, end - i - 1)));
         i = end;
@@ -53,9 +61,13 @@ std::string title_words(std::string_view text) {
     return out;
 }
 
-Value trim(Heap& heap, const Value& value, Args args) { return call(heap, soft_text(heap, value), "strip", {args[0]}); }
+Value trim(Heap& heap, const Value& value, Args args) {
+    return call(heap, soft_text(heap, value), "strip", {args[0]});
+}
 
-Value center(Heap& heap, const Value& value, Args args) { return call(heap, soft_text(heap, value), "center", {args[0]}); }
+Value center(Heap& heap, const Value& value, Args args) {
+    return call(heap, soft_text(heap, value), "center", {args[0]});
+}
 
 Value replace_text(Heap& heap, const Value& value, Args args) {
     const auto plain = [&](const Value& any) { return heap.text(to_text(heap, any)); };
@@ -93,10 +105,13 @@ Value truncate(Heap& heap, const Value& value, Args args) {
     const std::int64_t length = expect_int(args[0], "the length of truncate");
     const std::int64_t leeway = args[3].is_none() ? 5 : expect_int(args[3], "the leeway of truncate");
     const auto end_length = static_cast<std::int64_t>(end.length);
-    if (length < end_length) fail("expected length >= " + std::to_string(end_length) + ", got " + std::to_string(length));
+    if (length < end_length)
+        fail("expected length >= " + std::to_string(end_length) + ", got " + std::to_string(length));
     if (leeway < 0) fail("expected leeway >= 0, got " + std::to_string(leeway));
     if (static_cast<std::int64_t>(text.length) - leeway <= length) return value;
-    std::string_view start = std::string_view(text.bytes).substr(0, byte_of(text.bytes, static_cast<std::size_t>(length - end_length)));
+    std::string_view start =
+        std::string_view(text.bytes)
+            .substr(0, byte_of(text.bytes, static_cast<std::size_t>(length - end_length)));
     if (!truth(heap, args[1])) start = rsplit(start, " ", 1)[0];
     return heap.text(std::string(start) + end.bytes, text.safe);
 }
@@ -122,9 +137,15 @@ Value escape(Heap& heap, const Value& value, Args) {
     return heap.text(escape_html(text), true);
 }
 
-Value force_escape(Heap& heap, const Value& value, Args args) { return escape(heap, heap.text(to_text(heap, value)), args); }
-Value mark_safe(Heap& heap, const Value& value, Args) { return heap.text(to_text(heap, value), true); }
-Value to_string(Heap& heap, const Value& value, Args) { return soft_text(heap, value); }
+Value force_escape(Heap& heap, const Value& value, Args args) {
+    return escape(heap, heap.text(to_text(heap, value)), args);
+}
+Value mark_safe(Heap& heap, const Value& value, Args) {
+    return heap.text(to_text(heap, value), true);
+}
+Value to_string(Heap& heap, const Value& value, Args) {
+    return soft_text(heap, value);
+}
 
 Value format(Heap& heap, const Value& value, Args args) {
     const Value text = soft_text(heap, value);
@@ -159,7 +180,8 @@ Value dump_json(Heap& heap, const Value& value, Args args) {
         if (!separators || separators->items.size() != 2) fail("tojson's separators must be two strings");
         options.item_separator = expect_text(separators->items[0], "a separator of tojson").bytes;
         options.key_separator = expect_text(separators->items[1], "a separator of tojson").bytes;
-        if (options.item_separator.empty() || options.key_separator.empty()) fail("tojson's separators must not be empty");
+        if (options.item_separator.empty() || options.key_separator.empty())
+            fail("tojson's separators must not be empty");
     }
     std::string out = json::dump(to_json(heap, value), options);
     heap.reserve(out.size());
@@ -206,9 +228,12 @@ std::optional<std::int64_t> parse_int(std::string_view text, std::int64_t base) 
     (void)prefixed;
     std::int64_t value = 0;
     for (const char c : digits) {
-        const int digit = c >= '0' && c <= '9' ? c - '0' : (c | 0x20) >= 'a' && (c | 0x20) <= 'z' ? (c | 0x20) - 'a' + 10 : 99;
+        const int digit = c >= '0' && c <= '9'                     ? c - '0'
+                          : (c | 0x20) >= 'a' && (c | 0x20) <= 'z' ? (c | 0x20) - 'a' + 10
+                                                                   : 99;
         if (digit >= base) return std::nullopt;
-        if (__builtin_mul_overflow(value, base, &value) || __builtin_sub_overflow(value, digit, &value)) fail("an integer does not fit 64 bits");
+        if (__builtin_mul_overflow(value, base, &value) || __builtin_sub_overflow(value, digit, &value))
+            fail("an integer does not fit 64 bits");
     }
     if (negative) return value;
     if (value == std::numeric_limits<std::int64_t>::min()) fail("an integer does not fit 64 bits");
@@ -224,7 +249,8 @@ std::int64_t truncated(double value) {
 Value to_int(Heap&, const Value& value, Args args) {
     if (value.is_undefined()) fail_undefined(value);
     if (const auto integer = value.integer()) return *integer;
-    if (const double* real = value.get<double>()) return std::isnan(*real) ? args[0] : Value(truncated(*real));
+    if (const double* real = value.get<double>())
+        return std::isnan(*real) ? args[0] : Value(truncated(*real));
     const Text* text = value.text();
     if (!text) return args[0];
     if (const auto integer = parse_int(text->bytes, expect_int(args[1], "the base of int"))) return *integer;
@@ -250,7 +276,8 @@ Value round_number(Heap& heap, const Value& value, Args args) {
     if (value.is_undefined()) fail_undefined(value);
     if (!value.number()) fail("a " + std::string(type_name(value)) + " cannot be rounded");
     const std::string& method = expect_text(args[1], "the method of round").bytes;
-    if (method != "common" && method != "ceil" && method != "floor") fail("method must be common, ceil or floor");
+    if (method != "common" && method != "ceil" && method != "floor")
+        fail("method must be common, ceil or floor");
     if (method == "common") {
         const std::int64_t digits = args[0].is_none() ? 0 : expect_int(args[0], "the precision of round");
         if (value.integer() && digits >= 0) return *value.integer();
@@ -261,7 +288,8 @@ Value round_number(Heap& heap, const Value& value, Args args) {
     const Value unit = power(heap, std::int64_t{10}, args[0]);
     const Value scaled = multiply(heap, value, unit);
     if (scaled.integer()) return divide(heap, scaled, unit);
-    return divide(heap, truncated(method == "ceil" ? std::ceil(*scaled.number()) : std::floor(*scaled.number())), unit);
+    return divide(
+        heap, truncated(method == "ceil" ? std::ceil(*scaled.number()) : std::floor(*scaled.number())), unit);
 }
 
 Value sum(Heap& heap, const Value& value, Args args) {
@@ -302,7 +330,9 @@ Value first(Heap& heap, const Value& value, Args) {
     return iterate(heap, value)(item) ? item : Heap::undefined("No first item, sequence was empty.");
 }
 
-bool is_reversible(const Value& value) { return length(value).has_value(); }
+bool is_reversible(const Value& value) {
+    return length(value).has_value();
+}
 
 Value reversed(Heap& heap, const Value& value) {
     Values items = to_list(heap, value);
@@ -326,14 +356,17 @@ Value reverse(Heap& heap, const Value& value, Args) {
     return is_reversible(value) ? heap.iterator(iterate(heap, items), items) : items;
 }
 
-Value list(Heap& heap, const Value& value, Args) { return heap.list(to_list(heap, value)); }
+Value list(Heap& heap, const Value& value, Args) {
+    return heap.list(to_list(heap, value));
+}
 
 Value sort(Heap& heap, const Value& value, Args args) {
     const bool case_sensitive = truth(heap, args[1]);
     const Values items = to_list(heap, value);
     std::vector<Value> paths;
     if (const Text* names = args[2].text()) {
-        for (const std::string_view name : split(names->bytes, ",", -1)) paths.push_back(heap.text(std::string(name)));
+        for (const std::string_view name : split(names->bytes, ",", -1))
+            paths.push_back(heap.text(std::string(name)));
     } else {
         paths.push_back(args[2]);
     }
@@ -371,7 +404,8 @@ Value items_of(Heap& heap, const Value& value, Args) {
             if (value.is_undefined()) return false;
             if (!next) {
                 expect_dict(value, "the operand of items");
-                next = iterate(heap, std::make_shared<const View>(View{View::items, *value.get<std::shared_ptr<const Dict>>()}));
+                next = iterate(heap, std::make_shared<const View>(
+                                         View{View::items, *value.get<std::shared_ptr<const Dict>>()}));
             }
             return next(out);
         },
@@ -391,7 +425,9 @@ Value unique(Heap& heap, const Value& value, Args args) {
                 const Value key = attribute_key(heap, out, path, case_sensitive);
                 const std::uint64_t key_hash = hash(heap, key);
                 const auto [begin, end] = state->seen.equal_range(key_hash);
-                if (std::any_of(begin, end, [&](const auto& other) { return equal(heap, other.second, key); })) continue;
+                if (std::any_of(begin, end,
+                                [&](const auto& other) { return equal(heap, other.second, key); }))
+                    continue;
                 state->seen.emplace(key_hash, key);
                 heap.keep(64);
                 return true;
@@ -419,7 +455,9 @@ Value group_by(Heap& heap, const Value& value, Args args) {
     const bool case_sensitive = truth(heap, args[2]);
     const auto real_key = [&](const Value& item) { return item_at_path(heap, item, args[0], args[1]); };
     Values items = to_list(heap, value), keys;
-    const auto sort_key = [&](const Value& item) { return case_sensitive ? real_key(item) : ignore_case(heap, real_key(item)); };
+    const auto sort_key = [&](const Value& item) {
+        return case_sensitive ? real_key(item) : ignore_case(heap, real_key(item));
+    };
     for (const Value& item : items) keys.push_back(sort_key(item));
     items = sorted(heap, items, keys, false);
     Values groups;
@@ -482,7 +520,9 @@ Value default_value(Heap& heap, const Value& value, Args args) {
     return value.is_undefined() || (truth(heap, args[1]) && !truth(heap, value)) ? args[0] : value;
 }
 
-Value attribute_at(Heap& heap, const Value& value, Args args) { return item_at_path(heap, value, args[0], args[1]); }
+Value attribute_at(Heap& heap, const Value& value, Args args) {
+    return item_at_path(heap, value, args[0], args[1]);
+}
 
 Value attribute_only(Heap& heap, const Value& value, Args args) {
     if (value.is_undefined()) fail_undefined(value);
@@ -541,11 +581,14 @@ bool is_divisible(Heap& heap, const Value& value, std::int64_t by, std::int64_t 
 }
 
 bool is_callable(Heap&, const Value& value, Args) {
-    return value.macro() || value.method() || value.get<Function>() || value.joiner() || value.loop() || value.is_undefined();
+    return value.macro() || value.method() || value.get<Function>() || value.joiner() || value.loop() ||
+           value.is_undefined();
 }
 
 // Also what Python cannot iterate but an undefined value is.
-bool is_sequence(Heap&, const Value& value, Args) { return length(value).has_value() && !value.view(); }
+bool is_sequence(Heap&, const Value& value, Args) {
+    return length(value).has_value() && !value.view();
+}
 
 template <bool (*test)(std::string_view)>
 bool test_text(Heap& heap, const Value& value, Args) {
@@ -562,7 +605,10 @@ constexpr Test tests[] = {
     {"boolean", 0, [](Heap&, const Value& value, Args) { return value.is_bool(); }},
     {"callable", 0, is_callable},
     {"defined", 0, [](Heap&, const Value& value, Args) { return !value.is_undefined(); }},
-    {"divisibleby", 1, [](Heap& heap, const Value& value, Args args) { return equal(heap, modulo(heap, value, args[0]), std::int64_t{0}); }},
+    {"divisibleby", 1,
+     [](Heap& heap, const Value& value, Args args) {
+         return equal(heap, modulo(heap, value, args[0]), std::int64_t{0});
+     }},
     {"eq", 1, [](Heap& heap, const Value& value, Args args) { return equal(heap, value, args[0]); }},
     {"escaped", 0, [](Heap&, const Value& value, Args) { return value.text() && value.text()->safe; }},
     {"even", 0, [](Heap& heap, const Value& value, Args) { return is_divisible(heap, value, 2, 0); }},
@@ -590,13 +636,18 @@ constexpr Test tests[] = {
 };
 
 const auto* find_named(const auto& table, std::string_view name) {
-    const auto found = std::find_if(std::begin(table), std::end(table), [&](const auto& entry) { return entry.name == name; });
+    const auto found = std::find_if(std::begin(table), std::end(table),
+                                    [&](const auto& entry) { return entry.name == name; });
     return found == std::end(table) ? nullptr : found;
 }
 
 }  // namespace
 
-const Filter* find_filter(std::string_view name) { return find_named(filters, name); }
-const Test* find_test(std::string_view name) { return find_named(tests, name); }
+const Filter* find_filter(std::string_view name) {
+    return find_named(filters, name);
+}
+const Test* find_test(std::string_view name) {
+    return find_named(tests, name);
+}
 
 }  // namespace edgekit::tmpl

@@ -1,4 +1,5 @@
-// The filters and tests of jinja2. The compiler of templates has bound their arguments, so they come complete and by position.
+// The filters and tests of jinja2. The compiler of templates has bound their arguments, so they come complete
+// and by position.
 #pragma once
 
 #include <span>

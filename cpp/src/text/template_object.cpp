@@ -12,16 +12,22 @@ namespace edgekit::tmpl {
 
 namespace {
 
-std::string quoted(std::string_view name) { return "'" + std::string(name) + "'"; }
+std::string quoted(std::string_view name) {
+    return "'" + std::string(name) + "'";
+}
 
-bool is_one_of(std::string_view name, auto&& names) { return std::find(std::begin(names), std::end(names), name) != std::end(names); }
+bool is_one_of(std::string_view name, auto&& names) {
+    return std::find(std::begin(names), std::end(names), name) != std::end(names);
+}
 
 Value no_attribute(const Value& object, std::string_view name) {
-    return Heap::undefined(quoted(std::string(type_name(object)) + " object") + " has no attribute " + quoted(name));
+    return Heap::undefined(quoted(std::string(type_name(object)) + " object") + " has no attribute " +
+                           quoted(name));
 }
 
 Value unsafe_attribute(const Value& object, std::string_view name) {
-    return Heap::undefined("access to attribute " + quoted(name) + " of " + quoted(type_name(object)) + " object is unsafe.");
+    return Heap::undefined("access to attribute " + quoted(name) + " of " + quoted(type_name(object)) +
+                           " object is unsafe.");
 }
 
 // ---- methods
@@ -45,15 +51,19 @@ struct Call {
         }
         return nullptr;
     }
-    void expect(std::size_t least, std::size_t most, std::initializer_list<std::string_view> names = {}) const {
+    void expect(std::size_t least, std::size_t most,
+                std::initializer_list<std::string_view> names = {}) const {
         const std::size_t n = arguments.positional.size() + arguments.named.size();
-        if (n < least || n > most) fail(std::string(name) + "() takes from " + std::to_string(least) + " to " + std::to_string(most) +
-                                        " arguments, not " + std::to_string(n));
+        if (n < least || n > most)
+            fail(std::string(name) + "() takes from " + std::to_string(least) + " to " +
+                 std::to_string(most) + " arguments, not " + std::to_string(n));
         for (const auto& [key, value] : arguments.named) {
             if (!is_one_of(key, names)) fail(std::string(name) + "() has no keyword argument " + quoted(key));
         }
     }
-    std::string_view string(std::size_t i) const { return expect_text(arguments.positional.at(i), std::string(name) + "()'s argument").bytes; }
+    std::string_view string(std::size_t i) const {
+        return expect_text(arguments.positional.at(i), std::string(name) + "()'s argument").bytes;
+    }
     std::optional<std::string_view> optional_string(std::size_t i, std::string_view parameter = {}) const {
         const Value* value = argument(i, parameter);
         if (!value || value->is_none()) return std::nullopt;
@@ -63,7 +73,8 @@ struct Call {
         const Value* value = argument(i, parameter);
         return value ? expect_int(*value, std::string(name) + "()'s argument") : otherwise;
     }
-    // text[start:end], of the arguments `i` and `i + 1`, and the code points before it. Nothing when start lies behind the text.
+    // text[start:end], of the arguments `i` and `i + 1`, and the code points before it. Nothing when start
+    // lies behind the text.
     std::optional<std::pair<std::string_view, std::int64_t>> window(std::size_t i) const {
         const auto n = static_cast<std::int64_t>(text().length);
         const auto bound = [&](std::size_t at, std::int64_t otherwise) {
@@ -162,7 +173,9 @@ Value padded(const Call& call) {
     const std::int64_t pad = width - n;
     call.heap.reserve(static_cast<std::uint64_t>(pad) * 4);
     // As CPython: the odd one goes left when the width is odd.
-    const std::int64_t left = align == Align::left ? 0 : align == Align::right ? pad : pad / 2 + (pad & width & 1);
+    const std::int64_t left = align == Align::left    ? 0
+                              : align == Align::right ? pad
+                                                      : pad / 2 + (pad & width & 1);
     std::string out;
     for (std::int64_t i = 0; i < left; ++i) out += fill;
     out += text.bytes;
@@ -176,9 +189,11 @@ Value partitioned(const Call& call) {
     const std::string_view bytes = call.bytes(), separator = call.string(0);
     if (separator.empty()) fail("empty separator");
     const std::size_t at = from_right ? bytes.rfind(separator) : bytes.find(separator);
-    if (at == bytes.npos && from_right) return call.heap.tuple({call.make({}), call.make({}), call.make(bytes)});
+    if (at == bytes.npos && from_right)
+        return call.heap.tuple({call.make({}), call.make({}), call.make(bytes)});
     if (at == bytes.npos) return call.heap.tuple({call.make(bytes), call.make({}), call.make({})});
-    return call.heap.tuple({call.make(bytes.substr(0, at)), call.make(separator), call.make(bytes.substr(at + separator.size()))});
+    return call.heap.tuple({call.make(bytes.substr(0, at)), call.make(separator),
+                            call.make(bytes.substr(at + separator.size()))});
 }
 
 Value replaced(const Call& call) {
@@ -219,8 +234,10 @@ Value tabs_expanded(const Call& call) {
             column += n;
         } else {
             out += c;
-            if (c == '\n' || c == '\r') column = 0;
-            else if ((static_cast<unsigned char>(c) & 0xc0) != 0x80) ++column;
+            if (c == '\n' || c == '\r')
+                column = 0;
+            else if ((static_cast<unsigned char>(c) & 0xc0) != 0x80)
+                ++column;
         }
     }
     return call.make(out);
@@ -237,7 +254,9 @@ Value zero_filled(const Call& call) {
     return call.make(out);
 }
 
-Value format_text(const Call& call) { return format_braces(call.heap, call.text(), call.arguments); }
+Value format_text(const Call& call) {
+    return format_braces(call.heap, call.text(), call.arguments);
+}
 
 Value count_part(const Call& call) {
     call.expect(1, 3);
@@ -264,24 +283,58 @@ Value split_to_lines(const Call& call) {
     return call.pieces(split_lines(call.bytes(), keep && truth(call.heap, *keep)));
 }
 
-Value is_ascii_text(const Call& call) { return call.text().length == call.bytes().size(); }
+Value is_ascii_text(const Call& call) {
+    return call.text().length == call.bytes().size();
+}
 
 constexpr MethodEntry text_methods[] = {
-    {"capitalize", converted<capitalize>}, {"casefold", converted<lower>}, {"center", padded<Align::center>},
-    {"count", count_part}, {"encode", nullptr}, {"endswith", starts_or_ends<true>}, {"expandtabs", tabs_expanded},
-    {"find", find_part<false, false>}, {"format", format_text}, {"format_map", nullptr},
-    {"index", find_part<false, true>}, {"isalnum", tested<is_alnum>}, {"isalpha", tested<is_alpha>},
-    {"isascii", is_ascii_text}, {"isdecimal", tested<is_decimal>}, {"isdigit", tested<is_digit>},
-    {"isidentifier", nullptr}, {"islower", tested<is_lower>}, {"isnumeric", tested<is_numeric>},
-    {"isprintable", nullptr}, {"isspace", tested<is_space_only>}, {"istitle", tested<is_title>},
-    {"isupper", tested<is_upper>}, {"join", joined}, {"ljust", padded<Align::left>}, {"lower", converted<lower>},
-    {"lstrip", stripped<Side::left>}, {"maketrans", nullptr}, {"partition", partitioned<false>},
-    {"removeprefix", without_prefix}, {"removesuffix", without_suffix}, {"replace", replaced},
-    {"rfind", find_part<true, false>}, {"rindex", find_part<true, true>}, {"rjust", padded<Align::right>},
-    {"rpartition", partitioned<true>}, {"rsplit", split_by<rsplit>}, {"rstrip", stripped<Side::right>},
-    {"split", split_by<split>}, {"splitlines", split_to_lines}, {"startswith", starts_or_ends<false>},
-    {"strip", stripped<Side::both>}, {"swapcase", converted<swapcase>}, {"title", converted<title>},
-    {"translate", nullptr}, {"upper", converted<upper>}, {"zfill", zero_filled},
+    {"capitalize", converted<capitalize>},
+    {"casefold", converted<lower>},
+    {"center", padded<Align::center>},
+    {"count", count_part},
+    {"encode", nullptr},
+    {"endswith", starts_or_ends<true>},
+    {"expandtabs", tabs_expanded},
+    {"find", find_part<false, false>},
+    {"format", format_text},
+    {"format_map", nullptr},
+    {"index", find_part<false, true>},
+    {"isalnum", tested<is_alnum>},
+    {"isalpha", tested<is_alpha>},
+    {"isascii", is_ascii_text},
+    {"isdecimal", tested<is_decimal>},
+    {"isdigit", tested<is_digit>},
+    {"isidentifier", nullptr},
+    {"islower", tested<is_lower>},
+    {"isnumeric", tested<is_numeric>},
+    {"isprintable", nullptr},
+    {"isspace", tested<is_space_only>},
+    {"istitle", tested<is_title>},
+    {"isupper", tested<is_upper>},
+    {"join", joined},
+    {"ljust", padded<Align::left>},
+    {"lower", converted<lower>},
+    {"lstrip", stripped<Side::left>},
+    {"maketrans", nullptr},
+    {"partition", partitioned<false>},
+    {"removeprefix", without_prefix},
+    {"removesuffix", without_suffix},
+    {"replace", replaced},
+    {"rfind", find_part<true, false>},
+    {"rindex", find_part<true, true>},
+    {"rjust", padded<Align::right>},
+    {"rpartition", partitioned<true>},
+    {"rsplit", split_by<rsplit>},
+    {"rstrip", stripped<Side::right>},
+    {"split", split_by<split>},
+    {"splitlines", split_to_lines},
+    {"startswith", starts_or_ends<false>},
+    {"strip", stripped<Side::both>},
+    {"swapcase", converted<swapcase>},
+    {"title", converted<title>},
+    {"translate", nullptr},
+    {"upper", converted<upper>},
+    {"zfill", zero_filled},
 };
 
 Value itself(const Call& call) {
@@ -292,7 +345,8 @@ Value itself(const Call& call) {
 Value count_item(const Call& call) {
     call.expect(1, 1);
     std::int64_t n = 0;
-    for (const Value& item : call.self.sequence()->items) n += equal(call.heap, item, call.arguments.positional[0]);
+    for (const Value& item : call.self.sequence()->items)
+        n += equal(call.heap, item, call.arguments.positional[0]);
     return n;
 }
 
@@ -307,11 +361,13 @@ Value index_of_item(const Call& call) {
 
 constexpr MethodEntry list_methods[] = {{"copy", itself}, {"count", count_item}, {"index", index_of_item}};
 constexpr MethodEntry tuple_methods[] = {{"count", count_item}, {"index", index_of_item}};
-constexpr std::string_view list_mutators[] = {"append", "clear", "extend", "insert", "pop", "remove", "reverse", "sort"};
+constexpr std::string_view list_mutators[] = {"append", "clear",  "extend",  "insert",
+                                              "pop",    "remove", "reverse", "sort"};
 
 Value get_key(const Call& call) {
     call.expect(1, 2);
-    if (const Value* found = call.self.dict()->find(call.heap, call.arguments.positional.at(0))) return *found;
+    if (const Value* found = call.self.dict()->find(call.heap, call.arguments.positional.at(0)))
+        return *found;
     const Value* otherwise = call.argument(1);
     return otherwise ? *otherwise : Value(None{});
 }
@@ -323,8 +379,12 @@ Value view_of(const Call& call) {
 }
 
 constexpr MethodEntry dict_methods[] = {
-    {"copy", itself}, {"fromkeys", nullptr}, {"get", get_key},
-    {"items", view_of<View::items>}, {"keys", view_of<View::keys>}, {"values", view_of<View::values>},
+    {"copy", itself},
+    {"fromkeys", nullptr},
+    {"get", get_key},
+    {"items", view_of<View::items>},
+    {"keys", view_of<View::keys>},
+    {"values", view_of<View::values>},
 };
 constexpr std::string_view dict_mutators[] = {"clear", "pop", "popitem", "setdefault", "update"};
 
@@ -334,12 +394,24 @@ Value is_whole(const Call& call) {
 }
 
 constexpr MethodEntry float_methods[] = {
-    {"as_integer_ratio", nullptr}, {"conjugate", itself}, {"fromhex", nullptr}, {"hex", nullptr}, {"imag", nullptr},
-    {"is_integer", is_whole}, {"real", nullptr},
+    {"as_integer_ratio", nullptr},
+    {"conjugate", itself},
+    {"fromhex", nullptr},
+    {"hex", nullptr},
+    {"imag", nullptr},
+    {"is_integer", is_whole},
+    {"real", nullptr},
 };
 constexpr MethodEntry int_methods[] = {
-    {"as_integer_ratio", nullptr}, {"bit_count", nullptr}, {"bit_length", nullptr}, {"conjugate", itself},
-    {"denominator", nullptr}, {"from_bytes", nullptr}, {"imag", nullptr}, {"numerator", nullptr}, {"real", nullptr},
+    {"as_integer_ratio", nullptr},
+    {"bit_count", nullptr},
+    {"bit_length", nullptr},
+    {"conjugate", itself},
+    {"denominator", nullptr},
+    {"from_bytes", nullptr},
+    {"imag", nullptr},
+    {"numerator", nullptr},
+    {"real", nullptr},
     {"to_bytes", nullptr},
 };
 
@@ -404,7 +476,8 @@ std::optional<Value> loop_attribute(Heap& heap, Loop& loop, std::string_view nam
     if (name == "length") return loop.length(heap);
     if (name == "depth") return std::int64_t{loop.depth0} + 1;
     if (name == "depth0") return std::int64_t{loop.depth0};
-    if (name == "previtem") return loop.index0 > 0 ? *loop.before : Heap::undefined("there is no previous item");
+    if (name == "previtem")
+        return loop.index0 > 0 ? *loop.before : Heap::undefined("there is no previous item");
     if (name == "nextitem") return loop.peek() ? *loop.peek() : Heap::undefined("there is no next item");
     return std::nullopt;
 }
@@ -414,7 +487,9 @@ std::optional<Value> loop_attribute(Heap& heap, Loop& loop, std::string_view nam
 std::optional<Value> own_attribute(Heap& heap, const Value& object, std::string_view name) {
     for (const MethodEntry& method : methods_of(object)) {
         if (method.name != name) continue;
-        if (!method.function) fail("the attribute " + quoted(name) + " of a " + std::string(type_name(object)) + " is not supported");
+        if (!method.function)
+            fail("the attribute " + quoted(name) + " of a " + std::string(type_name(object)) +
+                 " is not supported");
         return heap.method(object, name);
     }
     if (is_one_of(name, mutators_of(object))) return unsafe_attribute(object, name);
@@ -428,12 +503,17 @@ std::optional<Value> own_attribute(Heap& heap, const Value& object, std::string_
         if (name == "grouper") return tuple->list->items[0];
         if (name == "list") return tuple->list->items[1];
     }
-    if (Cycler* cycler = object.cycler(); cycler && name == "current") return cycler->items.sequence()->items[cycler->at];
-    if (object.get<Function>() && *object.get<Function>() == Function::dict && name == "fromkeys") return Function::dict_fromkeys;
+    if (Cycler* cycler = object.cycler(); cycler && name == "current")
+        return cycler->items.sequence()->items[cycler->at];
+    if (object.get<Function>() && *object.get<Function>() == Function::dict && name == "fromkeys")
+        return Function::dict_fromkeys;
     if (object.macro() || object.range() || object.view()) {
-        constexpr std::string_view names[] = {"name", "arguments", "catch_kwargs", "catch_varargs", "caller", "explicit_caller",
-                                              "start", "stop", "step", "index", "count", "mapping", "isdisjoint"};
-        if (is_one_of(name, names)) fail("the attribute " + quoted(name) + " of a " + std::string(type_name(object)) + " is not supported");
+        constexpr std::string_view names[] = {
+            "name", "arguments", "catch_kwargs", "catch_varargs", "caller",  "explicit_caller", "start",
+            "stop", "step",      "index",        "count",         "mapping", "isdisjoint"};
+        if (is_one_of(name, names))
+            fail("the attribute " + quoted(name) + " of a " + std::string(type_name(object)) +
+                 " is not supported");
     }
     return std::nullopt;
 }
@@ -457,7 +537,8 @@ std::optional<Value> own_item(Heap& heap, const Value& object, const Value& key)
     const Text& text = *object.text();
     heap.handle(text.length == text.bytes.size() ? 0 : text.bytes.size());
     const bool ascii = text.length == text.bytes.size();
-    const std::size_t start = ascii ? static_cast<std::size_t>(at) : byte_of(text.bytes, static_cast<std::size_t>(at));
+    const std::size_t start =
+        ascii ? static_cast<std::size_t>(at) : byte_of(text.bytes, static_cast<std::size_t>(at));
     std::size_t end = start;
     next_code_point(text.bytes, end);
     return heap.text(text.bytes.substr(start, end - start), text.safe);
@@ -495,7 +576,8 @@ Value item_at_path(Heap& heap, const Value& object, const Value& path, const Val
     Value value = object;
     for (const std::string_view part : split(expect_text(path, "an attribute's name").bytes, ".", -1)) {
         const bool is_number = is_digit(part) && part.size() < 18 && count_code_points(part) == part.size();
-        value = step(value, is_number ? Value(std::int64_t{std::stoll(std::string(part))}) : heap.text(std::string(part)));
+        value = step(value, is_number ? Value(std::int64_t{std::stoll(std::string(part))})
+                                      : heap.text(std::string(part)));
     }
     return value;
 }
@@ -528,7 +610,8 @@ Value slice(Heap& heap, const Value& object, const Value& start, const Value& st
     }
     if (list) {
         Values items;
-        for (std::int64_t i = first; inside(i); i += advance) items.push_back(list->items[static_cast<std::size_t>(i)]);
+        for (std::int64_t i = first; inside(i); i += advance)
+            items.push_back(list->items[static_cast<std::size_t>(i)]);
         return object.is_tuple() ? heap.tuple(std::move(items)) : heap.list(std::move(items));
     }
     heap.handle(text->bytes.size());
@@ -546,164 +629,52 @@ Value slice(Heap& heap, const Value& object, const Value& start, const Value& st
 
 Value call_method(Heap& heap, const Method& method, const Arguments& arguments) {
     const auto methods = methods_of(method.self);
-    const auto found = std::find_if(methods.begin(), methods.end(), [&](const MethodEntry& entry) { return entry.name == method.name; });
-    if (found == methods.end() || !found->function) fail("the method " + quoted(method.name) + " is not supported");
+    const auto found = std::find_if(methods.begin(), methods.end(),
+                                    [&](const MethodEntry& entry) { return entry.name == method.name; });
+    if (found == methods.end() || !found->function)
+        fail("the method " + quoted(method.name) + " is not supported");
     return found->function(Call{heap, method.self, method.name, arguments});
 }
 
-// ---- operators
-
-namespace {
-
-[[noreturn]] void fail_operands(std::string_view op, const Value& a, const Value& b) {
-    if (a.is_undefined()) fail_undefined(a);
-    if (b.is_undefined()) fail_undefined(b);
-    fail("unsupported operand type(s) for " + std::string(op) + ": " + quoted(type_name(a)) + " and " + quoted(type_name(b)));
-}
-
-[[noreturn]] void fail_overflow() { fail("an integer does not fit 64 bits"); }
-
-std::int64_t checked(bool overflows, std::int64_t result) {
-    if (overflows) fail_overflow();
-    return result;
-}
-
-Value repeat(Heap& heap, const Value& value, std::int64_t times) {
-    const auto n = static_cast<std::uint64_t>(std::max<std::int64_t>(times, 0));
-    if (const Text* text = value.text()) {
-        if (n > 0 && text->bytes.size() > std::numeric_limits<std::uint64_t>::max() / n) fail("a text is repeated too often");
-        heap.reserve(text->bytes.size() * n);
-        std::string out;
-        for (std::uint64_t i = 0; i < n && !text->bytes.empty(); ++i) out += text->bytes;
-        return heap.text(std::move(out), text->safe);
+Value make_range(const Values& bounds) {
+    const std::int64_t start = bounds.size() > 1 ? expect_int(bounds[0], "range()'s argument") : 0;
+    const std::int64_t stop = expect_int(bounds[bounds.size() > 1 ? 1 : 0], "range()'s argument");
+    const std::int64_t step = bounds.size() > 2 ? expect_int(bounds[2], "range()'s argument") : 1;
+    if (step == 0) fail("range() arg 3 must not be zero");
+    const bool empty = step > 0 ? start >= stop : start <= stop;
+    // Differences in unsigned arithmetic: they may not fit int64.
+    const auto low = static_cast<std::uint64_t>(step > 0 ? start : stop),
+               high = static_cast<std::uint64_t>(step > 0 ? stop : start);
+    const std::uint64_t stride =
+        step > 0 ? static_cast<std::uint64_t>(step) : 0 - static_cast<std::uint64_t>(step);
+    const std::uint64_t length = empty ? 0 : (high - low - 1) / stride + 1;
+    constexpr std::int64_t max_range = 100000;  // as jinja2's sandbox
+    if (length > static_cast<std::uint64_t>(max_range)) {
+        fail("Range too big. The sandbox blocks ranges larger than MAX_RANGE (" + std::to_string(max_range) +
+             ").");
     }
-    const Values& items = value.sequence()->items;
-    if (n > (std::uint64_t{1} << 32)) fail("a list is repeated too often");
-    heap.reserve(items.size() * sizeof(Value) * n);
-    Values out;
-    for (std::uint64_t i = 0; i < n && !items.empty(); ++i) out.insert(out.end(), items.begin(), items.end());
-    return value.is_tuple() ? heap.tuple(std::move(out)) : heap.list(std::move(out));
+    return std::make_shared<const Range>(Range{start, step, static_cast<std::int64_t>(length)});
 }
 
-double float_modulo(double a, double b) {
-    if (b == 0) fail("float modulo");
-    double rest = std::fmod(a, b);
-    if (rest != 0 && (b < 0) != (rest < 0)) rest += b;
-    return rest == 0 ? std::copysign(0.0, b) : rest;
-}
-
-}  // namespace
-
-Value add(Heap& heap, const Value& a, const Value& b) {
-    if (const auto x = a.integer(), y = b.integer(); x && y) {
-        std::int64_t sum;
-        const bool overflows = __builtin_add_overflow(*x, *y, &sum);
-        return checked(overflows, sum);
-    }
-    if (a.number() && b.number()) return *a.number() + *b.number();
-    if (const Text *x = a.text(), *y = b.text(); x && y) {
-        heap.reserve(x->bytes.size() + y->bytes.size());
-        const bool safe = x->safe || y->safe;
-        const auto part = [&](const Text& text) { return safe && !text.safe ? escape_html(text.bytes) : text.bytes; };
-        return heap.text(part(*x) + part(*y), safe);
-    }
-    if (a.sequence() && b.sequence() && a.is_tuple() == b.is_tuple()) {
-        Values items = a.sequence()->items;
-        heap.reserve((items.size() + b.sequence()->items.size()) * sizeof(Value));
-        items.insert(items.end(), b.sequence()->items.begin(), b.sequence()->items.end());
-        return a.is_tuple() ? heap.tuple(std::move(items)) : heap.list(std::move(items));
-    }
-    fail_operands("+", a, b);
-}
-
-Value subtract(Heap&, const Value& a, const Value& b) {
-    if (const auto x = a.integer(), y = b.integer(); x && y) {
-        std::int64_t difference;
-        const bool overflows = __builtin_sub_overflow(*x, *y, &difference);
-        return checked(overflows, difference);
-    }
-    if (a.number() && b.number()) return *a.number() - *b.number();
-    fail_operands("-", a, b);
-}
-
-Value multiply(Heap& heap, const Value& a, const Value& b) {
-    if (const auto x = a.integer(), y = b.integer(); x && y) {
-        std::int64_t product;
-        const bool overflows = __builtin_mul_overflow(*x, *y, &product);
-        return checked(overflows, product);
-    }
-    if (a.number() && b.number()) return *a.number() * *b.number();
-    if ((a.text() || a.sequence()) && b.integer()) return repeat(heap, a, *b.integer());
-    if ((b.text() || b.sequence()) && a.integer()) return repeat(heap, b, *a.integer());
-    fail_operands("*", a, b);
-}
-
-Value divide(Heap&, const Value& a, const Value& b) {
-    if (!a.number() || !b.number()) fail_operands("/", a, b);
-    if (*b.number() == 0) fail("division by zero");
-    return *a.number() / *b.number();
-}
-
-Value floor_divide(Heap&, const Value& a, const Value& b) {
-    if (const auto x = a.integer(), y = b.integer(); x && y) {
-        if (*y == 0) fail("integer division or modulo by zero");
-        if (*y == -1) return checked(*x == std::numeric_limits<std::int64_t>::min(), *x == std::numeric_limits<std::int64_t>::min() ? 0 : -*x);
-        const std::int64_t quotient = *x / *y;
-        return quotient - (*x % *y != 0 && (*x < 0) != (*y < 0) ? 1 : 0);
-    }
-    if (!a.number() || !b.number()) fail_operands("//", a, b);
-    const double x = *a.number(), y = *b.number();
-    if (y == 0) fail("float floor division by zero");
-    const double quotient = (x - float_modulo(x, y)) / y;
-    if (quotient == 0) return std::copysign(0.0, x / y);
-    const double whole = std::floor(quotient);
-    return quotient - whole > 0.5 ? whole + 1 : whole;
-}
-
-Value modulo(Heap& heap, const Value& a, const Value& b) {
-    if (const Text* format = a.text()) return format_percent(heap, *format, b);
-    if (const auto x = a.integer(), y = b.integer(); x && y) {
-        if (*y == 0) fail("integer division or modulo by zero");
-        if (*y == -1) return std::int64_t{0};
-        const std::int64_t rest = *x % *y;
-        return rest != 0 && (rest < 0) != (*y < 0) ? rest + *y : rest;
-    }
-    if (!a.number() || !b.number()) fail_operands("%", a, b);
-    return float_modulo(*a.number(), *b.number());
-}
-
-Value power(Heap&, const Value& a, const Value& b) {
-    if (!a.number() || !b.number()) fail_operands("**", a, b);
-    if (a.integer() && b.integer() && *b.integer() >= 0) {
-        std::int64_t base = *a.integer(), exponent = *b.integer(), result = 1;
-        bool overflows = false;
-        while (exponent > 0) {
-            if (exponent & 1) overflows = __builtin_mul_overflow(result, base, &result) || overflows;
-            exponent >>= 1;
-            if (exponent > 0) overflows = __builtin_mul_overflow(base, base, &base) || overflows;
+Value make_dict(Heap& heap, const Arguments& arguments) {
+    std::vector<std::pair<Value, Value>> items;
+    if (!arguments.positional.empty()) {
+        const Value& source = arguments.positional[0];
+        if (source.is_undefined()) {
+            // An undefined value is an empty iterable.
+        } else if (const Dict* dict = source.dict()) {
+            items = dict->items;
+        } else {
+            for (const Value& pair : to_list(heap, source)) {
+                const Values parts = to_list(heap, pair);
+                if (parts.size() != 2)
+                    fail("dict() needs pairs, found " + std::to_string(parts.size()) + " values");
+                items.emplace_back(parts[0], parts[1]);
+            }
         }
-        return checked(overflows, result);
     }
-    const double base = *a.number(), exponent = *b.number();
-    if (base == 0 && exponent < 0) fail("0.0 cannot be raised to a negative power");
-    if (base < 0 && std::isfinite(exponent) && std::floor(exponent) != exponent) fail("a power is a complex number");
-    const double result = std::pow(base, exponent);
-    if (std::isinf(result) && std::isfinite(base) && std::isfinite(exponent)) fail("a power is too large for a float");
-    return result;
-}
-
-Value negate(Heap& heap, const Value& a) {
-    if (a.integer()) return subtract(heap, std::int64_t{0}, a);
-    if (const double* real = a.get<double>()) return -*real;
-    if (a.is_undefined()) fail_undefined(a);
-    fail("bad operand type for unary -: " + quoted(type_name(a)));
-}
-
-Value positive(Heap&, const Value& a) {
-    if (a.integer()) return *a.integer();
-    if (a.is_float()) return a;
-    if (a.is_undefined()) fail_undefined(a);
-    fail("bad operand type for unary +: " + quoted(type_name(a)));
+    for (const auto& [key, value] : arguments.named) items.emplace_back(heap.text(key), value);
+    return heap.dict(std::move(items));
 }
 
 }  // namespace edgekit::tmpl

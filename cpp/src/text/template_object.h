@@ -1,4 +1,4 @@
-// What the values of a chat template can do: attributes, items, slices, methods, and the operators.
+// What the values of a chat template can do: attributes, items, slices, methods.
 #pragma once
 
 #include "text/template_value.h"
@@ -20,16 +20,10 @@ Value slice(Heap& heap, const Value& object, const Value& start, const Value& st
 // item() along a path such as "function.name"; an undefined step becomes `fallback` unless that is none.
 Value item_at_path(Heap& heap, const Value& object, const Value& path, const Value& fallback);
 
-Value call_method(Heap& heap, const Method& method, const Arguments& arguments);
+// range() of one to three integers; dict() of a mapping or pairs, and keywords.
+Value make_range(const Values& bounds);
+Value make_dict(Heap& heap, const Arguments& arguments);
 
-Value add(Heap& heap, const Value& a, const Value& b);
-Value subtract(Heap& heap, const Value& a, const Value& b);
-Value multiply(Heap& heap, const Value& a, const Value& b);
-Value divide(Heap& heap, const Value& a, const Value& b);
-Value floor_divide(Heap& heap, const Value& a, const Value& b);
-Value modulo(Heap& heap, const Value& a, const Value& b);
-Value power(Heap& heap, const Value& a, const Value& b);
-Value negate(Heap& heap, const Value& a);
-Value positive(Heap& heap, const Value& a);
+Value call_method(Heap& heap, const Method& method, const Arguments& arguments);
 
 }  // namespace edgekit::tmpl

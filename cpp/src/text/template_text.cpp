@@ -11,20 +11,31 @@ namespace {
 
 using text::Category;
 
-Category category(std::uint32_t c) { return text::category(c); }
+Category category(std::uint32_t c) {
+    return text::category(c);
+}
 
 bool is_printable(std::uint32_t c) {
     if (c == ' ') return true;
     switch (category(c)) {
-        case Category::Cc: case Category::Cf: case Category::Cs: case Category::Co: case Category::Cn:
-        case Category::Zl: case Category::Zp: case Category::Zs: return false;
-        default: return true;
+        case Category::Cc:
+        case Category::Cf:
+        case Category::Cs:
+        case Category::Co:
+        case Category::Cn:
+        case Category::Zl:
+        case Category::Zp:
+        case Category::Zs:
+            return false;
+        default:
+            return true;
     }
 }
 
 bool is_letter(std::uint32_t c) {
     const Category k = category(c);
-    return k == Category::Ll || k == Category::Lm || k == Category::Lo || k == Category::Lt || k == Category::Lu;
+    return k == Category::Ll || k == Category::Lm || k == Category::Lo || k == Category::Lt ||
+           k == Category::Lu;
 }
 
 bool is_line_end(std::uint32_t c) {
@@ -59,8 +70,10 @@ bool is_final_sigma(const std::u32string& text, std::size_t at) {
 constexpr char32_t capital_sigma = 0x3a3, final_sigma = 0x3c2;
 
 void append_lower_at(std::string& out, const std::u32string& text, std::size_t at) {
-    if (text[at] == capital_sigma && is_final_sigma(text, at)) text::append_utf8(out, final_sigma);
-    else append_lower(out, text[at]);
+    if (text[at] == capital_sigma && is_final_sigma(text, at))
+        text::append_utf8(out, final_sigma);
+    else
+        append_lower(out, text[at]);
 }
 
 bool is_ascii(std::string_view text) {
@@ -70,8 +83,8 @@ bool is_ascii(std::string_view text) {
 }  // namespace
 
 std::size_t count_code_points(std::string_view text) {
-    return static_cast<std::size_t>(
-        std::count_if(text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xc0) != 0x80; }));
+    return static_cast<std::size_t>(std::count_if(
+        text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xc0) != 0x80; }));
 }
 
 std::uint32_t next_code_point(std::string_view text, std::size_t& at) {
@@ -104,27 +117,40 @@ std::string quote_python(std::string_view text) {
     std::string out(1, quote);
     const auto append_hex = [&out](char prefix, std::uint32_t code, int digits) {
         (out += '\\') += prefix;
-        for (int shift = 4 * (digits - 1); shift >= 0; shift -= 4) out += "0123456789abcdef"[(code >> shift) & 15];
+        for (int shift = 4 * (digits - 1); shift >= 0; shift -= 4)
+            out += "0123456789abcdef"[(code >> shift) & 15];
     };
     for (std::size_t at = 0; at < text.size();) {
         const std::uint32_t c = next_code_point(text, at);
-        if (c == '\\' || c == static_cast<unsigned char>(quote)) (out += '\\') += static_cast<char>(c);
-        else if (c == '\n') out += "\\n";
-        else if (c == '\r') out += "\\r";
-        else if (c == '\t') out += "\\t";
-        else if (is_printable(c)) text::append_utf8(out, c);
-        else if (c < 0x100) append_hex('x', c, 2);
-        else if (c < 0x10000) append_hex('u', c, 4);
-        else append_hex('U', c, 8);
+        if (c == '\\' || c == static_cast<unsigned char>(quote))
+            (out += '\\') += static_cast<char>(c);
+        else if (c == '\n')
+            out += "\\n";
+        else if (c == '\r')
+            out += "\\r";
+        else if (c == '\t')
+            out += "\\t";
+        else if (is_printable(c))
+            text::append_utf8(out, c);
+        else if (c < 0x100)
+            append_hex('x', c, 2);
+        else if (c < 0x10000)
+            append_hex('u', c, 4);
+        else
+            append_hex('U', c, 8);
     }
     return out += quote;
 }
 
-bool is_space(std::uint32_t c) { return (c >= 0x1c && c <= 0x1f) || text::is_space(c); }
+bool is_space(std::uint32_t c) {
+    return (c >= 0x1c && c <= 0x1f) || text::is_space(c);
+}
 
 // ---- case
 
-std::string upper(std::string_view text) { return map_each(text, append_upper); }
+std::string upper(std::string_view text) {
+    return map_each(text, append_upper);
+}
 
 std::string lower(std::string_view text) {
     if (is_ascii(text)) return map_each(text, append_lower);
@@ -138,8 +164,10 @@ std::string capitalize(std::string_view text) {
     std::string out;
     const std::u32string code_points = decode(text);
     for (std::size_t i = 0; i < code_points.size(); ++i) {
-        if (i == 0) append_title(out, code_points[i]);
-        else append_lower_at(out, code_points, i);
+        if (i == 0)
+            append_title(out, code_points[i]);
+        else
+            append_lower_at(out, code_points, i);
     }
     return out;
 }
@@ -149,8 +177,10 @@ std::string title(std::string_view text) {
     const std::u32string code_points = decode(text);
     bool in_word = false;
     for (std::size_t i = 0; i < code_points.size(); ++i) {
-        if (in_word) append_lower_at(out, code_points, i);
-        else append_title(out, code_points[i]);
+        if (in_word)
+            append_lower_at(out, code_points, i);
+        else
+            append_title(out, code_points[i]);
         in_word = is_cased(code_points[i]);
     }
     return out;
@@ -160,9 +190,12 @@ std::string swapcase(std::string_view text) {
     std::string out;
     const std::u32string code_points = decode(text);
     for (std::size_t i = 0; i < code_points.size(); ++i) {
-        if (is_upper_letter(code_points[i])) append_lower_at(out, code_points, i);
-        else if (is_lower_letter(code_points[i])) append_upper(out, code_points[i]);
-        else text::append_utf8(out, code_points[i]);
+        if (is_upper_letter(code_points[i]))
+            append_lower_at(out, code_points, i);
+        else if (is_lower_letter(code_points[i]))
+            append_upper(out, code_points[i]);
+        else
+            text::append_utf8(out, code_points[i]);
     }
     return out;
 }
@@ -269,7 +302,8 @@ std::size_t count(std::string_view text, std::string_view part) {
     return n;
 }
 
-std::string replace(std::string_view text, std::string_view from, std::string_view to, std::int64_t max_count) {
+std::string replace(std::string_view text, std::string_view from, std::string_view to,
+                    std::int64_t max_count) {
     std::string out;
     std::size_t at = 0;
     for (std::int64_t done = 0; max_count < 0 || done < max_count; ++done) {
@@ -293,7 +327,9 @@ std::string replace(std::string_view text, std::string_view from, std::string_vi
 
 // ---- classes
 
-bool is_alpha(std::string_view text) { return all_of(text, is_letter); }
+bool is_alpha(std::string_view text) {
+    return all_of(text, is_letter);
+}
 
 bool is_decimal(std::string_view text) {
     return all_of(text, [](std::uint32_t c) { return category(c) == Category::Nd; });
@@ -317,7 +353,9 @@ bool is_alnum(std::string_view text) {
     });
 }
 
-bool is_space_only(std::string_view text) { return all_of(text, is_space); }
+bool is_space_only(std::string_view text) {
+    return all_of(text, is_space);
+}
 
 namespace {
 
@@ -333,8 +371,12 @@ bool has_case_only(std::string_view text, bool (*wanted)(char32_t), bool (*other
 
 }  // namespace
 
-bool is_lower(std::string_view text) { return has_case_only(text, is_lower_letter, is_upper_letter); }
-bool is_upper(std::string_view text) { return has_case_only(text, is_upper_letter, is_lower_letter); }
+bool is_lower(std::string_view text) {
+    return has_case_only(text, is_lower_letter, is_upper_letter);
+}
+bool is_upper(std::string_view text) {
+    return has_case_only(text, is_upper_letter, is_lower_letter);
+}
 
 bool is_title(std::string_view text) {
     bool in_word = false, any = false;
@@ -352,12 +394,23 @@ std::string escape_html(std::string_view text) {
     std::string out;
     for (const char c : text) {
         switch (c) {
-            case '&': out += "&amp;"; break;
-            case '<': out += "&lt;"; break;
-            case '>': out += "&gt;"; break;
-            case '"': out += "&#34;"; break;
-            case '\'': out += "&#39;"; break;
-            default: out += c;
+            case '&':
+                out += "&amp;";
+                break;
+            case '<':
+                out += "&lt;";
+                break;
+            case '>':
+                out += "&gt;";
+                break;
+            case '"':
+                out += "&#34;";
+                break;
+            case '\'':
+                out += "&#39;";
+                break;
+            default:
+                out += c;
         }
     }
     return out;

@@ -40,12 +40,13 @@ Pieces split_lines(std::string_view text, bool keep_ends);
 
 std::size_t count(std::string_view text, std::string_view part);
 // Replaces the first `max_count` of them; all when it is negative.
-std::string replace(std::string_view text, std::string_view from, std::string_view to, std::int64_t max_count);
+std::string replace(std::string_view text, std::string_view from, std::string_view to,
+                    std::int64_t max_count);
 
 // What is true of each code point of a text that is not empty.
 bool is_alpha(std::string_view text);
 bool is_alnum(std::string_view text);
-bool is_digit(std::string_view text);    // also superscripts and the like
+bool is_digit(std::string_view text);  // also superscripts and the like
 bool is_decimal(std::string_view text);
 bool is_numeric(std::string_view text);  // also fractions and numerals
 bool is_space_only(std::string_view text);

@@ -8,7 +8,9 @@
 
 namespace edgekit::tmpl {
 
-void fail(const std::string& message) { throw Error(Status::template_error, message); }
+void fail(const std::string& message) {
+    throw Error(Status::template_error, message);
+}
 
 void fail_undefined(const Value& value) {
     const Undefined* undefined = value.get<Undefined>();
@@ -19,7 +21,9 @@ void fail_undefined(const Value& value) {
 
 template <class T>
 struct Heap::Owned : T {
-    Owned(T value, Heap& heap, std::size_t bytes) : T(std::move(value)), heap(heap), bytes(bytes) { heap.keep(bytes); }
+    Owned(T value, Heap& heap, std::size_t bytes) : T(std::move(value)), heap(heap), bytes(bytes) {
+        heap.keep(bytes);
+    }
     ~Owned() { heap.live_ -= bytes; }
     Owned(const Owned&) = delete;
     Owned& operator=(const Owned&) = delete;
@@ -50,7 +54,8 @@ int nesting(const Value& value) {
 }  // namespace
 
 void Heap::check_nesting(const Value& value) const {
-    if (nesting(value) >= max_depth) fail("values are nested deeper than " + std::to_string(max_depth) + " levels");
+    if (nesting(value) >= max_depth)
+        fail("values are nested deeper than " + std::to_string(max_depth) + " levels");
 }
 
 int Heap::depth_of(const Values& items) const {
@@ -76,7 +81,9 @@ Value Heap::list(Values items) {
     return own(List{std::move(items), depth}, size);
 }
 
-Value Heap::tuple(Values items) { return Tuple{*list(std::move(items)).get<std::shared_ptr<const List>>()}; }
+Value Heap::tuple(Values items) {
+    return Tuple{*list(std::move(items)).get<std::shared_ptr<const List>>()};
+}
 
 Value Heap::dict(std::vector<std::pair<Value, Value>> items) {
     step(items.size());
@@ -97,7 +104,8 @@ Value Heap::dict(std::vector<std::pair<Value, Value>> items) {
     for (std::size_t i = 0; i < dict.index.size(); ++i) {
         const std::uint32_t first = dict.index[i].second;
         if (duplicate[first]) continue;
-        for (std::size_t j = i + 1; j < dict.index.size() && dict.index[j].first == dict.index[i].first; ++j) {
+        for (std::size_t j = i + 1; j < dict.index.size() && dict.index[j].first == dict.index[i].first;
+             ++j) {
             const std::uint32_t later = dict.index[j].second;
             if (duplicate[later] || !equal(*this, items[first].first, items[later].first)) continue;
             items[first].second = items[later].second;
@@ -128,24 +136,33 @@ Value Heap::method(Value self, std::string_view name) {
     return own(Method{std::move(self), std::string(name)}, name.size());
 }
 
-Value Heap::undefined(std::string message) { return Undefined{std::make_shared<const std::string>(std::move(message))}; }
+Value Heap::undefined(std::string message) {
+    return Undefined{std::make_shared<const std::string>(std::move(message))};
+}
 
 Value Heap::from_json(const json::Value& value) {
     switch (value.kind()) {
-        case json::Kind::null: return None{};
-        case json::Kind::boolean: return value.as_bool();
-        case json::Kind::integer: return value.as_int();
-        case json::Kind::real: return value.as_double();
-        case json::Kind::string: return text(value.as_string());
+        case json::Kind::null:
+            return None{};
+        case json::Kind::boolean:
+            return value.as_bool();
+        case json::Kind::integer:
+            return value.as_int();
+        case json::Kind::real:
+            return value.as_double();
+        case json::Kind::string:
+            return text(value.as_string());
         case json::Kind::array: {
             Values items;
             for (const json::Value& item : value.as_array()) items.push_back(from_json(item));
             return list(std::move(items));
         }
-        case json::Kind::object: break;
+        case json::Kind::object:
+            break;
     }
     std::vector<std::pair<Value, Value>> items;
-    for (const json::Member& member : value.as_object()) items.emplace_back(text(member.key), from_json(member.value));
+    for (const json::Member& member : value.as_object())
+        items.emplace_back(text(member.key), from_json(member.value));
     return dict(std::move(items));
 }
 
@@ -154,7 +171,8 @@ Value Heap::from_json(const json::Value& value) {
 namespace {
 
 const Value* find_hashed(const Dict& dict, std::uint64_t key_hash, const auto& is_key) {
-    auto place = std::lower_bound(dict.index.begin(), dict.index.end(), std::pair{key_hash, std::uint32_t{0}});
+    auto place =
+        std::lower_bound(dict.index.begin(), dict.index.end(), std::pair{key_hash, std::uint32_t{0}});
     for (; place != dict.index.end() && place->first == key_hash; ++place) {
         const auto& [key, value] = dict.items[place->second];
         if (is_key(key)) return &value;
@@ -162,7 +180,9 @@ const Value* find_hashed(const Dict& dict, std::uint64_t key_hash, const auto& i
     return nullptr;
 }
 
-std::uint64_t hash_bytes(std::string_view bytes) { return std::hash<std::string_view>()(bytes); }
+std::uint64_t hash_bytes(std::string_view bytes) {
+    return std::hash<std::string_view>()(bytes);
+}
 
 }  // namespace
 
@@ -171,7 +191,8 @@ const Value* Dict::find(Heap& heap, const Value& key) const {
 }
 
 const Value* Dict::find(std::string_view key) const {
-    return find_hashed(*this, hash_bytes(key), [&](const Value& other) { return other.text() && other.text()->bytes == key; });
+    return find_hashed(*this, hash_bytes(key),
+                       [&](const Value& other) { return other.text() && other.text()->bytes == key; });
 }
 
 Value* Namespace::find(std::string_view name) {
@@ -182,8 +203,10 @@ Value* Namespace::find(std::string_view name) {
 }
 
 void Namespace::set(std::string_view name, Value value) {
-    if (Value* found = find(name)) *found = std::move(value);
-    else attributes.emplace_back(std::string(name), std::move(value));
+    if (Value* found = find(name))
+        *found = std::move(value);
+    else
+        attributes.emplace_back(std::string(name), std::move(value));
 }
 
 bool Loop::advance() {
@@ -225,7 +248,9 @@ std::string_view type_name(const Value& value) {
         std::string_view operator()(bool) const { return "bool"; }
         std::string_view operator()(std::int64_t) const { return "int"; }
         std::string_view operator()(double) const { return "float"; }
-        std::string_view operator()(const std::shared_ptr<const Text>& text) const { return text->safe ? "Markup" : "str"; }
+        std::string_view operator()(const std::shared_ptr<const Text>& text) const {
+            return text->safe ? "Markup" : "str";
+        }
         std::string_view operator()(const std::shared_ptr<const List>&) const { return "list"; }
         std::string_view operator()(const Tuple&) const { return "tuple"; }
         std::string_view operator()(const std::shared_ptr<const Dict>&) const { return "dict"; }
@@ -237,7 +262,9 @@ std::string_view type_name(const Value& value) {
         std::string_view operator()(const std::shared_ptr<Iterator>&) const { return "generator"; }
         std::string_view operator()(Namespace*) const { return "Namespace"; }
         std::string_view operator()(const std::shared_ptr<const Macro>&) const { return "Macro"; }
-        std::string_view operator()(const std::shared_ptr<const Method>&) const { return "builtin_function_or_method"; }
+        std::string_view operator()(const std::shared_ptr<const Method>&) const {
+            return "builtin_function_or_method";
+        }
         std::string_view operator()(Function) const { return "function"; }
         std::string_view operator()(const std::shared_ptr<Loop>&) const { return "LoopContext"; }
         std::string_view operator()(const std::shared_ptr<Cycler>&) const { return "Cycler"; }
@@ -297,9 +324,12 @@ std::string join_repr(Heap& heap, const auto& items, const auto& write) {
 }
 
 std::string repr_dict(Heap& heap, const Dict& dict) {
-    return "{" + join_repr(heap, dict.items, [&](std::string& out, const auto& item) {
-               out += repr(heap, item.first) + ": " + repr(heap, item.second);
-           }) + "}";
+    return "{" +
+           join_repr(heap, dict.items,
+                     [&](std::string& out, const auto& item) {
+                         out += repr(heap, item.first) + ": " + repr(heap, item.second);
+                     }) +
+           "}";
 }
 
 }  // namespace
@@ -317,7 +347,8 @@ std::string repr(Heap& heap, const Value& value) {
         return text->safe ? "Markup(" + quote_python(text->bytes) + ")" : quote_python(text->bytes);
     }
     if (const List* list = value.sequence()) {
-        std::string inside = join_repr(heap, list->items, [&](std::string& out, const Value& item) { out += repr(heap, item); });
+        std::string inside = join_repr(heap, list->items,
+                                       [&](std::string& out, const Value& item) { out += repr(heap, item); });
         if (value.is_tuple()) return "(" + inside + (list->items.size() == 1 ? ",)" : ")");
         return "[" + inside + "]";
     }
@@ -393,7 +424,8 @@ bool equal(Heap& heap, const Value& a, const Value& b) {
     if (a.sequence() && b.sequence()) {
         const Values &x = a.sequence()->items, &y = b.sequence()->items;
         return a.is_tuple() == b.is_tuple() &&
-               std::equal(x.begin(), x.end(), y.begin(), y.end(), [&](const Value& u, const Value& v) { return equal(heap, u, v); });
+               std::equal(x.begin(), x.end(), y.begin(), y.end(),
+                          [&](const Value& u, const Value& v) { return equal(heap, u, v); });
     }
     if (a.dict() && b.dict()) return equal_dicts(heap, *a.dict(), *b.dict());
     if (a.range() && b.range()) return equal_ranges(*a.range(), *b.range());
@@ -403,7 +435,8 @@ bool equal(Heap& heap, const Value& a, const Value& b) {
         const View &x = *a.view(), &y = *b.view();
         if (x.kind == View::items) return equal_dicts(heap, *x.dict, *y.dict);
         return x.dict->items.size() == y.dict->items.size() &&
-               std::all_of(x.dict->items.begin(), x.dict->items.end(), [&](const auto& item) { return y.dict->find(heap, item.first); });
+               std::all_of(x.dict->items.begin(), x.dict->items.end(),
+                           [&](const auto& item) { return y.dict->find(heap, item.first); });
     }
     return same_object(a, b);
 }
@@ -443,8 +476,8 @@ std::optional<int> compare(Heap& heap, const Value& a, const Value& b, std::stri
         }
         return x.size() < y.size() ? -1 : x.size() > y.size() ? 1 : 0;
     }
-    fail("'" + std::string(op) + "' not supported between instances of '" + std::string(type_name(a)) + "' and '" +
-         std::string(type_name(b)) + "'");
+    fail("'" + std::string(op) + "' not supported between instances of '" + std::string(type_name(a)) +
+         "' and '" + std::string(type_name(b)) + "'");
 }
 
 bool contains(Heap& heap, const Value& container, const Value& item) {
@@ -455,8 +488,10 @@ bool contains(Heap& heap, const Value& container, const Value& item) {
         return text->bytes.find(part->bytes) != std::string::npos;
     }
     if (const Dict* dict = container.dict()) return dict->find(heap, item) != nullptr;
-    if (const View* view = container.view(); view && view->kind == View::keys) return view->dict->find(heap, item) != nullptr;
-    if (!is_iterable(container)) fail("argument of type '" + std::string(type_name(container)) + "' is not iterable");
+    if (const View* view = container.view(); view && view->kind == View::keys)
+        return view->dict->find(heap, item) != nullptr;
+    if (!is_iterable(container))
+        fail("argument of type '" + std::string(type_name(container)) + "' is not iterable");
     const auto next = iterate(heap, container);
     for (Value value; next(value);) {
         if (same_object(value, item) || equal(heap, value, item)) return true;
@@ -472,7 +507,8 @@ std::uint64_t hash(Heap& heap, const Value& value) {
     }
     if (const auto integer = value.integer()) return static_cast<std::uint64_t>(*integer);
     if (const double* real = value.get<double>()) {
-        if (std::floor(*real) == *real && std::abs(*real) < 9e18) return static_cast<std::uint64_t>(static_cast<std::int64_t>(*real));
+        if (std::floor(*real) == *real && std::abs(*real) < 9e18)
+            return static_cast<std::uint64_t>(static_cast<std::int64_t>(*real));
         return std::hash<double>()(*real);
     }
     if (value.is_tuple()) {
@@ -480,13 +516,16 @@ std::uint64_t hash(Heap& heap, const Value& value) {
         for (const Value& item : value.sequence()->items) sum = sum * 1000003 + hash(heap, item);
         return sum;
     }
-    if (value.sequence() || value.dict() || value.view()) fail("unhashable type: '" + std::string(type_name(value)) + "'");
+    if (value.sequence() || value.dict() || value.view())
+        fail("unhashable type: '" + std::string(type_name(value)) + "'");
     return static_cast<std::uint64_t>(type_name(value).size());
 }
 
 // ---- iterating
 
-bool is_iterable(const Value& value) { return length(value).has_value() || value.iterator() || value.loop(); }
+bool is_iterable(const Value& value) {
+    return length(value).has_value() || value.iterator() || value.loop();
+}
 
 std::function<bool(Value&)> iterate(Heap& heap, const Value& value) {
     if (const Text* text = value.text()) {
@@ -546,8 +585,8 @@ Values to_list(Heap& heap, const Value& value) {
 Values sorted(Heap& heap, const Values& items, const Values& keys, bool reverse) {
     std::vector<std::size_t> order(items.size());
     std::iota(order.begin(), order.end(), std::size_t{0});
-    // Without nan, this is a strict weak ordering; with it, Python's result is arbitrary too, but std::stable_sort
-    // must not be fed with one.
+    // Without nan, this is a strict weak ordering; with it, Python's result is arbitrary too, but
+    // std::stable_sort must not be fed with one.
     const std::function<bool(const Value&)> has_nan = [&](const Value& key) {
         if (const double* real = key.get<double>()) return std::isnan(*real);
         const List* list = key.sequence();
@@ -555,7 +594,8 @@ Values sorted(Heap& heap, const Values& items, const Values& keys, bool reverse)
     };
     if (std::any_of(keys.begin(), keys.end(), has_nan)) fail("nan cannot be sorted");
     std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
-        return reverse ? compare(heap, keys[b], keys[a], "<") == -1 : compare(heap, keys[a], keys[b], "<") == -1;
+        return reverse ? compare(heap, keys[b], keys[a], "<") == -1
+                       : compare(heap, keys[a], keys[b], "<") == -1;
     });
     Values out;
     for (const std::size_t i : order) out.push_back(items[i]);
@@ -585,7 +625,8 @@ json::Value to_json(Heap& heap, const Value& value) {
         std::vector<json::Member> members;
         for (const auto& [key, item] : dict->items) {
             const bool is_name = key.text() || key.is_none() || key.number();
-            if (!is_name) fail("keys must be str, int, float, bool or None, not " + std::string(type_name(key)));
+            if (!is_name)
+                fail("keys must be str, int, float, bool or None, not " + std::string(type_name(key)));
             std::string name = key.text() ? key.text()->bytes : json::dump(to_json(heap, key));
             members.push_back({std::move(name), to_json(heap, item)});
         }

@@ -1,4 +1,5 @@
-// The values of a chat template, with Python's semantics: what str(), repr(), ==, <, hash() and iteration make of them.
+// The values of a chat template, with Python's semantics: what str(), repr(), ==, <, hash() and iteration
+// make of them.
 #pragma once
 
 #include <concepts>
@@ -68,18 +69,28 @@ struct Tuple {
     bool is_group = false;  // of groupby: its items have the names `grouper` and `list`
 };
 
-enum class Function { range, dict, dict_fromkeys, make_namespace, cycler, joiner, raise_exception, strftime_now };
+enum class Function {
+    range,
+    dict,
+    dict_fromkeys,
+    make_namespace,
+    cycler,
+    joiner,
+    raise_exception,
+    strftime_now
+};
 
 // obj.name, not called yet.
 struct Method;
 
 class Value {
 public:
-    using Data = std::variant<Undefined, None, bool, std::int64_t, double, std::shared_ptr<const Text>,
-                              std::shared_ptr<const List>, Tuple, std::shared_ptr<const Dict>, std::shared_ptr<const Range>,
-                              std::shared_ptr<const View>, std::shared_ptr<Iterator>, Namespace*, std::shared_ptr<const Macro>,
-                              std::shared_ptr<const Method>, Function, std::shared_ptr<Loop>, std::shared_ptr<Cycler>,
-                              std::shared_ptr<Joiner>>;
+    using Data =
+        std::variant<Undefined, None, bool, std::int64_t, double, std::shared_ptr<const Text>,
+                     std::shared_ptr<const List>, Tuple, std::shared_ptr<const Dict>,
+                     std::shared_ptr<const Range>, std::shared_ptr<const View>, std::shared_ptr<Iterator>,
+                     Namespace*, std::shared_ptr<const Macro>, std::shared_ptr<const Method>, Function,
+                     std::shared_ptr<Loop>, std::shared_ptr<Cycler>, std::shared_ptr<Joiner>>;
 
     Value() : data_(Undefined{}) {}
     template <class T>
@@ -200,7 +211,7 @@ struct Joiner {
 };
 
 struct Limits {
-    std::uint64_t max_steps = 50'000'000;               // nodes run, items visited, and bytes handled / 32
+    std::uint64_t max_steps = 50'000'000;                // nodes run, items visited, and bytes handled / 32
     std::uint64_t max_bytes = std::uint64_t{256} << 20;  // of values alive at one time, and of output
 };
 
@@ -215,13 +226,16 @@ public:
 
     void step(std::uint64_t n = 1) {
         steps_ += n;
-        if (steps_ > limits_.max_steps) fail("the chat template runs too long: more than " + std::to_string(limits_.max_steps) + " steps");
+        if (steps_ > limits_.max_steps)
+            fail("the chat template runs too long: more than " + std::to_string(limits_.max_steps) +
+                 " steps");
     }
     void handle(std::size_t bytes) { step(1 + bytes / 32); }
     // To be called before that many bytes are allocated.
     void reserve(std::uint64_t bytes) const {
         if (bytes > limits_.max_bytes || live_ + bytes > limits_.max_bytes) {
-            fail("the chat template needs too much memory: more than " + std::to_string(limits_.max_bytes) + " bytes");
+            fail("the chat template needs too much memory: more than " + std::to_string(limits_.max_bytes) +
+                 " bytes");
         }
     }
     // For what lives until the end of the rendering.
@@ -264,7 +278,8 @@ std::string to_text(Heap& heap, const Value& value);  // str()
 std::string repr(Heap& heap, const Value& value);
 bool same_object(const Value& a, const Value& b);  // `is`
 bool equal(Heap& heap, const Value& a, const Value& b);
-// -1, 0, 1; nothing when one of them is not a number (nan). `op` is for the message when they cannot be ordered.
+// -1, 0, 1; nothing when one of them is not a number (nan). `op` is for the message when they cannot be
+// ordered.
 std::optional<int> compare(Heap& heap, const Value& a, const Value& b, std::string_view op);
 bool contains(Heap& heap, const Value& container, const Value& item);
 std::uint64_t hash(Heap& heap, const Value& value);
