@@ -1,5 +1,5 @@
 # make demo    convert the sample model and let it tell a story      make test    everything that is tested on this machine
-# make lint    ruff, mypy, clang-format                              make format  put the sources in shape
+# make lint    ruff, mypy, clang-format, shellcheck                 make format  put the sources in shape
 # make bench   the native programs of cpp/bench, in build/native     make clean   remove build/, keep .venv
 
 PYTHON ?= python3
@@ -75,6 +75,7 @@ lint: $(STAMPS)/lint
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/clang-format --dry-run --Werror $(C_FILES)
+	$(BIN)/shellcheck --external-sources --shell=bash tools/*.sh tools/trixie .ci/run .ci/*.sh
 
 format: $(STAMPS)/lint
 	$(BIN)/ruff check --fix .

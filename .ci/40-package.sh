@@ -8,6 +8,6 @@ PATH="$PWD/.venv/bin:$PATH" .venv/bin/python -m build -q --wheel --no-isolation 
 python3 -m venv "$work/venv"
 "$work/venv/bin/pip" install -q "$work"/edgekit-*.whl
 model=$PWD/samples/model
-cd "$work"
+cd "$work" || exit
 venv/bin/edgekit convert "$model" -o sample.edge --scheme q8
 venv/bin/edgekit run sample.edge "Once upon a time" --raw -n 16 --temperature 0

@@ -14,7 +14,7 @@ if [ ! -e "$root/.complete" ]; then
     apt_install debootstrap debootstrap
     apt_install unshare util-linux
     # The mirror is the one this machine already uses.
-    mirror=$(find /etc/apt -name '*.list' -o -name '*.sources' | xargs cat |
+    mirror=$(find /etc/apt \( -name '*.list' -o -name '*.sources' \) -exec cat {} + |
         sed -nE 's/^(URIs:|deb( \[[^]]*\])?)[[:space:]]+([^[:space:]]+).*/\3/p' | sed -nE '\#/debian/?$#p' | sed -n 1p)
     [ -n "$mirror" ] || die "no Debian mirror in /etc/apt; add one to /etc/apt/sources.list"
     say "installing Debian trixie into $root"
@@ -28,6 +28,7 @@ fi
 
 missing=()
 for package in "$@"; do
+    # shellcheck disable=SC2016
     if [ "$(chroot "$root" dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ]; then
         say "found      $package (trixie)"
     else
