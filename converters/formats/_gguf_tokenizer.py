@@ -85,7 +85,7 @@ def _vocabulary(definition: dict[str, Any], size: int) -> dict[str, Any]:
             types[token["id"]] = CONTROL if token.get("special") else USER_DEFINED
     merges = [pair if isinstance(pair, str) else " ".join(pair) for pair in model.get("merges", [])]
     found: dict[str, Any] = {"ggml.tokens": tokens, "ggml.token_type": types}
-    if not model.get("byte_fallback"):
+    if "ByteLevel" in json.dumps([definition.get("pre_tokenizer"), definition.get("decoder")]):
         return found | {"ggml.model": "gpt2", "ggml.pre": _pre_type(definition), "ggml.merges": merges}
     # SentencePiece: what is merged first has the higher score.
     ranks = {"".join(pair.split(" ")): rank for rank, pair in reversed(list(enumerate(merges)))}
