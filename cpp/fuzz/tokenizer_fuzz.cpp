@@ -1,8 +1,9 @@
-// Any bytes as a compiled tokenizer: open refuses them with Error, or what it opens encodes and decodes without fault.
-// Any bytes as text, through whatever tokenizer opened: encode refuses what is not UTF-8, and a stream of tokens decodes
-// to what all of them decode to at once.
+// Any bytes as a compiled tokenizer: open refuses them with Error, or what it opens encodes and decodes
+// without fault. Any bytes as text, through whatever tokenizer opened: encode refuses what is not UTF-8, and
+// a stream of tokens decodes to what all of them decode to at once.
 //
-// Input: u16 length of the text, the text, the blob. Seeds: tests/golden/tokenizer/*.edgetok behind two zero bytes.
+// Input: u16 length of the text, the text, the blob. Seeds: tests/golden/tokenizer/*.edgetok behind two zero
+// bytes.
 #include <algorithm>
 #include <cstdint>
 #include <cstdlib>

@@ -1,5 +1,5 @@
-// The tokenizers of tests/golden/tokenizer: ids and text as recorded, token by token as at once, from blobs cut short or
-// bent an Error and nothing worse. Runs from the root of the repository.
+// The tokenizers of tests/golden/tokenizer: ids and text as recorded, token by token as at once, from blobs
+// cut short or bent an Error and nothing worse. Runs from the root of the repository.
 #include <algorithm>
 #include <cstdio>
 #include <cstring>
@@ -36,7 +36,9 @@ public:
     explicit Blob(std::string_view bytes) : storage_((bytes.size() + 7) / 8), size_(bytes.size()) {
         if (size_ > 0) std::memcpy(storage_.data(), bytes.data(), size_);
     }
-    std::span<const std::byte> bytes() const { return {reinterpret_cast<const std::byte*>(storage_.data()), size_}; }
+    std::span<const std::byte> bytes() const {
+        return {reinterpret_cast<const std::byte*>(storage_.data()), size_};
+    }
 
 private:
     std::vector<uint64_t> storage_;
@@ -61,7 +63,8 @@ void test_cases(const std::string& name, const Tokenizer& tokenizer, const json:
         const std::vector<int32_t> ids = ids_of(item.at("ids"));
         const std::string where = name + ", '" + text.substr(0, 40) + "'";
         check(encode(tokenizer, text, true) == ids, where + ": ids");
-        check(encode(tokenizer, text, false) == ids_of(item.at("special_as_text")), where + ": special tokens as text");
+        check(encode(tokenizer, text, false) == ids_of(item.at("special_as_text")),
+              where + ": special tokens as text");
         check(tokenizer.decode(ids) == item.at("decoded").as_string(), where + ": decoded");
         StreamDecoder stream(tokenizer);
         std::string streamed;
@@ -78,24 +81,27 @@ void test_cases(const std::string& name, const Tokenizer& tokenizer, const json:
 void test_edges(const std::string& name, const Tokenizer& tokenizer) {
     const auto size = static_cast<int32_t>(tokenizer.vocab_size());
     for (int32_t id : {-1, size, INT32_MAX, INT32_MIN}) {
-        check(tokenizer.token_bytes(id).empty() && !tokenizer.is_special(id), name + ": an id outside the vocabulary");
+        check(tokenizer.token_bytes(id).empty() && !tokenizer.is_special(id),
+              name + ": an id outside the vocabulary");
         check(tokenizer.decode({&id, 1}).empty(), name + ": decoding an id outside the vocabulary");
     }
     check(tokenizer.is_special(tokenizer.token_to_id("<s>")), name + ": <s> is special");
-    check(tokenizer.token_to_id("<end>") >= 0 && tokenizer.token_to_id("<nowhere>") == -1, name + ": token_to_id");
+    check(tokenizer.token_to_id("<end>") >= 0 && tokenizer.token_to_id("<nowhere>") == -1,
+          name + ": token_to_id");
     for (const std::string text : {"\xff", "a\xc3", "\xed\xa0\x80", "\xf4\x90\x80\x80", "\xc0\x80"}) {
         std::vector<int32_t> ids = {7};
         try {
             tokenizer.encode(text, true, true, ids);
             check(false, name + ": text that is not UTF-8 was accepted");
         } catch (const Error& error) {
-            check(error.status() == Status::invalid_argument && ids.size() == 1, name + ": wrong refusal of bad UTF-8");
+            check(error.status() == Status::invalid_argument && ids.size() == 1,
+                  name + ": wrong refusal of bad UTF-8");
         }
     }
 }
 
-/// A long word without a place to cut it: time must not grow with its square. (100 times the length in under 2000 times
-/// the steps would still pass; the square would take minutes.)
+/// A long word without a place to cut it: time must not grow with its square. (100 times the length in under
+/// 2000 times the steps would still pass; the square would take minutes.)
 void test_long_words(const std::string& name, const Tokenizer& tokenizer) {
     for (const char* unit : {"a", "ab", " ", "\xe6\x88\x91", "A", "1", "!"}) {
         std::string text;

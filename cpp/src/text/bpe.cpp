@@ -14,6 +14,11 @@ constexpr uint32_t no_rank = UINT32_MAX;
 constexpr uint32_t nowhere = UINT32_MAX;
 // Up to here a scan for the lowest rank is faster than a heap.
 constexpr size_t short_word = 64;
+// The memory of one encoder: words of up to so many bytes, so many at once, and all forgotten when their text
+// is full.
+constexpr size_t longest_remembered = 128;
+constexpr size_t remembered_slots = 4096;
+constexpr size_t remembered_bytes = 1 << 18;
 
 }  // namespace
 
@@ -27,11 +32,13 @@ uint32_t BpeEncoder::rank(int32_t left, int32_t right) const {
 }
 
 void BpeEncoder::encode(std::string_view word, std::vector<int32_t>& out) {
-    const int32_t id = model_.vocabulary.find(word);
+    const uint64_t hash = hash_text(word);
+    const int32_t id = model_.vocabulary.find(word, hash);
     if (id >= 0 && ((model_.flags & ignore_merges) || (model_.vocabulary.flags[id] & whole))) {
         out.push_back(id);
         return;
     }
+    if (recall(word, hash, out)) return;
     split_into_symbols(word);
     if (symbols_.size() > short_word) {
         merge_long();
@@ -39,6 +46,31 @@ void BpeEncoder::encode(std::string_view word, std::vector<int32_t>& out) {
         merge_short();
     }
     out.insert(out.end(), symbols_.begin(), symbols_.end());
+    remember(word, hash);
+}
+
+bool BpeEncoder::recall(std::string_view word, uint64_t hash, std::vector<int32_t>& out) const {
+    if (remembered_.empty()) return false;
+    const Remembered& r = remembered_[hash % remembered_slots];
+    if (r.hash != hash || std::string_view(remembered_text_).substr(r.text_start, r.text_size) != word)
+        return false;
+    const auto ids = remembered_ids_.begin() + r.ids_start;
+    out.insert(out.end(), ids, ids + r.ids_count);
+    return true;
+}
+
+void BpeEncoder::remember(std::string_view word, uint64_t hash) {
+    if (word.size() > longest_remembered || hash == 0) return;
+    if (remembered_.empty() || remembered_text_.size() + word.size() > remembered_bytes) {
+        remembered_.assign(remembered_slots, Remembered{});
+        remembered_text_.clear();
+        remembered_ids_.clear();
+    }
+    remembered_[hash % remembered_slots] = {
+        hash, static_cast<uint32_t>(remembered_text_.size()), static_cast<uint32_t>(word.size()),
+        static_cast<uint32_t>(remembered_ids_.size()), static_cast<uint32_t>(symbols_.size())};
+    remembered_text_ += word;
+    remembered_ids_.insert(remembered_ids_.end(), symbols_.begin(), symbols_.end());
 }
 
 void BpeEncoder::split_into_symbols(std::string_view word) {

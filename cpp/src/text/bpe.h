@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <span>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -28,6 +29,14 @@ public:
     void encode(std::string_view word, std::vector<int32_t>& out);
 
 private:
+    // A word that took merging, remembered: texts repeat their words.
+    struct Remembered {
+        uint64_t hash = 0;  // of the word; 0: none here
+        uint32_t text_start, text_size, ids_start, ids_count;
+    };
+
+    bool recall(std::string_view word, uint64_t hash, std::vector<int32_t>& out) const;
+    void remember(std::string_view word, uint64_t hash);
     void split_into_symbols(std::string_view word);
     void merge_short();
     void merge_long();
@@ -36,6 +45,9 @@ private:
     const BpeModel& model_;
     std::vector<int32_t> symbols_;
     std::vector<uint32_t> ranks_, next_, previous_;
+    std::vector<Remembered> remembered_;  // by hash
+    std::string remembered_text_;
+    std::vector<int32_t> remembered_ids_;
     std::vector<uint64_t> heap_;  // rank << 32 | position of the left symbol
 };
 

@@ -63,8 +63,8 @@ struct Vocabulary {
     }
 
     /// The token whose text this is, or -1.
-    int32_t find(std::string_view wanted) const {
-        const uint64_t hash = hash_text(wanted);
+    int32_t find(std::string_view wanted) const { return find(wanted, hash_text(wanted)); }
+    int32_t find(std::string_view wanted, uint64_t hash) const {
         const auto tag = static_cast<uint32_t>(hash);
         for (const VocabEntry* e = &table[home_slot(hash, slots)]; e->id >= 0; ++e) {
             if (e->tag == tag && text(e->id) == wanted) return e->id;
