@@ -200,9 +200,11 @@ public:
             out += directive();
             heap_.reserve(out.size());
         }
+        // Python lets anything with items stay unused, for it might have been a mapping.
+        const bool has_items =
+            values_.dict() || values_.sequence() || values_.range() || values_.is_undefined();
         const bool all_used =
-            values_.is_tuple() ? next_ == values_.sequence()->items.size()
-                               : next_ > 0 || values_.dict() || (values_.sequence() && !values_.is_tuple());
+            values_.is_tuple() ? next_ == values_.sequence()->items.size() : next_ > 0 || has_items;
         if (!all_used) fail("not all arguments converted during string formatting");
         return out;
     }
