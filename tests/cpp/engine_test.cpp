@@ -1,0 +1,427 @@
+// The engine through edgekit.h: the golden cases on every instruction set of this build, saved sessions, memory plans to the byte, no
+// allocation per token, cancellation, and errors for what is wrong.
+
+#include <atomic>
+#include <cstdio>
+#include <cstdlib>
+#include <fstream>
+#include <iterator>
+#include <new>
+#include <sstream>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "edgekit/edgekit.h"
+#include "format/json.h"
+
+namespace {
+
+std::atomic<uint64_t> allocations{0};
+std::atomic<uint64_t> allocated_bytes{0};
+
+void* counted(size_t size, size_t alignment) {
+    allocations.fetch_add(1, std::memory_order_relaxed);
+    allocated_bytes.fetch_add(size, std::memory_order_relaxed);
+    void* memory = alignment > alignof(std::max_align_t) ? std::aligned_alloc(alignment, (size + alignment - 1) / alignment * alignment) : std::malloc(size ? size : 1);
+    return memory;
+}
+
+}  // namespace
+
+void* operator new(size_t size) {
+    if (void* memory = counted(size, 0)) return memory;
+    throw std::bad_alloc();
+}
+void* operator new(size_t size, std::align_val_t alignment) {
+    if (void* memory = counted(size, static_cast<size_t>(alignment))) return memory;
+    throw std::bad_alloc();
+}
+void* operator new(size_t size, std::align_val_t alignment, const std::nothrow_t&) noexcept { return counted(size, static_cast<size_t>(alignment)); }
+void operator delete(void* memory) noexcept { std::free(memory); }
+void operator delete(void* memory, size_t) noexcept { std::free(memory); }
+void operator delete(void* memory, std::align_val_t) noexcept { std::free(memory); }
+void operator delete(void* memory, size_t, std::align_val_t) noexcept { std::free(memory); }
+
+namespace {
+
+using edgekit::json::Value;
+
+const std::string kGolden = "tests/golden/engine/";
+int failures = 0;
+int checks = 0;
+edgekit_error error;
+
+void check(bool ok, const std::string& what) {
+    ++checks;
+    if (ok) return;
+    ++failures;
+    std::printf("FAILED: %s\n", what.c_str());
+}
+
+void expect_ok(edgekit_status status, const std::string& what) { check(status == EDGEKIT_OK, what + ": " + error.message); }
+
+std::string read_file(const std::string& path) {
+    std::ifstream file(path, std::ios::binary);
+    return {std::istreambuf_iterator<char>(file), {}};
+}
+
+edgekit_model* open_model(const std::string& file, const char* isa, uint32_t threads = 1) {
+    edgekit_model_options options;
+    edgekit_model_options_init(&options);
+    options.isa = isa;
+    options.n_threads = threads;
+    edgekit_model* model = nullptr;
+    expect_ok(edgekit_model_open((kGolden + file).c_str(), &options, &model, &error), "open " + file);
+    return model;
+}
+
+edgekit_session* create_session(edgekit_model* model, const Value& wanted) {
+    edgekit_session_options options;
+    edgekit_session_options_init(&options);
+    if (const Value* v = wanted.find("window")) options.window = static_cast<uint32_t>(v->as_int());
+    if (const Value* v = wanted.find("sinks")) options.sinks = static_cast<uint32_t>(v->as_int());
+    if (const Value* v = wanted.find("kv")) {
+        const std::string& kv = v->as_string();
+        options.kv_type = kv == "f32" ? EDGEKIT_KV_F32 : kv == "f16" ? EDGEKIT_KV_F16 : kv == "int8" ? EDGEKIT_KV_INT8 : EDGEKIT_KV_INT4;
+    }
+    edgekit_session* session = nullptr;
+    expect_ok(edgekit_session_create(model, &options, &session, &error), "create a session");
+    return session;
+}
+
+struct Generated {
+    std::vector<int32_t> ids;
+    std::string text;
+    uint64_t evicted = 0;
+    edgekit_event done{};
+};
+
+Generated generate(edgekit_session* session, const edgekit_generate_options& options) {
+    Generated out;
+    expect_ok(edgekit_session_generate(session, &options, &error), "generate");
+    edgekit_event event;
+    event.struct_size = sizeof event;
+    while (edgekit_session_next(session, &event, &error) == EDGEKIT_OK) {
+        if (event.kind == EDGEKIT_EVENT_TEXT) {
+            out.ids.insert(out.ids.end(), event.tokens, event.tokens + event.token_count);
+            out.text.append(event.text.data, event.text.size);
+        } else if (event.kind == EDGEKIT_EVENT_EVICTED) {
+            out.evicted += event.evicted_count;
+        } else {
+            out.done = event;
+            break;
+        }
+    }
+    return out;
+}
+
+std::vector<int32_t> ids_of(const Value& array) {
+    std::vector<int32_t> ids;
+    for (const Value& id : array.as_array()) ids.push_back(static_cast<int32_t>(id.as_int()));
+    return ids;
+}
+
+edgekit_generate_options options_from(const Value& wanted) {
+    edgekit_generate_options options;
+    edgekit_generate_options_init(&options);
+    for (const auto& [name, value] : wanted.as_object()) {
+        if (name == "max_tokens") options.max_tokens = static_cast<uint32_t>(value.as_int());
+        else if (name == "ignore_eos") options.ignore_eos = value.as_bool();
+        else if (name == "temperature") options.temperature = static_cast<float>(value.as_double());
+        else if (name == "top_k") options.top_k = static_cast<uint32_t>(value.as_int());
+        else if (name == "top_p") options.top_p = static_cast<float>(value.as_double());
+        else if (name == "min_p") options.min_p = static_cast<float>(value.as_double());
+        else if (name == "repetition_penalty") options.repetition_penalty = static_cast<float>(value.as_double());
+        else if (name == "seed") options.seed = static_cast<uint64_t>(value.as_int());
+        else check(false, "a golden case has the unknown option " + name);
+    }
+    return options;
+}
+
+void replay(const Value& cases, const std::string& isa, uint32_t threads) {
+    for (const Value& c : cases.array_at("cases")) {
+        edgekit_model* model = open_model(c.string_at("model"), isa.c_str(), threads);
+        edgekit_session* session = create_session(model, c.at("session"));
+        if (!session) return;
+        edgekit_generate_options options = options_from(c.at("generate"));
+        std::vector<int32_t> prompt;
+        if (const Value* text = c.find("prompt")) {
+            options.prompt = text->as_string().data();
+            options.prompt_size = text->as_string().size();
+        } else {
+            prompt = ids_of(c.at("prompt_ids"));
+            options.prompt_ids = prompt.data();
+            options.prompt_ids_count = prompt.size();
+        }
+        for (const int32_t speculation : {0, 4, -1}) {
+            options.speculation = speculation;
+            edgekit_session_reset(session, &error);
+            const Generated got = generate(session, options);
+            const std::string what = c.string_at("model") + " on " + isa + " with speculation " + std::to_string(speculation);
+            check(got.ids == ids_of(c.at("ids")), what + ": other tokens");
+            check(got.text == c.string_at("text"), what + ": other text: " + got.text);
+        }
+        edgekit_model_free(model);  // the session goes on
+        edgekit_session_free(session);
+    }
+    for (const Value& s : cases.array_at("states")) {
+        edgekit_model* model = open_model(s.string_at("model"), isa.c_str(), threads);
+        edgekit_session* session = create_session(model, s.at("session"));
+        if (!session) return;
+        expect_ok(edgekit_session_restore(session, (kGolden + s.string_at("file")).c_str(), &error), "restore on " + isa);
+        check(edgekit_session_position(session) == static_cast<uint64_t>(s.int_at("position")), "the restored position");
+        const std::vector<int32_t> prompt = ids_of(s.at("prompt_ids"));
+        edgekit_generate_options options;
+        edgekit_generate_options_init(&options);
+        options.prompt_ids = prompt.data();
+        options.prompt_ids_count = prompt.size();
+        options.prompt_mode = EDGEKIT_PROMPT_APPEND;
+        options.max_tokens = static_cast<uint32_t>(s.int_at("max_tokens"));
+        options.ignore_eos = 1;
+        check(generate(session, options).ids == ids_of(s.at("ids")), "a restored session continues differently on " + isa);
+        edgekit_session_free(session);
+        edgekit_model_free(model);
+    }
+}
+
+void replay_chats(const Value& cases) {
+    for (const Value& c : cases.array_at("chats")) {
+        edgekit_model* model = open_model(c.string_at("model"), nullptr);
+        const std::string messages = edgekit::json::dump(c.at("messages"));
+        std::string text(4096, '\0');
+        size_t size = 0;
+        expect_ok(edgekit_model_render_chat(model, messages.data(), messages.size(), text.data(), text.size(), &size, &error), "render a chat");
+        text.resize(size);
+        check(text == c.string_at("text"), "a chat renders as " + text);
+        edgekit_model_free(model);
+    }
+}
+
+// A session allocates what its plan says, and nothing once it generates.
+void test_memory() {
+    constexpr uint64_t kBookkeeping = 16384;  // the objects themselves, beside their buffers
+    for (const char* file : {"text.edge", "windows.edge", "convolution.edge", "experts.edge"}) {
+        for (const uint32_t window : {40u, 500u, 3000u}) {
+            edgekit_model* model = open_model(file, nullptr, 2);
+            edgekit_session_options options;
+            edgekit_session_options_init(&options);
+            options.window = window;
+            edgekit_memory_plan plan;
+            plan.struct_size = sizeof plan;
+            expect_ok(edgekit_plan(model, &options, &plan, &error), "plan");
+            const uint64_t before = allocated_bytes;
+            edgekit_session* session = nullptr;
+            expect_ok(edgekit_session_create(model, &options, &session, &error), "create");
+            const uint64_t took = allocated_bytes - before;
+            check(took >= plan.total_bytes && took < plan.total_bytes + kBookkeeping,
+                  std::string(file) + ": the plan says " + std::to_string(plan.total_bytes) + " bytes, creating took " + std::to_string(took));
+
+            const int32_t prompt[] = {1, 2, 3};
+            edgekit_generate_options generation;
+            edgekit_generate_options_init(&generation);
+            generation.prompt_ids = prompt;
+            generation.prompt_ids_count = 3;
+            generation.max_tokens = 300;
+            generation.ignore_eos = 1;
+            generation.temperature = 0.8f;
+            generation.top_p = 0.9f;
+            generation.repetition_penalty = 1.1f;
+            expect_ok(edgekit_session_generate(session, &generation, &error), "generate");
+            edgekit_event event;
+            event.struct_size = sizeof event;
+            for (int i = 0; i < 40; ++i) edgekit_session_next(session, &event, &error);
+            const uint64_t count = allocations;
+            while (edgekit_session_next(session, &event, &error) == EDGEKIT_OK && event.kind != EDGEKIT_EVENT_DONE) {
+            }
+            const uint64_t during = allocations - count;
+            check(event.generated_tokens == 300, "300 tokens were asked for");
+            check(during == 0, std::string(file) + ": " + std::to_string(during) + " allocations while generating");
+            edgekit_session_free(session);
+            edgekit_model_free(model);
+        }
+    }
+}
+
+void test_budget() {
+    edgekit_model* model = open_model("text.edge", nullptr);
+    edgekit_session_options options;
+    edgekit_session_options_init(&options);
+    edgekit_memory_plan plan;
+    plan.struct_size = sizeof plan;
+    options.memory_budget_bytes = 1000;
+    check(edgekit_plan(model, &options, &plan, &error) == EDGEKIT_OVER_BUDGET, "a budget of 1,000 bytes is refused");
+    const uint64_t needed = error.needed_bytes;
+    options.memory_budget_bytes = needed;
+    expect_ok(edgekit_plan(model, &options, &plan, &error), "the smallest budget named is enough");
+    check(plan.total_bytes <= needed, "and is kept to");
+    options.memory_budget_bytes = needed - 1;
+    check(edgekit_plan(model, &options, &plan, &error) == EDGEKIT_OVER_BUDGET, "a byte less is not");
+    uint32_t last = 0;
+    for (uint64_t budget = needed; budget < 64 * needed; budget *= 2) {
+        options.memory_budget_bytes = budget;
+        expect_ok(edgekit_plan(model, &options, &plan, &error), "a larger budget");
+        check(plan.total_bytes <= budget, "the plan exceeds its budget");
+        check(plan.window >= last || plan.kv_type < EDGEKIT_KV_INT4, "a larger budget gives a wider window or a finer cache");
+        last = plan.window;
+    }
+    edgekit_model_free(model);
+}
+
+void test_full_ring_and_reuse() {
+    edgekit_model* model = open_model("text.edge", nullptr);
+    edgekit_session_options options;
+    edgekit_session_options_init(&options);
+    options.window = 30;
+    options.sinks = 2;
+    std::vector<int32_t> prompt(20);
+    for (size_t i = 0; i < prompt.size(); ++i) prompt[i] = static_cast<int32_t>(i * 7 % 250);
+    edgekit_generate_options generation;
+    edgekit_generate_options_init(&generation);
+    generation.prompt_ids = prompt.data();
+    generation.prompt_ids_count = prompt.size();
+    generation.max_tokens = 200;
+    generation.ignore_eos = 1;
+    for (const edgekit_on_full on_full : {EDGEKIT_ON_FULL_EVICT, EDGEKIT_ON_FULL_STOP, EDGEKIT_ON_FULL_ERROR}) {
+        options.on_full = on_full;
+        edgekit_session* session = nullptr;
+        expect_ok(edgekit_session_create(model, &options, &session, &error), "create");
+        const Generated got = generate(session, generation);
+        if (on_full == EDGEKIT_ON_FULL_EVICT) {
+            check(got.done.generated_tokens == 200 && got.evicted == 219 - 32, "every evicted token is told: " + std::to_string(got.evicted));
+        } else if (on_full == EDGEKIT_ON_FULL_STOP) {
+            check(got.done.finish == EDGEKIT_FINISH_CONTEXT_FULL && edgekit_session_position(session) == 32, "stops when the ring is full");
+        } else {
+            check(error.status == EDGEKIT_CONTEXT_FULL, "says that the ring is full");
+        }
+        edgekit_session_free(session);
+    }
+    // The next turn computes only what is new, and gives what a fresh session gives.
+    options.on_full = EDGEKIT_ON_FULL_EVICT;
+    options.window = 100;
+    generation.max_tokens = 10;
+    edgekit_session* session = nullptr;
+    expect_ok(edgekit_session_create(model, &options, &session, &error), "create");
+    const Generated first = generate(session, generation);
+    edgekit_session* fork = nullptr;
+    expect_ok(edgekit_session_fork(session, &fork, &error), "fork");
+    std::vector<int32_t> longer = prompt;
+    longer.insert(longer.end(), first.ids.begin(), first.ids.end());
+    longer.insert(longer.end(), {3, 1, 4, 1, 5});
+    generation.prompt_ids = longer.data();
+    generation.prompt_ids_count = longer.size();
+    const Generated second = generate(session, generation);
+    const Generated forked = generate(fork, generation);
+    check(second.done.cached_tokens == 29, "29 tokens are shared, " + std::to_string(second.done.cached_tokens) + " were reused");
+    check(second.ids == forked.ids, "a fork continues as its origin");
+    edgekit_session_reset(fork, &error);
+    const Generated fresh = generate(fork, generation);
+    check(fresh.done.cached_tokens == 0 && fresh.ids == second.ids, "a fresh session gives the same");
+    // Taking tokens back.
+    expect_ok(edgekit_session_rewind(session, 9, &error), "rewind");
+    check(edgekit_session_rewind(session, 1000, &error) == EDGEKIT_INVALID_ARGUMENT, "no more than there is");
+    edgekit_session_free(fork);
+    edgekit_session_free(session);
+    edgekit_model_free(model);
+}
+
+void test_cancel() {
+    edgekit_model* model = open_model("text.edge", nullptr, 2);
+    edgekit_session* session = create_session(model, edgekit::json::parse(R"({"window": 64})"));
+    edgekit_generate_options generation;
+    edgekit_generate_options_init(&generation);
+    const int32_t prompt[] = {1, 2, 3};
+    generation.prompt_ids = prompt;
+    generation.prompt_ids_count = 3;
+    generation.ignore_eos = 1;  // for ever
+    expect_ok(edgekit_session_generate(session, &generation, &error), "generate");
+    std::atomic<bool> running{false};
+    std::thread canceller([&] {
+        while (!running) std::this_thread::yield();
+        edgekit_session_cancel(session);
+    });
+    edgekit_event event;
+    event.struct_size = sizeof event;
+    while (edgekit_session_next(session, &event, &error) == EDGEKIT_OK && event.kind != EDGEKIT_EVENT_DONE) running = true;
+    canceller.join();
+    check(event.kind == EDGEKIT_EVENT_DONE && event.finish == EDGEKIT_FINISH_CANCELLED, "cancelled from another thread");
+    generation.max_tokens = 5;
+    check(generate(session, generation).ids.size() == 5, "a cancelled session is usable");
+    edgekit_session_free(session);
+    edgekit_model_free(model);
+}
+
+void test_errors() {
+    edgekit_model* model = open_model("text.edge", nullptr);
+    edgekit_session* session = create_session(model, edgekit::json::parse(R"({"window": 64, "sinks": 2, "kv": "int8"})"));
+    const int32_t bad[] = {0, 100000};
+    check(edgekit_session_forward(session, bad, 2, 0, nullptr, &error) == EDGEKIT_INVALID_ARGUMENT, "an id outside the vocabulary");
+    edgekit_event event;
+    event.struct_size = sizeof event;
+    check(edgekit_session_next(session, &event, &error) == EDGEKIT_INVALID_ARGUMENT, "next without generate");
+    edgekit_generate_options generation;
+    edgekit_generate_options_init(&generation);
+    generation.struct_size += 8;
+    check(edgekit_session_generate(session, &generation, &error) == EDGEKIT_INVALID_ARGUMENT, "a struct from a newer header");
+    edgekit_generate_options_init(&generation);
+    generation.prompt = "\xff\xfe";
+    generation.prompt_size = 2;
+    check(edgekit_session_generate(session, &generation, &error) == EDGEKIT_INVALID_ARGUMENT, "a prompt that is not UTF-8");
+    generation.prompt = "a";
+    generation.prompt_size = 1;
+    generation.temperature = -1;
+    check(edgekit_session_generate(session, &generation, &error) == EDGEKIT_INVALID_ARGUMENT, "a negative temperature");
+
+    // A package cut anywhere, or with a byte changed in its header, is refused or works, and never crashes.
+    const std::string whole = read_file(kGolden + "text.edge");
+    const auto try_open = [](std::string bytes) {
+        void* memory = std::aligned_alloc(64, (bytes.size() + 64) / 64 * 64);
+        std::copy(bytes.begin(), bytes.end(), static_cast<char*>(memory));
+        edgekit_model* opened = nullptr;
+        const edgekit_status status = edgekit_model_open_memory(memory, bytes.size(), std::free, memory, nullptr, &opened, &error);
+        edgekit_model_free(opened);
+        return status;
+    };
+    check(try_open(whole) == EDGEKIT_OK, "the whole package opens from memory");
+    for (size_t size = 0; size < whole.size(); size += 997) check(try_open(whole.substr(0, size)) != EDGEKIT_OK, "a package cut at byte " + std::to_string(size));
+    for (size_t at = 0; at < 6000; at += 37) {
+        std::string changed = whole;
+        changed[at] = static_cast<char>(changed[at] ^ 0x15);
+        try_open(changed);
+    }
+    // So is a saved session.
+    std::string state = read_file(kGolden + "text.session");
+    for (size_t at = 0; at < state.size(); at += 211) {
+        std::string changed = state;
+        changed[at] = static_cast<char>(changed[at] ^ 1);
+        check(edgekit_session_state_read(session, changed.data(), changed.size(), &error) != EDGEKIT_OK, "a damaged session is refused");
+    }
+    check(edgekit_session_state_read(session, state.data(), state.size(), &error) != EDGEKIT_OK, "a session with other options is refused");
+    edgekit_session_free(session);
+    edgekit_model_free(model);
+}
+
+}  // namespace
+
+int main() {
+    const std::string text = read_file(kGolden + "cases.json");
+    if (text.empty()) {
+        std::printf("run from the repository's root: %scases.json is not there\n", kGolden.c_str());
+        return 1;
+    }
+    const Value cases = edgekit::json::parse(text);
+    std::stringstream isas(edgekit_isas());
+    for (std::string isa; std::getline(isas, isa, ',');) {
+        replay(cases, isa, 1);
+        replay(cases, isa, 3);
+        std::printf("%s: replayed\n", isa.c_str());
+    }
+    replay_chats(cases);
+    test_memory();
+    test_budget();
+    test_full_ring_and_reuse();
+    test_cancel();
+    test_errors();
+    std::printf("%d checks, %d failed\n", checks, failures);
+    return failures ? 1 : 0;
+}
