@@ -51,7 +51,7 @@ struct Raised : Error {
 
 enum class Flow { next, break_, continue_ };
 
-constexpr int max_recursion = 800;  // of nested nodes, macros included
+constexpr int max_recursion = 400;  // of nested nodes, macros included: some 250 KB of stack
 
 // The names that every template finds; a variable of the context may hide them.
 constexpr std::pair<std::string_view, Function> globals[] = {
