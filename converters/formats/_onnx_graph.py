@@ -21,13 +21,14 @@ INLINE_BYTES = 1024  # smaller tensors lie in the graph itself
 TYPES = {
     "F32": TensorProto.FLOAT,
     "F16": TensorProto.FLOAT16,
+    "F64": TensorProto.DOUBLE,
     "I64": TensorProto.INT64,
     "I32": TensorProto.INT32,
     "U8": TensorProto.UINT8,
     "I8": TensorProto.INT8,
     "I4": TensorProto.INT4,
 }
-NUMPY = {"F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "U8": "u1", "I8": "i1"}
+NUMPY = {"F32": "<f4", "F16": "<f2", "F64": "<f8", "I64": "<i8", "I32": "<i4", "U8": "u1", "I8": "i1"}
 Dim = int | str
 
 

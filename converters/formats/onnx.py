@@ -6,18 +6,19 @@ in one pass over the checkpoint.
 
 from __future__ import annotations
 
-import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
 from edgekit.converters.convert import ConvertInput, Progress, silent
 from edgekit.converters.formats._checkpoint_files import copy_files, flat_config, write_card, write_json
 from edgekit.converters.formats._onnx_decoder import Decoder, Scheme
+from edgekit.converters.formats._onnx_ring import OPSET, RingDecoder
 from edgekit.converters.spec import ModelSpec
 from edgekit.errors import UsageError
 
 SUFFIX = ""
-IR_VERSION = 10
+IR_VERSION, RING_IR_VERSION = 10, 11
 OPSETS = {"": 21, "com.microsoft": 1}
 
 # The _f32 schemes keep activations in float32 where the others let ONNX Runtime round them to 8 bits.
@@ -32,7 +33,10 @@ SCHEME_OF_NAME: dict[str, Scheme] = {
     "f16": Scheme("F16"),
     "f32": Scheme("F32"),
 }
-SCHEMES = tuple(SCHEME_OF_NAME)
+# Of standard operators alone, in constant memory (`_onnx_ring.py`).
+RING_SCHEMES = {"ring_q4": Scheme(bits=4), "ring_q8": Scheme(bits=8), "ring_f32": Scheme()}
+RING_WINDOW, RING_SINKS = 2048, 4
+SCHEMES = (*SCHEME_OF_NAME, *RING_SCHEMES)
 # Transformers.js's words for a file's type.
 FILE_OF_SCHEME = {
     "q4": "model_q4",
@@ -46,9 +50,50 @@ FILE_OF_SCHEME = {
 def write(model: ConvertInput, path: Path, scheme: str = SCHEMES[0], progress: Progress = silent) -> None:
     """Writes `model` as an ONNX directory; memory stays at a few slabs of rows and the scales of one matrix.
 
-    Raises UsageError for an unknown scheme.
+    Raises UsageError for an unknown scheme, UnsupportedModel for what the operators cannot do.
     """
-    _write(model, path, scheme, "model.onnx", progress)
+    if scheme in RING_SCHEMES:
+        write_ring(model, path, scheme, progress)
+    else:
+        _write(model, path, scheme, "model.onnx", progress)
+
+
+def write_ring(
+    model: ConvertInput,
+    path: Path,
+    scheme: str = "ring_q4",
+    progress: Progress = silent,
+    *,
+    window: int = RING_WINDOW,
+    sinks: int = RING_SINKS,
+) -> None:
+    """The same in standard operators alone, with a cache of `window` recent positions and the first `sinks`:
+    memory stays the same for texts of any length.
+    """
+    decoder = RingDecoder(model, RING_SCHEMES[scheme], window, sinks)
+    graph = decoder.build()
+    path.mkdir(parents=True)
+    copy_files(model, path)
+    write_json(path / "config.json", flat_config(model))
+    facts = _facts(model, scheme) | {"edgekit.window": str(window), "edgekit.sinks": str(sinks)}
+    graph.save(path / "model.onnx", {"": OPSET}, RING_IR_VERSION, facts, progress)
+    use = 'edgekit run THIS_DIRECTORY --backend onnx "Hello"'
+    note = f"Sees the last {window} tokens and the first {sinks}, in constant memory."
+    write_card(model, path, "onnxruntime", scheme, use, [note])
+
+
+def _facts(model: ConvertInput, scheme: str) -> dict[str, str]:
+    facts = {
+        "edgekit.scheme": scheme,
+        "edgekit.eos_ids": json.dumps(model.metadata.get("eos_ids", [])),
+        "edgekit.special_tokens": json.dumps(model.metadata.get("special_tokens", {})),
+        "edgekit.generation": json.dumps(model.metadata.get("generation", {})),
+        "edgekit.context": str(model.spec.context),
+        "edgekit.model_type": model.spec.model_type,
+    }
+    return facts | {
+        f"edgekit.source.{key}": str(value) for key, value in model.metadata.get("source", {}).items()
+    }
 
 
 def write_transformers_js(
@@ -124,8 +169,3 @@ def genai_config(model: ConvertInput, file: str, context: int) -> dict[str, Any]
         },
         "search": search,
     }
-
-
-def scheme_without_rounding(scheme: str) -> Scheme:
-    """The scheme with activations in float32: what its weights alone compute."""
-    return dataclasses.replace(SCHEME_OF_NAME[scheme], accuracy_level=0)

@@ -186,3 +186,57 @@ def test_codes_come_back(bits: int) -> None:
 def test_unknown_scheme_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="q7"):
         onnx.write(read("llama", tmp_path), tmp_path / "out", "q7")
+
+
+RING = {"window": 12, "sinks": 3}
+
+
+def ring_logits(file: Path, ids: list[int]) -> NDArray[np.float32]:
+    """`[len(ids), vocab_size]`, one token after another; the caches' buffers are inputs and outputs at
+    once.
+    """
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    binding = session.io_binding()
+    kept = {}
+    for given in session.get_inputs():
+        if given.name.startswith("past"):
+            kept[given.name] = onnxruntime.OrtValue.ortvalue_from_numpy(np.zeros(given.shape, np.float32))
+            binding.bind_ortvalue_input(given.name, kept[given.name])
+    for output in session.get_outputs():
+        if output.name != "logits":
+            name = output.name.replace("present_conv", "past_conv").replace("present.", "past_key_values.")
+            binding.bind_ortvalue_output(output.name, kept[name])
+    logits = []
+    for position, id in enumerate(ids):
+        binding.bind_cpu_input("input_ids", np.array([[id]]))
+        binding.bind_cpu_input("position", np.array([position]))
+        binding.bind_output("logits", "cpu")
+        session.run_with_iobinding(binding)
+        logits.append(binding.get_outputs()[index_of(session)].numpy()[0])
+    return np.concatenate(logits)
+
+
+def index_of(session: onnxruntime.InferenceSession) -> int:
+    return [output.name for output in session.get_outputs()].index("logits")
+
+
+@pytest.mark.parametrize("name", TINY_CONFIGS)
+def test_the_ring_agrees_with_the_reference_past_its_end(name: str, tmp_path: Path) -> None:
+    model = read(name, tmp_path)
+    onnx.write_ring(model, tmp_path / "out", "ring_f32", **RING)
+    file = tmp_path / "out" / "model.onnx"
+    domains = {node.domain for node in onnx_format.load(str(file), load_external_data=False).graph.node}
+    assert domains == {""}
+    onnx_format.checker.check_model(str(file))
+    want = Reference(model.spec, model.load, cache=(RING["sinks"], RING["window"]), context=1).logits(IDS)
+    assert relative(ring_logits(file, IDS), want) <= 1e-5
+
+
+@pytest.mark.parametrize(("scheme", "limit"), [("ring_q8", 0.05), ("ring_q4", 0.5)])
+def test_the_quantized_ring_is_near(scheme: str, limit: float, tmp_path: Path) -> None:
+    model = read("qwen2", tmp_path)
+    onnx.write_ring(model, tmp_path / "out", scheme, **RING)
+    want = Reference(model.spec, model.load, cache=(RING["sinks"], RING["window"])).logits(IDS)
+    assert relative(ring_logits(tmp_path / "out" / "model.onnx", IDS), want) <= limit

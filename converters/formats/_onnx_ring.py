@@ -1,0 +1,244 @@
+"""A spec as an ONNX graph of standard operators alone (opset 24), in constant memory: attention sinks and a
+ring of keys and values, one token at a step.
+
+    input_ids      int64 [1, 1]
+    position       int64 [1]        tokens before this one
+    past_key_values.N.key | value   [1, n_kv_heads, slots, head_dim]
+    past_conv.N                     [1, d_model, kernel - 1]
+    logits         float32 [1, 1, vocab_size]
+    present.N.key | value | present_conv.N      the same shapes: bind them to the inputs' buffers
+
+A position lies in slot `p` while `p < sinks`, then in `sinks + (p - sinks) % window`. Keys carry the rotation
+of their own position. A query sees the last `window` positions at their distance, and the first `sinks` as if
+it stood at `min(p, sinks + window - 1)`, as in edgekit's own engine: no distance exceeds the cache.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from edgekit.converters.convert import ConvertInput
+from edgekit.converters.formats import _block_codes
+from edgekit.converters.formats._onnx_decoder import Decoder, Scheme
+from edgekit.converters.formats._onnx_graph import Block, Graph, Weight
+from edgekit.converters.formats._parallel import in_order, row_slabs
+from edgekit.converters.spec import Layer
+from edgekit.errors import UsageError
+
+OPSET = 24
+BATCH, LENGTH = 1, 1
+
+
+class RingDecoder(Decoder):
+    """`window` recent positions and the first `sinks` stay in view."""
+
+    def __init__(self, model: ConvertInput, scheme: Scheme, window: int, sinks: int) -> None:
+        if window < 1 or sinks < 0:
+            raise UsageError(f"a window of {window} and {sinks} sinks; at least 1 and 0 are needed")
+        super().__init__(model, scheme)
+        self.window, self.sinks = window, sinks
+        self.columns: dict[tuple[int, int], str] = {}
+        self.known_angles: set[str] = set()
+        self.here_position = ""
+
+    def check(self) -> None:
+        pass
+
+    def build(self) -> Graph:
+        graph = super().build()
+        for value in (*graph.inputs, *graph.outputs):  # one text, one token
+            for dim in value.type.tensor_type.shape.dim:
+                if dim.dim_param:
+                    dim.dim_value = 1
+        return graph
+
+    def begin(self) -> None:
+        graph = self.graph
+        self.position = graph.input("position", "I64", [1])
+        last = graph.constant([self.sinks + self.window - 1], "I64")
+        self.sink_position = graph.node("Min", [self.position, last], "position.of_sinks")
+
+    def cache_of(self, layer: Layer) -> tuple[int, int]:
+        """(sinks, window) of a layer: its own window where the cache is larger, as it was trained."""
+        if layer.window is not None and layer.window <= self.window:
+            return 0, layer.window
+        return self.sinks, self.window
+
+    def attention(self, x: str, index: int, layer: Layer) -> str:
+        at, graph = f"layers.{index}", self.graph
+        sinks, window = self.cache_of(layer)
+        slots, heads, dim = sinks + window, layer.n_kv_heads, layer.head_dim
+        q = self.qk_norm(self.linear(x, f"{at}.q"), f"{at}.q_norm", layer.n_heads, dim)
+        k = self.qk_norm(self.linear(x, f"{at}.k"), f"{at}.k_norm", heads, dim)
+        v = self.linear(x, f"{at}.v")
+        near_q, sink_q, key = q, q, k
+        if layer.rope is not None:
+            near_q = self.turned(q, f"{at}.q", layer.n_heads, layer, self.position)
+            key = self.turned(k, f"{at}.k", heads, layer, self.position)
+            if sinks:
+                sink_q = self.turned(q, f"{at}.sink_q", layer.n_heads, layer, self.sink_position)
+        slot = self.slot(sinks, window)
+        caches = []
+        for kind, value in (("key", key), ("value", v)):
+            past = graph.input(f"past_key_values.{index}.{kind}", self.type, [BATCH, heads, slots, dim])
+            new = graph.node(
+                "Reshape", [value, graph.constant([1, heads, 1, dim], "I64")], f"{at}.{kind}.new"
+            )
+            present = graph.node("TensorScatter", [past, new, slot], f"present.{index}.{kind}", axis=2)
+            graph.output(present, self.type, [BATCH, heads, slots, dim])
+            caches.append(present)
+        columns = [self.scores(near_q, caches[0], at, layer, sinks, slots, "near")]
+        if sinks:
+            columns.insert(0, self.scores(sink_q, caches[0], at, layer, 0, sinks, "sinks"))
+        scores = graph.node("Concat", columns, f"{at}.scores", axis=2) if sinks else columns[0]
+        scores = self.softcap(
+            self.scaled(scores, self.spec.attn_scale, f"{at}.scaled"), self.spec.attn_softcap, f"{at}.capped"
+        )
+        scores = graph.node("Add", [scores, self.mask(slots)], f"{at}.masked")
+        weights = graph.node("Softmax", [scores], f"{at}.weights", axis=2)
+        turned = graph.node("Transpose", [weights], f"{at}.by_head", perm=[0, 1, 3, 2])
+        mixed = graph.node("MatMul", [turned, caches[1]], f"{at}.mixed_heads")
+        joined = graph.constant([1, 1, layer.n_heads * dim], "I64")
+        return self.linear(graph.node("Reshape", [mixed, joined], f"{at}.attention"), f"{at}.o")
+
+    def scores(self, q: str, keys: str, at: str, layer: Layer, first: int, last: int, kind: str) -> str:
+        """`[1, n_kv_heads, slots, group]` of some slots."""
+        graph, group = self.graph, layer.n_heads // layer.n_kv_heads
+        shape = graph.constant([1, layer.n_kv_heads, group, layer.head_dim], "I64")
+        heads = graph.node("Reshape", [q, shape], f"{at}.{kind}.q")
+        heads = graph.node("Transpose", [heads], f"{at}.{kind}.q_turned", perm=[0, 1, 3, 2])
+        bounds = [graph.constant([value], "I64") for value in (first, last, 2)]
+        some = graph.node("Slice", [keys, *bounds], f"{at}.{kind}.keys")
+        return graph.node("MatMul", [some, heads], f"{at}.{kind}.scores")
+
+    def slot(self, sinks: int, window: int) -> str:
+        """Where this position's key and value go, int64 `[1]`."""
+        if (sinks, window) not in self.columns:
+            graph, path = self.graph, f"slot.{sinks}.{window}"
+            start = graph.constant([sinks], "I64")
+            after = graph.node("Sub", [self.position, start], f"{path}.after")
+            turned = graph.node("Mod", [after, graph.constant([window], "I64")], f"{path}.turned")
+            later = graph.node("Add", [turned, start], f"{path}.later")
+            early = graph.node("Less", [self.position, start], f"{path}.early")
+            self.columns[sinks, window] = graph.node("Where", [early, self.position, later], path)
+        return self.columns[sinks, window]
+
+    def mask(self, slots: int) -> str:
+        """0 for slots that have been written, else a large negative number; `[1, 1, slots, 1]`."""
+        if (slots, 0) not in self.columns:
+            graph, path = self.graph, f"mask.{slots}"
+            numbers = graph.constant(np.arange(slots).reshape(1, 1, slots, 1), "I64")
+            empty = graph.node("Greater", [numbers, self.position], f"{path}.empty")
+            values = [
+                graph.constant(value, self.type) for value in (-1e30 if self.type == "F32" else -6e4, 0)
+            ]
+            self.columns[slots, 0] = graph.node("Where", [empty, *values], path)
+        return self.columns[slots, 0]
+
+    def turned(self, x: str, path: str, heads: int, layer: Layer, position: str) -> str:
+        """`rotated`, at a position of one's choice."""
+        assert layer.rope is not None
+        self.here_position = position
+        return self.rotated(x, path, heads, layer.head_dim, layer.rope)
+
+    def angles_here(self, index: int) -> list[str]:
+        """Angles in float64 and less than a turn, so that no text is too long; `[1, 1, 1, dim / 2]`."""
+        graph, rope = self.graph, self.spec.ropes[index]
+        path = f"rope.{index}.{self.here_position}"
+        known = f"{path}.cos", f"{path}.sin"
+        if path not in self.known_angles:
+            self.known_angles.add(path)
+            wide = graph.node("Cast", [self.here_position], f"{path}.f64", to=11)
+            frequency = graph.constant(np.array(rope.inv_freq).reshape(1, 1, 1, -1), "F64")
+            angle = graph.node("Mul", [wide, frequency], f"{path}.angle")
+            turn = graph.constant(2 * math.pi, "F64")
+            turns = graph.node("Floor", [graph.node("Div", [angle, turn], f"{path}.turns")], f"{path}.whole")
+            angle = graph.node(
+                "Sub", [angle, graph.node("Mul", [turns, turn], f"{path}.past")], f"{path}.rest"
+            )
+            narrow = graph.node("Cast", [angle], f"{path}.f32", to=1)
+            for op, name in zip(("Cos", "Sin"), known, strict=True):
+                value = graph.node(op, [narrow], f"{name}.plain")
+                value = graph.node("Mul", [value, graph.constant(rope.factor, "F32")], f"{name}.gain")
+                graph.node("Cast", [value], name, to=1 if self.type == "F32" else 10)
+        return list(known)
+
+    # ---- parts in standard operators
+
+    def normalized(self, x: str, weight: str, path: str, kind: str) -> str:
+        if kind != "rms":
+            return super().normalized(x, weight, path, kind)
+        return self.graph.node(
+            "RMSNormalization", [x, weight], path, axis=-1, epsilon=self.spec.norm_eps, stash_type=1
+        )
+
+    def packs(self, name: str) -> bool:
+        return super().packs(name) and self.spec.shape(name)[1] % self.scheme.block == 0
+
+    def embed(self, ids: str) -> str:
+        if not self.packs("embed"):
+            return self.graph.node("Gather", [self.dense("embed"), ids], "embed")
+        graph, (n, k) = self.graph, self.spec.shape("embed")
+        codes, scales = self.quantized("embed")
+        rows = graph.node("Gather", [codes, ids], "embed.codes_here", axis=1)  # [k, 1, 1]
+        some = graph.node("Gather", [scales, ids], "embed.scales_here", axis=1)
+        flat = [
+            graph.node("Reshape", [part, graph.constant([-1, 1], "I64")], f"{part}.flat")
+            for part in (rows, some)
+        ]
+        values = graph.node("DequantizeLinear", flat, "embed.values", axis=0, block_size=self.scheme.block)
+        return graph.node("Reshape", [values, graph.constant([1, 1, k], "I64")], "embed")
+
+    def linear(self, x: str, name: str, path: str | None = None) -> str:
+        graph, path = self.graph, path or name
+        n, k = self.spec.shape(name)
+        if self.packs(name):
+            codes, scales = self.quantized(name)
+            weight = graph.node(
+                "DequantizeLinear", [codes, scales], f"{path}.matrix", axis=0, block_size=self.scheme.block
+            )
+            y = graph.node("MatMul", [x, weight], path)
+        else:
+            row = graph.node("Reshape", [x, graph.constant([1, k], "I64")], f"{path}.row")
+            y = graph.node("Gemm", [row, self.dense(name)], f"{path}.column", transB=1)
+            y = graph.node("Reshape", [y, graph.constant([1, 1, n], "I64")], path)
+        bias = f"{path}_bias"
+        return (
+            graph.node("Add", [y, self.vector(bias)], f"{path}.biased") if bias in self.model.tensors else y
+        )
+
+    def quantized(self, name: str, *, flat: bool = False) -> tuple[str, str]:
+        """Signed codes `[k, n]` and scales `[k / block, n]`: the layout ONNX Runtime fuses into one operator.
+        The embedding has 8 bits: Gather knows no narrower type.
+        """
+        n, k = self.spec.shape(name)
+        bits, block = 8 if name == "embed" else self.scheme.bits, self.scheme.block
+        kept: list[Block] = []
+
+        def pack(slab: tuple[int, int]) -> tuple[Block, Block]:
+            rows = self.rows(name, slab)
+            scale = _block_codes.fit(rows, bits, block)
+            codes = _block_codes.encode(rows, scale, bits, block)
+            return (codes.astype(np.int16) - (1 << (bits - 1))).astype(np.int8).T, scale.T
+
+        def codes() -> Iterator[Block]:
+            whole, scales = np.empty((k, n), np.int8), np.empty((k // block, n), np.float32)
+            for (first, last), (part, scale) in zip(
+                row_slabs(n, k), in_order(pack, row_slabs(n, k)), strict=True
+            ):
+                whole[:, first:last], scales[:, first:last] = part, scale
+            kept.append(scales)
+            if bits == 8:
+                yield whole
+            else:
+                nibbles = whole.reshape(-1).view(np.uint8) & np.uint8(15)
+                yield _block_codes.pack(np.pad(nibbles, (0, nibbles.size % 2)).reshape(1, -1), 4)
+
+        kind = {4: "I4", 8: "I8"}[bits]
+        return (
+            self.graph.weight(Weight(f"{name}.codes", kind, (k, n), codes)),
+            self.graph.weight(Weight(f"{name}.scales", "F32", (k // block, n), lambda: iter([kept.pop()]))),
+        )
