@@ -9,7 +9,9 @@ namespace edgekit::tmpl {
 
 namespace {
 
-std::string quoted(std::string_view name) { return "'" + std::string(name) + "'"; }
+std::string quoted(std::string_view name) {
+    return "'" + std::string(name) + "'";
+}
 
 [[noreturn]] void fail_operands(std::string_view op, const Value& a, const Value& b) {
     if (a.is_undefined()) fail_undefined(a);
