@@ -90,7 +90,7 @@ def convert(
             if verify:
                 quality = _verify(writer, model, temporary, chosen, threads, progress)
                 if quality is None:
-                    warnings.append(f"{format} packages are not verified on this machine")
+                    warnings.append(f"the {format} output was not verified: nothing here runs it yet")
             size = _bytes_of(temporary)
     elif hasattr(writer, "size_bytes"):
         size = writer.size_bytes(model, chosen)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import click
@@ -16,8 +16,9 @@ Progress = Callable[[str, int, int], None]
 
 
 def emit_json(document: Mapping[str, Any]) -> None:
-    """The one document of `--json`. Not-a-number and infinity, which JSON lacks, become null."""
-    click.echo(json.dumps(_finite(document), indent=2, ensure_ascii=False))
+    """The one document of `--json`: a line in a pipe, indented on a terminal. Numbers JSON lacks become null.
+    """
+    click.echo(json.dumps(_finite(document), indent=2 if sys.stdout.isatty() else None, ensure_ascii=False))
 
 
 def note(text: str) -> None:
@@ -85,24 +86,28 @@ def progress() -> Iterator[Progress]:
     if not sys.stderr.isatty():
         yield lambda task, done, total: None
         return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f}%"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+    with ExitStack() as stack:
+        bars: Any = None
         tasks: dict[str, Any] = {}
 
         def report(task: str, done: int, total: int) -> None:
+            nonlocal bars
+            if bars is None:  # nothing is shown, or imported, before there is something to show
+                bars = stack.enter_context(_bars())
             if task not in tasks:
                 tasks[task] = bars.add_task(task)
             bars.update(tasks[task], completed=done, total=total or None)
 
         yield report
+
+
+def _bars() -> Any:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    percentage = TextColumn("{task.percentage:>3.0f}%")
+    columns = (TextColumn("{task.description}"), BarColumn(), percentage, TimeRemainingColumn())
+    return Progress(*columns, console=Console(stderr=True), transient=True)
 
 
 def _finite(value: Any) -> Any:

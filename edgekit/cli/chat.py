@@ -222,7 +222,9 @@ def _terminal_lines() -> Iterator[str]:
     _output.note("/help lists the commands; Ctrl-C stops a reply, Ctrl-D ends")
     while True:
         try:
-            yield _options.text_argument(input("> "))
+            if not sys.stdout.isatty():  # replies go elsewhere; the prompt stays here
+                click.echo("> ", nl=False, err=True)
+            yield _options.text_argument(input("> " if sys.stdout.isatty() else ""))
         except EOFError:
             _output.note("")
             return

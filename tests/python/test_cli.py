@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import resource
+import select
 import signal
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -319,6 +322,54 @@ def test_chat_commands(place: Path, tmp_path: Path) -> None:
         assert words in result.stderr
     loaded = chat(place, f'/load "{file}"\nMore\n', "--json")
     assert json.loads(loaded.stdout)["messages"][:3] == saved
+
+
+def test_a_long_conversation_outgrows_the_cache_and_goes_on(place: Path) -> None:
+    result = chat(place, "Tell me more.\n" * 12 + "/stats\n", "--window", "96")
+    assert result.returncode == 0 and b"older tokens are forgotten" in result.stderr
+    statistics = result.stderr.decode().splitlines()[-1]
+    assert int(statistics.split()[0]) < 96, "only what a turn adds is a prompt"
+
+
+def test_chat_on_a_terminal(place: Path) -> None:
+    """Ctrl-C at the prompt does not end the program; its line discipline is a terminal's."""
+    ours, theirs = os.openpty()
+
+    def take_terminal() -> None:
+        os.setsid()
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+    process = subprocess.Popen(
+        [sys.executable, "-m", "edgekit", "chat", place / "tiny.edge", "-n", "8"],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        preexec_fn=take_terminal,
+    )
+    os.close(theirs)
+    seen = b""
+
+    def until(words: bytes) -> None:
+        nonlocal seen
+        while words not in seen:
+            assert select.select([ours], [], [], 60)[0], f"waited for {words!r}, saw {seen!r}"
+            seen += os.read(ours, 4096)
+        seen = seen.partition(words)[2]
+
+    try:
+        until(b"Ctrl-D ends\r\n> ")
+        for _ in range(20):  # readline misses a signal that comes before it waits
+            os.write(ours, b"\x03")
+            if select.select([ours], [], [], 1)[0]:
+                break
+        until(b"/quit or Ctrl-D ends\r\n> ")
+        os.write(ours, b"Hi\n/stats\n")
+        until(b" generated, ")
+        os.write(ours, b"/quit\n")
+        assert process.wait(60) == 0
+    finally:
+        process.kill()
+        os.close(ours)
 
 
 def test_chat_needs_a_template(place: Path) -> None:
