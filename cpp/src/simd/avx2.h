@@ -147,6 +147,6 @@ EDGEKIT_INLINE i32x16 dot_codes(i32x16 acc, u8x64 w, const int8_t* a) {
             dot4(acc.b, _mm256_abs_epi8(w.b), _mm256_sign_epi8(four, w.b))};
 }
 
-EDGEKIT_INLINE void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
+EDGEKIT_INLINE void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T1); }
 
 }  // namespace edgekit::EDGEKIT_ISA

@@ -130,6 +130,6 @@ EDGEKIT_INLINE i32x16 dot_codes(i32x16 acc, u8x64 w, const int8_t* a) {
 }
 EDGEKIT_INLINE i32x16 dot_levels(i32x16 acc, u8x64 w, const int8_t* a) { return dot_codes(acc, w, a); }
 
-EDGEKIT_INLINE void prefetch(const void* p) { __builtin_prefetch(p); }
+EDGEKIT_INLINE void prefetch(const void* p) { __builtin_prefetch(p, 0, 2); }
 
 }  // namespace edgekit::EDGEKIT_ISA
