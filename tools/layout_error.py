@@ -1,6 +1,6 @@
 """Squared error of the 4-bit layouts on Gaussian and Laplacian weights, relative to the weights' own square.
 
-    python tools/layout_error.py
+python tools/layout_error.py
 """
 
 from __future__ import annotations
@@ -23,7 +23,10 @@ def linear_block32(w: np.ndarray) -> np.ndarray:
 
 def main() -> None:
     rng = np.random.default_rng(0)
-    weights = {"Gaussian": rng.standard_normal((ROWS, COLUMNS)), "Laplacian": rng.laplace(size=(ROWS, COLUMNS))}
+    weights = {
+        "Gaussian": rng.standard_normal((ROWS, COLUMNS)),
+        "Laplacian": rng.laplace(size=(ROWS, COLUMNS)),
+    }
     print(f"{'weights':<10} {'linear, 4.5 bits':>17} {'q4_block32, 4.25 bits':>22} {'ratio':>6}")
     for name, values in weights.items():
         w = values.astype(np.float32)

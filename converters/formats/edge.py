@@ -33,7 +33,9 @@ ALIGNMENT = 64
 SPARE_HEADER_BYTES = 48 * 1024
 
 # Names (the last part) of the tensors that are matrices; everything else is a vector kept in float32.
-MATRICES = frozenset(["embed", "head", "q", "k", "v", "o", "gate", "up", "down", "router", "conv_in", "conv_out"])
+MATRICES = frozenset(
+    ["embed", "head", "q", "k", "v", "o", "gate", "up", "down", "router", "conv_in", "conv_out"]
+)
 # Small and sensitive: a wrong expert costs more than these bytes.
 KEPT_WIDE = frozenset(["router"])
 
@@ -96,7 +98,9 @@ def write(model: ConvertInput, path: Path, scheme: str = "q4", progress: Progres
     Raises UsageError for an unknown scheme, InvalidFile when the checkpoint cannot be read, OSError when the disk is full.
     """
     if scheme not in LAYOUT_OF_SCHEME:
-        raise UsageError(f"scheme {scheme!r} is not one the edge format has; choose from {', '.join(SCHEMES)}")
+        raise UsageError(
+            f"scheme {scheme!r} is not one the edge format has; choose from {', '.join(SCHEMES)}"
+        )
     matrices: dict[str, Matrix] = {}
     vectors: dict[str, F32] = {}
     vector_shapes: dict[str, list[int]] = {}
@@ -113,7 +117,10 @@ def write(model: ConvertInput, path: Path, scheme: str = "q4", progress: Progres
 
     shapes: dict[str, tuple[str, list[int]]] = {}
     for name, matrix in matrices.items():
-        shapes[name] = ("U8", [round_up(matrix.n, TILE_ROWS) // TILE_ROWS, tile_bytes(layouts[name], matrix.k)])
+        shapes[name] = (
+            "U8",
+            [round_up(matrix.n, TILE_ROWS) // TILE_ROWS, tile_bytes(layouts[name], matrix.k)],
+        )
     shapes |= {name: ("F32", [vector.size]) for name, vector in vectors.items()}
     shapes |= {name: ("U8", [blob.size]) for name, blob in blobs_u8.items()}
 
@@ -248,7 +255,11 @@ def _layout(name: str, matrix: Matrix, scheme: str) -> str:
 
 
 def _blocks(
-    name: str, matrices: Mapping[str, Matrix], layouts: Mapping[str, str], vectors: Mapping[str, F32], blobs: Mapping[str, U8]
+    name: str,
+    matrices: Mapping[str, Matrix],
+    layouts: Mapping[str, str],
+    vectors: Mapping[str, F32],
+    blobs: Mapping[str, U8],
 ) -> Iterator[U8]:
     if name in blobs:
         yield blobs[name]
@@ -294,7 +305,12 @@ def _offsets(shapes: Mapping[str, tuple[str, list[int]]]) -> dict[str, Any]:
 
 
 def _write_header(
-    file: BinaryIO, metadata: Mapping[str, Any], entries: Mapping[str, Any], *, reserve: int = 0, total: int | None = None
+    file: BinaryIO,
+    metadata: Mapping[str, Any],
+    entries: Mapping[str, Any],
+    *,
+    reserve: int = 0,
+    total: int | None = None,
 ) -> int:
     """Writes the header, space-padded so that data begin on a multiple of 64 (or at `total`); returns where they begin."""
     text = {name: value if isinstance(value, str) else _compact(value) for name, value in metadata.items()}

@@ -1,6 +1,6 @@
 """q4_block32: 4.25 bits per weight; the layout and the reason for the levels are in cpp/src/quant/q4_block32.h.
 
-    weight[r][k] = row_scale[r] · group_scale[r][k / 32] · LEVELS[code[r][k]]
+weight[r][k] = row_scale[r] · group_scale[r][k / 32] · LEVELS[code[r][k]]
 """
 
 from __future__ import annotations
@@ -63,7 +63,9 @@ def fit(w: F32, importance: F32 | None = None) -> tuple[NDArray[np.uint8], NDArr
             gain = np.divide(cross * cross, square, out=np.zeros_like(cross), where=square > 0)
             better = gain > best_gain
             np.copyto(best_gain, gain, where=better)
-            np.copyto(best_scale, np.divide(cross, square, out=np.zeros_like(cross), where=square > 0), where=better)
+            np.copyto(
+                best_scale, np.divide(cross, square, out=np.zeros_like(cross), where=square > 0), where=better
+            )
     row_scale = (np.abs(best_scale).max(1) / 127).astype(np.float32)
     group_scale = np.rint(best_scale * _safe_inverse(row_scale)[:, None]).astype(np.int8)
     scale = group_scale * row_scale[:, None]

@@ -1,6 +1,6 @@
 """q8_block32: 8.5 bits per weight; the layout is in cpp/src/quant/q8_block32.h.
 
-    weight[r][k] = scale[r][k / 32] · code[r][k],   the scale a bfloat16, the code in -127 … 127
+weight[r][k] = scale[r][k / 32] · code[r][k],   the scale a bfloat16, the code in -127 … 127
 """
 
 from __future__ import annotations
@@ -46,5 +46,7 @@ def decode(packed: U8, k: int) -> F32:
     tiles = packed.shape[0]
     stored = np.ascontiguousarray(packed[:, : 32 * groups]).view("<u2")
     scale = (un_by_tile(stored, groups).astype(np.uint32) << 16).view(np.float32)
-    codes = unlines(packed[:, round_up(32 * groups, 64) :].view(np.int8).reshape(tiles, groups, 8, TILE_ROWS, 4))
+    codes = unlines(
+        packed[:, round_up(32 * groups, 64) :].view(np.int8).reshape(tiles, groups, 8, TILE_ROWS, 4)
+    )
     return (codes * scale[..., None]).reshape(tiles * TILE_ROWS, groups * GROUP)[:, :k]

@@ -33,7 +33,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
             edgekit_event event;
             event.struct_size = sizeof event;
             if (edgekit_session_generate(session, &generate, &error) == EDGEKIT_OK) {
-                while (edgekit_session_next(session, &event, &error) == EDGEKIT_OK && event.kind != EDGEKIT_EVENT_DONE) {
+                while (edgekit_session_next(session, &event, &error) == EDGEKIT_OK &&
+                       event.kind != EDGEKIT_EVENT_DONE) {
                 }
             }
             edgekit_session_free(session);

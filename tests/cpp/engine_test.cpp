@@ -1,5 +1,5 @@
-// The engine through edgekit.h: the golden cases on every instruction set of this build, saved sessions, memory plans to the byte, no
-// allocation per token, cancellation, and errors for what is wrong.
+// The engine through edgekit.h: the golden cases on every instruction set of this build, saved sessions,
+// memory plans to the byte, no allocation per token, cancellation, and errors for what is wrong.
 
 #include <atomic>
 #include <cstdio>
@@ -23,7 +23,9 @@ std::atomic<uint64_t> allocated_bytes{0};
 void* counted(size_t size, size_t alignment) {
     allocations.fetch_add(1, std::memory_order_relaxed);
     allocated_bytes.fetch_add(size, std::memory_order_relaxed);
-    void* memory = alignment > alignof(std::max_align_t) ? std::aligned_alloc(alignment, (size + alignment - 1) / alignment * alignment) : std::malloc(size ? size : 1);
+    void* memory = alignment > alignof(std::max_align_t)
+                       ? std::aligned_alloc(alignment, (size + alignment - 1) / alignment * alignment)
+                       : std::malloc(size ? size : 1);
     return memory;
 }
 
@@ -37,11 +39,21 @@ void* operator new(size_t size, std::align_val_t alignment) {
     if (void* memory = counted(size, static_cast<size_t>(alignment))) return memory;
     throw std::bad_alloc();
 }
-void* operator new(size_t size, std::align_val_t alignment, const std::nothrow_t&) noexcept { return counted(size, static_cast<size_t>(alignment)); }
-void operator delete(void* memory) noexcept { std::free(memory); }
-void operator delete(void* memory, size_t) noexcept { std::free(memory); }
-void operator delete(void* memory, std::align_val_t) noexcept { std::free(memory); }
-void operator delete(void* memory, size_t, std::align_val_t) noexcept { std::free(memory); }
+void* operator new(size_t size, std::align_val_t alignment, const std::nothrow_t&) noexcept {
+    return counted(size, static_cast<size_t>(alignment));
+}
+void operator delete(void* memory) noexcept {
+    std::free(memory);
+}
+void operator delete(void* memory, size_t) noexcept {
+    std::free(memory);
+}
+void operator delete(void* memory, std::align_val_t) noexcept {
+    std::free(memory);
+}
+void operator delete(void* memory, size_t, std::align_val_t) noexcept {
+    std::free(memory);
+}
 
 namespace {
 
@@ -59,7 +71,9 @@ void check(bool ok, const std::string& what) {
     std::printf("FAILED: %s\n", what.c_str());
 }
 
-void expect_ok(edgekit_status status, const std::string& what) { check(status == EDGEKIT_OK, what + ": " + error.message); }
+void expect_ok(edgekit_status status, const std::string& what) {
+    check(status == EDGEKIT_OK, what + ": " + error.message);
+}
 
 std::string read_file(const std::string& path) {
     std::ifstream file(path, std::ios::binary);
@@ -83,7 +97,10 @@ edgekit_session* create_session(edgekit_model* model, const Value& wanted) {
     if (const Value* v = wanted.find("sinks")) options.sinks = static_cast<uint32_t>(v->as_int());
     if (const Value* v = wanted.find("kv")) {
         const std::string& kv = v->as_string();
-        options.kv_type = kv == "f32" ? EDGEKIT_KV_F32 : kv == "f16" ? EDGEKIT_KV_F16 : kv == "int8" ? EDGEKIT_KV_INT8 : EDGEKIT_KV_INT4;
+        options.kv_type = kv == "f32"    ? EDGEKIT_KV_F32
+                          : kv == "f16"  ? EDGEKIT_KV_F16
+                          : kv == "int8" ? EDGEKIT_KV_INT8
+                                         : EDGEKIT_KV_INT4;
     }
     edgekit_session* session = nullptr;
     expect_ok(edgekit_session_create(model, &options, &session, &error), "create a session");
@@ -126,15 +143,24 @@ edgekit_generate_options options_from(const Value& wanted) {
     edgekit_generate_options options;
     edgekit_generate_options_init(&options);
     for (const auto& [name, value] : wanted.as_object()) {
-        if (name == "max_tokens") options.max_tokens = static_cast<uint32_t>(value.as_int());
-        else if (name == "ignore_eos") options.ignore_eos = value.as_bool();
-        else if (name == "temperature") options.temperature = static_cast<float>(value.as_double());
-        else if (name == "top_k") options.top_k = static_cast<uint32_t>(value.as_int());
-        else if (name == "top_p") options.top_p = static_cast<float>(value.as_double());
-        else if (name == "min_p") options.min_p = static_cast<float>(value.as_double());
-        else if (name == "repetition_penalty") options.repetition_penalty = static_cast<float>(value.as_double());
-        else if (name == "seed") options.seed = static_cast<uint64_t>(value.as_int());
-        else check(false, "a golden case has the unknown option " + name);
+        if (name == "max_tokens")
+            options.max_tokens = static_cast<uint32_t>(value.as_int());
+        else if (name == "ignore_eos")
+            options.ignore_eos = value.as_bool();
+        else if (name == "temperature")
+            options.temperature = static_cast<float>(value.as_double());
+        else if (name == "top_k")
+            options.top_k = static_cast<uint32_t>(value.as_int());
+        else if (name == "top_p")
+            options.top_p = static_cast<float>(value.as_double());
+        else if (name == "min_p")
+            options.min_p = static_cast<float>(value.as_double());
+        else if (name == "repetition_penalty")
+            options.repetition_penalty = static_cast<float>(value.as_double());
+        else if (name == "seed")
+            options.seed = static_cast<uint64_t>(value.as_int());
+        else
+            check(false, "a golden case has the unknown option " + name);
     }
     return options;
 }
@@ -158,7 +184,8 @@ void replay(const Value& cases, const std::string& isa, uint32_t threads) {
             options.speculation = speculation;
             edgekit_session_reset(session, &error);
             const Generated got = generate(session, options);
-            const std::string what = c.string_at("model") + " on " + isa + " with speculation " + std::to_string(speculation);
+            const std::string what =
+                c.string_at("model") + " on " + isa + " with speculation " + std::to_string(speculation);
             check(got.ids == ids_of(c.at("ids")), what + ": other tokens");
             check(got.text == c.string_at("text"), what + ": other text: " + got.text);
         }
@@ -169,8 +196,10 @@ void replay(const Value& cases, const std::string& isa, uint32_t threads) {
         edgekit_model* model = open_model(s.string_at("model"), isa.c_str(), threads);
         edgekit_session* session = create_session(model, s.at("session"));
         if (!session) return;
-        expect_ok(edgekit_session_restore(session, (kGolden + s.string_at("file")).c_str(), &error), "restore on " + isa);
-        check(edgekit_session_position(session) == static_cast<uint64_t>(s.int_at("position")), "the restored position");
+        expect_ok(edgekit_session_restore(session, (kGolden + s.string_at("file")).c_str(), &error),
+                  "restore on " + isa);
+        check(edgekit_session_position(session) == static_cast<uint64_t>(s.int_at("position")),
+              "the restored position");
         const std::vector<int32_t> prompt = ids_of(s.at("prompt_ids"));
         edgekit_generate_options options;
         edgekit_generate_options_init(&options);
@@ -179,7 +208,8 @@ void replay(const Value& cases, const std::string& isa, uint32_t threads) {
         options.prompt_mode = EDGEKIT_PROMPT_APPEND;
         options.max_tokens = static_cast<uint32_t>(s.int_at("max_tokens"));
         options.ignore_eos = 1;
-        check(generate(session, options).ids == ids_of(s.at("ids")), "a restored session continues differently on " + isa);
+        check(generate(session, options).ids == ids_of(s.at("ids")),
+              "a restored session continues differently on " + isa);
         edgekit_session_free(session);
         edgekit_model_free(model);
     }
@@ -191,7 +221,9 @@ void replay_chats(const Value& cases) {
         const std::string messages = edgekit::json::dump(c.at("messages"));
         std::string text(4096, '\0');
         size_t size = 0;
-        expect_ok(edgekit_model_render_chat(model, messages.data(), messages.size(), text.data(), text.size(), &size, &error), "render a chat");
+        expect_ok(edgekit_model_render_chat(model, messages.data(), messages.size(), text.data(), text.size(),
+                                            &size, &error),
+                  "render a chat");
         text.resize(size);
         check(text == c.string_at("text"), "a chat renders as " + text);
         edgekit_model_free(model);
@@ -215,7 +247,8 @@ void test_memory() {
             expect_ok(edgekit_session_create(model, &options, &session, &error), "create");
             const uint64_t took = allocated_bytes - before;
             check(took >= plan.total_bytes && took < plan.total_bytes + kBookkeeping,
-                  std::string(file) + ": the plan says " + std::to_string(plan.total_bytes) + " bytes, creating took " + std::to_string(took));
+                  std::string(file) + ": the plan says " + std::to_string(plan.total_bytes) +
+                      " bytes, creating took " + std::to_string(took));
 
             const int32_t prompt[] = {1, 2, 3};
             edgekit_generate_options generation;
@@ -232,11 +265,13 @@ void test_memory() {
             event.struct_size = sizeof event;
             for (int i = 0; i < 40; ++i) edgekit_session_next(session, &event, &error);
             const uint64_t count = allocations;
-            while (edgekit_session_next(session, &event, &error) == EDGEKIT_OK && event.kind != EDGEKIT_EVENT_DONE) {
+            while (edgekit_session_next(session, &event, &error) == EDGEKIT_OK &&
+                   event.kind != EDGEKIT_EVENT_DONE) {
             }
             const uint64_t during = allocations - count;
             check(event.generated_tokens == 300, "300 tokens were asked for");
-            check(during == 0, std::string(file) + ": " + std::to_string(during) + " allocations while generating");
+            check(during == 0,
+                  std::string(file) + ": " + std::to_string(during) + " allocations while generating");
             edgekit_session_free(session);
             edgekit_model_free(model);
         }
@@ -250,7 +285,8 @@ void test_budget() {
     edgekit_memory_plan plan;
     plan.struct_size = sizeof plan;
     options.memory_budget_bytes = 1000;
-    check(edgekit_plan(model, &options, &plan, &error) == EDGEKIT_OVER_BUDGET, "a budget of 1,000 bytes is refused");
+    check(edgekit_plan(model, &options, &plan, &error) == EDGEKIT_OVER_BUDGET,
+          "a budget of 1,000 bytes is refused");
     const uint64_t needed = error.needed_bytes;
     options.memory_budget_bytes = needed;
     expect_ok(edgekit_plan(model, &options, &plan, &error), "the smallest budget named is enough");
@@ -262,7 +298,8 @@ void test_budget() {
         options.memory_budget_bytes = budget;
         expect_ok(edgekit_plan(model, &options, &plan, &error), "a larger budget");
         check(plan.total_bytes <= budget, "the plan exceeds its budget");
-        check(plan.window >= last || plan.kv_type < EDGEKIT_KV_INT4, "a larger budget gives a wider window or a finer cache");
+        check(plan.window >= last || plan.kv_type < EDGEKIT_KV_INT4,
+              "a larger budget gives a wider window or a finer cache");
         last = plan.window;
     }
     edgekit_model_free(model);
@@ -282,15 +319,18 @@ void test_full_ring_and_reuse() {
     generation.prompt_ids_count = prompt.size();
     generation.max_tokens = 200;
     generation.ignore_eos = 1;
-    for (const edgekit_on_full on_full : {EDGEKIT_ON_FULL_EVICT, EDGEKIT_ON_FULL_STOP, EDGEKIT_ON_FULL_ERROR}) {
+    for (const edgekit_on_full on_full :
+         {EDGEKIT_ON_FULL_EVICT, EDGEKIT_ON_FULL_STOP, EDGEKIT_ON_FULL_ERROR}) {
         options.on_full = on_full;
         edgekit_session* session = nullptr;
         expect_ok(edgekit_session_create(model, &options, &session, &error), "create");
         const Generated got = generate(session, generation);
         if (on_full == EDGEKIT_ON_FULL_EVICT) {
-            check(got.done.generated_tokens == 200 && got.evicted == 219 - 32, "every evicted token is told: " + std::to_string(got.evicted));
+            check(got.done.generated_tokens == 200 && got.evicted == 219 - 32,
+                  "every evicted token is told: " + std::to_string(got.evicted));
         } else if (on_full == EDGEKIT_ON_FULL_STOP) {
-            check(got.done.finish == EDGEKIT_FINISH_CONTEXT_FULL && edgekit_session_position(session) == 32, "stops when the ring is full");
+            check(got.done.finish == EDGEKIT_FINISH_CONTEXT_FULL && edgekit_session_position(session) == 32,
+                  "stops when the ring is full");
         } else {
             check(error.status == EDGEKIT_CONTEXT_FULL, "says that the ring is full");
         }
@@ -312,7 +352,8 @@ void test_full_ring_and_reuse() {
     generation.prompt_ids_count = longer.size();
     const Generated second = generate(session, generation);
     const Generated forked = generate(fork, generation);
-    check(second.done.cached_tokens == 29, "29 tokens are shared, " + std::to_string(second.done.cached_tokens) + " were reused");
+    check(second.done.cached_tokens == 29,
+          "29 tokens are shared, " + std::to_string(second.done.cached_tokens) + " were reused");
     check(second.ids == forked.ids, "a fork continues as its origin");
     edgekit_session_reset(fork, &error);
     const Generated fresh = generate(fork, generation);
@@ -342,9 +383,11 @@ void test_cancel() {
     });
     edgekit_event event;
     event.struct_size = sizeof event;
-    while (edgekit_session_next(session, &event, &error) == EDGEKIT_OK && event.kind != EDGEKIT_EVENT_DONE) running = true;
+    while (edgekit_session_next(session, &event, &error) == EDGEKIT_OK && event.kind != EDGEKIT_EVENT_DONE)
+        running = true;
     canceller.join();
-    check(event.kind == EDGEKIT_EVENT_DONE && event.finish == EDGEKIT_FINISH_CANCELLED, "cancelled from another thread");
+    check(event.kind == EDGEKIT_EVENT_DONE && event.finish == EDGEKIT_FINISH_CANCELLED,
+          "cancelled from another thread");
     generation.max_tokens = 5;
     check(generate(session, generation).ids.size() == 5, "a cancelled session is usable");
     edgekit_session_free(session);
@@ -353,24 +396,29 @@ void test_cancel() {
 
 void test_errors() {
     edgekit_model* model = open_model("text.edge", nullptr);
-    edgekit_session* session = create_session(model, edgekit::json::parse(R"({"window": 64, "sinks": 2, "kv": "int8"})"));
+    edgekit_session* session =
+        create_session(model, edgekit::json::parse(R"({"window": 64, "sinks": 2, "kv": "int8"})"));
     const int32_t bad[] = {0, 100000};
-    check(edgekit_session_forward(session, bad, 2, 0, nullptr, &error) == EDGEKIT_INVALID_ARGUMENT, "an id outside the vocabulary");
+    check(edgekit_session_forward(session, bad, 2, 0, nullptr, &error) == EDGEKIT_INVALID_ARGUMENT,
+          "an id outside the vocabulary");
     edgekit_event event;
     event.struct_size = sizeof event;
     check(edgekit_session_next(session, &event, &error) == EDGEKIT_INVALID_ARGUMENT, "next without generate");
     edgekit_generate_options generation;
     edgekit_generate_options_init(&generation);
     generation.struct_size += 8;
-    check(edgekit_session_generate(session, &generation, &error) == EDGEKIT_INVALID_ARGUMENT, "a struct from a newer header");
+    check(edgekit_session_generate(session, &generation, &error) == EDGEKIT_INVALID_ARGUMENT,
+          "a struct from a newer header");
     edgekit_generate_options_init(&generation);
     generation.prompt = "\xff\xfe";
     generation.prompt_size = 2;
-    check(edgekit_session_generate(session, &generation, &error) == EDGEKIT_INVALID_ARGUMENT, "a prompt that is not UTF-8");
+    check(edgekit_session_generate(session, &generation, &error) == EDGEKIT_INVALID_ARGUMENT,
+          "a prompt that is not UTF-8");
     generation.prompt = "a";
     generation.prompt_size = 1;
     generation.temperature = -1;
-    check(edgekit_session_generate(session, &generation, &error) == EDGEKIT_INVALID_ARGUMENT, "a negative temperature");
+    check(edgekit_session_generate(session, &generation, &error) == EDGEKIT_INVALID_ARGUMENT,
+          "a negative temperature");
 
     // A package cut anywhere, or with a byte changed in its header, is refused or works, and never crashes.
     const std::string whole = read_file(kGolden + "text.edge");
@@ -378,12 +426,14 @@ void test_errors() {
         void* memory = std::aligned_alloc(64, (bytes.size() + 64) / 64 * 64);
         std::copy(bytes.begin(), bytes.end(), static_cast<char*>(memory));
         edgekit_model* opened = nullptr;
-        const edgekit_status status = edgekit_model_open_memory(memory, bytes.size(), std::free, memory, nullptr, &opened, &error);
+        const edgekit_status status =
+            edgekit_model_open_memory(memory, bytes.size(), std::free, memory, nullptr, &opened, &error);
         edgekit_model_free(opened);
         return status;
     };
     check(try_open(whole) == EDGEKIT_OK, "the whole package opens from memory");
-    for (size_t size = 0; size < whole.size(); size += 997) check(try_open(whole.substr(0, size)) != EDGEKIT_OK, "a package cut at byte " + std::to_string(size));
+    for (size_t size = 0; size < whole.size(); size += 997)
+        check(try_open(whole.substr(0, size)) != EDGEKIT_OK, "a package cut at byte " + std::to_string(size));
     for (size_t at = 0; at < 6000; at += 37) {
         std::string changed = whole;
         changed[at] = static_cast<char>(changed[at] ^ 0x15);
@@ -394,9 +444,11 @@ void test_errors() {
     for (size_t at = 0; at < state.size(); at += 211) {
         std::string changed = state;
         changed[at] = static_cast<char>(changed[at] ^ 1);
-        check(edgekit_session_state_read(session, changed.data(), changed.size(), &error) != EDGEKIT_OK, "a damaged session is refused");
+        check(edgekit_session_state_read(session, changed.data(), changed.size(), &error) != EDGEKIT_OK,
+              "a damaged session is refused");
     }
-    check(edgekit_session_state_read(session, state.data(), state.size(), &error) != EDGEKIT_OK, "a session with other options is refused");
+    check(edgekit_session_state_read(session, state.data(), state.size(), &error) != EDGEKIT_OK,
+          "a session with other options is refused");
     edgekit_session_free(session);
     edgekit_model_free(model);
 }

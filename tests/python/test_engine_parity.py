@@ -63,11 +63,16 @@ def test_prefill_and_decode_agree_with_transformers(name: str, directory: Path) 
 def test_every_instruction_set_agrees(name: str, isa: str, directory: Path) -> None:
     model = Model(package(name, directory), isa=isa)
     ids = tokens(model, LENGTH)
-    assert relative(model.session(window=64, sinks=0, kv="f32").forward(ids), torch_logits(name, ids)) <= TOLERANCE
+    assert (
+        relative(model.session(window=64, sinks=0, kv="f32").forward(ids), torch_logits(name, ids))
+        <= TOLERANCE
+    )
 
 
 @pytest.mark.parametrize("kv, tolerance", [("f32", 1e-4), ("f16", 2e-3)])
-@pytest.mark.parametrize("name", ["llama", "llama_yarn", "qwen3", "gemma3", "gemma2", "smollm3", "olmo2", "lfm2"])
+@pytest.mark.parametrize(
+    "name", ["llama", "llama_yarn", "qwen3", "gemma3", "gemma2", "smollm3", "olmo2", "lfm2"]
+)
 def test_sinks_and_window_after_many_wraps(name: str, kv: Any, tolerance: float, directory: Path) -> None:
     sinks, window, length = 3, 16, 200
     path = package(name, directory)
@@ -111,7 +116,9 @@ def transformers_with_ring(name: str, ids: list[int], sinks: int, window: int) -
         a, b = q.double().chunk(2, dim=-1)
         return torch.cat([a * cos - b * sin, b * cos + a * sin], -1).to(q.dtype)
 
-    def attend(module: Any, q: Any, k: Any, v: Any, mask: Any, scaling: float, **kwargs: Any) -> tuple[Any, None]:
+    def attend(
+        module: Any, q: Any, k: Any, v: Any, mask: Any, scaling: float, **kwargs: Any
+    ) -> tuple[Any, None]:
         k, v = (t.repeat_interleave(q.shape[1] // t.shape[1], dim=1) for t in (k, v))
         distance = torch.arange(q.shape[-2])[:, None] - torch.arange(k.shape[-2])[None, :]
         local = getattr(module, "sliding_window", None)
@@ -139,14 +146,18 @@ def test_the_ring_agrees_with_transformers_seeing_the_same_keys(name: str, direc
     ids = tokens(model, length, seed=2)
     expected = transformers_with_ring(name, ids, sinks, window)
     plain = torch_logits(name, ids)
-    assert relative(expected[: sinks + window], plain[: sinks + window]) <= TOLERANCE  # full attention while the text fits
+    assert (
+        relative(expected[: sinks + window], plain[: sinks + window]) <= TOLERANCE
+    )  # full attention while the text fits
     assert relative(expected, plain) > 100 * TOLERANCE  # and something else afterwards
     for kv, tolerance in (("f32", TOLERANCE), ("f16", 2e-3)):
         assert relative(model.session(window=window, sinks=sinks, kv=kv).forward(ids), expected) <= tolerance
 
 
 @pytest.mark.parametrize("scheme, tolerance", [("f16", 1e-4), ("q8", 4e-2), ("q4", 4e-2)])
-def test_quantized_weights_compute_what_they_decode_to(scheme: str, tolerance: float, directory: Path) -> None:
+def test_quantized_weights_compute_what_they_decode_to(
+    scheme: str, tolerance: float, directory: Path
+) -> None:
     """Against the reference on the decoded weights: what is left is the rounding of activations to 8 bits, which a random tiny
     model amplifies."""
     name = "qwen3"

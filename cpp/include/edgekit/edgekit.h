@@ -1,15 +1,20 @@
-/* edgekit.h: the C interface of the edgekit engine. Every binding (Python, Swift, Kotlin/Java, TypeScript) stands on it.
+/* edgekit.h: the C interface of the edgekit engine. Every binding (Python, Swift, Kotlin/Java, TypeScript)
+ * stands on it.
  *
  * Rules
- *  - Every call that can fail returns an edgekit_status; when `error` is not NULL it also receives the message.
- *  - Option structs begin with `size_t struct_size`; fill them with the matching *_init function, then change members.
- *    A library meets a larger struct than it knows with EDGEKIT_INVALID_ARGUMENT.
- *  - Text is UTF-8, passed as pointer and length, never cut inside a code point. Returned spans are not NUL-terminated and say
- *    how long they live.
- *  - Functions that fill a caller's buffer set `*size` to the length needed and return EDGEKIT_BUFFER_TOO_SMALL when
- *    `capacity` is less; call again with a larger buffer. A NULL buffer with capacity 0 asks for the length.
- *  - A model may be used by many threads at once; a session by one thread at a time, except edgekit_session_cancel.
- *  - No exception, abort or global state crosses this boundary. All handles may be freed in any order; freeing NULL is allowed.
+ *  - Every call that can fail returns an edgekit_status; when `error` is not NULL it also receives the
+ * message.
+ *  - Option structs begin with `size_t struct_size`; fill them with the matching *_init function, then change
+ * members. A library meets a larger struct than it knows with EDGEKIT_INVALID_ARGUMENT.
+ *  - Text is UTF-8, passed as pointer and length, never cut inside a code point. Returned spans are not
+ * NUL-terminated and say how long they live.
+ *  - Functions that fill a caller's buffer set `*size` to the length needed and return
+ * EDGEKIT_BUFFER_TOO_SMALL when `capacity` is less; call again with a larger buffer. A NULL buffer with
+ * capacity 0 asks for the length.
+ *  - A model may be used by many threads at once; a session by one thread at a time, except
+ * edgekit_session_cancel.
+ *  - No exception, abort or global state crosses this boundary. All handles may be freed in any order;
+ * freeing NULL is allowed.
  */
 #ifndef EDGEKIT_H
 #define EDGEKIT_H
@@ -31,7 +36,9 @@ extern "C" {
 
 #define EDGEKIT_ABI_VERSION 1
 
-/* ---- errors ------------------------------------------------------------------------------------------------------------- */
+/* ---- errors
+ * -------------------------------------------------------------------------------------------------------------
+ */
 
 typedef enum edgekit_status {
     EDGEKIT_OK = 0,
@@ -39,11 +46,11 @@ typedef enum edgekit_status {
     EDGEKIT_INVALID_FILE = 2,     /* bytes that are not what they should be: truncated, corrupt, hostile */
     EDGEKIT_UNSUPPORTED = 3,      /* a version, layout or feature this build does not have */
     EDGEKIT_OUT_OF_MEMORY = 4,    /* the system refused an allocation */
-    EDGEKIT_OVER_BUDGET = 5,      /* the memory budget is too small; the error's needed_bytes says what would do */
+    EDGEKIT_OVER_BUDGET = 5, /* the memory budget is too small; the error's needed_bytes says what would do */
     EDGEKIT_IO_ERROR = 6,
-    EDGEKIT_TEMPLATE_ERROR = 7,   /* the chat template raised an error about the messages */
+    EDGEKIT_TEMPLATE_ERROR = 7, /* the chat template raised an error about the messages */
     EDGEKIT_CANCELLED = 8,
-    EDGEKIT_CONTEXT_FULL = 9,     /* the ring is full and on_full is EDGEKIT_ON_FULL_ERROR */
+    EDGEKIT_CONTEXT_FULL = 9, /* the ring is full and on_full is EDGEKIT_ON_FULL_ERROR */
     EDGEKIT_BUFFER_TOO_SMALL = 10,
     EDGEKIT_INTERNAL = 11
 } edgekit_status;
@@ -55,18 +62,21 @@ typedef struct edgekit_error {
 } edgekit_error;
 
 /* "invalid_file" and so on: the spelling every binding uses. Static. */
-EDGEKIT_API const char *edgekit_status_name(edgekit_status status);
-EDGEKIT_API const char *edgekit_version(void);    /* "0.1.0"; static */
-EDGEKIT_API uint32_t edgekit_abi_version(void);   /* EDGEKIT_ABI_VERSION of the library */
-/* Instruction sets this build has and this processor runs, best first, comma-separated ("avx512vnni,avx2,scalar"). Static. */
-EDGEKIT_API const char *edgekit_isas(void);
+EDGEKIT_API const char* edgekit_status_name(edgekit_status status);
+EDGEKIT_API const char* edgekit_version(void);  /* "0.1.0"; static */
+EDGEKIT_API uint32_t edgekit_abi_version(void); /* EDGEKIT_ABI_VERSION of the library */
+/* Instruction sets this build has and this processor runs, best first, comma-separated
+ * ("avx512vnni,avx2,scalar"). Static. */
+EDGEKIT_API const char* edgekit_isas(void);
 
 typedef struct edgekit_span {
-    const char *data;
+    const char* data;
     size_t size;
 } edgekit_span;
 
-/* ---- tokenizer ---------------------------------------------------------------------------------------------------------- */
+/* ---- tokenizer
+ * ----------------------------------------------------------------------------------------------------------
+ */
 
 typedef struct edgekit_tokenizer edgekit_tokenizer;
 
@@ -83,45 +93,60 @@ typedef struct edgekit_tokenizer_info {
     int32_t pad_id; /* -1: none */
 } edgekit_tokenizer_info;
 
-/* Opens a compiled tokenizer (the `tokenizer` tensor of a package) in place: the bytes are not copied and must outlive it. */
-EDGEKIT_API edgekit_status edgekit_tokenizer_open(const void *data, size_t size, edgekit_tokenizer **out, edgekit_error *error);
-EDGEKIT_API void edgekit_tokenizer_free(edgekit_tokenizer *tokenizer);
-EDGEKIT_API edgekit_status edgekit_tokenizer_get_info(const edgekit_tokenizer *tokenizer, edgekit_tokenizer_info *info, edgekit_error *error);
+/* Opens a compiled tokenizer (the `tokenizer` tensor of a package) in place: the bytes are not copied and
+ * must outlive it. */
+EDGEKIT_API edgekit_status edgekit_tokenizer_open(const void* data, size_t size, edgekit_tokenizer** out,
+                                                  edgekit_error* error);
+EDGEKIT_API void edgekit_tokenizer_free(edgekit_tokenizer* tokenizer);
+EDGEKIT_API edgekit_status edgekit_tokenizer_get_info(const edgekit_tokenizer* tokenizer,
+                                                      edgekit_tokenizer_info* info, edgekit_error* error);
 /* `flags`: EDGEKIT_ADD_SPECIAL | EDGEKIT_PARSE_SPECIAL. */
-EDGEKIT_API edgekit_status edgekit_tokenizer_encode(const edgekit_tokenizer *tokenizer, const char *text, size_t text_size, uint32_t flags,
-                                                    int32_t *ids, size_t capacity, size_t *count, edgekit_error *error);
-EDGEKIT_API edgekit_status edgekit_tokenizer_decode(const edgekit_tokenizer *tokenizer, const int32_t *ids, size_t count, int skip_special,
-                                                    char *text, size_t capacity, size_t *size, edgekit_error *error);
+EDGEKIT_API edgekit_status edgekit_tokenizer_encode(const edgekit_tokenizer* tokenizer, const char* text,
+                                                    size_t text_size, uint32_t flags, int32_t* ids,
+                                                    size_t capacity, size_t* count, edgekit_error* error);
+EDGEKIT_API edgekit_status edgekit_tokenizer_decode(const edgekit_tokenizer* tokenizer, const int32_t* ids,
+                                                    size_t count, int skip_special, char* text,
+                                                    size_t capacity, size_t* size, edgekit_error* error);
 /* The raw bytes of one token (may be a part of a code point); valid as long as the tokenizer. */
-EDGEKIT_API edgekit_status edgekit_tokenizer_token_bytes(const edgekit_tokenizer *tokenizer, int32_t id, edgekit_span *out, edgekit_error *error);
+EDGEKIT_API edgekit_status edgekit_tokenizer_token_bytes(const edgekit_tokenizer* tokenizer, int32_t id,
+                                                         edgekit_span* out, edgekit_error* error);
 /* The id of a token's exact text, or -1. */
-EDGEKIT_API int32_t edgekit_tokenizer_token_to_id(const edgekit_tokenizer *tokenizer, const char *text, size_t text_size);
+EDGEKIT_API int32_t edgekit_tokenizer_token_to_id(const edgekit_tokenizer* tokenizer, const char* text,
+                                                  size_t text_size);
 
-/* ---- chat template ------------------------------------------------------------------------------------------------------ */
+/* ---- chat template
+ * ------------------------------------------------------------------------------------------------------ */
 
 typedef struct edgekit_template edgekit_template;
 
 /* Opens a compiled chat template (the `chat_template` tensor of a package); the bytes must outlive it. */
-EDGEKIT_API edgekit_status edgekit_template_open(const void *data, size_t size, edgekit_template **out, edgekit_error *error);
-EDGEKIT_API void edgekit_template_free(edgekit_template *tmpl);
-/* `context`: a JSON object with what the template reads ("messages", "tools", "add_generation_prompt", "bos_token", …). */
-EDGEKIT_API edgekit_status edgekit_template_render(const edgekit_template *tmpl, const char *context, size_t context_size,
-                                                   char *text, size_t capacity, size_t *size, edgekit_error *error);
+EDGEKIT_API edgekit_status edgekit_template_open(const void* data, size_t size, edgekit_template** out,
+                                                 edgekit_error* error);
+EDGEKIT_API void edgekit_template_free(edgekit_template* tmpl);
+/* `context`: a JSON object with what the template reads ("messages", "tools", "add_generation_prompt",
+ * "bos_token", …). */
+EDGEKIT_API edgekit_status edgekit_template_render(const edgekit_template* tmpl, const char* context,
+                                                   size_t context_size, char* text, size_t capacity,
+                                                   size_t* size, edgekit_error* error);
 
-/* ---- model -------------------------------------------------------------------------------------------------------------- */
+/* ---- model
+ * --------------------------------------------------------------------------------------------------------------
+ */
 
 typedef struct edgekit_model edgekit_model;
 
-/* Runs task(arg, 0) … task(arg, count - 1), each on its own thread at the same time, and returns when all are done. */
-typedef void (*edgekit_parallel_fn)(void *context, void (*task)(void *arg, size_t index), void *arg, size_t count);
+/* Runs task(arg, 0) … task(arg, count - 1), each on its own thread at the same time, and returns when all are
+ * done. */
+typedef void (*edgekit_parallel_fn)(void* context, void (*task)(void* arg, size_t index), void* arg,
+                                    size_t count);
 
 typedef struct edgekit_model_options {
     size_t struct_size;
     uint32_t n_threads;           /* 0: chosen by the engine */
-    const char *isa;              /* NULL: EDGEKIT_ISA in the environment, else the best; see edgekit_isas */
+    const char* isa;              /* NULL: EDGEKIT_ISA in the environment, else the best; see edgekit_isas */
     int verify_hashes;            /* not 0: read the whole file and check its SHA-256 sums before use */
     edgekit_parallel_fn parallel; /* NULL: a pool of the engine's own, shared by the model's sessions */
-    void *parallel_context;
+    void* parallel_context;
 } edgekit_model_options;
 
 typedef struct edgekit_model_info {
@@ -129,36 +154,44 @@ typedef struct edgekit_model_info {
     int32_t vocab_size;
     int32_t n_layers;
     int32_t d_model;
-    int32_t context;              /* positions the model was trained for */
+    int32_t context; /* positions the model was trained for */
     int32_t has_tokenizer;
     int32_t has_chat_template;
     uint32_t n_threads;
     uint64_t file_bytes;
-    uint64_t weight_bytes;        /* of the tensors the decoder reads */
+    uint64_t weight_bytes; /* of the tensors the decoder reads */
     uint64_t n_parameters;
-    edgekit_span isa;             /* in use; these spans live as long as the model */
+    edgekit_span isa; /* in use; these spans live as long as the model */
     edgekit_span model_type;
     edgekit_span scheme;
-    edgekit_span metadata;        /* the package's whole metadata as JSON */
+    edgekit_span metadata; /* the package's whole metadata as JSON */
 } edgekit_model_info;
 
-EDGEKIT_API void edgekit_model_options_init(edgekit_model_options *options);
+EDGEKIT_API void edgekit_model_options_init(edgekit_model_options* options);
 /* Maps the file; `options` may be NULL. `path` is UTF-8. */
-EDGEKIT_API edgekit_status edgekit_model_open(const char *path, const edgekit_model_options *options, edgekit_model **out, edgekit_error *error);
-/* Uses a package that is in memory already, 64-byte aligned; `release(release_context)` is called when the model no longer needs it
- * (also when opening fails), unless NULL. */
-EDGEKIT_API edgekit_status edgekit_model_open_memory(const void *data, size_t size, void (*release)(void *), void *release_context,
-                                                     const edgekit_model_options *options, edgekit_model **out, edgekit_error *error);
-EDGEKIT_API void edgekit_model_free(edgekit_model *model);
-EDGEKIT_API edgekit_status edgekit_model_get_info(const edgekit_model *model, edgekit_model_info *info, edgekit_error *error);
+EDGEKIT_API edgekit_status edgekit_model_open(const char* path, const edgekit_model_options* options,
+                                              edgekit_model** out, edgekit_error* error);
+/* Uses a package that is in memory already, 64-byte aligned; `release(release_context)` is called when the
+ * model no longer needs it (also when opening fails), unless NULL. */
+EDGEKIT_API edgekit_status edgekit_model_open_memory(const void* data, size_t size, void (*release)(void*),
+                                                     void* release_context,
+                                                     const edgekit_model_options* options,
+                                                     edgekit_model** out, edgekit_error* error);
+EDGEKIT_API void edgekit_model_free(edgekit_model* model);
+EDGEKIT_API edgekit_status edgekit_model_get_info(const edgekit_model* model, edgekit_model_info* info,
+                                                  edgekit_error* error);
 /* Borrowed; NULL when the package has no tokenizer. Lives as long as the model. */
-EDGEKIT_API const edgekit_tokenizer *edgekit_model_tokenizer(const edgekit_model *model);
-/* Renders the package's chat template. `context` as in edgekit_template_render, or a bare JSON array of messages; special tokens are
- * filled in from the package, and add_generation_prompt is true unless the context says otherwise. */
-EDGEKIT_API edgekit_status edgekit_model_render_chat(const edgekit_model *model, const char *context, size_t context_size,
-                                                     char *text, size_t capacity, size_t *size, edgekit_error *error);
+EDGEKIT_API const edgekit_tokenizer* edgekit_model_tokenizer(const edgekit_model* model);
+/* Renders the package's chat template. `context` as in edgekit_template_render, or a bare JSON array of
+ * messages; special tokens are filled in from the package, and add_generation_prompt is true unless the
+ * context says otherwise. */
+EDGEKIT_API edgekit_status edgekit_model_render_chat(const edgekit_model* model, const char* context,
+                                                     size_t context_size, char* text, size_t capacity,
+                                                     size_t* size, edgekit_error* error);
 
-/* ---- session ------------------------------------------------------------------------------------------------------------ */
+/* ---- session
+ * ------------------------------------------------------------------------------------------------------------
+ */
 
 typedef struct edgekit_session edgekit_session;
 
@@ -178,12 +211,14 @@ typedef enum edgekit_on_full {
 
 typedef struct edgekit_session_options {
     size_t struct_size;
-    uint32_t window;              /* recent positions kept; 0: min(model's context, 4096) less the sinks, or what fits the budget */
-    uint32_t sinks;               /* first positions kept for ever; default 4 */
+    uint32_t window; /* recent positions kept; 0: min(model's context, 4096) less the sinks, or what fits the
+                        budget */
+    uint32_t sinks;  /* first positions kept for ever; default 4 */
     edgekit_kv_type kv_type;
     edgekit_on_full on_full;
-    uint64_t memory_budget_bytes; /* 0: none. For everything a session allocates: cache, activations, buffers */
-    uint32_t chunk;               /* tokens per prefill step; 0: chosen by the engine */
+    uint64_t
+        memory_budget_bytes; /* 0: none. For everything a session allocates: cache, activations, buffers */
+    uint32_t chunk;          /* tokens per prefill step; 0: chosen by the engine */
 } edgekit_session_options;
 
 /* What a session allocates, to the byte; and what is mapped. */
@@ -201,22 +236,27 @@ typedef struct edgekit_memory_plan {
     edgekit_kv_type kv_type;
 } edgekit_memory_plan;
 
-EDGEKIT_API void edgekit_session_options_init(edgekit_session_options *options);
+EDGEKIT_API void edgekit_session_options_init(edgekit_session_options* options);
 /* The plan edgekit_session_create would follow; EDGEKIT_OVER_BUDGET when it cannot. */
-EDGEKIT_API edgekit_status edgekit_plan(const edgekit_model *model, const edgekit_session_options *options, edgekit_memory_plan *plan, edgekit_error *error);
+EDGEKIT_API edgekit_status edgekit_plan(const edgekit_model* model, const edgekit_session_options* options,
+                                        edgekit_memory_plan* plan, edgekit_error* error);
 /* As edgekit_plan, from the file's header alone, before anything is loaded. */
-EDGEKIT_API edgekit_status edgekit_can_load(const char *path, const edgekit_session_options *options, edgekit_memory_plan *plan, edgekit_error *error);
+EDGEKIT_API edgekit_status edgekit_can_load(const char* path, const edgekit_session_options* options,
+                                            edgekit_memory_plan* plan, edgekit_error* error);
 
-EDGEKIT_API edgekit_status edgekit_session_create(edgekit_model *model, const edgekit_session_options *options, edgekit_session **out, edgekit_error *error);
-EDGEKIT_API void edgekit_session_free(edgekit_session *session);
+EDGEKIT_API edgekit_status edgekit_session_create(edgekit_model* model,
+                                                  const edgekit_session_options* options,
+                                                  edgekit_session** out, edgekit_error* error);
+EDGEKIT_API void edgekit_session_free(edgekit_session* session);
 /* Tokens processed since the start (evicted ones included). */
-EDGEKIT_API uint64_t edgekit_session_position(const edgekit_session *session);
-EDGEKIT_API edgekit_status edgekit_session_get_plan(const edgekit_session *session, edgekit_memory_plan *plan, edgekit_error *error);
+EDGEKIT_API uint64_t edgekit_session_position(const edgekit_session* session);
+EDGEKIT_API edgekit_status edgekit_session_get_plan(const edgekit_session* session, edgekit_memory_plan* plan,
+                                                    edgekit_error* error);
 
-/* Appends `count` tokens to the cache. `logits`, unless NULL, receives float32 rows of vocab_size: one per token when
- * `all_logits` is not 0, else the last token's alone. */
-EDGEKIT_API edgekit_status edgekit_session_forward(edgekit_session *session, const int32_t *ids, size_t count, int all_logits,
-                                                   float *logits, edgekit_error *error);
+/* Appends `count` tokens to the cache. `logits`, unless NULL, receives float32 rows of vocab_size: one per
+ * token when `all_logits` is not 0, else the last token's alone. */
+EDGEKIT_API edgekit_status edgekit_session_forward(edgekit_session* session, const int32_t* ids, size_t count,
+                                                   int all_logits, float* logits, edgekit_error* error);
 
 typedef enum edgekit_prompt_mode {
     /* The prompt is the whole text so far: what the cache shares with its beginning is not computed again. */
@@ -227,30 +267,31 @@ typedef enum edgekit_prompt_mode {
 
 typedef struct edgekit_generate_options {
     size_t struct_size;
-    const char *prompt;          /* UTF-8 text, or NULL when prompt_ids is given */
+    const char* prompt; /* UTF-8 text, or NULL when prompt_ids is given */
     size_t prompt_size;
-    const int32_t *prompt_ids;
+    const int32_t* prompt_ids;
     size_t prompt_ids_count;
-    uint32_t prompt_flags;       /* EDGEKIT_ADD_SPECIAL | EDGEKIT_PARSE_SPECIAL; default both */
+    uint32_t prompt_flags; /* EDGEKIT_ADD_SPECIAL | EDGEKIT_PARSE_SPECIAL; default both */
     edgekit_prompt_mode prompt_mode;
-    uint32_t max_tokens;         /* 0: until the model ends or the session is cancelled */
+    uint32_t max_tokens; /* 0: until the model ends or the session is cancelled */
     int ignore_eos;
     uint64_t seed;
-    float temperature;           /* 0: greedy */
-    uint32_t top_k;              /* 0: off */
-    float top_p;                 /* 1: off */
-    float min_p;                 /* 0: off */
-    float typical_p;             /* 1: off */
-    float repetition_penalty;    /* 1: off; divides positive and multiplies negative logits of seen tokens */
-    float presence_penalty;      /* 0: off; subtracted once from seen tokens */
-    float frequency_penalty;     /* 0: off; subtracted once per occurrence */
-    uint32_t penalty_window;     /* last tokens (prompt and output) that count as seen; default 64, at most 4096 */
-    const int32_t *bias_ids;     /* logit bias: added to these ids' logits; -INFINITY forbids a token */
-    const float *bias_values;
+    float temperature;        /* 0: greedy */
+    uint32_t top_k;           /* 0: off */
+    float top_p;              /* 1: off */
+    float min_p;              /* 0: off */
+    float typical_p;          /* 1: off */
+    float repetition_penalty; /* 1: off; divides positive and multiplies negative logits of seen tokens */
+    float presence_penalty;   /* 0: off; subtracted once from seen tokens */
+    float frequency_penalty;  /* 0: off; subtracted once per occurrence */
+    uint32_t
+        penalty_window; /* last tokens (prompt and output) that count as seen; default 64, at most 4096 */
+    const int32_t* bias_ids; /* logit bias: added to these ids' logits; -INFINITY forbids a token */
+    const float* bias_values;
     size_t bias_count;
-    const edgekit_span *stops;   /* stop strings; the text ends before the first that appears */
+    const edgekit_span* stops; /* stop strings; the text ends before the first that appears */
     size_t stops_count;
-    int32_t speculation;         /* prompt-lookup draft length: -1 chosen by the engine, 0 off, at most 7 */
+    int32_t speculation; /* prompt-lookup draft length: -1 chosen by the engine, 0 off, at most 7 */
 } edgekit_generate_options;
 
 typedef enum edgekit_event_kind {
@@ -270,45 +311,58 @@ typedef enum edgekit_finish {
 typedef struct edgekit_event {
     size_t struct_size;
     edgekit_event_kind kind;
-    edgekit_span text;           /* EVENT_TEXT: whole code points, possibly empty; valid until the next call on the session */
-    const int32_t *tokens;       /* EVENT_TEXT: the tokens sampled since the last event; same lifetime */
+    edgekit_span
+        text; /* EVENT_TEXT: whole code points, possibly empty; valid until the next call on the session */
+    const int32_t* tokens; /* EVENT_TEXT: the tokens sampled since the last event; same lifetime */
     size_t token_count;
-    uint64_t evicted_first;      /* EVENT_EVICTED: positions [first, first + count) can no longer be attended to */
+    uint64_t evicted_first; /* EVENT_EVICTED: positions [first, first + count) can no longer be attended to */
     uint64_t evicted_count;
-    edgekit_finish finish;       /* EVENT_DONE: why, and the statistics below */
-    uint32_t prompt_tokens;      /* of this prompt */
-    uint32_t cached_tokens;      /* of those, found in the cache and not computed */
+    edgekit_finish finish;  /* EVENT_DONE: why, and the statistics below */
+    uint32_t prompt_tokens; /* of this prompt */
+    uint32_t cached_tokens; /* of those, found in the cache and not computed */
     uint32_t generated_tokens;
-    uint32_t drafted_tokens;     /* speculation: tokens proposed, */
-    uint32_t accepted_tokens;    /*   and of those accepted */
+    uint32_t drafted_tokens;  /* speculation: tokens proposed, */
+    uint32_t accepted_tokens; /*   and of those accepted */
     double prefill_ms;
-    double first_token_ms;       /* from edgekit_session_generate to the first token */
+    double first_token_ms; /* from edgekit_session_generate to the first token */
     double decode_ms;
 } edgekit_event;
 
-EDGEKIT_API void edgekit_generate_options_init(edgekit_generate_options *options);
+EDGEKIT_API void edgekit_generate_options_init(edgekit_generate_options* options);
 /* Begins a generation; everything `options` points to is copied. A running one is ended. */
-EDGEKIT_API edgekit_status edgekit_session_generate(edgekit_session *session, const edgekit_generate_options *options, edgekit_error *error);
-/* Computes until there is an event. After EVENT_DONE: EDGEKIT_INVALID_ARGUMENT until the next edgekit_session_generate.
- * `event->struct_size` must be set by the caller. */
-EDGEKIT_API edgekit_status edgekit_session_next(edgekit_session *session, edgekit_event *event, edgekit_error *error);
-/* From any thread: the running generate/next/forward ends soon, as EDGEKIT_FINISH_CANCELLED or EDGEKIT_CANCELLED. The session stays usable. */
-EDGEKIT_API void edgekit_session_cancel(edgekit_session *session);
+EDGEKIT_API edgekit_status edgekit_session_generate(edgekit_session* session,
+                                                    const edgekit_generate_options* options,
+                                                    edgekit_error* error);
+/* Computes until there is an event. After EVENT_DONE: EDGEKIT_INVALID_ARGUMENT until the next
+ * edgekit_session_generate. `event->struct_size` must be set by the caller. */
+EDGEKIT_API edgekit_status edgekit_session_next(edgekit_session* session, edgekit_event* event,
+                                                edgekit_error* error);
+/* From any thread: the running generate/next/forward ends soon, as EDGEKIT_FINISH_CANCELLED or
+ * EDGEKIT_CANCELLED. The session stays usable. */
+EDGEKIT_API void edgekit_session_cancel(edgekit_session* session);
 
 /* Forgets everything; allocates nothing. */
-EDGEKIT_API edgekit_status edgekit_session_reset(edgekit_session *session, edgekit_error *error);
-/* Takes the last `count` tokens back, as long as the ring still holds the positions that come into view again. */
-EDGEKIT_API edgekit_status edgekit_session_rewind(edgekit_session *session, uint64_t count, edgekit_error *error);
+EDGEKIT_API edgekit_status edgekit_session_reset(edgekit_session* session, edgekit_error* error);
+/* Takes the last `count` tokens back, as long as the ring still holds the positions that come into view
+ * again. */
+EDGEKIT_API edgekit_status edgekit_session_rewind(edgekit_session* session, uint64_t count,
+                                                  edgekit_error* error);
 /* A second session with the same contents. */
-EDGEKIT_API edgekit_status edgekit_session_fork(const edgekit_session *session, edgekit_session **out, edgekit_error *error);
+EDGEKIT_API edgekit_status edgekit_session_fork(const edgekit_session* session, edgekit_session** out,
+                                                edgekit_error* error);
 
-/* The session's state as bytes, portable between platforms and instruction sets, bound to the model's weights by hash. */
-EDGEKIT_API uint64_t edgekit_session_state_size(const edgekit_session *session);
-EDGEKIT_API edgekit_status edgekit_session_state_write(const edgekit_session *session, void *data, size_t capacity, size_t *size, edgekit_error *error);
-EDGEKIT_API edgekit_status edgekit_session_state_read(edgekit_session *session, const void *data, size_t size, edgekit_error *error);
+/* The session's state as bytes, portable between platforms and instruction sets, bound to the model's weights
+ * by hash. */
+EDGEKIT_API uint64_t edgekit_session_state_size(const edgekit_session* session);
+EDGEKIT_API edgekit_status edgekit_session_state_write(const edgekit_session* session, void* data,
+                                                       size_t capacity, size_t* size, edgekit_error* error);
+EDGEKIT_API edgekit_status edgekit_session_state_read(edgekit_session* session, const void* data, size_t size,
+                                                      edgekit_error* error);
 /* The same to and from a file; an interrupted save leaves the old file as it was. */
-EDGEKIT_API edgekit_status edgekit_session_save(const edgekit_session *session, const char *path, edgekit_error *error);
-EDGEKIT_API edgekit_status edgekit_session_restore(edgekit_session *session, const char *path, edgekit_error *error);
+EDGEKIT_API edgekit_status edgekit_session_save(const edgekit_session* session, const char* path,
+                                                edgekit_error* error);
+EDGEKIT_API edgekit_status edgekit_session_restore(edgekit_session* session, const char* path,
+                                                   edgekit_error* error);
 
 #ifdef __cplusplus
 }

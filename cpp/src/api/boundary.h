@@ -12,7 +12,8 @@
 
 namespace edgekit::api {
 
-inline edgekit_status report(edgekit_error* error, edgekit_status status, const char* message, uint64_t needed_bytes = 0) {
+inline edgekit_status report(edgekit_error* error, edgekit_status status, const char* message,
+                             uint64_t needed_bytes = 0) {
     if (error) {
         error->status = status;
         error->needed_bytes = needed_bytes;
@@ -50,14 +51,16 @@ inline void require(bool ok, const char* what) {
     if (!ok) throw Error(Status::invalid_argument, what);
 }
 
-// A struct from a caller compiled against this or an older header: members it does not know keep their defaults.
+// A struct from a caller compiled against this or an older header: members it does not know keep their
+// defaults.
 template <class T>
 T read_options(const T* given, void (*init)(T*)) {
     T options;
     init(&options);
     if (!given) return options;
     if (given->struct_size < sizeof(size_t) || given->struct_size > sizeof(T))
-        throw Error(Status::invalid_argument, "struct_size is " + std::to_string(given->struct_size) + ", this library knows " + std::to_string(sizeof(T)) +
+        throw Error(Status::invalid_argument, "struct_size is " + std::to_string(given->struct_size) +
+                                                  ", this library knows " + std::to_string(sizeof(T)) +
                                                   ": call the *_init function first, or update edgekit");
     std::memcpy(&options, given, given->struct_size);
     options.struct_size = sizeof(T);
@@ -68,17 +71,20 @@ T read_options(const T* given, void (*init)(T*)) {
 template <class T>
 void write_result(T value, T* out) {
     require(out, "the result pointer is NULL");
-    if (out->struct_size < sizeof(size_t) || out->struct_size > sizeof(T)) throw Error(Status::invalid_argument, "struct_size is not set; set it to sizeof of the struct");
+    if (out->struct_size < sizeof(size_t) || out->struct_size > sizeof(T))
+        throw Error(Status::invalid_argument, "struct_size is not set; set it to sizeof of the struct");
     value.struct_size = out->struct_size;
     std::memcpy(out, &value, value.struct_size);
 }
 
 template <class T>
-edgekit_status copy_out(std::span<const T> result, T* buffer, size_t capacity, size_t* size, edgekit_error* error) {
+edgekit_status copy_out(std::span<const T> result, T* buffer, size_t capacity, size_t* size,
+                        edgekit_error* error) {
     require(size, "the size pointer is NULL");
     *size = result.size();
     if (capacity < result.size()) {
-        const std::string message = "the buffer holds " + std::to_string(capacity) + ", " + std::to_string(result.size()) + " are needed";
+        const std::string message = "the buffer holds " + std::to_string(capacity) + ", " +
+                                    std::to_string(result.size()) + " are needed";
         return report(error, EDGEKIT_BUFFER_TOO_SMALL, message.c_str());
     }
     if (!result.empty()) std::memcpy(buffer, result.data(), result.size_bytes());

@@ -15,7 +15,9 @@ using edgekit::api::require;
 
 namespace {
 
-edgekit_span span_of(std::string_view text) { return {text.data(), text.size()}; }
+edgekit_span span_of(std::string_view text) {
+    return {text.data(), text.size()};
+}
 
 edgekit_model* open(std::unique_ptr<edgekit::MappedFile> bytes, const edgekit_model_options& options) {
     auto handle = std::make_unique<edgekit_model>();
@@ -30,31 +32,48 @@ extern "C" {
 
 const char* edgekit_status_name(edgekit_status status) {
     switch (status) {
-        case EDGEKIT_OK: return "ok";
-        case EDGEKIT_INVALID_ARGUMENT: return "invalid_argument";
-        case EDGEKIT_INVALID_FILE: return "invalid_file";
-        case EDGEKIT_UNSUPPORTED: return "unsupported";
-        case EDGEKIT_OUT_OF_MEMORY: return "out_of_memory";
-        case EDGEKIT_OVER_BUDGET: return "over_budget";
-        case EDGEKIT_IO_ERROR: return "io_error";
-        case EDGEKIT_TEMPLATE_ERROR: return "template_error";
-        case EDGEKIT_CANCELLED: return "cancelled";
-        case EDGEKIT_CONTEXT_FULL: return "context_full";
-        case EDGEKIT_BUFFER_TOO_SMALL: return "buffer_too_small";
-        case EDGEKIT_INTERNAL: return "internal";
+        case EDGEKIT_OK:
+            return "ok";
+        case EDGEKIT_INVALID_ARGUMENT:
+            return "invalid_argument";
+        case EDGEKIT_INVALID_FILE:
+            return "invalid_file";
+        case EDGEKIT_UNSUPPORTED:
+            return "unsupported";
+        case EDGEKIT_OUT_OF_MEMORY:
+            return "out_of_memory";
+        case EDGEKIT_OVER_BUDGET:
+            return "over_budget";
+        case EDGEKIT_IO_ERROR:
+            return "io_error";
+        case EDGEKIT_TEMPLATE_ERROR:
+            return "template_error";
+        case EDGEKIT_CANCELLED:
+            return "cancelled";
+        case EDGEKIT_CONTEXT_FULL:
+            return "context_full";
+        case EDGEKIT_BUFFER_TOO_SMALL:
+            return "buffer_too_small";
+        case EDGEKIT_INTERNAL:
+            return "internal";
     }
     return "unknown";
 }
 
-const char* edgekit_version(void) { return EDGEKIT_VERSION; }
+const char* edgekit_version(void) {
+    return EDGEKIT_VERSION;
+}
 
-uint32_t edgekit_abi_version(void) { return EDGEKIT_ABI_VERSION; }
+uint32_t edgekit_abi_version(void) {
+    return EDGEKIT_ABI_VERSION;
+}
 
 const char* edgekit_isas(void) {
     static const std::string names = [] {
         const edgekit::Kernels* tables[16];
         std::string all;
-        for (size_t i = 0, n = edgekit::list_kernels(tables, 16); i < n; ++i) all += (i ? "," : "") + std::string(tables[i]->isa);
+        for (size_t i = 0, n = edgekit::list_kernels(tables, 16); i < n; ++i)
+            all += (i ? "," : "") + std::string(tables[i]->isa);
         return all;
     }();
     return names.c_str();
@@ -65,7 +84,8 @@ void edgekit_model_options_init(edgekit_model_options* options) {
     options->struct_size = sizeof *options;
 }
 
-edgekit_status edgekit_model_open(const char* path, const edgekit_model_options* options, edgekit_model** out, edgekit_error* error) {
+edgekit_status edgekit_model_open(const char* path, const edgekit_model_options* options, edgekit_model** out,
+                                  edgekit_error* error) {
     return guarded(error, [&] {
         require(path && out, "path or out is NULL");
         const auto chosen = read_options(options, edgekit_model_options_init);
@@ -74,19 +94,24 @@ edgekit_status edgekit_model_open(const char* path, const edgekit_model_options*
     });
 }
 
-edgekit_status edgekit_model_open_memory(const void* data, size_t size, void (*release)(void*), void* release_context, const edgekit_model_options* options,
+edgekit_status edgekit_model_open_memory(const void* data, size_t size, void (*release)(void*),
+                                         void* release_context, const edgekit_model_options* options,
                                          edgekit_model** out, edgekit_error* error) {
     return guarded(error, [&] {
-        auto bytes = std::make_unique<edgekit::MappedFile>(std::span(static_cast<const std::byte*>(data), size), release, release_context);
+        auto bytes = std::make_unique<edgekit::MappedFile>(
+            std::span(static_cast<const std::byte*>(data), size), release, release_context);
         require(data && out, "data or out is NULL");
         *out = open(std::move(bytes), read_options(options, edgekit_model_options_init));
         return EDGEKIT_OK;
     });
 }
 
-void edgekit_model_free(edgekit_model* model) { delete model; }
+void edgekit_model_free(edgekit_model* model) {
+    delete model;
+}
 
-edgekit_status edgekit_model_get_info(const edgekit_model* model, edgekit_model_info* info, edgekit_error* error) {
+edgekit_status edgekit_model_get_info(const edgekit_model* model, edgekit_model_info* info,
+                                      edgekit_error* error) {
     return guarded(error, [&] {
         require(model, "the model is NULL");
         const edgekit::Model& m = *model->model;
@@ -110,10 +135,12 @@ edgekit_status edgekit_model_get_info(const edgekit_model* model, edgekit_model_
     });
 }
 
-const edgekit_tokenizer* edgekit_model_tokenizer(const edgekit_model* model) { return model && model->tokenizer.tokenizer ? &model->tokenizer : nullptr; }
+const edgekit_tokenizer* edgekit_model_tokenizer(const edgekit_model* model) {
+    return model && model->tokenizer.tokenizer ? &model->tokenizer : nullptr;
+}
 
-edgekit_status edgekit_model_render_chat(const edgekit_model* model, const char* context, size_t context_size, char* text, size_t capacity, size_t* size,
-                                         edgekit_error* error) {
+edgekit_status edgekit_model_render_chat(const edgekit_model* model, const char* context, size_t context_size,
+                                         char* text, size_t capacity, size_t* size, edgekit_error* error) {
     return guarded(error, [&] {
         require(model && context, "the model or the context is NULL");
         const std::string result = model->model->render_chat(edgekit::json::parse({context, context_size}));

@@ -19,17 +19,20 @@ void edgekit_session_options_init(edgekit_session_options* options) {
     options->sinks = 4;
 }
 
-edgekit_status edgekit_plan(const edgekit_model* model, const edgekit_session_options* options, edgekit_memory_plan* plan, edgekit_error* error) {
+edgekit_status edgekit_plan(const edgekit_model* model, const edgekit_session_options* options,
+                            edgekit_memory_plan* plan, edgekit_error* error) {
     return guarded(error, [&] {
         require(model, "the model is NULL");
         const edgekit::Model& m = *model->model;
         const auto chosen = read_options(options, edgekit_session_options_init);
-        write_result(plan_session(m.spec(), m.weights(), m.text_bytes(), m.team().size(), chosen).memory, plan);
+        write_result(plan_session(m.spec(), m.weights(), m.text_bytes(), m.team().size(), chosen).memory,
+                     plan);
         return EDGEKIT_OK;
     });
 }
 
-edgekit_status edgekit_can_load(const char* path, const edgekit_session_options* options, edgekit_memory_plan* plan, edgekit_error* error) {
+edgekit_status edgekit_can_load(const char* path, const edgekit_session_options* options,
+                                edgekit_memory_plan* plan, edgekit_error* error) {
     return guarded(error, [&] {
         require(path, "path is NULL");
         const edgekit::MappedFile bytes{std::string(path)};
@@ -38,12 +41,14 @@ edgekit_status edgekit_can_load(const char* path, const edgekit_session_options*
         const edgekit::Weights weights(spec, file);
         const uint64_t text_bytes = file.tensor("tokenizer").size() + file.tensor("chat_template").size();
         const auto chosen = read_options(options, edgekit_session_options_init);
-        write_result(plan_session(spec, weights, text_bytes, edgekit::choose_threads(0), chosen).memory, plan);
+        write_result(plan_session(spec, weights, text_bytes, edgekit::choose_threads(0), chosen).memory,
+                     plan);
         return EDGEKIT_OK;
     });
 }
 
-edgekit_status edgekit_session_create(edgekit_model* model, const edgekit_session_options* options, edgekit_session** out, edgekit_error* error) {
+edgekit_status edgekit_session_create(edgekit_model* model, const edgekit_session_options* options,
+                                      edgekit_session** out, edgekit_error* error) {
     return guarded(error, [&] {
         require(model && out, "the model or out is NULL");
         const auto chosen = read_options(options, edgekit_session_options_init);
@@ -52,11 +57,16 @@ edgekit_status edgekit_session_create(edgekit_model* model, const edgekit_sessio
     });
 }
 
-void edgekit_session_free(edgekit_session* session) { delete session; }
+void edgekit_session_free(edgekit_session* session) {
+    delete session;
+}
 
-uint64_t edgekit_session_position(const edgekit_session* session) { return session ? session->session->position() : 0; }
+uint64_t edgekit_session_position(const edgekit_session* session) {
+    return session ? session->session->position() : 0;
+}
 
-edgekit_status edgekit_session_get_plan(const edgekit_session* session, edgekit_memory_plan* plan, edgekit_error* error) {
+edgekit_status edgekit_session_get_plan(const edgekit_session* session, edgekit_memory_plan* plan,
+                                        edgekit_error* error) {
     return guarded(error, [&] {
         require(session, "the session is NULL");
         write_result(session->session->plan(), plan);
@@ -64,7 +74,8 @@ edgekit_status edgekit_session_get_plan(const edgekit_session* session, edgekit_
     });
 }
 
-edgekit_status edgekit_session_forward(edgekit_session* session, const int32_t* ids, size_t count, int all_logits, float* logits, edgekit_error* error) {
+edgekit_status edgekit_session_forward(edgekit_session* session, const int32_t* ids, size_t count,
+                                       int all_logits, float* logits, edgekit_error* error) {
     return guarded(error, [&] {
         require(session && (ids || !count), "the session or the ids are NULL");
         session->session->forward(ids, count, all_logits != 0, logits);
@@ -83,7 +94,8 @@ void edgekit_generate_options_init(edgekit_generate_options* options) {
     options->speculation = -1;
 }
 
-edgekit_status edgekit_session_generate(edgekit_session* session, const edgekit_generate_options* options, edgekit_error* error) {
+edgekit_status edgekit_session_generate(edgekit_session* session, const edgekit_generate_options* options,
+                                        edgekit_error* error) {
     return guarded(error, [&] {
         require(session && options, "the session or the options are NULL");
         session->session->generate(read_options(options, edgekit_generate_options_init));
@@ -121,7 +133,8 @@ edgekit_status edgekit_session_rewind(edgekit_session* session, uint64_t count, 
     });
 }
 
-edgekit_status edgekit_session_fork(const edgekit_session* session, edgekit_session** out, edgekit_error* error) {
+edgekit_status edgekit_session_fork(const edgekit_session* session, edgekit_session** out,
+                                    edgekit_error* error) {
     return guarded(error, [&] {
         require(session && out, "the session or out is NULL");
         *out = new edgekit_session{session->session->fork()};
@@ -129,19 +142,24 @@ edgekit_status edgekit_session_fork(const edgekit_session* session, edgekit_sess
     });
 }
 
-uint64_t edgekit_session_state_size(const edgekit_session* session) { return session ? session->session->state_size() : 0; }
+uint64_t edgekit_session_state_size(const edgekit_session* session) {
+    return session ? session->session->state_size() : 0;
+}
 
-edgekit_status edgekit_session_state_write(const edgekit_session* session, void* data, size_t capacity, size_t* size, edgekit_error* error) {
+edgekit_status edgekit_session_state_write(const edgekit_session* session, void* data, size_t capacity,
+                                           size_t* size, edgekit_error* error) {
     return guarded(error, [&]() -> edgekit_status {
         require(session && size, "the session or size is NULL");
         *size = session->session->state_size();
-        if (capacity < *size) return report(error, EDGEKIT_BUFFER_TOO_SMALL, "the buffer is smaller than the session's state");
+        if (capacity < *size)
+            return report(error, EDGEKIT_BUFFER_TOO_SMALL, "the buffer is smaller than the session's state");
         session->session->write_state(static_cast<std::byte*>(data));
         return EDGEKIT_OK;
     });
 }
 
-edgekit_status edgekit_session_state_read(edgekit_session* session, const void* data, size_t size, edgekit_error* error) {
+edgekit_status edgekit_session_state_read(edgekit_session* session, const void* data, size_t size,
+                                          edgekit_error* error) {
     return guarded(error, [&] {
         require(session && data, "the session or the data are NULL");
         session->session->read_state({static_cast<const std::byte*>(data), size});

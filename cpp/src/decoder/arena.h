@@ -1,6 +1,6 @@
 #pragma once
-// One allocation cut into aligned pieces. The same code, run without memory, measures what it will need: that is how a memory plan
-// and the memory itself cannot disagree.
+// One allocation cut into aligned pieces. The same code, run without memory, measures what it will need: that
+// is how a memory plan and the memory itself cannot disagree.
 
 #include <cstddef>
 #include <cstdint>

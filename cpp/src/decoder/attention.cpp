@@ -36,12 +36,14 @@ void Decoder::attention(Step& step, uint32_t layer, uint32_t thread) const {
     const uint32_t head_dim = spec.head_dim;
 
     const Activations input = prepare(step, w.attn_norm, state.x_, spec_.d_model, thread);
-    const uint32_t q_tiles = w.q.weight.n_tiles(), k_tiles = w.k.weight.n_tiles(), v_tiles = w.v.weight.n_tiles();
+    const uint32_t q_tiles = w.q.weight.n_tiles(), k_tiles = w.k.weight.n_tiles(),
+                   v_tiles = w.v.weight.n_tiles();
     team.for_units(thread, q_tiles + k_tiles + v_tiles, [&](uint32_t first, uint32_t last) {
         const auto part = [&](const Linear& linear, uint32_t offset, uint32_t tiles, float* out) {
             const uint32_t begin = std::max(first, offset), end = std::min(last, offset + tiles);
             if (begin < end)
-                kernels_.matmul(linear.weight, input, {out, linear.weight.n, linear.bias}, begin - offset, end - offset, scratch.matmul);
+                kernels_.matmul(linear.weight, input, {out, linear.weight.n, linear.bias}, begin - offset,
+                                end - offset, scratch.matmul);
         };
         part(w.q, 0, q_tiles, state.q_);
         part(w.k, q_tiles, k_tiles, state.k_);
@@ -65,7 +67,8 @@ void Decoder::attention(Step& step, uint32_t layer, uint32_t thread) const {
         team.for_units(thread, spec.n_kv_heads * splits, [&](uint32_t first, uint32_t last) {
             for (uint32_t unit = first; unit < last; ++unit) {
                 const uint32_t head = unit / splits;
-                attend_block(step, layer, head, 0, 1, unit % splits, splits, from(state.partial_, size_t{unit} * group, head_dim), scratch);
+                attend_block(step, layer, head, 0, 1, unit % splits, splits,
+                             from(state.partial_, size_t{unit} * group, head_dim), scratch);
             }
         });
         team.barrier();
@@ -73,7 +76,9 @@ void Decoder::attention(Step& step, uint32_t layer, uint32_t thread) const {
             for (uint32_t head = first; head < last; ++head) {
                 const AttendState joined = from(state.partial_, size_t{head} * splits * group, head_dim);
                 for (uint32_t split = 1; split < splits; ++split)
-                    kernels_.attend_merge(joined, from(state.partial_, (size_t{head} * splits + split) * group, head_dim), group, head_dim);
+                    kernels_.attend_merge(
+                        joined, from(state.partial_, (size_t{head} * splits + split) * group, head_dim),
+                        group, head_dim);
                 finish(joined, head, 0);
             }
         });
@@ -87,7 +92,8 @@ void Decoder::attention(Step& step, uint32_t layer, uint32_t thread) const {
         });
     } else {
         team.for_units(thread, spec.n_kv_heads * step.m, [&](uint32_t first, uint32_t last) {
-            for (uint32_t unit = first; unit < last; ++unit) store_row(step, layer, unit / spec.n_kv_heads, unit % spec.n_kv_heads, scratch);
+            for (uint32_t unit = first; unit < last; ++unit)
+                store_row(step, layer, unit / spec.n_kv_heads, unit % spec.n_kv_heads, scratch);
         });
         team.barrier();
         const uint32_t blocks = (step.m + kAttendRows - 1) / kAttendRows;
@@ -106,36 +112,47 @@ void Decoder::attention(Step& step, uint32_t layer, uint32_t thread) const {
 }
 
 // Head `head` of a q or k row after the model's QK-norm; the row's own numbers when there is none.
-const float* Decoder::normed_head(const float* row, const NormWeights& weights, uint32_t head, uint32_t n_heads, uint32_t head_dim, float* scratch) const {
+const float* Decoder::normed_head(const float* row, const NormWeights& weights, uint32_t head,
+                                  uint32_t n_heads, uint32_t head_dim, float* scratch) const {
     const size_t first = size_t{head} * head_dim;
     switch (spec_.qk_norm) {
-        case QkNorm::none: return row + first;
-        case QkNorm::head: norm(spec_.norm, weights, row + first, head_dim, scratch); return scratch;
-        case QkNorm::full: norm(spec_.norm, weights, row, n_heads * head_dim, scratch); return scratch + first;
+        case QkNorm::none:
+            return row + first;
+        case QkNorm::head:
+            norm(spec_.norm, weights, row + first, head_dim, scratch);
+            return scratch;
+        case QkNorm::full:
+            norm(spec_.norm, weights, row, n_heads * head_dim, scratch);
+            return scratch + first;
         case QkNorm::layer_per_head:
-            norm(Norm::layer, {weights.weight + first, weights.bias ? weights.bias + first : nullptr}, row + first, head_dim, scratch);
+            norm(Norm::layer, {weights.weight + first, weights.bias ? weights.bias + first : nullptr},
+                 row + first, head_dim, scratch);
             return scratch;
     }
     return row + first;
 }
 
-void Decoder::store_row(Step& step, uint32_t layer, uint32_t row, uint32_t kv_head, ThreadScratch& scratch) const {
+void Decoder::store_row(Step& step, uint32_t layer, uint32_t row, uint32_t kv_head,
+                        ThreadScratch& scratch) const {
     DecoderState& state = step.state;
     const LayerSpec& spec = spec_.layers[layer];
-    const float* k = normed_head(state.k_ + size_t{row} * spec.kv_size(), weights_.layers[layer].k_norm, kv_head, spec.n_kv_heads, spec.head_dim, scratch.head);
+    const float* k = normed_head(state.k_ + size_t{row} * spec.kv_size(), weights_.layers[layer].k_norm,
+                                 kv_head, spec.n_kv_heads, spec.head_dim, scratch.head);
     float* rotated = scratch.q;  // free until the queries are loaded
     std::copy_n(k, spec.head_dim, rotated);
     if (spec.rope >= 0) {
         const DecoderState::Angles& angles = state.ropes_[spec.rope];
-        kernels_.rope(rotated, 1, spec.head_dim, 2 * angles.half, angles.cos + size_t{row} * angles.half, angles.sin + size_t{row} * angles.half);
+        kernels_.rope(rotated, 1, spec.head_dim, 2 * angles.half, angles.cos + size_t{row} * angles.half,
+                      angles.sin + size_t{row} * angles.half);
     }
     const float* v = state.v_ + size_t{row} * spec.kv_size() + size_t{kv_head} * spec.head_dim;
-    kernels_.kv_store(state.cache_.head(layer, kv_head), state.cache_.ring(layer).slot(step.first + row), rotated, v);
+    kernels_.kv_store(state.cache_.head(layer, kv_head), state.cache_.ring(layer).slot(step.first + row),
+                      rotated, v);
 }
 
 // The queries of rows [first_row, last_row) that share a key/value head, row by row, rotated and scaled.
-void Decoder::load_queries(Step& step, uint32_t layer, uint32_t kv_head, uint32_t first_row, uint32_t last_row, bool as_sinks_see,
-                           ThreadScratch& scratch) const {
+void Decoder::load_queries(Step& step, uint32_t layer, uint32_t kv_head, uint32_t first_row,
+                           uint32_t last_row, bool as_sinks_see, ThreadScratch& scratch) const {
     DecoderState& state = step.state;
     const LayerSpec& spec = spec_.layers[layer];
     const uint32_t group = spec.n_heads / spec.n_kv_heads;
@@ -143,14 +160,16 @@ void Decoder::load_queries(Step& step, uint32_t layer, uint32_t kv_head, uint32_
     for (uint32_t row = first_row; row < last_row; ++row) {
         float* heads = out;
         for (uint32_t i = 0; i < group; ++i, out += spec.head_dim) {
-            const float* q = normed_head(state.q_ + size_t{row} * spec.q_size(), weights_.layers[layer].q_norm, kv_head * group + i, spec.n_heads,
-                                         spec.head_dim, scratch.head);
+            const float* q =
+                normed_head(state.q_ + size_t{row} * spec.q_size(), weights_.layers[layer].q_norm,
+                            kv_head * group + i, spec.n_heads, spec.head_dim, scratch.head);
             for (uint32_t d = 0; d < spec.head_dim; ++d) out[d] = q[d] * spec_.attn_scale;
         }
         if (spec.rope < 0) continue;
         const DecoderState::Angles& angles = state.ropes_[spec.rope];
         const bool capped = as_sinks_see && step.first + row >= state.cache_.capacity();
-        kernels_.rope(heads, group, spec.head_dim, 2 * angles.half, capped ? angles.sink_cos : angles.cos + size_t{row} * angles.half,
+        kernels_.rope(heads, group, spec.head_dim, 2 * angles.half,
+                      capped ? angles.sink_cos : angles.cos + size_t{row} * angles.half,
                       capped ? angles.sink_sin : angles.sin + size_t{row} * angles.half);
     }
     const uint32_t n = (last_row - first_row) * group;
@@ -159,8 +178,9 @@ void Decoder::load_queries(Step& step, uint32_t layer, uint32_t kv_head, uint32_
 }
 
 // Unnormalised attention of rows [first_row, last_row) over part `split` of n_splits of the keys they see.
-void Decoder::attend_block(Step& step, uint32_t layer, uint32_t kv_head, uint32_t first_row, uint32_t last_row, uint32_t split, uint32_t n_splits,
-                           const AttendState& result, ThreadScratch& scratch) const {
+void Decoder::attend_block(Step& step, uint32_t layer, uint32_t kv_head, uint32_t first_row,
+                           uint32_t last_row, uint32_t split, uint32_t n_splits, const AttendState& result,
+                           ThreadScratch& scratch) const {
     DecoderState& state = step.state;
     const LayerSpec& spec = spec_.layers[layer];
     const LayerRing& ring = state.cache_.ring(layer);
@@ -168,7 +188,8 @@ void Decoder::attend_block(Step& step, uint32_t layer, uint32_t kv_head, uint32_
     const uint32_t n = (last_row - first_row) * group;
     clear(result, n, spec.head_dim);
 
-    // Neighbouring positions [from, to) in neighbouring slots; each row sees of them what its window and causality allow.
+    // Neighbouring positions [from, to) in neighbouring slots; each row sees of them what its window and
+    // causality allow.
     const auto attend_run = [&](uint64_t from, uint64_t to, bool windowed) {
         const uint32_t slot = ring.slot(from);
         bool any = false;
@@ -176,7 +197,8 @@ void Decoder::attend_block(Step& step, uint32_t layer, uint32_t kv_head, uint32_
             const uint64_t position = step.first + row;
             const uint64_t low = std::max(from, windowed ? ring.oldest(position) : 0);
             const uint64_t high = std::max(low, std::min(to, position + 1));
-            const auto begin = slot + static_cast<uint32_t>(low - from), length = static_cast<uint32_t>(high - low);
+            const auto begin = slot + static_cast<uint32_t>(low - from),
+                       length = static_cast<uint32_t>(high - low);
             const auto part_begin = begin + static_cast<uint32_t>(uint64_t{length} * split / n_splits);
             const auto part_end = begin + static_cast<uint32_t>(uint64_t{length} * (split + 1) / n_splits);
             any = any || part_begin < part_end;
@@ -184,8 +206,8 @@ void Decoder::attend_block(Step& step, uint32_t layer, uint32_t kv_head, uint32_
             std::fill_n(scratch.end + size_t{row - first_row} * group, group, part_end);
         }
         if (!any) return;
-        kernels_.attend({state.cache_.head(layer, kv_head), scratch.q, scratch.prepared_q, n, scratch.begin, scratch.end, spec_.attn_softcap,
-                         result, scratch.attend});
+        kernels_.attend({state.cache_.head(layer, kv_head), scratch.q, scratch.prepared_q, n, scratch.begin,
+                         scratch.end, spec_.attn_softcap, result, scratch.attend});
     };
 
     const uint64_t first = step.first + first_row, last = step.first + last_row - 1;
@@ -198,7 +220,8 @@ void Decoder::attend_block(Step& step, uint32_t layer, uint32_t kv_head, uint32_
         if (last + 1 > lap_end) attend_run(lap_end, last + 1, true);
     }
     if (ring.sinks) {
-        if (last >= state.cache_.capacity()) load_queries(step, layer, kv_head, first_row, last_row, true, scratch);
+        if (last >= state.cache_.capacity())
+            load_queries(step, layer, kv_head, first_row, last_row, true, scratch);
         attend_run(0, std::min<uint64_t>(ring.sinks, last + 1), false);
     }
 }

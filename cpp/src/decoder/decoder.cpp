@@ -5,18 +5,22 @@
 
 namespace edgekit {
 
-void Decoder::forward(DecoderState& state, ThreadTeam& team, const int32_t* ids, uint32_t m, bool all_logits, float* logits_out) const {
+void Decoder::forward(DecoderState& state, ThreadTeam& team, const int32_t* ids, uint32_t m, bool all_logits,
+                      float* logits_out) const {
     Step step{state, team, ids, m, all_logits, logits_out, state.position};
     team.run([&](uint32_t thread) {
         team.for_units(thread, m, [&](uint32_t first, uint32_t last) {
             for (uint32_t row = first; row < last; ++row) {
                 float* x = state.x_ + size_t{row} * spec_.d_model;
-                kernels_.dequantize_row(weights_.embed, static_cast<uint32_t>(ids[row]), spec_.embed_scale, x);
+                kernels_.dequantize_row(weights_.embed, static_cast<uint32_t>(ids[row]), spec_.embed_scale,
+                                        x);
                 for (DecoderState::Angles& angles : state.ropes_) {
                     for (uint32_t i = 0; i < angles.half; ++i) {
                         const double angle = static_cast<double>(step.first + row) * (*angles.inv_freq)[i];
-                        angles.cos[size_t{row} * angles.half + i] = static_cast<float>(std::cos(angle)) * angles.factor;
-                        angles.sin[size_t{row} * angles.half + i] = static_cast<float>(std::sin(angle)) * angles.factor;
+                        angles.cos[size_t{row} * angles.half + i] =
+                            static_cast<float>(std::cos(angle)) * angles.factor;
+                        angles.sin[size_t{row} * angles.half + i] =
+                            static_cast<float>(std::sin(angle)) * angles.factor;
                     }
                 }
             }
@@ -30,7 +34,8 @@ void Decoder::forward(DecoderState& state, ThreadTeam& team, const int32_t* ids,
                 attention(step, layer, thread);
             else
                 convolution(step, layer, thread);
-            if (parallel) feed_forward(step, layer, thread);  // from the same residual stream, before it changes
+            if (parallel)
+                feed_forward(step, layer, thread);  // from the same residual stream, before it changes
             const uint32_t width = attends ? spec_.layers[layer].q_size() : spec_.d_model;
             const Activations mixed = prepare(step, {}, state.attended_, width, thread);
             add_to_residual(step, attends ? w.o : w.conv_out, mixed, w.attn_post_norm, thread);
@@ -40,7 +45,8 @@ void Decoder::forward(DecoderState& state, ThreadTeam& team, const int32_t* ids,
             }
             if (!parallel) feed_forward(step, layer, thread);
             const uint32_t d_ff = spec_.layers[layer].d_ff;
-            const Activations hidden{state.ffn_.x, d_ff, state.ffn_.codes, state.ffn_.scales, state.ffn_.sums, m};
+            const Activations hidden{state.ffn_.x,    d_ff, state.ffn_.codes, state.ffn_.scales,
+                                     state.ffn_.sums, m};
             add_to_residual(step, w.dense.down, hidden, w.ffn_post_norm, thread);
         }
         if (logits_out) logits(step, thread);
@@ -56,9 +62,10 @@ void Decoder::norm(Norm kind, const NormWeights& weights, const float* x, uint32
         kernels_.layer_norm(x, weights.weight, weights.bias, n, spec_.norm_eps, out);
 }
 
-// Every row of `source`, normalised unless there is no norm, as matmul reads it. A single row is prepared by each thread for itself,
-// which is cheaper than meeting at a barrier.
-Activations Decoder::prepare(Step& step, const NormWeights& weights, const float* source, uint32_t width, uint32_t thread) const {
+// Every row of `source`, normalised unless there is no norm, as matmul reads it. A single row is prepared by
+// each thread for itself, which is cheaper than meeting at a barrier.
+Activations Decoder::prepare(Step& step, const NormWeights& weights, const float* source, uint32_t width,
+                             uint32_t thread) const {
     const auto prepare_row = [&](const PreparedRows& rows, uint32_t source_row, uint32_t row) {
         const float* from = source + size_t{source_row} * width;
         const uint32_t groups = (width + kGroup - 1) / kGroup;
@@ -67,8 +74,8 @@ Activations Decoder::prepare(Step& step, const NormWeights& weights, const float
             norm(spec_.norm, weights, from, width, to);
         else
             std::copy_n(from, width, to);
-        kernels_.quantize(to, width, 1, width, rows.codes + size_t{row} * groups * kGroup, rows.scales + size_t{row} * groups,
-                          rows.sums + size_t{row} * groups);
+        kernels_.quantize(to, width, 1, width, rows.codes + size_t{row} * groups * kGroup,
+                          rows.scales + size_t{row} * groups, rows.sums + size_t{row} * groups);
     };
     const bool alone = step.m == 1;
     const PreparedRows& rows = alone ? step.scratch(thread).row : step.state.h_;
@@ -84,7 +91,8 @@ Activations Decoder::prepare(Step& step, const NormWeights& weights, const float
 }
 
 // This thread's share of a linear layer.
-void Decoder::project(Step& step, const Linear& linear, const Activations& input, const Store& store, uint32_t thread) const {
+void Decoder::project(Step& step, const Linear& linear, const Activations& input, const Store& store,
+                      uint32_t thread) const {
     step.team.for_units(thread, linear.weight.n_tiles(), [&](uint32_t first, uint32_t last) {
         Store to = store;
         to.bias = linear.bias;
@@ -93,7 +101,8 @@ void Decoder::project(Step& step, const Linear& linear, const Activations& input
 }
 
 // x += residual_scale · post_norm(linear(input)). Ends with a barrier.
-void Decoder::add_to_residual(Step& step, const Linear& linear, const Activations& input, const NormWeights& post_norm, uint32_t thread) const {
+void Decoder::add_to_residual(Step& step, const Linear& linear, const Activations& input,
+                              const NormWeights& post_norm, uint32_t thread) const {
     DecoderState& state = step.state;
     const uint32_t d_model = spec_.d_model;
     if (!post_norm) {
@@ -113,7 +122,8 @@ void Decoder::add_to_residual(Step& step, const Linear& linear, const Activation
     step.team.barrier();
 }
 
-// A gated short convolution over time (LFM2): B, C, x = conv_in(norm(h)); attended_ = C · conv(B · x). Ends with a barrier.
+// A gated short convolution over time (LFM2): B, C, x = conv_in(norm(h)); attended_ = C · conv(B · x). Ends
+// with a barrier.
 void Decoder::convolution(Step& step, uint32_t layer, uint32_t thread) const {
     DecoderState& state = step.state;
     const LayerWeights& w = weights_.layers[layer];
@@ -136,7 +146,8 @@ void Decoder::convolution(Step& step, uint32_t layer, uint32_t thread) const {
             }
             for (uint32_t tap = 0; tap < kernel && tap <= position; ++tap) {
                 const float* past = state.cache_.conv_input(layer, position - tap);
-                for (uint32_t c = from; c < to; ++c) out[c] += w.conv[size_t{c} * kernel + kernel - 1 - tap] * past[c];
+                for (uint32_t c = from; c < to; ++c)
+                    out[c] += w.conv[size_t{c} * kernel + kernel - 1 - tap] * past[c];
             }
             for (uint32_t c = from; c < to; ++c) out[c] *= bcx[d_model + c];
         }
@@ -144,9 +155,10 @@ void Decoder::convolution(Step& step, uint32_t layer, uint32_t thread) const {
     step.team.barrier();
 }
 
-// Columns [32·first_unit, 32·last_unit) of f(gate) · up for every row of the input, into the rows of ffn_ from `first_row_out`.
-void Decoder::gate_up(Step& step, const FeedForward& ffn, const Activations& input, uint32_t first_row_out, uint32_t first_unit,
-                      uint32_t last_unit, ThreadScratch& scratch) const {
+// Columns [32·first_unit, 32·last_unit) of f(gate) · up for every row of the input, into the rows of ffn_
+// from `first_row_out`.
+void Decoder::gate_up(Step& step, const FeedForward& ffn, const Activations& input, uint32_t first_row_out,
+                      uint32_t first_unit, uint32_t last_unit, ThreadScratch& scratch) const {
     const PreparedRows& out = step.state.ffn_;
     const uint32_t d_ff = ffn.up.weight.n;
     const uint32_t groups = (d_ff + kGroup - 1) / kGroup;
@@ -161,7 +173,8 @@ void Decoder::gate_up(Step& step, const FeedForward& ffn, const Activations& inp
         const uint32_t last_tile = (column + columns + kTileRows - 1) / kTileRows;
         // matmul writes column c at out[c]: shift the scratch so that the first one lands at its beginning.
         const auto compute = [&](const Linear& linear, float* to) {
-            kernels_.matmul(linear.weight, input, {to - column, stride, linear.bias}, first_tile, last_tile, scratch.matmul);
+            kernels_.matmul(linear.weight, input, {to - column, stride, linear.bias}, first_tile, last_tile,
+                            scratch.matmul);
         };
         compute(ffn.up, scratch.up);
         if (spec_.gated) compute(ffn.gate, scratch.gate);
@@ -173,7 +186,8 @@ void Decoder::gate_up(Step& step, const FeedForward& ffn, const Activations& inp
             kernels_.activate(spec_.activation, gate, spec_.gated ? up : nullptr, result, columns);
             if (quantized) {
                 const size_t group = out_row * groups + unit;
-                kernels_.quantize(result, columns, 1, columns, out.codes + group * kGroup, out.scales + group, out.sums + group);
+                kernels_.quantize(result, columns, 1, columns, out.codes + group * kGroup, out.scales + group,
+                                  out.sums + group);
             }
         }
     }
@@ -205,7 +219,8 @@ void Decoder::experts(Step& step, uint32_t layer, uint32_t thread) const {
             float* scores = state.router_ + size_t{row} * spec.n_experts;
             uint32_t* chosen = state.expert_ + size_t{row} * top_k;
             float* weight = state.expert_weight_ + size_t{row} * top_k;
-            const float all = kernels_.exp_sum(scores, kernels_.max(scores, spec.n_experts), scores, spec.n_experts);
+            const float all =
+                kernels_.exp_sum(scores, kernels_.max(scores, spec.n_experts), scores, spec.n_experts);
             float sum = 0;
             for (uint32_t i = 0; i < top_k; ++i) {
                 chosen[i] = static_cast<uint32_t>(std::max_element(scores, scores + spec.n_experts) - scores);
@@ -220,30 +235,41 @@ void Decoder::experts(Step& step, uint32_t layer, uint32_t thread) const {
     const uint32_t groups = units;
     const uint32_t input_groups = (spec_.d_model + kGroup - 1) / kGroup;
     for (uint32_t row = 0; row < step.m; ++row) {
-        const Activations one{input.x + size_t{row} * input.stride_x, input.stride_x, input.codes + size_t{row} * input_groups * kGroup,
-                              input.scales + size_t{row} * input_groups, input.sums + size_t{row} * input_groups, 1};
+        const Activations one{input.x + size_t{row} * input.stride_x,
+                              input.stride_x,
+                              input.codes + size_t{row} * input_groups * kGroup,
+                              input.scales + size_t{row} * input_groups,
+                              input.sums + size_t{row} * input_groups,
+                              1};
         const uint32_t* chosen = state.expert_ + size_t{row} * top_k;
         const float* weight = state.expert_weight_ + size_t{row} * top_k;
         step.team.for_units(thread, units * top_k, [&](uint32_t first, uint32_t last) {
             while (first < last) {
                 const uint32_t expert = first / units;
                 const uint32_t end = std::min(last, (expert + 1) * units);
-                gate_up(step, w.experts[chosen[expert]], one, expert, first - expert * units, end - expert * units, step.scratch(thread));
+                gate_up(step, w.experts[chosen[expert]], one, expert, first - expert * units,
+                        end - expert * units, step.scratch(thread));
                 first = end;
             }
         });
         step.team.barrier();
-        step.team.for_units(thread, (spec_.d_model + kTileRows - 1) / kTileRows, [&](uint32_t first, uint32_t last) {
-            for (uint32_t i = 0; i < top_k; ++i) {
-                const Linear& down = w.experts[chosen[i]].down;
-                const Activations hidden{state.ffn_.x + size_t{i} * spec.d_ff, spec.d_ff, state.ffn_.codes + size_t{i} * groups * kGroup,
-                                         state.ffn_.scales + size_t{i} * groups, state.ffn_.sums + size_t{i} * groups, 1};
-                float* out = (w.ffn_post_norm ? state.mixed_ : state.x_) + size_t{row} * spec_.d_model;
-                const float scale = w.ffn_post_norm ? weight[i] : weight[i] * spec_.residual_scale;
-                kernels_.matmul(down.weight, hidden, {out, spec_.d_model, down.bias, scale, i > 0 || !w.ffn_post_norm}, first, last,
-                                step.scratch(thread).matmul);
-            }
-        });
+        step.team.for_units(
+            thread, (spec_.d_model + kTileRows - 1) / kTileRows, [&](uint32_t first, uint32_t last) {
+                for (uint32_t i = 0; i < top_k; ++i) {
+                    const Linear& down = w.experts[chosen[i]].down;
+                    const Activations hidden{state.ffn_.x + size_t{i} * spec.d_ff,
+                                             spec.d_ff,
+                                             state.ffn_.codes + size_t{i} * groups * kGroup,
+                                             state.ffn_.scales + size_t{i} * groups,
+                                             state.ffn_.sums + size_t{i} * groups,
+                                             1};
+                    float* out = (w.ffn_post_norm ? state.mixed_ : state.x_) + size_t{row} * spec_.d_model;
+                    const float scale = w.ffn_post_norm ? weight[i] : weight[i] * spec_.residual_scale;
+                    kernels_.matmul(down.weight, hidden,
+                                    {out, spec_.d_model, down.bias, scale, i > 0 || !w.ffn_post_norm}, first,
+                                    last, step.scratch(thread).matmul);
+                }
+            });
         step.team.barrier();
     }
     if (!w.ffn_post_norm) return;
@@ -263,15 +289,18 @@ void Decoder::logits(Step& step, uint32_t thread) const {
     const uint32_t first_row = step.m - rows;
     // Only these rows go on: prepare looks at the step's m.
     Step last{state, step.team, step.ids, rows, step.all_logits, step.logits, step.first};
-    const Activations input = prepare(last, weights_.final_norm, state.x_ + size_t{first_row} * spec_.d_model, spec_.d_model, thread);
+    const Activations input = prepare(last, weights_.final_norm, state.x_ + size_t{first_row} * spec_.d_model,
+                                      spec_.d_model, thread);
     const size_t vocab = spec_.vocab_size;
     step.team.for_units(thread, weights_.head.weight.n_tiles(), [&](uint32_t first, uint32_t end) {
-        kernels_.matmul(weights_.head.weight, input, {step.logits, vocab, weights_.head.bias, spec_.logit_scale, false}, first, end,
+        kernels_.matmul(weights_.head.weight, input,
+                        {step.logits, vocab, weights_.head.bias, spec_.logit_scale, false}, first, end,
                         step.scratch(thread).matmul);
         if (spec_.logit_softcap == 0) return;
         const size_t column = size_t{first} * kTileRows;
         const size_t columns = std::min(vocab, size_t{end} * kTileRows) - column;
-        for (uint32_t row = 0; row < rows; ++row) kernels_.softcap(step.logits + row * vocab + column, spec_.logit_softcap, columns);
+        for (uint32_t row = 0; row < rows; ++row)
+            kernels_.softcap(step.logits + row * vocab + column, spec_.logit_softcap, columns);
     });
 }
 

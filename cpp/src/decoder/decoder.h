@@ -1,6 +1,7 @@
 #pragma once
-// One decoder for every model the spec can describe. A forward pass is one run of the thread team: inside a layer the members meet at
-// about five barriers, and each phase is split by tiles of the weights, key/value heads or rows.
+// One decoder for every model the spec can describe. A forward pass is one run of the thread team: inside a
+// layer the members meet at about five barriers, and each phase is split by tiles of the weights, key/value
+// heads or rows.
 
 #include <cstdint>
 #include <vector>
@@ -27,16 +28,16 @@ struct PreparedRows {
 
 // What one thread needs for itself.
 struct ThreadScratch {
-    PreparedRows row;        // one row of max(d_model, q_size)
-    std::byte* matmul;       // matmul_scratch_bytes
-    float* gate;             // a few columns of the feed-forward part for every row of the chunk
+    PreparedRows row;   // one row of max(d_model, q_size)
+    std::byte* matmul;  // matmul_scratch_bytes
+    float* gate;        // a few columns of the feed-forward part for every row of the chunk
     float* up;
-    float* head;             // one head, or a whole normalised q or k row
-    float* q;                // [queries][head_dim]
+    float* head;  // one head, or a whole normalised q or k row
+    float* q;     // [queries][head_dim]
     std::byte* prepared_q;
-    uint32_t* begin;         // [queries]
+    uint32_t* begin;  // [queries]
     uint32_t* end;
-    AttendState state;       // [queries]
+    AttendState state;  // [queries]
     std::byte* attend;
 };
 
@@ -48,9 +49,11 @@ public:
         uint64_t cache = 0;
         uint64_t activations = 0;
     };
-    static Sizes measure(const ModelSpec& spec, const Weights& weights, const CacheOptions& options, uint32_t n_threads);
+    static Sizes measure(const ModelSpec& spec, const Weights& weights, const CacheOptions& options,
+                         uint32_t n_threads);
 
-    DecoderState(const ModelSpec& spec, const Weights& weights, const CacheOptions& options, uint32_t n_threads);
+    DecoderState(const ModelSpec& spec, const Weights& weights, const CacheOptions& options,
+                 uint32_t n_threads);
 
     KvCache& cache() { return cache_; }
     const KvCache& cache() const { return cache_; }
@@ -62,7 +65,8 @@ public:
 
 private:
     friend class Decoder;
-    DecoderState(const ModelSpec& spec, const Weights& weights, const CacheOptions& options, uint32_t n_threads, Sizes sizes);
+    DecoderState(const ModelSpec& spec, const Weights& weights, const CacheOptions& options,
+                 uint32_t n_threads, Sizes sizes);
     void take_buffers(const ModelSpec& spec, const Weights& weights, uint32_t n_threads, Arena& arena);
 
     uint64_t cache_size_;
@@ -71,8 +75,8 @@ private:
     KvCache cache_;
 
     uint32_t chunk_;
-    float* x_ = nullptr;  // [chunk][d_model] residual stream
-    PreparedRows h_;      // [chunk][max(d_model, q_size)] a phase's input
+    float* x_ = nullptr;      // [chunk][d_model] residual stream
+    PreparedRows h_;          // [chunk][max(d_model, q_size)] a phase's input
     float* mixed_ = nullptr;  // [chunk][d_model] what a post-norm reads
     float* q_ = nullptr;      // [chunk][max q_size], or [chunk][3·d_model] in a convolution
     float* k_ = nullptr;
@@ -89,8 +93,8 @@ private:
         float* sink_sin;
     };
     std::vector<Angles> ropes_;
-    float* router_ = nullptr;       // [chunk][n_experts]
-    uint32_t* expert_ = nullptr;    // [chunk][top_k]
+    float* router_ = nullptr;     // [chunk][n_experts]
+    uint32_t* expert_ = nullptr;  // [chunk][top_k]
     float* expert_weight_ = nullptr;
     AttendState partial_{};  // [key splits · heads]
     std::vector<ThreadScratch> threads_;
@@ -98,32 +102,40 @@ private:
 
 class Decoder {
 public:
-    Decoder(const ModelSpec& spec, const Weights& weights, const Kernels& kernels) : spec_(spec), weights_(weights), kernels_(kernels) {}
+    Decoder(const ModelSpec& spec, const Weights& weights, const Kernels& kernels)
+        : spec_(spec), weights_(weights), kernels_(kernels) {}
 
-    // Appends m tokens (1 … the state's chunk) to the state. `logits`, unless nullptr, receives rows of vocab_size: m rows when
-    // `all_logits`, else the last token's. Allocates nothing. Ids must be below vocab_size.
-    void forward(DecoderState& state, ThreadTeam& team, const int32_t* ids, uint32_t m, bool all_logits, float* logits) const;
+    // Appends m tokens (1 … the state's chunk) to the state. `logits`, unless nullptr, receives rows of
+    // vocab_size: m rows when `all_logits`, else the last token's. Allocates nothing. Ids must be below
+    // vocab_size.
+    void forward(DecoderState& state, ThreadTeam& team, const int32_t* ids, uint32_t m, bool all_logits,
+                 float* logits) const;
 
 private:
     struct Step;
     void attention(Step& step, uint32_t layer, uint32_t thread) const;
     void store_row(Step& step, uint32_t layer, uint32_t row, uint32_t kv_head, ThreadScratch& scratch) const;
-    void attend_block(Step& step, uint32_t layer, uint32_t kv_head, uint32_t first_row, uint32_t last_row, uint32_t split,
-                      uint32_t n_splits, const AttendState& state, ThreadScratch& scratch) const;
-    void load_queries(Step& step, uint32_t layer, uint32_t kv_head, uint32_t first_row, uint32_t last_row, bool as_sinks_see,
+    void attend_block(Step& step, uint32_t layer, uint32_t kv_head, uint32_t first_row, uint32_t last_row,
+                      uint32_t split, uint32_t n_splits, const AttendState& state,
                       ThreadScratch& scratch) const;
-    const float* normed_head(const float* row, const NormWeights& weights, uint32_t head, uint32_t n_heads, uint32_t head_dim, float* scratch) const;
+    void load_queries(Step& step, uint32_t layer, uint32_t kv_head, uint32_t first_row, uint32_t last_row,
+                      bool as_sinks_see, ThreadScratch& scratch) const;
+    const float* normed_head(const float* row, const NormWeights& weights, uint32_t head, uint32_t n_heads,
+                             uint32_t head_dim, float* scratch) const;
     void convolution(Step& step, uint32_t layer, uint32_t thread) const;
     void feed_forward(Step& step, uint32_t layer, uint32_t thread) const;
     void experts(Step& step, uint32_t layer, uint32_t thread) const;
-    void gate_up(Step& step, const FeedForward& ffn, const Activations& input, uint32_t first_row_out, uint32_t first_unit,
-                 uint32_t last_unit, ThreadScratch& scratch) const;
+    void gate_up(Step& step, const FeedForward& ffn, const Activations& input, uint32_t first_row_out,
+                 uint32_t first_unit, uint32_t last_unit, ThreadScratch& scratch) const;
     void logits(Step& step, uint32_t thread) const;
 
     void norm(Norm kind, const NormWeights& weights, const float* x, uint32_t n, float* out) const;
-    Activations prepare(Step& step, const NormWeights& weights, const float* source, uint32_t width, uint32_t thread) const;
-    void project(Step& step, const Linear& linear, const Activations& input, const Store& store, uint32_t thread) const;
-    void add_to_residual(Step& step, const Linear& linear, const Activations& input, const NormWeights& post_norm, uint32_t thread) const;
+    Activations prepare(Step& step, const NormWeights& weights, const float* source, uint32_t width,
+                        uint32_t thread) const;
+    void project(Step& step, const Linear& linear, const Activations& input, const Store& store,
+                 uint32_t thread) const;
+    void add_to_residual(Step& step, const Linear& linear, const Activations& input,
+                         const NormWeights& post_norm, uint32_t thread) const;
 
     const ModelSpec& spec_;
     const Weights& weights_;

@@ -21,7 +21,8 @@ struct Widths {
             head_dim = std::max(head_dim, layer.head_dim);
             experts = std::max(experts, layer.n_experts);
             if (layer.n_kv_heads) group = std::max(group, layer.n_heads / layer.n_kv_heads);
-            const FeedForward& ffn_weights = layer.n_experts ? weights.layers[i].experts[0] : weights.layers[i].dense;
+            const FeedForward& ffn_weights =
+                layer.n_experts ? weights.layers[i].experts[0] : weights.layers[i].dense;
             dense_down = dense_down || !is_quantized(ffn_weights.down.weight.layout);
             if (layer.mixer == Mixer::conv) q = std::max(q, 3 * spec.d_model);
         }
@@ -44,12 +45,14 @@ AttendState take_attend_state(Arena& arena, uint32_t n, uint32_t head_dim) {
 
 }  // namespace
 
-DecoderState::Sizes DecoderState::measure(const ModelSpec& spec, const Weights& weights, const CacheOptions& options, uint32_t n_threads) {
+DecoderState::Sizes DecoderState::measure(const ModelSpec& spec, const Weights& weights,
+                                          const CacheOptions& options, uint32_t n_threads) {
     const DecoderState measured(spec, weights, options, n_threads, Sizes{});
     return {measured.cache_size_, measured.arena_.used() - measured.cache_size_};
 }
 
-DecoderState::DecoderState(const ModelSpec& spec, const Weights& weights, const CacheOptions& options, uint32_t n_threads)
+DecoderState::DecoderState(const ModelSpec& spec, const Weights& weights, const CacheOptions& options,
+                           uint32_t n_threads)
     : DecoderState(spec, weights, options, n_threads, measure(spec, weights, options, n_threads)) {
     for (Angles& angles : ropes_) {
         for (uint32_t i = 0; i < angles.half; ++i) {
@@ -61,7 +64,8 @@ DecoderState::DecoderState(const ModelSpec& spec, const Weights& weights, const 
 }
 
 // Without sizes: measures.
-DecoderState::DecoderState(const ModelSpec& spec, const Weights& weights, const CacheOptions& options, uint32_t n_threads, Sizes sizes)
+DecoderState::DecoderState(const ModelSpec& spec, const Weights& weights, const CacheOptions& options,
+                           uint32_t n_threads, Sizes sizes)
     : cache_size_(sizes.cache),
       memory_(sizes.cache ? AlignedMemory(sizes.cache + sizes.activations) : AlignedMemory()),
       arena_(sizes.cache ? Arena(memory_.data()) : Arena()),
@@ -71,7 +75,8 @@ DecoderState::DecoderState(const ModelSpec& spec, const Weights& weights, const 
     take_buffers(spec, weights, n_threads, arena_);
 }
 
-void DecoderState::take_buffers(const ModelSpec& spec, const Weights& weights, uint32_t n_threads, Arena& arena) {
+void DecoderState::take_buffers(const ModelSpec& spec, const Weights& weights, uint32_t n_threads,
+                                Arena& arena) {
     const Widths widths(spec, weights);
     const uint32_t input = std::max(spec.d_model, widths.q);
     x_ = arena.take<float>(size_t{chunk_} * spec.d_model);
@@ -86,7 +91,9 @@ void DecoderState::take_buffers(const ModelSpec& spec, const Weights& weights, u
     const uint64_t capacity = cache_.capacity();
     for (const RopeSpec& rope : spec.ropes) {
         Angles angles{};
-        angles.inv_freq = !rope.long_inv_freq.empty() && capacity > rope.original_context ? &rope.long_inv_freq : &rope.inv_freq;
+        angles.inv_freq = !rope.long_inv_freq.empty() && capacity > rope.original_context
+                              ? &rope.long_inv_freq
+                              : &rope.inv_freq;
         angles.factor = static_cast<float>(rope.factor);
         angles.half = rope.dim / 2;
         angles.cos = arena.take<float>(size_t{chunk_} * angles.half);
@@ -112,7 +119,8 @@ void DecoderState::take_buffers(const ModelSpec& spec, const Weights& weights, u
         scratch.up = arena.take<float>(gate_floats(chunk_));
         scratch.head = arena.take<float>(std::max(widths.q, widths.kv));
         scratch.q = arena.take<float>(size_t{queries} * widths.head_dim);
-        scratch.prepared_q = arena.take<std::byte>(queries * attend_query_bytes(cache_.options().type, widths.head_dim));
+        scratch.prepared_q =
+            arena.take<std::byte>(queries * attend_query_bytes(cache_.options().type, widths.head_dim));
         scratch.begin = arena.take<uint32_t>(queries);
         scratch.end = arena.take<uint32_t>(queries);
         scratch.state = take_attend_state(arena, queries, widths.head_dim);

@@ -4,7 +4,8 @@
 
 namespace edgekit {
 
-KvCache::KvCache(const ModelSpec& spec, const CacheOptions& options, Arena& arena) : spec_(spec), options_(options) {
+KvCache::KvCache(const ModelSpec& spec, const CacheOptions& options, Arena& arena)
+    : spec_(spec), options_(options) {
     uint64_t kv_bytes = 0;
     uint64_t conv_bytes = 0;
     for (const LayerSpec& layer : spec.layers) {
@@ -40,17 +41,19 @@ KvHead KvCache::head(size_t layer, uint32_t kv_head) const {
 
 float* KvCache::conv_input(size_t layer, uint64_t position) const {
     const LayerRing& ring = rings_[layer];
-    return reinterpret_cast<float*>(conv_ + ring.offset + round_up64(uint64_t{spec_.d_model} * 4) * ring.slot(position));
+    return reinterpret_cast<float*>(conv_ + ring.offset +
+                                    round_up64(uint64_t{spec_.d_model} * 4) * ring.slot(position));
 }
 
 uint64_t KvCache::rewindable(uint64_t position, uint64_t written) const {
     uint64_t most = position;
     for (const LayerRing& ring : rings_) {
-        // Position p is still there when written - p <= ring; after a rewind to r, the token at r sees back to r - window + 1.
+        // Position p is still there when written - p <= ring; after a rewind to r, the token at r sees back
+        // to r - window + 1.
         const uint64_t kept = ring.sinks + uint64_t{ring.ring};
         if (written <= kept) continue;
-        const uint64_t lowest = written - ring.ring;            // oldest position in the ring
-        const uint64_t target = lowest + ring.window - 1;        // first token that sees nothing older
+        const uint64_t lowest = written - ring.ring;       // oldest position in the ring
+        const uint64_t target = lowest + ring.window - 1;  // first token that sees nothing older
         most = std::min(most, position > target ? position - target : 0);
     }
     return most;

@@ -1,15 +1,17 @@
 #pragma once
-// Keys and values in constant memory. Each attention layer keeps the first `sinks` positions for ever and the rest in a ring:
+// Keys and values in constant memory. Each attention layer keeps the first `sinks` positions for ever and the
+// rest in a ring:
 //
 //   position p lies in slot   p                          while p < sinks
 //                             sinks + (p - sinks) % ring  after that
 //
-// A ring is larger than its window by one prefill chunk, so that a chunk can be written before its first token attends.
-// Layers that were trained with a sliding window no larger than the session's keep that window, and no sinks.
+// A ring is larger than its window by one prefill chunk, so that a chunk can be written before its first
+// token attends. Layers that were trained with a sliding window no larger than the session's keep that
+// window, and no sinks.
 //
-// Keys carry the rotation of their own absolute position and are never rotated again. A query that has lost sight of
-// position `sinks` sees the sinks as from position sinks + window - 1, so that no distance exceeds what fits the session
-// (StreamingLLM, arXiv:2309.17453, which re-rotates keys to the same effect).
+// Keys carry the rotation of their own absolute position and are never rotated again. A query that has lost
+// sight of position `sinks` sees the sinks as from position sinks + window - 1, so that no distance exceeds
+// what fits the session (StreamingLLM, arXiv:2309.17453, which re-rotates keys to the same effect).
 //
 // A convolution layer keeps its last inputs in a ring of the same kind.
 
@@ -34,14 +36,15 @@ struct CacheOptions {
 struct LayerRing {
     uint32_t sinks = 0;
     uint32_t window = 0;
-    uint32_t ring = 0;   // slots after the sinks
-    uint32_t slots = 0;  // in all, a multiple of 16
+    uint32_t ring = 0;        // slots after the sinks
+    uint32_t slots = 0;       // in all, a multiple of 16
     uint64_t offset = 0;      // bytes, from the cache's beginning
     uint64_t head_bytes = 0;  // of one key/value head: keys, then values
     uint64_t k_bytes = 0;
 
     uint32_t slot(uint64_t position) const {
-        return position < sinks ? static_cast<uint32_t>(position) : sinks + static_cast<uint32_t>((position - sinks) % ring);
+        return position < sinks ? static_cast<uint32_t>(position)
+                                : sinks + static_cast<uint32_t>((position - sinks) % ring);
     }
     // The oldest position after the sinks that a token at `position` attends to.
     uint64_t oldest(uint64_t position) const {
@@ -62,7 +65,8 @@ public:
     float* conv_input(size_t layer, uint64_t position) const;
     // Positions after which the first tokens leave some layer.
     uint64_t capacity() const { return options_.capacity(); }
-    // How many of the last tokens can be taken back when `position` have been processed and `written` at most.
+    // How many of the last tokens can be taken back when `position` have been processed and `written` at
+    // most.
     uint64_t rewindable(uint64_t position, uint64_t written) const;
 
 private:

@@ -13,15 +13,18 @@ namespace {
 
 constexpr int64_t kSpecVersion = 1;
 // Bounds that keep every product of sizes far from overflow; real models lie well inside.
-constexpr int64_t kMaxLayers = 1024, kMaxWidth = 1 << 20, kMaxHeads = 1024, kMaxHeadDim = 1024, kMaxVocab = 1 << 24, kMaxExperts = 1024;
+constexpr int64_t kMaxLayers = 1024, kMaxWidth = 1 << 20, kMaxHeads = 1024, kMaxHeadDim = 1024,
+                  kMaxVocab = 1 << 24, kMaxExperts = 1024;
 
 template <class T, size_t N>
 using Words = std::array<std::pair<std::string_view, T>, N>;
 
 constexpr Words<Norm, 2> kNorms = {{{"rms", Norm::rms}, {"layer", Norm::layer}}};
 constexpr Words<Mixer, 2> kMixers = {{{"attention", Mixer::attention}, {"conv", Mixer::conv}}};
-constexpr Words<QkNorm, 4> kQkNorms = {
-    {{"none", QkNorm::none}, {"head", QkNorm::head}, {"full", QkNorm::full}, {"layer_per_head", QkNorm::layer_per_head}}};
+constexpr Words<QkNorm, 4> kQkNorms = {{{"none", QkNorm::none},
+                                        {"head", QkNorm::head},
+                                        {"full", QkNorm::full},
+                                        {"layer_per_head", QkNorm::layer_per_head}}};
 constexpr Words<Activation, 5> kActivations = {{{"silu", Activation::silu},
                                                 {"gelu", Activation::gelu},
                                                 {"gelu_tanh", Activation::gelu_tanh},
@@ -33,7 +36,8 @@ T word(const json::Value& value, std::string_view key, const Words<T, N>& words)
     const std::string& text = value.string_at(key);
     for (const auto& [name, result] : words)
         if (name == text) return result;
-    throw Error(Status::unsupported, "the model's " + std::string(key) + " is '" + text + "', which this version of edgekit does not know");
+    throw Error(Status::unsupported, "the model's " + std::string(key) + " is '" + text +
+                                         "', which this version of edgekit does not know");
 }
 
 uint32_t count(const json::Value& value, std::string_view key, int64_t low, int64_t high) {
@@ -43,21 +47,25 @@ uint32_t count(const json::Value& value, std::string_view key, int64_t low, int6
 
 float real(const json::Value& value, std::string_view key) {
     const double number = value.double_at(key);
-    if (!std::isfinite(number)) throw Error(Status::invalid_file, "the model's " + std::string(key) + " is not a finite number");
+    if (!std::isfinite(number))
+        throw Error(Status::invalid_file, "the model's " + std::string(key) + " is not a finite number");
     return static_cast<float>(number);
 }
 
 std::vector<double> reals(const json::Array& values, size_t size) {
     std::vector<double> out;
     for (const auto& value : values) out.push_back(value.as_double("inv_freq"));
-    if (out.size() != size) throw Error(Status::invalid_file, "a rotary embedding has " + std::to_string(out.size()) + " frequencies, its dimension needs " + std::to_string(size));
+    if (out.size() != size)
+        throw Error(Status::invalid_file, "a rotary embedding has " + std::to_string(out.size()) +
+                                              " frequencies, its dimension needs " + std::to_string(size));
     return out;
 }
 
 RopeSpec parse_rope(const json::Value& value) {
     RopeSpec rope;
     rope.dim = count(value, "dim", 2, kMaxHeadDim);
-    if (rope.dim % 2) throw Error(Status::invalid_file, "a rotary dimension is odd: " + std::to_string(rope.dim));
+    if (rope.dim % 2)
+        throw Error(Status::invalid_file, "a rotary dimension is odd: " + std::to_string(rope.dim));
     rope.inv_freq = reals(value.array_at("inv_freq"), rope.dim / 2);
     rope.factor = real(value, "factor");
     if (const auto* longer = value.find("long_inv_freq")) {
@@ -81,9 +89,11 @@ LayerSpec parse_layer(const json::Value& value, const ModelSpec& spec) {
     layer.n_kv_heads = count(value, "n_kv_heads", 1, kMaxHeads);
     layer.head_dim = count(value, "head_dim", 1, kMaxHeadDim);
     if (layer.n_heads % layer.n_kv_heads)
-        throw Error(Status::invalid_file, std::to_string(layer.n_heads) + " heads cannot share " + std::to_string(layer.n_kv_heads) + " key/value heads evenly");
+        throw Error(Status::invalid_file, std::to_string(layer.n_heads) + " heads cannot share " +
+                                              std::to_string(layer.n_kv_heads) + " key/value heads evenly");
     if (value.find("rope")) {
-        layer.rope = static_cast<int32_t>(value.at("rope").as_int_in(0, static_cast<int64_t>(spec.ropes.size()) - 1, "rope"));
+        layer.rope = static_cast<int32_t>(
+            value.at("rope").as_int_in(0, static_cast<int64_t>(spec.ropes.size()) - 1, "rope"));
         if (spec.ropes[layer.rope].dim > layer.head_dim)
             throw Error(Status::invalid_file, "a rotary dimension is larger than the head");
     }
@@ -95,7 +105,9 @@ LayerSpec parse_layer(const json::Value& value, const ModelSpec& spec) {
 
 ModelSpec ModelSpec::parse(const json::Value& value) {
     if (value.int_at("version") != kSpecVersion)
-        throw Error(Status::unsupported, "the model's description has version " + std::to_string(value.int_at("version")) + ", this edgekit reads " + std::to_string(kSpecVersion) + ": update edgekit");
+        throw Error(Status::unsupported,
+                    "the model's description has version " + std::to_string(value.int_at("version")) +
+                        ", this edgekit reads " + std::to_string(kSpecVersion) + ": update edgekit");
     ModelSpec spec;
     spec.model_type = value.string_at("model_type");
     spec.vocab_size = count(value, "vocab_size", 1, kMaxVocab);
@@ -125,9 +137,13 @@ ModelSpec ModelSpec::parse(const json::Value& value) {
         spec.layers.push_back(parse_layer(layer, spec));
         const uint32_t experts = spec.layers.back().n_experts;
         if (experts && spec.layers.back().parallel)
-            throw Error(Status::unsupported, "the model mixes experts with a parallel residual, which this version of edgekit does not have");
+            throw Error(Status::unsupported,
+                        "the model mixes experts with a parallel residual, which this version of edgekit "
+                        "does not have");
         if (experts && (spec.moe_top_k == 0 || spec.moe_top_k > experts))
-            throw Error(Status::invalid_file, "a layer has " + std::to_string(experts) + " experts, of which " + std::to_string(spec.moe_top_k) + " are to be chosen");
+            throw Error(Status::invalid_file, "a layer has " + std::to_string(experts) +
+                                                  " experts, of which " + std::to_string(spec.moe_top_k) +
+                                                  " are to be chosen");
     }
     return spec;
 }

@@ -1,5 +1,6 @@
 #pragma once
-// ModelSpec as the converter wrote it (converters/spec.py documents every member); here the values that the decoder reads, checked.
+// ModelSpec as the converter wrote it (converters/spec.py documents every member); here the values that the
+// decoder reads, checked.
 
 #include <cstdint>
 #include <string>
@@ -39,7 +40,8 @@ struct LayerSpec {
 };
 
 struct ModelSpec {
-    // Throws Error(invalid_file) for values out of range, Error(unsupported) for words this build does not know.
+    // Throws Error(invalid_file) for values out of range, Error(unsupported) for words this build does not
+    // know.
     static ModelSpec parse(const json::Value& value);
 
     std::string model_type;

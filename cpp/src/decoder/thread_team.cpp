@@ -12,7 +12,8 @@ namespace edgekit {
 
 namespace {
 
-// About 20 microseconds of spinning: longer than a phase is unbalanced, far shorter than a scheduler's time slice.
+// About 20 microseconds of spinning: longer than a phase is unbalanced, far shorter than a scheduler's time
+// slice.
 constexpr uint32_t kSpins = 4000;
 
 inline void pause() {
@@ -39,7 +40,8 @@ void spin_until(const Ready& ready) {
 uint32_t available_processors() {
 #if defined(__linux__) && !defined(__EMSCRIPTEN__)
     cpu_set_t set;
-    if (sched_getaffinity(0, sizeof set, &set) == 0 && CPU_COUNT(&set) > 0) return static_cast<uint32_t>(CPU_COUNT(&set));
+    if (sched_getaffinity(0, sizeof set, &set) == 0 && CPU_COUNT(&set) > 0)
+        return static_cast<uint32_t>(CPU_COUNT(&set));
 #endif
     const uint32_t n = std::thread::hardware_concurrency();
     return n ? n : 1;
@@ -48,7 +50,8 @@ uint32_t available_processors() {
 ThreadTeam::ThreadTeam(uint32_t n_threads, edgekit_parallel_fn parallel, void* parallel_context)
     : n_threads_(n_threads), parallel_(parallel), parallel_context_(parallel_context) {
     if (parallel_) return;
-    for (uint32_t thread = 1; thread < n_threads_; ++thread) threads_.emplace_back([this, thread] { worker(thread); });
+    for (uint32_t thread = 1; thread < n_threads_; ++thread)
+        threads_.emplace_back([this, thread] { worker(thread); });
 }
 
 ThreadTeam::~ThreadTeam() {
@@ -97,7 +100,8 @@ void ThreadTeam::worker(uint32_t thread) {
     uint64_t seen = 0;
     for (;;) {
         // The next token usually follows at once: look for it a moment before going to sleep.
-        for (uint32_t spin = 0; spin < kSpins && generation_.load(std::memory_order_acquire) == seen; ++spin) pause();
+        for (uint32_t spin = 0; spin < kSpins && generation_.load(std::memory_order_acquire) == seen; ++spin)
+            pause();
         Entry entry;
         void* context;
         {
@@ -118,7 +122,8 @@ void ThreadTeam::barrier() {
     const uint32_t phase = phase_.load(std::memory_order_relaxed);
     if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == n_threads_) {
         arrived_.store(0, std::memory_order_relaxed);
-        claimed_[phase & 1].store(0, std::memory_order_relaxed);  // used in this phase; needed again in the one after next
+        claimed_[phase & 1].store(
+            0, std::memory_order_relaxed);  // used in this phase; needed again in the one after next
         phase_.store(phase + 1, std::memory_order_release);
         return;
     }

@@ -1,7 +1,8 @@
 #pragma once
-// A fixed team of threads that run one function together and meet at barriers: what a forward pass needs about five times a layer.
-// Members spin briefly and then yield, so that a step costs no system call while the team is on its own, and nothing collapses when
-// there are more threads than processors. Between runs the team sleeps.
+// A fixed team of threads that run one function together and meet at barriers: what a forward pass needs
+// about five times a layer. Members spin briefly and then yield, so that a step costs no system call while
+// the team is on its own, and nothing collapses when there are more threads than processors. Between runs the
+// team sleeps.
 
 #include <atomic>
 #include <condition_variable>
@@ -26,18 +27,22 @@ public:
 
     uint32_t size() const { return n_threads_; }
 
-    // Calls work(thread) on every member, thread in [0, size()), and returns when all have. Callers take turns.
+    // Calls work(thread) on every member, thread in [0, size()), and returns when all have. Callers take
+    // turns.
     template <class F>
     void run(F&& work) {
-        run_all([](void* context, uint32_t thread) { (*static_cast<std::remove_reference_t<F>*>(context))(thread); }, &work);
+        run_all([](void* context,
+                   uint32_t thread) { (*static_cast<std::remove_reference_t<F>*>(context))(thread); },
+                &work);
     }
 
     // Within run: returns when every member has called it. All that was written before is seen by all after.
     void barrier();
 
-    // Within run: pieces of [0, n_units) for this thread, until none is left. Most units are dealt out beforehand in equal runs (which keeps
-    // a thread on the same weights, token after token); the rest goes to whoever comes first, so that a slow core does not hold up
-    // the others. Every member must go through the same sequence of loops, with a barrier between any two.
+    // Within run: pieces of [0, n_units) for this thread, until none is left. Most units are dealt out
+    // beforehand in equal runs (which keeps a thread on the same weights, token after token); the rest goes
+    // to whoever comes first, so that a slow core does not hold up the others. Every member must go through
+    // the same sequence of loops, with a barrier between any two.
     template <class F>
     void for_units(uint32_t thread, uint32_t n_units, F&& body) {
         if (n_threads_ == 1) {
@@ -69,7 +74,8 @@ private:
 
     alignas(64) std::atomic<uint32_t> arrived_{0};
     alignas(64) std::atomic<uint32_t> phase_{0};  // barriers passed
-    alignas(64) std::atomic<uint32_t> claimed_[2] = {0, 0};  // by parity of phase_; the other one is reset at each barrier
+    alignas(64) std::atomic<uint32_t> claimed_[2] = {
+        0, 0};  // by parity of phase_; the other one is reset at each barrier
 
     std::mutex turn_;  // one run at a time
     std::mutex mutex_;

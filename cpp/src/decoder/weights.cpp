@@ -41,14 +41,16 @@ public:
 
 private:
     [[noreturn]] static void missing(const std::string& name) {
-        throw Error(Status::invalid_file, "the package has no tensor '" + name + "', which its model needs: convert it again");
+        throw Error(Status::invalid_file,
+                    "the package has no tensor '" + name + "', which its model needs: convert it again");
     }
 
     const EdgeFile& file_;
     Weights& weights_;
 };
 
-LayerWeights bind_layer(Binder& bind, const ModelSpec& spec, const LayerSpec& layer, const std::string& prefix) {
+LayerWeights bind_layer(Binder& bind, const ModelSpec& spec, const LayerSpec& layer,
+                        const std::string& prefix) {
     LayerWeights w;
     const uint32_t d_model = spec.d_model;
     w.attn_norm = bind.norm(prefix + "attn_norm", d_model);
@@ -74,7 +76,8 @@ LayerWeights bind_layer(Binder& bind, const ModelSpec& spec, const LayerSpec& la
     if (layer.n_experts) {
         w.router = bind.matrix(prefix + "router", layer.n_experts, d_model);
         for (uint32_t e = 0; e < layer.n_experts; ++e)
-            w.experts.push_back(bind.feed_forward(prefix + "experts." + std::to_string(e) + ".", spec, layer.d_ff));
+            w.experts.push_back(
+                bind.feed_forward(prefix + "experts." + std::to_string(e) + ".", spec, layer.d_ff));
     } else {
         w.dense = bind.feed_forward(prefix, spec, layer.d_ff);
     }

@@ -30,13 +30,13 @@ struct FeedForward {
 
 struct LayerWeights {
     NormWeights attn_norm, attn_post_norm, ffn_norm, ffn_post_norm;
-    Linear q, k, v, o;                // attention
-    NormWeights q_norm, k_norm;       // [head_dim], [q_size] or [n_heads, head_dim]: see QkNorm
-    Linear conv_in, conv_out;         // convolution: [3·d_model, d_model], [d_model, d_model]
-    const float* conv = nullptr;      // [d_model, conv_kernel]
+    Linear q, k, v, o;            // attention
+    NormWeights q_norm, k_norm;   // [head_dim], [q_size] or [n_heads, head_dim]: see QkNorm
+    Linear conv_in, conv_out;     // convolution: [3·d_model, d_model], [d_model, d_model]
+    const float* conv = nullptr;  // [d_model, conv_kernel]
     const float* conv_bias = nullptr;
-    FeedForward dense;                // no experts
-    Matrix router;                    // [n_experts, d_model]
+    FeedForward dense;  // no experts
+    Matrix router;      // [n_experts, d_model]
     std::vector<FeedForward> experts;
 };
 

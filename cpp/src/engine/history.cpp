@@ -10,7 +10,9 @@ uint64_t TokenHistory::extend(uint64_t hash, int32_t id) {
     return z ^ z >> 32;
 }
 
-uint64_t TokenHistory::hash_of(uint64_t size) const { return size ? hashes_[(size - 1) % hashes_.size()] : 0x9d39247e33776d41u; }
+uint64_t TokenHistory::hash_of(uint64_t size) const {
+    return size ? hashes_[(size - 1) % hashes_.size()] : 0x9d39247e33776d41u;
+}
 
 void TokenHistory::append(int32_t id) {
     const uint64_t hash = extend(hash_of(size_), id);
@@ -19,7 +21,9 @@ void TokenHistory::append(int32_t id) {
     ++size_;
 }
 
-void TokenHistory::truncate(uint64_t size) { size_ = size; }
+void TokenHistory::truncate(uint64_t size) {
+    size_ = size;
+}
 
 uint64_t TokenHistory::shared_prefix(std::span<const int32_t> ids) const {
     const uint64_t reach = std::min<uint64_t>(ids.size(), size_);

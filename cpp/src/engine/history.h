@@ -1,6 +1,6 @@
 #pragma once
-// The last tokens of a session, and a hash of everything before each: enough to know how much of a new prompt the cache already
-// holds, however long the text has become, in constant memory.
+// The last tokens of a session, and a hash of everything before each: enough to know how much of a new prompt
+// the cache already holds, however long the text has become, in constant memory.
 
 #include <cstdint>
 #include <span>
@@ -21,7 +21,8 @@ public:
     void clear() { truncate(0); }
     // The token at `position`, one of the last `capacity`.
     int32_t at(uint64_t position) const { return ids_[position % ids_.size()]; }
-    // How many tokens `ids` and the history have in common at their beginning, as far as the history reaches back: 0 when it does not.
+    // How many tokens `ids` and the history have in common at their beginning, as far as the history reaches
+    // back: 0 when it does not.
     uint64_t shared_prefix(std::span<const int32_t> ids) const;
 
     // For saving: the state in plain words.

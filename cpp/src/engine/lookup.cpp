@@ -8,8 +8,8 @@ namespace {
 
 constexpr uint32_t kLongest = 4, kShortest = 3;  // tokens that must have occurred before
 constexpr uint64_t kReach = 4096;                // how far back to look
-constexpr float kWorthwhile = 0.35f;             // accepted share below which a guess costs more than it saves
-constexpr uint32_t kRetry = 64;                  // steps after which guessing is tried again
+constexpr float kWorthwhile = 0.35f;  // accepted share below which a guess costs more than it saves
+constexpr uint32_t kRetry = 64;       // steps after which guessing is tried again
 constexpr uint32_t kDefaultDraft = 4;
 
 }  // namespace

@@ -1,7 +1,8 @@
 #pragma once
-// Prompt-lookup drafting: when the last few tokens occurred before, what followed them then is a guess at what follows now
-// (Saxena 2023; Yang et al., arXiv:2304.04487). The model checks a guess in one step; since each token is still drawn from the
-// model's own distribution and kept only where it equals the guess, the text is distributed as without drafting.
+// Prompt-lookup drafting: when the last few tokens occurred before, what followed them then is a guess at
+// what follows now (Saxena 2023; Yang et al., arXiv:2304.04487). The model checks a guess in one step; since
+// each token is still drawn from the model's own distribution and kept only where it equals the guess, the
+// text is distributed as without drafting.
 
 #include <cstdint>
 #include <span>
@@ -24,7 +25,7 @@ public:
 private:
     uint32_t limit_ = 0;
     bool adaptive_ = false;
-    float accepted_ = 1.0f;   // running share of accepted tokens
+    float accepted_ = 1.0f;      // running share of accepted tokens
     mutable uint32_t idle_ = 0;  // steps since guessing was given up
 };
 

@@ -18,14 +18,19 @@ const Kernels& choose_kernels(const char* isa) {
     if (found) return *found;
     const Kernels* known[16];
     std::string names;
-    for (size_t i = 0, n = list_kernels(known, 16); i < n; ++i) names += (i ? ", " : "") + std::string(known[i]->isa);
-    throw Error(Status::unsupported, "instruction set '" + std::string(isa ? isa : "") + "' is not in this build or not in this processor; there are: " + names);
+    for (size_t i = 0, n = list_kernels(known, 16); i < n; ++i)
+        names += (i ? ", " : "") + std::string(known[i]->isa);
+    throw Error(Status::unsupported,
+                "instruction set '" + std::string(isa ? isa : "") +
+                    "' is not in this build or not in this processor; there are: " + names);
 }
 
 }  // namespace
 
 uint32_t choose_threads(uint32_t requested) {
-    if (requested > kMaxThreads) throw Error(Status::invalid_argument, "threads is " + std::to_string(requested) + "; it must be at most " + std::to_string(kMaxThreads));
+    if (requested > kMaxThreads)
+        throw Error(Status::invalid_argument, "threads is " + std::to_string(requested) +
+                                                  "; it must be at most " + std::to_string(kMaxThreads));
     return requested ? requested : std::min(available_processors(), 8u);
 }
 
@@ -41,17 +46,23 @@ Model::Model(std::unique_ptr<MappedFile> bytes, const edgekit_model_options& opt
       scheme_(file_.text("scheme")) {
     if (options.verify_hashes) file_.verify_hashes();
     if (const auto blob = file_.tensor("tokenizer"); !blob.empty()) tokenizer_.emplace(Tokenizer::open(blob));
-    if (const auto blob = file_.tensor("chat_template"); !blob.empty()) chat_template_.emplace(ChatTemplate::open(blob));
+    if (const auto blob = file_.tensor("chat_template"); !blob.empty())
+        chat_template_.emplace(ChatTemplate::open(blob));
     const json::Value eos = file_.document("eos_ids");
     if (eos.is_array())
-        for (const auto& id : eos.as_array("eos_ids")) eos_ids_.push_back(static_cast<int32_t>(id.as_int_in(0, spec_.vocab_size - 1, "eos_ids")));
-    team_ = std::make_unique<ThreadTeam>(choose_threads(options.n_threads), options.parallel, options.parallel_context);
+        for (const auto& id : eos.as_array("eos_ids"))
+            eos_ids_.push_back(static_cast<int32_t>(id.as_int_in(0, spec_.vocab_size - 1, "eos_ids")));
+    team_ = std::make_unique<ThreadTeam>(choose_threads(options.n_threads), options.parallel,
+                                         options.parallel_context);
 }
 
-bool Model::ends_text(int32_t id) const { return std::find(eos_ids_.begin(), eos_ids_.end(), id) != eos_ids_.end(); }
+bool Model::ends_text(int32_t id) const {
+    return std::find(eos_ids_.begin(), eos_ids_.end(), id) != eos_ids_.end();
+}
 
 std::string Model::render_chat(const json::Value& messages) const {
-    if (!chat_template_) throw Error(Status::unsupported, "the package has no chat template: write the prompt by hand");
+    if (!chat_template_)
+        throw Error(Status::unsupported, "the package has no chat template: write the prompt by hand");
     json::Object context;
     context.set("add_generation_prompt", true);
     const json::Value special = file_.document("special_tokens");

@@ -34,14 +34,17 @@ public:
     const Tokenizer* tokenizer() const { return tokenizer_ ? &*tokenizer_ : nullptr; }
     const ChatTemplate* chat_template() const { return chat_template_ ? &*chat_template_ : nullptr; }
     // Bytes of tokenizer and template.
-    uint64_t text_bytes() const { return file_.tensor("tokenizer").size() + file_.tensor("chat_template").size(); }
+    uint64_t text_bytes() const {
+        return file_.tensor("tokenizer").size() + file_.tensor("chat_template").size();
+    }
     bool ends_text(int32_t id) const;
     // Identity of the weights, to which saved sessions are bound.
     const std::string& identity() const { return identity_; }
     const std::string& metadata_json() const { return metadata_json_; }
     const std::string& scheme() const { return scheme_; }
 
-    // `messages`: an array of messages, or an object with everything the template reads; special tokens are filled in.
+    // `messages`: an array of messages, or an object with everything the template reads; special tokens are
+    // filled in.
     std::string render_chat(const json::Value& messages) const;
 
 private:
@@ -60,12 +63,14 @@ private:
     std::unique_ptr<ThreadTeam> team_;
 };
 
-// What a session with these options would allocate; throws Error(over_budget) when the budget does not allow it.
+// What a session with these options would allocate; throws Error(over_budget) when the budget does not allow
+// it.
 struct SessionPlan {
     CacheOptions cache;
     edgekit_memory_plan memory{};
 };
-SessionPlan plan_session(const ModelSpec& spec, const Weights& weights, uint64_t text_bytes, uint32_t n_threads, const edgekit_session_options& options);
+SessionPlan plan_session(const ModelSpec& spec, const Weights& weights, uint64_t text_bytes,
+                         uint32_t n_threads, const edgekit_session_options& options);
 
 // Threads for `requested` (0: the engine's choice).
 uint32_t choose_threads(uint32_t requested);

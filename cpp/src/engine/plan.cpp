@@ -21,31 +21,44 @@ constexpr std::array<edgekit_kv_type, 3> kBudgetOrder = {EDGEKIT_KV_F16, EDGEKIT
 
 KvType kv_type(edgekit_kv_type type) {
     switch (type) {
-        case EDGEKIT_KV_F32: return KvType::f32;
+        case EDGEKIT_KV_F32:
+            return KvType::f32;
         case EDGEKIT_KV_AUTO:
-        case EDGEKIT_KV_F16: return KvType::f16;
-        case EDGEKIT_KV_INT8: return KvType::int8;
-        case EDGEKIT_KV_INT4: return KvType::int4;
+        case EDGEKIT_KV_F16:
+            return KvType::f16;
+        case EDGEKIT_KV_INT8:
+            return KvType::int8;
+        case EDGEKIT_KV_INT4:
+            return KvType::int4;
     }
-    throw Error(Status::invalid_argument, "kv_type " + std::to_string(static_cast<int>(type)) + " is unknown");
+    throw Error(Status::invalid_argument,
+                "kv_type " + std::to_string(static_cast<int>(type)) + " is unknown");
 }
 
 // A longer chunk reads the weights fewer times, and costs as many slots in every layer's ring.
-uint32_t default_chunk(uint32_t window) { return std::clamp(window / 8 / 16 * 16, 16u, 256u); }
+uint32_t default_chunk(uint32_t window) {
+    return std::clamp(window / 8 / 16 * 16, 16u, 256u);
+}
 
 }  // namespace
 
-SessionPlan plan_session(const ModelSpec& spec, const Weights& weights, uint64_t text_bytes, uint32_t n_threads, const edgekit_session_options& options) {
+SessionPlan plan_session(const ModelSpec& spec, const Weights& weights, uint64_t text_bytes,
+                         uint32_t n_threads, const edgekit_session_options& options) {
     if (options.window > kMaxWindow || options.sinks > kMaxWindow)
-        throw Error(Status::invalid_argument, "a window of " + std::to_string(options.window) + " and " + std::to_string(options.sinks) + " sinks is too large");
+        throw Error(Status::invalid_argument, "a window of " + std::to_string(options.window) + " and " +
+                                                  std::to_string(options.sinks) + " sinks is too large");
     if (options.chunk > kMaxChunk)
-        throw Error(Status::invalid_argument, "chunk is " + std::to_string(options.chunk) + "; it must be at most " + std::to_string(kMaxChunk));
+        throw Error(Status::invalid_argument, "chunk is " + std::to_string(options.chunk) +
+                                                  "; it must be at most " + std::to_string(kMaxChunk));
     const uint32_t context = std::min(spec.context ? spec.context : kDefaultContext, kDefaultContext);
-    const uint32_t wanted = options.window ? options.window : std::max(kMinWindow, context > options.sinks ? context - options.sinks : 0);
+    const uint32_t wanted = options.window
+                                ? options.window
+                                : std::max(kMinWindow, context > options.sinks ? context - options.sinks : 0);
 
     const auto plan_for = [&](uint32_t window, edgekit_kv_type type) {
         SessionPlan plan;
-        plan.cache = {window, options.sinks, options.chunk ? options.chunk : default_chunk(window), kv_type(type)};
+        plan.cache = {window, options.sinks, options.chunk ? options.chunk : default_chunk(window),
+                      kv_type(type)};
         const DecoderState::Sizes sizes = DecoderState::measure(spec, weights, plan.cache, n_threads);
         edgekit_memory_plan& memory = plan.memory;
         memory.struct_size = sizeof memory;
@@ -64,11 +77,14 @@ SessionPlan plan_session(const ModelSpec& spec, const Weights& weights, uint64_t
     const uint64_t budget = options.memory_budget_bytes;
     if (!budget) return plan_for(wanted, options.kv_type);
 
-    // The widest window that fits, at most the one wanted; between equal windows the finer cache. A window given by hand stays.
+    // The widest window that fits, at most the one wanted; between equal windows the finer cache. A window
+    // given by hand stays.
     SessionPlan best;
     uint64_t least = UINT64_MAX;
     for (const edgekit_kv_type type : kBudgetOrder) {
-        if (options.kv_type != EDGEKIT_KV_AUTO && options.kv_type != type && !(options.kv_type == EDGEKIT_KV_F32 && type == EDGEKIT_KV_F16)) continue;
+        if (options.kv_type != EDGEKIT_KV_AUTO && options.kv_type != type &&
+            !(options.kv_type == EDGEKIT_KV_F32 && type == EDGEKIT_KV_F16))
+            continue;
         const edgekit_kv_type chosen = options.kv_type == EDGEKIT_KV_AUTO ? type : options.kv_type;
         uint32_t low = options.window ? wanted : std::min(kMinWindow, wanted);
         const SessionPlan smallest = plan_for(low, chosen);
@@ -87,7 +103,8 @@ SessionPlan plan_session(const ModelSpec& spec, const Weights& weights, uint64_t
     }
     if (best.cache.window) return best;
     throw Error(Status::over_budget,
-                "a memory budget of " + std::to_string(budget) + " bytes is too small for this model's session: the smallest that would do is " +
+                "a memory budget of " + std::to_string(budget) +
+                    " bytes is too small for this model's session: the smallest that would do is " +
                     std::to_string(least) + " bytes",
                 least);
 }

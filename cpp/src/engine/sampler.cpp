@@ -21,7 +21,9 @@ double uniform(uint64_t seed, uint64_t step) {
 }
 
 void check(bool ok, const char* name, double value, const char* range) {
-    if (!ok) throw Error(Status::invalid_argument, std::string(name) + " is " + std::to_string(value) + "; it must be " + range);
+    if (!ok)
+        throw Error(Status::invalid_argument,
+                    std::string(name) + " is " + std::to_string(value) + "; it must be " + range);
 }
 
 }  // namespace
@@ -31,14 +33,27 @@ SamplerOptions SamplerOptions::from(const edgekit_generate_options& o, uint32_t 
     check(o.top_p > 0 && o.top_p <= 1, "top_p", o.top_p, "above 0 and at most 1");
     check(o.min_p >= 0 && o.min_p <= 1, "min_p", o.min_p, "between 0 and 1");
     check(o.typical_p > 0 && o.typical_p <= 1, "typical_p", o.typical_p, "above 0 and at most 1");
-    check(o.repetition_penalty > 0 && std::isfinite(o.repetition_penalty), "repetition_penalty", o.repetition_penalty, "above 0");
+    check(o.repetition_penalty > 0 && std::isfinite(o.repetition_penalty), "repetition_penalty",
+          o.repetition_penalty, "above 0");
     check(std::isfinite(o.presence_penalty), "presence_penalty", o.presence_penalty, "a finite number");
     check(std::isfinite(o.frequency_penalty), "frequency_penalty", o.frequency_penalty, "a finite number");
     check(o.penalty_window <= Sampler::kMaxPenaltyWindow, "penalty_window", o.penalty_window, "at most 4096");
-    SamplerOptions options{o.temperature, o.top_k, o.top_p, o.min_p, o.typical_p, o.repetition_penalty, o.presence_penalty, o.frequency_penalty, o.penalty_window, o.seed, {}};
-    if (o.bias_count && (!o.bias_ids || !o.bias_values)) throw Error(Status::invalid_argument, "logit bias has a count but no ids or values");
+    SamplerOptions options{o.temperature,
+                           o.top_k,
+                           o.top_p,
+                           o.min_p,
+                           o.typical_p,
+                           o.repetition_penalty,
+                           o.presence_penalty,
+                           o.frequency_penalty,
+                           o.penalty_window,
+                           o.seed,
+                           {}};
+    if (o.bias_count && (!o.bias_ids || !o.bias_values))
+        throw Error(Status::invalid_argument, "logit bias has a count but no ids or values");
     for (size_t i = 0; i < o.bias_count; ++i) {
-        check(o.bias_ids[i] >= 0 && static_cast<uint32_t>(o.bias_ids[i]) < vocab_size, "a logit bias's token id", o.bias_ids[i], "in the vocabulary");
+        check(o.bias_ids[i] >= 0 && static_cast<uint32_t>(o.bias_ids[i]) < vocab_size,
+              "a logit bias's token id", o.bias_ids[i], "in the vocabulary");
         check(!std::isnan(o.bias_values[i]), "a logit bias", o.bias_values[i], "a number");
         options.bias.emplace_back(o.bias_ids[i], o.bias_values[i]);
     }
@@ -50,20 +65,27 @@ Sampler::Sampler(const Kernels& kernels, uint32_t vocab_size) : kernels_(kernels
     seen_.reserve(kMaxPenaltyWindow);
 }
 
-uint64_t Sampler::bytes(uint32_t vocab_size) { return vocab_size * sizeof(Candidate) + kMaxPenaltyWindow * sizeof(int32_t); }
+uint64_t Sampler::bytes(uint32_t vocab_size) {
+    return vocab_size * sizeof(Candidate) + kMaxPenaltyWindow * sizeof(int32_t);
+}
 
 int32_t Sampler::sample(float* logits, std::span<const int32_t> recent, uint64_t step) {
     for (const auto& [id, value] : options_.bias) logits[id] += value;
     penalise(logits, recent.last(std::min<size_t>(recent.size(), options_.penalty_window)));
     const float most = kernels_.max(logits, vocab_size_);
-    if (!std::isfinite(most)) throw Error(Status::invalid_argument, std::isnan(most) ? "the logits are not numbers: the model's weights are damaged" : "no token is allowed: the logit bias forbids every one");
-    if (options_.temperature == 0) return static_cast<int32_t>(std::find(logits, logits + vocab_size_, most) - logits);
+    if (!std::isfinite(most))
+        throw Error(Status::invalid_argument,
+                    std::isnan(most) ? "the logits are not numbers: the model's weights are damaged"
+                                     : "no token is allowed: the logit bias forbids every one");
+    if (options_.temperature == 0)
+        return static_cast<int32_t>(std::find(logits, logits + vocab_size_, most) - logits);
 
     const float inverse = 1.0f / options_.temperature;
     for (uint32_t i = 0; i < vocab_size_; ++i) logits[i] = (logits[i] - most) * inverse;
     const double total = kernels_.exp_sum(logits, 0.0f, logits, vocab_size_);
     const double random = uniform(options_.seed, step);
-    const bool filtered = (options_.top_k && options_.top_k < vocab_size_) || options_.top_p < 1 || options_.min_p > 0 || options_.typical_p < 1;
+    const bool filtered = (options_.top_k && options_.top_k < vocab_size_) || options_.top_p < 1 ||
+                          options_.min_p > 0 || options_.typical_p < 1;
     if (filtered) return draw_filtered(logits, total, random);
     double left = random * total;
     int32_t last = 0;
@@ -77,7 +99,8 @@ int32_t Sampler::sample(float* logits, std::span<const int32_t> recent, uint64_t
 }
 
 void Sampler::penalise(float* logits, std::span<const int32_t> recent) {
-    if (options_.repetition_penalty == 1 && options_.presence_penalty == 0 && options_.frequency_penalty == 0) return;
+    if (options_.repetition_penalty == 1 && options_.presence_penalty == 0 && options_.frequency_penalty == 0)
+        return;
     seen_.assign(recent.begin(), recent.end());
     std::sort(seen_.begin(), seen_.end());
     for (size_t i = 0; i < seen_.size();) {
@@ -94,7 +117,8 @@ void Sampler::penalise(float* logits, std::span<const int32_t> recent) {
 void Sampler::collect(const float* weights, float at_least) {
     candidates_.clear();
     for (uint32_t i = 0; i < vocab_size_; ++i)
-        if (weights[i] >= at_least && weights[i] > 0) candidates_.push_back({weights[i], static_cast<int32_t>(i)});
+        if (weights[i] >= at_least && weights[i] > 0)
+            candidates_.push_back({weights[i], static_cast<int32_t>(i)});
 }
 
 // weights: relative to the most likely token's 1; total: their sum.
@@ -107,14 +131,17 @@ int32_t Sampler::draw_filtered(const float* weights, double total, double random
         for (const Candidate& c : candidates_) all += c.probability;
         return all;
     };
-    // Sorting a vocabulary costs more than the rest of sampling together. Nearly always the tokens above a small weight suffice; what
-    // they do not settle is settled by all.
+    // Sorting a vocabulary costs more than the rest of sampling together. Nearly always the tokens above a
+    // small weight suffice; what they do not settle is settled by all.
     const bool typical = options_.typical_p < 1;
     const float floor = typical && options_.top_k == 0 ? 0.0f : std::max(options_.min_p, 1e-5f);
     collect(weights, floor);
-    if (options_.top_k ? candidates_.size() < std::min(options_.top_k, vocab_size_) : sum() < options_.top_p * total) collect(weights, 0.0f);
+    if (options_.top_k ? candidates_.size() < std::min(options_.top_k, vocab_size_)
+                       : sum() < options_.top_p * total)
+        collect(weights, 0.0f);
     if (options_.top_k && options_.top_k < candidates_.size()) {
-        std::nth_element(candidates_.begin(), candidates_.begin() + options_.top_k, candidates_.end(), before);
+        std::nth_element(candidates_.begin(), candidates_.begin() + options_.top_k, candidates_.end(),
+                         before);
         candidates_.resize(options_.top_k);
         total = sum();
     }
@@ -122,26 +149,33 @@ int32_t Sampler::draw_filtered(const float* weights, double total, double random
     if (options_.top_p < 1) {
         double mass = 0;
         size_t keep = 0;
-        while (keep < candidates_.size() && mass < options_.top_p * total) mass += candidates_[keep++].probability;
+        while (keep < candidates_.size() && mass < options_.top_p * total)
+            mass += candidates_[keep++].probability;
         candidates_.resize(std::max<size_t>(keep, 1));
     }
     if (options_.min_p > 0) {
-        const auto end = std::find_if(candidates_.begin() + 1, candidates_.end(), [&](const Candidate& c) { return c.probability < options_.min_p; });
+        const auto end = std::find_if(candidates_.begin() + 1, candidates_.end(),
+                                      [&](const Candidate& c) { return c.probability < options_.min_p; });
         candidates_.erase(end, candidates_.end());
     }
     total = sum();
     if (typical) {
-        // Locally typical sampling (Meister et al., arXiv:2202.00666): nearest to the expected information first.
+        // Locally typical sampling (Meister et al., arXiv:2202.00666): nearest to the expected information
+        // first.
         double entropy = 0;
-        for (const Candidate& c : candidates_) entropy -= c.probability / total * std::log(c.probability / total);
-        const auto distance = [&](const Candidate& c) { return std::abs(-std::log(c.probability / total) - entropy); };
+        for (const Candidate& c : candidates_)
+            entropy -= c.probability / total * std::log(c.probability / total);
+        const auto distance = [&](const Candidate& c) {
+            return std::abs(-std::log(c.probability / total) - entropy);
+        };
         std::sort(candidates_.begin(), candidates_.end(), [&](const Candidate& a, const Candidate& b) {
             const double da = distance(a), db = distance(b);
             return da != db ? da < db : a.id < b.id;
         });
         double mass = 0;
         size_t keep = 0;
-        while (keep < candidates_.size() && mass < options_.typical_p * total) mass += candidates_[keep++].probability;
+        while (keep < candidates_.size() && mass < options_.typical_p * total)
+            mass += candidates_[keep++].probability;
         candidates_.resize(std::max<size_t>(keep, 1));
         total = sum();
     }

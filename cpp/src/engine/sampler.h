@@ -1,7 +1,7 @@
 #pragma once
-// From logits to a token. Filters come in the order Transformers applies them: bias, penalties, temperature, top-k, top-p, min-p,
-// typical. The random number of a step depends on the seed and the step alone, so the same seed gives the same text wherever the
-// logits agree.
+// From logits to a token. Filters come in the order Transformers applies them: bias, penalties, temperature,
+// top-k, top-p, min-p, typical. The random number of a step depends on the seed and the step alone, so the
+// same seed gives the same text wherever the logits agree.
 
 #include <cstdint>
 #include <span>
@@ -37,8 +37,9 @@ public:
 
     void configure(SamplerOptions options) { options_ = std::move(options); }
     const SamplerOptions& options() const { return options_; }
-    // Picks a token. `logits` [vocab_size] are changed; `recent` are the tokens the penalties see; `step` numbers the choices of one
-    // generation. Allocates nothing. Throws Error(invalid_argument) when every token is forbidden or the logits are not numbers.
+    // Picks a token. `logits` [vocab_size] are changed; `recent` are the tokens the penalties see; `step`
+    // numbers the choices of one generation. Allocates nothing. Throws Error(invalid_argument) when every
+    // token is forbidden or the logits are not numbers.
     int32_t sample(float* logits, std::span<const int32_t> recent, uint64_t step);
 
     static uint64_t bytes(uint32_t vocab_size);

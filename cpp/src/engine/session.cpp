@@ -15,21 +15,27 @@ constexpr uint64_t kEvictedAtATime = 64;
 constexpr size_t kPromptTail = 8;
 
 // As far back as any ring reaches: a session can be rewound to every position in it.
-uint64_t history_size(const CacheOptions& cache) { return cache.capacity() + cache.chunk + kTileRows; }
+uint64_t history_size(const CacheOptions& cache) {
+    return cache.capacity() + cache.chunk + kTileRows;
+}
 
-double milliseconds(std::chrono::steady_clock::duration duration) { return std::chrono::duration<double, std::milli>(duration).count(); }
+double milliseconds(std::chrono::steady_clock::duration duration) {
+    return std::chrono::duration<double, std::milli>(duration).count();
+}
 
 }  // namespace
 
 uint64_t Session::own_bytes(const ModelSpec& spec, const CacheOptions& cache) {
-    return (1 + PromptLookup::kMaxDraft) * uint64_t{spec.vocab_size} * sizeof(float) + TokenHistory::bytes(history_size(cache)) +
-           Sampler::bytes(spec.vocab_size) + 2 * Sampler::kMaxPenaltyWindow * sizeof(int32_t);
+    return (1 + PromptLookup::kMaxDraft) * uint64_t{spec.vocab_size} * sizeof(float) +
+           TokenHistory::bytes(history_size(cache)) + Sampler::bytes(spec.vocab_size) +
+           2 * Sampler::kMaxPenaltyWindow * sizeof(int32_t);
 }
 
 Session::Session(std::shared_ptr<const Model> model, const edgekit_session_options& options)
     : model_(std::move(model)),
       options_(options),
-      plan_(plan_session(model_->spec(), model_->weights(), model_->text_bytes(), model_->team().size(), options)),
+      plan_(plan_session(model_->spec(), model_->weights(), model_->text_bytes(), model_->team().size(),
+                         options)),
       state_(model_->spec(), model_->weights(), plan_.cache, model_->team().size()),
       history_(history_size(plan_.cache)),
       logits_((1 + PromptLookup::kMaxDraft) * size_t{model_->spec().vocab_size}),
@@ -42,7 +48,9 @@ void Session::check_ids(const int32_t* ids, size_t count) const {
     const auto vocab = static_cast<int32_t>(model_->spec().vocab_size);
     for (size_t i = 0; i < count; ++i) {
         if (ids[i] < 0 || ids[i] >= vocab)
-            throw Error(Status::invalid_argument, "token id " + std::to_string(ids[i]) + " at place " + std::to_string(i) + " is outside the vocabulary of " + std::to_string(vocab));
+            throw Error(Status::invalid_argument, "token id " + std::to_string(ids[i]) + " at place " +
+                                                      std::to_string(i) + " is outside the vocabulary of " +
+                                                      std::to_string(vocab));
     }
 }
 
@@ -59,19 +67,24 @@ uint64_t Session::evicted() const {
 
 uint64_t Session::room() const {
     const uint64_t capacity = state_.cache().capacity();
-    return options_.on_full == EDGEKIT_ON_FULL_EVICT ? UINT64_MAX : capacity - std::min(capacity, state_.position);
+    return options_.on_full == EDGEKIT_ON_FULL_EVICT ? UINT64_MAX
+                                                     : capacity - std::min(capacity, state_.position);
 }
 
 void Session::forward(const int32_t* ids, size_t count, bool all_logits, float* logits) {
     check_ids(ids, count);
     if (count > room())
-        throw Error(Status::context_full, std::to_string(count) + " tokens do not fit: the session has room for " + std::to_string(room()) + " more; use a larger window or let it evict");
+        throw Error(Status::context_full,
+                    std::to_string(count) + " tokens do not fit: the session has room for " +
+                        std::to_string(room()) + " more; use a larger window or let it evict");
     cancelled_.store(false, std::memory_order_relaxed);
     phase_ = Phase::idle;
     pending_.reset();
     const size_t vocab = model_->spec().vocab_size;
     for (size_t done = 0; done < count;) {
-        if (cancelled_.load(std::memory_order_relaxed)) throw Error(Status::cancelled, "the session was cancelled after " + std::to_string(done) + " of " + std::to_string(count) + " tokens");
+        if (cancelled_.load(std::memory_order_relaxed))
+            throw Error(Status::cancelled, "the session was cancelled after " + std::to_string(done) +
+                                               " of " + std::to_string(count) + " tokens");
         const auto step = static_cast<uint32_t>(std::min<size_t>(count - done, plan_.cache.chunk));
         const bool last = done + step == count;
         float* out = !logits ? nullptr : all_logits ? logits + done * vocab : last ? logits : nullptr;
@@ -82,17 +95,24 @@ void Session::forward(const int32_t* ids, size_t count, bool all_logits, float* 
 
 void Session::generate(const edgekit_generate_options& options) {
     const ModelSpec& spec = model_->spec();
-    if (options.prompt && options.prompt_ids) throw Error(Status::invalid_argument, "give a prompt as text or as ids, not both");
+    if (options.prompt && options.prompt_ids)
+        throw Error(Status::invalid_argument, "give a prompt as text or as ids, not both");
     if (options.speculation < -1 || options.speculation > static_cast<int32_t>(PromptLookup::kMaxDraft))
-        throw Error(Status::invalid_argument, "speculation is " + std::to_string(options.speculation) + "; it must be -1, 0 or at most " + std::to_string(PromptLookup::kMaxDraft));
+        throw Error(Status::invalid_argument, "speculation is " + std::to_string(options.speculation) +
+                                                  "; it must be -1, 0 or at most " +
+                                                  std::to_string(PromptLookup::kMaxDraft));
     SamplerOptions sampler = SamplerOptions::from(options, spec.vocab_size);
     std::vector<std::string> stops;
-    for (size_t i = 0; i < options.stops_count; ++i) stops.emplace_back(options.stops[i].data, options.stops[i].size);
+    for (size_t i = 0; i < options.stops_count; ++i)
+        stops.emplace_back(options.stops[i].data, options.stops[i].size);
 
     std::vector<int32_t> prompt;
     if (options.prompt) {
-        if (!model_->tokenizer()) throw Error(Status::unsupported, "the package has no tokenizer: give the prompt as token ids");
-        model_->tokenizer()->encode({options.prompt, options.prompt_size}, options.prompt_flags & EDGEKIT_ADD_SPECIAL, options.prompt_flags & EDGEKIT_PARSE_SPECIAL, prompt);
+        if (!model_->tokenizer())
+            throw Error(Status::unsupported, "the package has no tokenizer: give the prompt as token ids");
+        model_->tokenizer()->encode({options.prompt, options.prompt_size},
+                                    options.prompt_flags & EDGEKIT_ADD_SPECIAL,
+                                    options.prompt_flags & EDGEKIT_PARSE_SPECIAL, prompt);
     } else if (options.prompt_ids) {
         prompt.assign(options.prompt_ids, options.prompt_ids + options.prompt_ids_count);
     }
@@ -100,13 +120,17 @@ void Session::generate(const edgekit_generate_options& options) {
     const bool from_start = options.prompt_mode == EDGEKIT_PROMPT_FROM_START;
     if (from_start && prompt.empty()) {  // an empty text begins with the token that begins texts
         const int32_t bos = model_->tokenizer() ? model_->tokenizer()->bos_id() : -1;
-        if (bos < 0) throw Error(Status::invalid_argument, "the prompt has no tokens, and this model has no token that begins a text: give it a word to start from");
+        if (bos < 0)
+            throw Error(Status::invalid_argument,
+                        "the prompt has no tokens, and this model has no token that begins a text: give it a "
+                        "word to start from");
         prompt.push_back(bos);
     }
     uint64_t cached = 0;
     if (from_start) {
         pending_.reset();
-        cached = std::min<uint64_t>(history_.shared_prefix(prompt), prompt.size() - 1);  // the last token's logits are needed
+        cached = std::min<uint64_t>(history_.shared_prefix(prompt),
+                                    prompt.size() - 1);  // the last token's logits are needed
         const uint64_t back = state_.position - std::min(cached, state_.position);
         if (back > state_.cache().rewindable(state_.position, state_.written)) cached = 0;
         if (cached == 0)
@@ -117,9 +141,11 @@ void Session::generate(const edgekit_generate_options& options) {
         prompt.insert(prompt.begin(), *pending_);
         pending_.reset();
     }
-    if (prompt.empty()) throw Error(Status::invalid_argument, "there is nothing to continue from: give a prompt");
+    if (prompt.empty())
+        throw Error(Status::invalid_argument, "there is nothing to continue from: give a prompt");
     if (options_.on_full == EDGEKIT_ON_FULL_ERROR && prompt.size() - cached > room())
-        throw Error(Status::context_full, "the prompt has " + std::to_string(prompt.size() - cached) + " tokens, the session has room for " + std::to_string(room()));
+        throw Error(Status::context_full, "the prompt has " + std::to_string(prompt.size() - cached) +
+                                              " tokens, the session has room for " + std::to_string(room()));
 
     stops_.configure(std::move(stops));
     sampler_.configure(std::move(sampler));
@@ -129,7 +155,8 @@ void Session::generate(const edgekit_generate_options& options) {
     recent_.insert(recent_.end(), prompt.end() - static_cast<ptrdiff_t>(seen), prompt.end());
     if (decoder_) {
         decoder_->reset();
-        for (size_t i = prompt.size() - std::min(prompt.size(), kPromptTail); i < prompt.size(); ++i) decoder_->push(prompt[i]);
+        for (size_t i = prompt.size() - std::min(prompt.size(), kPromptTail); i < prompt.size(); ++i)
+            decoder_->push(prompt[i]);
     }
     prompt_ = std::move(prompt);
     prompt_done_ = cached;
@@ -166,7 +193,8 @@ bool Session::accept(int32_t id) {
     if (generated_++ == 0) first_token_ms_ = milliseconds(Clock::now() - started_);
     pending_ = id;
     new_tokens_.push_back(id);
-    if (recent_.size() == recent_.capacity()) recent_.erase(recent_.begin(), recent_.end() - Sampler::kMaxPenaltyWindow);
+    if (recent_.size() == recent_.capacity())
+        recent_.erase(recent_.begin(), recent_.end() - Sampler::kMaxPenaltyWindow);
     recent_.push_back(id);
     if (decoder_) new_text_ += stops_.push(decoder_->push(id));
     if (stops_.stopped()) {
@@ -182,7 +210,8 @@ bool Session::accept(int32_t id) {
 
 // A chunk of the prompt; true when the prompt is in.
 bool Session::prefill_step() {
-    const auto left = static_cast<uint32_t>(std::min<uint64_t>({prompt_.size() - prompt_done_, plan_.cache.chunk, room()}));
+    const auto left =
+        static_cast<uint32_t>(std::min<uint64_t>({prompt_.size() - prompt_done_, plan_.cache.chunk, room()}));
     if (left == 0) {
         finish(EDGEKIT_FINISH_CONTEXT_FULL);
         return false;
@@ -199,7 +228,9 @@ bool Session::prefill_step() {
 // One pass of the model over the pending token and a guess at what follows; takes in the tokens it settles.
 void Session::decode_step() {
     if (full()) {
-        if (options_.on_full == EDGEKIT_ON_FULL_ERROR) throw Error(Status::context_full, "the session's window is full after " + std::to_string(state_.position) + " tokens");
+        if (options_.on_full == EDGEKIT_ON_FULL_ERROR)
+            throw Error(Status::context_full,
+                        "the session's window is full after " + std::to_string(state_.position) + " tokens");
         finish(EDGEKIT_FINISH_CONTEXT_FULL);
         return;
     }
@@ -275,7 +306,9 @@ void Session::next(edgekit_event& event) {
             }
         }
         if (text_event(event)) return;
-        if (evicted_event(event, finish_ || evicted_reported_ == 0 || phase_ == Phase::prefill ? 1 : kEvictedAtATime)) return;
+        if (evicted_event(
+                event, finish_ || evicted_reported_ == 0 || phase_ == Phase::prefill ? 1 : kEvictedAtATime))
+            return;
         if (finish_) {
             done_event(event);
             return;
@@ -300,7 +333,9 @@ void Session::rewind(uint64_t count) {
 void Session::take_back(uint64_t count) {
     const uint64_t most = state_.cache().rewindable(state_.position, state_.written);
     if (count > most)
-        throw Error(Status::invalid_argument, "cannot take back " + std::to_string(count) + " tokens: the session holds what is needed for " + std::to_string(most));
+        throw Error(Status::invalid_argument, "cannot take back " + std::to_string(count) +
+                                                  " tokens: the session holds what is needed for " +
+                                                  std::to_string(most));
     state_.position -= count;
     history_.truncate(state_.position);
     evicted_reported_ = std::min(evicted_reported_, evicted());

@@ -1,5 +1,6 @@
 #pragma once
-// One conversation: its cache, its sampler, and the generation in progress. Everything it needs is allocated when it is created.
+// One conversation: its cache, its sampler, and the generation in progress. Everything it needs is allocated
+// when it is created.
 
 #include <atomic>
 #include <chrono>
@@ -49,7 +50,9 @@ private:
     // One step of at most a chunk, with the bookkeeping of evictions and history.
     void append(const int32_t* ids, uint32_t count, bool all_logits, float* logits);
     void take_back(uint64_t count);
-    bool full() const { return options_.on_full != EDGEKIT_ON_FULL_EVICT && state_.position >= state_.cache().capacity(); }
+    bool full() const {
+        return options_.on_full != EDGEKIT_ON_FULL_EVICT && state_.position >= state_.cache().capacity();
+    }
     uint64_t room() const;
     bool evicted_event(edgekit_event& event, uint64_t at_least);
     bool prefill_step();
@@ -79,9 +82,9 @@ private:
     uint32_t prompt_tokens_ = 0, cached_tokens_ = 0;
     uint32_t max_tokens_ = 0;
     bool ignore_eos_ = false;
-    std::optional<int32_t> pending_;       // sampled, not yet in the cache
-    std::vector<int32_t> recent_;          // ring of what penalties see
-    std::vector<int32_t> new_tokens_;      // for the next event
+    std::optional<int32_t> pending_;   // sampled, not yet in the cache
+    std::vector<int32_t> recent_;      // ring of what penalties see
+    std::vector<int32_t> new_tokens_;  // for the next event
     std::string new_text_;
     uint32_t generated_ = 0, drafted_ = 0, accepted_ = 0;
     uint64_t evicted_reported_ = 0;

@@ -1,10 +1,12 @@
-// A session as bytes: the part of its cache that is in use, its tokens and its place in them. Little-endian, the same on every platform and
-// instruction set:
+// A session as bytes: the part of its cache that is in use, its tokens and its place in them. Little-endian,
+// the same on every platform and instruction set:
 //
-//   offset 0   "EDGEKITS", u32 version, u32 type of the cache, u32 window, u32 sinks, u32 chunk, u32 pending token + 1 (0: none)
+//   offset 0   "EDGEKITS", u32 version, u32 type of the cache, u32 window, u32 sinks, u32 chunk, u32 pending
+//   token + 1 (0: none)
 //          32  u64 position, u64 furthest position, 64 bytes of the weights' identity in hexadecimal
 //         112  u64 tokens in the history, then its ids (u32) and prefix hashes (u64), as many as it holds
-//              for each layer and key/value head: the used slots' keys, then their values; for a convolution its used inputs
+//              for each layer and key/value head: the used slots' keys, then their values; for a convolution
+//              its used inputs
 //   end - 64   SHA-256 of everything before, in hexadecimal
 
 #include <algorithm>
@@ -37,7 +39,9 @@ struct Header {
 };
 static_assert(sizeof(Header) == 120);
 
-[[noreturn]] void unfit(const std::string& what) { throw Error(Status::invalid_file, "this saved session cannot be restored here: " + what); }
+[[noreturn]] void unfit(const std::string& what) {
+    throw Error(Status::invalid_file, "this saved session cannot be restored here: " + what);
+}
 
 // Calls visit(bytes, size) for every piece of the cache that positions before `written` use.
 template <class Visit>
@@ -46,7 +50,9 @@ void for_used_bytes(const ModelSpec& spec, const KvCache& cache, uint64_t writte
         const LayerRing& ring = cache.ring(layer);
         const auto used = static_cast<uint32_t>(std::min<uint64_t>(ring.slots, written));
         if (spec.layers[layer].mixer == Mixer::conv) {
-            if (used) visit(reinterpret_cast<std::byte*>(cache.conv_input(layer, 0)), round_up64(uint64_t{spec.d_model} * 4) * used);
+            if (used)
+                visit(reinterpret_cast<std::byte*>(cache.conv_input(layer, 0)),
+                      round_up64(uint64_t{spec.d_model} * 4) * used);
             continue;
         }
         const uint32_t slots = std::min(ring.slots, round_up(used, kTileRows));
@@ -62,7 +68,8 @@ void for_used_bytes(const ModelSpec& spec, const KvCache& cache, uint64_t writte
 
 uint64_t Session::state_size() const {
     uint64_t size = sizeof(Header) + std::min(history_.capacity(), history_.size()) * 12 + kHashChars;
-    for_used_bytes(model_->spec(), state_.cache(), state_.written, [&](std::byte*, size_t bytes) { size += bytes; });
+    for_used_bytes(model_->spec(), state_.cache(), state_.written,
+                   [&](std::byte*, size_t bytes) { size += bytes; });
     return size;
 }
 
@@ -94,28 +101,40 @@ void Session::write_state(std::byte* out) const {
 
 void Session::read_state(std::span<const std::byte> bytes) {
     Header header;
-    if (bytes.size() < sizeof header + kHashChars) unfit("it has only " + std::to_string(bytes.size()) + " bytes");
+    if (bytes.size() < sizeof header + kHashChars)
+        unfit("it has only " + std::to_string(bytes.size()) + " bytes");
     std::memcpy(&header, bytes.data(), sizeof header);
     if (std::memcmp(header.magic, kMagic, sizeof kMagic) != 0) unfit("these bytes are no saved session");
     if (header.version != kVersion)
-        throw Error(Status::unsupported, "the saved session has version " + std::to_string(header.version) + ", this edgekit reads " + std::to_string(kVersion) + ": save it again");
-    if (std::string_view(header.identity, kHashChars) != model_->identity()) unfit("it was saved with other weights; restore it with the model it was saved from");
+        throw Error(Status::unsupported, "the saved session has version " + std::to_string(header.version) +
+                                             ", this edgekit reads " + std::to_string(kVersion) +
+                                             ": save it again");
+    if (std::string_view(header.identity, kHashChars) != model_->identity())
+        unfit("it was saved with other weights; restore it with the model it was saved from");
     const CacheOptions& cache = plan_.cache;
-    if (header.kv_type != static_cast<uint32_t>(cache.type) || header.window != cache.window || header.sinks != cache.sinks || header.chunk != cache.chunk) {
-        unfit("it has a window of " + std::to_string(header.window) + " with " + std::to_string(header.sinks) + " sinks in steps of " + std::to_string(header.chunk) +
-              " and cache type " + std::to_string(header.kv_type) + ", this session " + std::to_string(cache.window) + " with " + std::to_string(cache.sinks) + " in steps of " +
-              std::to_string(cache.chunk) + " and type " + std::to_string(static_cast<uint32_t>(cache.type)) + "; create the session with the same options");
+    if (header.kv_type != static_cast<uint32_t>(cache.type) || header.window != cache.window ||
+        header.sinks != cache.sinks || header.chunk != cache.chunk) {
+        unfit("it has a window of " + std::to_string(header.window) + " with " +
+              std::to_string(header.sinks) + " sinks in steps of " + std::to_string(header.chunk) +
+              " and cache type " + std::to_string(header.kv_type) + ", this session " +
+              std::to_string(cache.window) + " with " + std::to_string(cache.sinks) + " in steps of " +
+              std::to_string(cache.chunk) + " and type " + std::to_string(static_cast<uint32_t>(cache.type)) +
+              "; create the session with the same options");
     }
     const std::span<const std::byte> content = bytes.first(bytes.size() - kHashChars);
     const std::string_view hash(reinterpret_cast<const char*>(content.data() + content.size()), kHashChars);
     if (sha256_hex(content) != hash) unfit("its SHA-256 does not match: it is damaged");
     uint64_t needed = sizeof header + kHashChars;
-    const bool sound = header.position <= header.written && header.history == std::min(history_.capacity(), header.position) &&
-                       header.pending <= model_->spec().vocab_size && header.position - header.history <= header.written;
+    const bool sound = header.position <= header.written &&
+                       header.history == std::min(history_.capacity(), header.position) &&
+                       header.pending <= model_->spec().vocab_size &&
+                       header.position - header.history <= header.written;
     if (!sound) unfit("its numbers do not agree with each other");
     needed += header.history * 12;
-    for_used_bytes(model_->spec(), state_.cache(), header.written, [&](std::byte*, size_t size) { needed += size; });
-    if (needed != bytes.size()) unfit("it has " + std::to_string(bytes.size()) + " bytes, " + std::to_string(needed) + " are needed");
+    for_used_bytes(model_->spec(), state_.cache(), header.written,
+                   [&](std::byte*, size_t size) { needed += size; });
+    if (needed != bytes.size())
+        unfit("it has " + std::to_string(bytes.size()) + " bytes, " + std::to_string(needed) + " are needed");
 
     const std::byte* in = content.data() + sizeof header;
     std::vector<int32_t> ids(header.history);
@@ -143,7 +162,8 @@ void Session::save(const std::string& path) const {
     write_state(bytes.data());
     const std::string beside = path + ".part";
     std::FILE* file = std::fopen(beside.c_str(), "wb");
-    bool ok = file && std::fwrite(bytes.data(), 1, bytes.size(), file) == bytes.size() && std::fflush(file) == 0;
+    bool ok =
+        file && std::fwrite(bytes.data(), 1, bytes.size(), file) == bytes.size() && std::fflush(file) == 0;
 #if defined(__unix__) || defined(__APPLE__)
     ok = ok && ::fsync(fileno(file)) == 0;
 #endif

@@ -13,10 +13,13 @@ constexpr size_t kMaxStops = 64, kMaxStopBytes = 1024;
 }  // namespace
 
 void StopText::configure(std::vector<std::string> stops) {
-    if (stops.size() > kMaxStops) throw Error(Status::invalid_argument, std::to_string(stops.size()) + " stop strings; at most 64 are allowed");
+    if (stops.size() > kMaxStops)
+        throw Error(Status::invalid_argument,
+                    std::to_string(stops.size()) + " stop strings; at most 64 are allowed");
     for (const auto& stop : stops) {
         if (stop.empty() || stop.size() > kMaxStopBytes)
-            throw Error(Status::invalid_argument, "a stop string has " + std::to_string(stop.size()) + " bytes; it must have 1 to 1024");
+            throw Error(Status::invalid_argument, "a stop string has " + std::to_string(stop.size()) +
+                                                      " bytes; it must have 1 to 1024");
     }
     stops_ = std::move(stops);
     held_.clear();
@@ -39,7 +42,9 @@ std::string_view StopText::push(std::string_view text) {
     size_t keep = 0;
     for (const auto& stop : stops_) {
         for (size_t length = std::min(stop.size() - 1, held_.size()); length > keep; --length) {
-            if (std::string_view(held_).substr(held_.size() - length) == std::string_view(stop).substr(0, length)) keep = length;
+            if (std::string_view(held_).substr(held_.size() - length) ==
+                std::string_view(stop).substr(0, length))
+                keep = length;
         }
     }
     out_.assign(held_, 0, held_.size() - keep);

@@ -11,7 +11,8 @@ class StopText {
 public:
     // Throws Error(invalid_argument) for an empty stop string or one that is not short.
     void configure(std::vector<std::string> stops);
-    // Text that is certainly before any stop string; `stopped()` when one was completed. Valid until the next call.
+    // Text that is certainly before any stop string; `stopped()` when one was completed. Valid until the next
+    // call.
     std::string_view push(std::string_view text);
     // What was held back.
     std::string_view flush();

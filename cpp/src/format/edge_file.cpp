@@ -21,29 +21,35 @@ namespace {
 constexpr uint64_t kMaxHeaderBytes = uint64_t{64} << 20;
 constexpr int64_t kMaxDimension = int64_t{1} << 28;
 constexpr std::string_view kVersion = "1";
-constexpr std::array<std::pair<std::string_view, Layout>, 5> kLayouts = {{{"f32", Layout::f32},
-                                                                          {"f16", Layout::f16},
-                                                                          {"bf16", Layout::bf16},
-                                                                          {"q8_block32", Layout::q8_block32},
-                                                                          {"q4_block32", Layout::q4_block32}}};
+constexpr std::array<std::pair<std::string_view, Layout>, 5> kLayouts = {
+    {{"f32", Layout::f32},
+     {"f16", Layout::f16},
+     {"bf16", Layout::bf16},
+     {"q8_block32", Layout::q8_block32},
+     {"q4_block32", Layout::q4_block32}}};
 // Metadata that are text, not JSON documents.
 constexpr std::array<std::string_view, 3> kPlain = {"format", "version", "scheme"};
 
 [[noreturn]] void corrupt(const std::string& what) {
-    throw Error(Status::invalid_file, what + "; the file is damaged or was not written by edgekit: convert it again");
+    throw Error(Status::invalid_file,
+                what + "; the file is damaged or was not written by edgekit: convert it again");
 }
 
 Layout layout_named(const std::string& tensor, const std::string& name) {
     for (const auto& [known, layout] : kLayouts)
         if (known == name) return layout;
-    throw Error(Status::unsupported, "tensor '" + tensor + "' has layout '" + name + "', which this version of edgekit does not know");
+    throw Error(Status::unsupported, "tensor '" + tensor + "' has layout '" + name +
+                                         "', which this version of edgekit does not know");
 }
 
 size_t tile_bytes(Layout layout, uint32_t k) {
     switch (layout) {
-        case Layout::q4_block32: return q4_block32::tile_bytes(k);
-        case Layout::q8_block32: return q8_block32::tile_bytes(k);
-        default: return dense::tile_bytes(layout, k);
+        case Layout::q4_block32:
+            return q4_block32::tile_bytes(k);
+        case Layout::q8_block32:
+            return q8_block32::tile_bytes(k);
+        default:
+            return dense::tile_bytes(layout, k);
     }
 }
 
@@ -53,10 +59,12 @@ EdgeFile::EdgeFile(std::span<const std::byte> bytes) {
     if (reinterpret_cast<uintptr_t>(bytes.data()) % 64 != 0)
         throw Error(Status::invalid_argument, "a package in memory must begin on a multiple of 64 bytes");
     uint64_t header_bytes = 0;
-    if (bytes.size() < 16) corrupt("the file has " + std::to_string(bytes.size()) + " bytes, too few for a header");
+    if (bytes.size() < 16)
+        corrupt("the file has " + std::to_string(bytes.size()) + " bytes, too few for a header");
     std::memcpy(&header_bytes, bytes.data(), 8);
     if (header_bytes > kMaxHeaderBytes || header_bytes > bytes.size() - 8)
-        corrupt("the header says it has " + std::to_string(header_bytes) + " bytes, the file has " + std::to_string(bytes.size()));
+        corrupt("the header says it has " + std::to_string(header_bytes) + " bytes, the file has " +
+                std::to_string(bytes.size()));
     const std::span<const std::byte> data = bytes.subspan(8 + header_bytes);
     if ((8 + header_bytes) % 64 != 0) corrupt("the tensors do not begin on a multiple of 64 bytes");
 
@@ -67,8 +75,9 @@ EdgeFile::EdgeFile(std::span<const std::byte> bytes) {
     metadata_ = *metadata;
     if (this->text("format") != "edge") corrupt("this is a safetensors file, but not an .edge package");
     if (this->text("version") != kVersion) {
-        throw Error(Status::unsupported, "the package has format version '" + this->text("version") + "', this edgekit reads version '" +
-                                             std::string(kVersion) + "': update edgekit, or convert the model again");
+        throw Error(Status::unsupported, "the package has format version '" + this->text("version") +
+                                             "', this edgekit reads version '" + std::string(kVersion) +
+                                             "': update edgekit, or convert the model again");
     }
 
     std::vector<std::pair<uint64_t, uint64_t>> extents;
@@ -81,17 +90,22 @@ EdgeFile::EdgeFile(std::span<const std::byte> bytes) {
         uint64_t size = entry.is_f32 ? 4 : 1;
         for (const auto& dimension : value.array_at("shape")) {
             entry.shape.push_back(dimension.as_int_in(0, int64_t{1} << 40, name));
-            if (__builtin_mul_overflow(size, static_cast<uint64_t>(entry.shape.back()), &size)) corrupt("tensor '" + name + "' is too large");
+            if (__builtin_mul_overflow(size, static_cast<uint64_t>(entry.shape.back()), &size))
+                corrupt("tensor '" + name + "' is too large");
         }
         const auto& offsets = value.array_at("data_offsets");
         if (offsets.size() != 2) corrupt("tensor '" + name + "' has no pair of offsets");
-        const auto first = static_cast<uint64_t>(offsets[0].as_int_in(0, std::numeric_limits<int64_t>::max(), name));
-        const auto last = static_cast<uint64_t>(offsets[1].as_int_in(0, std::numeric_limits<int64_t>::max(), name));
+        const auto first =
+            static_cast<uint64_t>(offsets[0].as_int_in(0, std::numeric_limits<int64_t>::max(), name));
+        const auto last =
+            static_cast<uint64_t>(offsets[1].as_int_in(0, std::numeric_limits<int64_t>::max(), name));
         if (first > last || last > data.size()) {
-            corrupt("tensor '" + name + "' lies at bytes " + std::to_string(first) + " to " + std::to_string(last) +
-                    ", the file holds " + std::to_string(data.size()));
+            corrupt("tensor '" + name + "' lies at bytes " + std::to_string(first) + " to " +
+                    std::to_string(last) + ", the file holds " + std::to_string(data.size()));
         }
-        if (last - first != size) corrupt("tensor '" + name + "' has " + std::to_string(last - first) + " bytes, its shape needs " + std::to_string(size));
+        if (last - first != size)
+            corrupt("tensor '" + name + "' has " + std::to_string(last - first) + " bytes, its shape needs " +
+                    std::to_string(size));
         if (first % 64 != 0) corrupt("tensor '" + name + "' does not begin on a multiple of 64 bytes");
         entry.bytes = data.subspan(first, size);
         extents.emplace_back(first, last);
@@ -100,7 +114,8 @@ EdgeFile::EdgeFile(std::span<const std::byte> bytes) {
     }
     std::sort(extents.begin(), extents.end());
     for (size_t i = 1; i < extents.size(); ++i)
-        if (extents[i].first < extents[i - 1].second) corrupt("tensors overlap at byte " + std::to_string(extents[i].first));
+        if (extents[i].first < extents[i - 1].second)
+            corrupt("tensors overlap at byte " + std::to_string(extents[i].first));
 
     const json::Value matrices = document("matrices");
     if (!matrices.is_object()) corrupt("the metadata have no 'matrices'");
@@ -108,13 +123,16 @@ EdgeFile::EdgeFile(std::span<const std::byte> bytes) {
         const auto entry = entries_.find(name);
         if (entry == entries_.end()) corrupt("matrix '" + name + "' has no bytes");
         const auto& shape = value.array_at("shape");
-        if (shape.size() != 2) corrupt("matrix '" + name + "' has " + std::to_string(shape.size()) + " dimensions");
-        const MatrixEntry matrix{layout_named(name, value.string_at("layout")), shape[0].as_int_in(1, kMaxDimension, name),
+        if (shape.size() != 2)
+            corrupt("matrix '" + name + "' has " + std::to_string(shape.size()) + " dimensions");
+        const MatrixEntry matrix{layout_named(name, value.string_at("layout")),
+                                 shape[0].as_int_in(1, kMaxDimension, name),
                                  shape[1].as_int_in(1, kMaxDimension, name)};
         const auto tiles = static_cast<uint64_t>(matrix.n + kTileRows - 1) / kTileRows;
         const uint64_t needed = tiles * tile_bytes(matrix.layout, static_cast<uint32_t>(matrix.k));
         if (entry->second.is_f32 || entry->second.bytes.size() != needed) {
-            corrupt("matrix '" + name + "' has " + std::to_string(entry->second.bytes.size()) + " bytes, its shape needs " + std::to_string(needed));
+            corrupt("matrix '" + name + "' has " + std::to_string(entry->second.bytes.size()) +
+                    " bytes, its shape needs " + std::to_string(needed));
         }
         matrices_.emplace(name, matrix);
     }
@@ -132,8 +150,9 @@ Matrix EdgeFile::matrix(std::string_view name, uint32_t n, uint32_t k) const {
     if (found == matrices_.end()) return {};
     const MatrixEntry& entry = found->second;
     if (entry.n != n || entry.k != k) {
-        corrupt("matrix '" + std::string(name) + "' is [" + std::to_string(entry.n) + ", " + std::to_string(entry.k) + "], the model needs [" +
-                std::to_string(n) + ", " + std::to_string(k) + "]");
+        corrupt("matrix '" + std::string(name) + "' is [" + std::to_string(entry.n) + ", " +
+                std::to_string(entry.k) + "], the model needs [" + std::to_string(n) + ", " +
+                std::to_string(k) + "]");
     }
     return {tensor(name).data(), entry.layout, n, k, tile_bytes(entry.layout, k)};
 }
@@ -144,7 +163,8 @@ const float* EdgeFile::vector(std::string_view name, uint32_t n) const {
     const Entry& entry = found->second;
     const uint64_t needed = round_up64(uint64_t{n} * 4);
     if (!entry.is_f32 || entry.bytes.size() != needed)
-        corrupt("vector '" + std::string(name) + "' has " + std::to_string(entry.bytes.size()) + " bytes, the model needs " + std::to_string(needed));
+        corrupt("vector '" + std::string(name) + "' has " + std::to_string(entry.bytes.size()) +
+                " bytes, the model needs " + std::to_string(needed));
     return reinterpret_cast<const float*>(entry.bytes.data());
 }
 
@@ -173,7 +193,8 @@ void EdgeFile::verify_hashes() const {
     for (const auto& [name, entry] : entries_) {
         const json::Value* expected = hashes.find(name);
         if (!expected) corrupt("tensor '" + name + "' has no recorded hash");
-        if (sha256_hex(entry.bytes) != expected->as_string(name)) corrupt("tensor '" + name + "' does not match its SHA-256");
+        if (sha256_hex(entry.bytes) != expected->as_string(name))
+            corrupt("tensor '" + name + "' does not match its SHA-256");
     }
 }
 

@@ -1,6 +1,6 @@
 #pragma once
-// The `.edge` container (docs/format.md): a safetensors file with 64-byte aligned tensors and JSON metadata. Everything is checked
-// against the file's size here, so that what a caller gets lies inside the bytes.
+// The `.edge` container (docs/format.md): a safetensors file with 64-byte aligned tensors and JSON metadata.
+// Everything is checked against the file's size here, so that what a caller gets lies inside the bytes.
 
 #include <cstddef>
 #include <map>
@@ -16,15 +16,16 @@ namespace edgekit {
 
 class EdgeFile {
 public:
-    // Throws Error(invalid_file) when the bytes are no sound package, Error(unsupported) for a version of the format this build does
-    // not read. `bytes` must outlive the object and begin on 64 bytes.
+    // Throws Error(invalid_file) when the bytes are no sound package, Error(unsupported) for a version of the
+    // format this build does not read. `bytes` must outlive the object and begin on 64 bytes.
     explicit EdgeFile(std::span<const std::byte> bytes);
 
     // The bytes of a tensor; empty when there is none of that name.
     std::span<const std::byte> tensor(std::string_view name) const;
     // A packed matrix, which must be [n, k]; an empty Matrix when there is none of that name.
     Matrix matrix(std::string_view name, uint32_t n, uint32_t k) const;
-    // A float32 vector of n numbers (n_padded, with zeros, are readable); nullptr when there is none of that name.
+    // A float32 vector of n numbers (n_padded, with zeros, are readable); nullptr when there is none of that
+    // name.
     const float* vector(std::string_view name, uint32_t n) const;
 
     const json::Value& spec() const { return spec_; }

@@ -39,7 +39,7 @@ struct Mapping {
 MappedFile::MappedFile(const std::string& path) {
     const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
     if (file < 0) fail(path, "open");
-    struct stat info {};
+    struct stat info{};
     if (::fstat(file, &info) != 0 || !S_ISREG(info.st_mode)) {
         ::close(file);
         throw Error(Status::io_error, "'" + path + "' is not a file");
@@ -52,8 +52,8 @@ MappedFile::MappedFile(const std::string& path) {
     void* address = ::mmap(nullptr, size, PROT_READ, MAP_SHARED, file, 0);
     ::close(file);
     if (address == MAP_FAILED) {
-        throw Error(Status::out_of_memory,
-                    "cannot map '" + path + "' (" + std::to_string(size) + " bytes): " + std::strerror(errno));
+        throw Error(Status::out_of_memory, "cannot map '" + path + "' (" + std::to_string(size) +
+                                               " bytes): " + std::strerror(errno));
     }
     bytes_ = {static_cast<const std::byte*>(address), size};
     release_ = [](void* context) {
@@ -80,7 +80,9 @@ MappedFile::MappedFile(const std::string& path) {
     void* memory = ::operator new(size, std::align_val_t{64}, std::nothrow);
     const bool read = memory && std::fread(memory, 1, size, file) == size;
     std::fclose(file);
-    if (!memory) throw Error(Status::out_of_memory, "no memory for '" + path + "' (" + std::to_string(size) + " bytes)");
+    if (!memory)
+        throw Error(Status::out_of_memory,
+                    "no memory for '" + path + "' (" + std::to_string(size) + " bytes)");
     if (!read) {
         ::operator delete(memory, std::align_val_t{64});
         fail(path, "read");

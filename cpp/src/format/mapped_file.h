@@ -12,7 +12,8 @@ class MappedFile {
 public:
     // Throws Error(io_error) when the file cannot be opened, Error(out_of_memory) when it cannot be mapped.
     explicit MappedFile(const std::string& path);
-    // Bytes that lie in memory already, 64-byte aligned; `release` (may be empty) is called when they are no longer needed.
+    // Bytes that lie in memory already, 64-byte aligned; `release` (may be empty) is called when they are no
+    // longer needed.
     MappedFile(std::span<const std::byte> bytes, void (*release)(void*), void* context);
     ~MappedFile();
     MappedFile(const MappedFile&) = delete;

@@ -42,16 +42,50 @@ CASES: list[tuple[str, dict[str, Any], Any, dict[str, Any]]] = [
     ("text.edge", {"window": 64, "sinks": 4, "kv": "f16"}, "Once upon a time", {"max_tokens": 40}),
     ("text.edge", RING, "Straße 東京 🙂", {"max_tokens": 60, "ignore_eos": True}),
     ("text.edge", RING, "Hello", {"max_tokens": 40, "temperature": 1.0, "seed": 7, "ignore_eos": True}),
-    ("text.edge", RING, "Hello", {"max_tokens": 40, "temperature": 0.9, "top_k": 12, "top_p": 0.9, "seed": 11, "ignore_eos": True}),
-    ("text.edge", RING, "Hello", {"max_tokens": 40, "temperature": 1.2, "min_p": 0.02, "repetition_penalty": 1.1, "seed": 5, "ignore_eos": True}),
-    ("windows.edge", {"window": 48, "sinks": 2, "kv": "f32"}, [5, 9, 33, 7, 120], {"max_tokens": 70, "ignore_eos": True}),
-    ("windows.edge", {"window": 48, "sinks": 2, "kv": "int4"}, [5, 9, 33, 7, 120], {"max_tokens": 30, "ignore_eos": True}),
+    (
+        "text.edge",
+        RING,
+        "Hello",
+        {"max_tokens": 40, "temperature": 0.9, "top_k": 12, "top_p": 0.9, "seed": 11, "ignore_eos": True},
+    ),
+    (
+        "text.edge",
+        RING,
+        "Hello",
+        {
+            "max_tokens": 40,
+            "temperature": 1.2,
+            "min_p": 0.02,
+            "repetition_penalty": 1.1,
+            "seed": 5,
+            "ignore_eos": True,
+        },
+    ),
+    (
+        "windows.edge",
+        {"window": 48, "sinks": 2, "kv": "f32"},
+        [5, 9, 33, 7, 120],
+        {"max_tokens": 70, "ignore_eos": True},
+    ),
+    (
+        "windows.edge",
+        {"window": 48, "sinks": 2, "kv": "int4"},
+        [5, 9, 33, 7, 120],
+        {"max_tokens": 30, "ignore_eos": True},
+    ),
     ("convolution.edge", RING, [1, 2, 3, 4, 5, 6, 7], {"max_tokens": 40, "ignore_eos": True}),
     ("experts.edge", RING, [8, 6, 7, 5, 3, 0, 9], {"max_tokens": 40, "ignore_eos": True}),
 ]
 CHATS = [
     ("text.edge", [{"role": "user", "content": "hi"}]),
-    ("text.edge", [{"role": "user", "content": "Grüße, 世界"}, {"role": "assistant", "content": "hi"}, {"role": "user", "content": "?"}]),
+    (
+        "text.edge",
+        [
+            {"role": "user", "content": "Grüße, 世界"},
+            {"role": "assistant", "content": "hi"},
+            {"role": "user", "content": "?"},
+        ],
+    ),
 ]
 
 
@@ -70,21 +104,51 @@ def generated(session: Any, prompt: Any, **options: Any) -> tuple[list[int], str
 def main() -> None:
     with tempfile.TemporaryDirectory() as directory:
         for file, (name, scheme) in MODELS.items():
-            source = tiny_chat_model.write(Path(directory) / name) if name == "chat" else make_checkpoint(name, Path(directory))
+            source = (
+                tiny_chat_model.write(Path(directory) / name)
+                if name == "chat"
+                else make_checkpoint(name, Path(directory))
+            )
             edge.write(convert.read(source, f"edgekit/tiny-{name}"), HERE / file, scheme)
     models = {file: Model(HERE / file, threads=1) for file in MODELS}
     cases = []
     for file, session, prompt, options in CASES:
         ids, text, finish = generated(models[file].session(**session), prompt, speculation=0, **options)
         key = "prompt" if isinstance(prompt, str) else "prompt_ids"
-        cases.append({"model": file, "session": session, key: prompt, "generate": options, "ids": ids, "text": text, "finish": finish})
-    chats = [{"model": file, "messages": messages, "text": str(models[file].render_chat(messages))} for file, messages in CHATS]
+        cases.append(
+            {
+                "model": file,
+                "session": session,
+                key: prompt,
+                "generate": options,
+                "ids": ids,
+                "text": text,
+                "finish": finish,
+            }
+        )
+    chats = [
+        {"model": file, "messages": messages, "text": str(models[file].render_chat(messages))}
+        for file, messages in CHATS
+    ]
     session = models["text.edge"].session(**RING)
     session.forward(np.random.default_rng(3).integers(0, 256, 90).tolist())
     session.save(HERE / "text.session")
     ids, text, _ = generated(session, [72, 105], max_tokens=32, ignore_eos=True, append=True, speculation=0)
-    states = [{"model": "text.edge", "file": "text.session", "session": RING, "position": 90, "prompt_ids": [72, 105], "max_tokens": 32, "ids": ids}]
-    facts = [{"file": file, "vocab_size": m.vocab_size, "layers": m.n_layers, "scheme": m.scheme} for file, m in models.items()]
+    states = [
+        {
+            "model": "text.edge",
+            "file": "text.session",
+            "session": RING,
+            "position": 90,
+            "prompt_ids": [72, 105],
+            "max_tokens": 32,
+            "ids": ids,
+        }
+    ]
+    facts = [
+        {"file": file, "vocab_size": m.vocab_size, "layers": m.n_layers, "scheme": m.scheme}
+        for file, m in models.items()
+    ]
     document = {"models": facts, "cases": cases, "chats": chats, "states": states}
     (HERE / "cases.json").write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
     for case in cases:
