@@ -73,6 +73,13 @@ void BpeEncoder::remember(std::string_view word, uint64_t hash) {
     remembered_ids_.insert(remembered_ids_.end(), symbols_.begin(), symbols_.end());
 }
 
+int32_t BpeEncoder::character_id(std::string_view character) {
+    const auto bytes = static_cast<uint32_t>(load_word(character.data(), character.size()));
+    Character& c = characters_[bytes * 2654435761u >> 23];
+    if (c.bytes != bytes) c = {bytes, model_.vocabulary.find(character)};
+    return c.id;
+}
+
 void BpeEncoder::split_into_symbols(std::string_view word) {
     symbols_.clear();
     if (word.size() > INT32_MAX) {
@@ -105,7 +112,7 @@ void BpeEncoder::split_into_symbols(std::string_view word) {
             const auto lead = static_cast<uint8_t>(word[i]);
             const unsigned length = sequence_length(lead);
             const std::string_view character = word.substr(i, length);
-            const int32_t id = lead < 128 ? model_.ascii_ids[lead] : model_.vocabulary.find(character);
+            const int32_t id = lead < 128 ? model_.ascii_ids[lead] : character_id(character);
             i += length;
             if (id >= 0) {
                 known(id);

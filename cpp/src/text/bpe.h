@@ -1,6 +1,7 @@
 #pragma once
 // Byte-pair encoding of one word: the merge of the lowest rank first, the leftmost of equals.
 
+#include <array>
 #include <cstdint>
 #include <span>
 #include <string>
@@ -35,6 +36,12 @@ private:
         uint32_t text_start, text_size, ids_start, ids_count;
     };
 
+    struct Character {
+        uint32_t bytes = 0;  // its UTF-8, little endian; 0: none here
+        int32_t id = -1;
+    };
+
+    int32_t character_id(std::string_view character);
     bool recall(std::string_view word, uint64_t hash, std::vector<int32_t>& out) const;
     void remember(std::string_view word, uint64_t hash);
     void split_into_symbols(std::string_view word);
@@ -45,7 +52,8 @@ private:
     const BpeModel& model_;
     std::vector<int32_t> symbols_;
     std::vector<uint32_t> ranks_, next_, previous_;
-    std::vector<Remembered> remembered_;  // by hash
+    std::array<Character, 512> characters_;  // beyond ASCII, as met, by hash
+    std::vector<Remembered> remembered_;     // by hash
     std::string remembered_text_;
     std::vector<int32_t> remembered_ids_;
     std::vector<uint64_t> heap_;  // rank << 32 | position of the left symbol

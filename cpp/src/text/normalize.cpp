@@ -69,15 +69,21 @@ uint32_t compose_pair(uint32_t a, uint32_t b) {
     return 0;
 }
 
+/// Sorts each stretch of marks by combining class, equal ones in the order they came.
 void order_marks(std::vector<uint32_t>& run) {
+    const auto is_starter = [](uint32_t c) { return combining_class(c) == 0; };
+    std::vector<uint64_t> keys;  // class, place, code point
     for (auto begin = run.begin(); begin != run.end();) {
-        if (combining_class(*begin) == 0) {
-            ++begin;
-            continue;
+        begin = std::find_if_not(begin, run.end(), is_starter);
+        const auto end = std::find_if(begin, run.end(), is_starter);
+        keys.clear();
+        for (auto mark = begin; mark != end; ++mark) {
+            keys.push_back(uint64_t{combining_class(*mark)} << 56 |
+                           static_cast<uint64_t>(mark - begin) << 24 | *mark);
         }
-        const auto end = std::find_if(begin, run.end(), [](uint32_t c) { return combining_class(c) == 0; });
-        std::stable_sort(begin, end,
-                         [](uint32_t a, uint32_t b) { return combining_class(a) < combining_class(b); });
+        std::sort(keys.begin(), keys.end());
+        std::transform(keys.begin(), keys.end(), begin,
+                       [](uint64_t key) { return static_cast<uint32_t>(key & 0xFFFFFF); });
         begin = end;
     }
 }

@@ -65,7 +65,7 @@ PatternMatcher::PatternMatcher(std::span<const Pattern> patterns, std::span<cons
 
 bool PatternMatcher::contains(const CharClass& c, uint32_t code_point) const {
     if (code_point < 128) return in_ascii(c, static_cast<uint8_t>(code_point));
-    bool found = c.categories >> static_cast<uint32_t>(category(code_point)) & 1;
+    bool found = c.categories != 0 && (c.categories >> static_cast<uint32_t>(category(code_point)) & 1);
     for (uint32_t i = 0; i < c.range_count && !found; ++i) {
         const CharRange& r = ranges_[c.first_range + i];
         found = code_point >= r.first && code_point <= r.last;
