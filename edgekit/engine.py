@@ -149,8 +149,7 @@ class Tokenizer:
         return self._native.encode(_utf8(text), add_special_tokens, parse_special)
 
     def decode(self, ids: Iterable[int], skip_special_tokens: bool = False) -> str:
-        """Text; bytes that are not UTF-8 become U+FFFD. Raises UsageError for an id outside the vocabulary.
-        """
+        """Text; bytes that are not UTF-8 become U+FFFD, ids outside the vocabulary nothing."""
         return self._native.decode(_ids(ids).tolist(), skip_special_tokens)
 
     def token_bytes(self, id: int) -> bytes:

@@ -48,7 +48,7 @@ from edgekit.errors import EdgekitError, InvalidFile, IoFailure, UsageError
 Progress = Callable[[str, int, int], None]
 
 ATTEMPTS = 5
-RETRY_SECONDS = 1.0  # before the second attempt; doubled each time
+RETRY_SECONDS = 0.5  # before the second attempt; doubled each time
 TIMEOUT_SECONDS = 30.0
 BLOCK_BYTES = 1 << 20
 

@@ -165,7 +165,8 @@ def open_model(name: str, threads: int | None, isa: str | None) -> Model:
         path = hub.resolve(name, progress)
     if path.is_dir():
         raise UsageError(
-            f"{name} is a directory; edgekit runs .edge files: convert it first (edgekit convert {name})"
+            f"{name} is a directory; this verb takes .edge files",
+            hint=f"convert a checkpoint first: edgekit convert {name}",
         )
     return Model(path, threads, isa)
 

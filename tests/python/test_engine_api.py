@@ -436,6 +436,26 @@ def test_sessions_of_one_model_run_side_by_side(model: edgekit.Model) -> None:
     assert got == [want] * 4
 
 
+def test_sessions_come_and_go_without_a_leak(model: edgekit.Model) -> None:
+    import psutil
+
+    def cycle() -> None:
+        with model.session(window=64) as session:
+            for event in session.generate(PROMPT, temperature=1.0, ignore_eos=True):
+                if event.kind == "text":
+                    break
+            session.cancel()
+            session.fork().close()
+
+    process = psutil.Process()
+    for _ in range(100):
+        cycle()
+    before = process.memory_info().rss
+    for _ in range(300):
+        cycle()
+    assert process.memory_info().rss - before < 4 << 20
+
+
 def test_two_threads_on_one_session_wait_for_each_other(session: edgekit.Session) -> None:
     threads = [threading.Thread(target=session.forward, args=([1, 2, 3] * 10,)) for _ in range(4)]
     for thread in threads:
