@@ -18,18 +18,45 @@ EDGEKIT_INLINE uint16_t to_bf16(float x) {
     return uint16_t((word + 0x7FFF + ((word >> 16) & 1)) >> 16);
 }
 
+// Hadamard matrix of 16 (Sylvester's): element [i][j] is -1 to the number of ones in i & j.
+struct Hadamard16 {
+    alignas(64) float rows[16][16];
+    constexpr Hadamard16() : rows() {
+        for (int i = 0; i < 16; ++i)
+            for (int j = 0; j < 16; ++j) rows[i][j] = __builtin_popcount(unsigned(i & j)) % 2 ? -1.0f : 1.0f;
+    }
+};
+inline constexpr Hadamard16 kHadamard16;
+
+EDGEKIT_INLINE void butterfly(float& a, float& b) {
+    const float sum = a + b, difference = a - b;
+    a = sum;
+    b = difference;
+}
+
 // In place: blocks of the largest power of two that divides n, times the orthonormal Hadamard matrix, its own inverse.
 inline void rotate_hadamard(float* x, uint32_t n) {
     const uint32_t block = n & (0u - n);
-    for (uint32_t half = 1; half < block; half *= 2)
-        for (uint32_t i = 0; i < n; i += 2 * half)
-            for (uint32_t j = i; j < i + half; ++j) {
-                const float a = x[j], b = x[j + half];
-                x[j] = a + b;
-                x[j + half] = a - b;
-            }
     const float norm = 1.0f / __builtin_sqrtf(float(block));
-    for (uint32_t i = 0; i < n; ++i) x[i] *= norm;
+    if (block < 16) {
+        for (uint32_t half = 1; half < block; half *= 2)
+            for (uint32_t i = 0; i < n; i += 2 * half)
+                for (uint32_t j = i; j < i + half; ++j) butterfly(x[j], x[j + half]);
+        for (uint32_t i = 0; i < n; ++i) x[i] *= norm;
+        return;
+    }
+    for (uint32_t i = 0; i < n; i += 16) {
+        f32x16 y = splat(0.0f);
+        for (uint32_t j = 0; j < 16; ++j) y = fma(splat(x[i + j]), load(kHadamard16.rows[j]), y);
+        store(x + i, y * splat(norm));
+    }
+    for (uint32_t half = 16; half < block; half *= 2)
+        for (uint32_t i = 0; i < n; i += 2 * half)
+            for (uint32_t j = i; j < i + half; j += 16) {
+                const f32x16 a = load(x + j), b = load(x + j + half);
+                store(x + j, a + b);
+                store(x + j + half, a - b);
+            }
 }
 
 // 32 codes of a group and their scale: code · scale ≈ x.
