@@ -104,6 +104,8 @@ def architecture(model: ConvertInput) -> Architecture:
         arch.normalizes_experts != spec.moe.normalize or not all(x.n_experts for x in spec.layers)
     ):
         why = "experts (their weights are normalized, or some layers are dense)"
+    elif arch.name == "olmoe" and any(layer.n_heads != layer.n_kv_heads for layer in spec.layers):
+        why = "key/value heads, fewer than its heads"
     elif arch.name == "gemma2" and not (spec.attn_softcap and spec.logit_softcap):
         why = "lack of soft-caps"
     elif not spec.tied and arch.name in ("gemma2", "openelm"):
