@@ -72,7 +72,8 @@ the end it is {loss:.3f}: a perplexity of {perplexity:.2f}, or {bits:.3f} bits a
 ## Limits
 
 It knows nothing but these stories, understands nothing else than a wish for one, and loses the thread after
-a paragraph or two: characters change their names, objects appear from nowhere. It answers in English only.
+a paragraph or two: characters change their names, objects appear from nowhere. At temperature 0 it tends to
+repeat a sentence over and over; 0.7 suits it better. It answers in English only.
 It is a test object and a demonstration, of no other use. The tone is that of its data; nothing filters it.
 
 ## Licence
