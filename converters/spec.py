@@ -1,14 +1,14 @@
 """ModelSpec: a decoder-only language model described by values, not by code.
 
-A family file (`converters/models/<model_type>.py`) turns a Hugging Face config into a `ModelSpec` and says where each
-tensor lies in the checkpoint. The C++ decoder, the numpy reference and every output format read this one description;
-none of them knows a family's name.
+A family file (`converters/models/<model_type>.py`) turns a Hugging Face config into a `ModelSpec` and says
+where each tensor lies in the checkpoint. The C++ decoder, the numpy reference and every output format read
+this one description; none of them knows a family's name.
 
-Shapes are written `[rows, columns]`; a linear layer's weight is `[d_out, d_in]` as in PyTorch. Names of tensors:
+Shapes are written `[rows, columns]`; a linear layer's weight is `[d_out, d_in]` as in PyTorch. The tensors:
 
     embed                       [vocab_size, d_model]
     layers.N.attn_norm          [d_model]               before the mixer       (absent in post-norm families)
-    layers.N.q | k | v          [n_heads·head_dim | n_kv_heads·head_dim, d_model]     (+ .q_bias .k_bias .v_bias)
+    layers.N.q | k | v          [n_heads·head_dim | n_kv_heads·head_dim, d_model]  (+ .q_bias and so on)
     layers.N.q_norm | k_norm    [head_dim], or [n_heads·head_dim] when `qk_norm == "full"`,
                                 or [n_heads, head_dim] when `qk_norm == "layer_per_head"`
     layers.N.o                  [d_model, n_heads·head_dim]                           (+ .o_bias)
@@ -25,8 +25,8 @@ Shapes are written `[rows, columns]`; a linear layer's weight is `[d_out, d_in]`
     final_norm                  [d_model]
     head                        [vocab_size, d_model]   absent when tied to `embed`        (+ head_bias)
 
-Layer norms with a bias carry `<norm>_bias`. Offsets that a family adds to its norm weights (Gemma's `1 + w`) are folded in by
-the family's `Source`, so a norm is always `x / rms(x) * w`.
+Layer norms with a bias carry `<norm>_bias`. Offsets that a family adds to its norm weights (Gemma's `1 + w`)
+are folded in by the family's `Source`, so a norm is always `x / rms(x) * w`.
 """
 
 from __future__ import annotations
@@ -40,10 +40,11 @@ SPEC_VERSION = 1
 
 @dataclass(frozen=True)
 class Rope:
-    """Rotary embedding of the first `dim` numbers of each head, halves rotated together (the Hugging Face layout).
+    """Rotary embedding of the first `dim` numbers of each head, halves rotated together.
 
-    `inv_freq` holds `dim / 2` angles per position in radians, every scaling rule already applied; `long_inv_freq`, when
-    given, replaces it in sessions whose context exceeds `original_context` (longrope). `factor` multiplies cos and sin.
+    `inv_freq` holds `dim / 2` angles per position in radians, every scaling rule already applied;
+    `long_inv_freq`, when given, replaces it in sessions whose context exceeds `original_context` (longrope).
+    `factor` multiplies cos and sin.
     """
 
     dim: int
@@ -74,7 +75,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Moe:
-    """Mixture of experts: the router's softmax picks `top_k` experts; `normalize` rescales their weights to sum 1."""
+    """The router's softmax picks `top_k` experts; `normalize` rescales their weights to sum 1."""
 
     top_k: int
     normalize: bool
@@ -93,7 +94,7 @@ class ModelSpec:
     norm_eps: float = 1e-5
     activation: Literal["silu", "gelu", "gelu_tanh", "relu", "relu2"] = "silu"
     gated: bool = True
-    # none | head: over each head with one [head_dim] weight | full: over all heads at once | layer_per_head: a
+    # none | head: each head with one [head_dim] weight | full: all heads at once | layer_per_head: a
     # LayerNorm without bias, each head with its own weight
     qk_norm: Literal["none", "head", "full", "layer_per_head"] = "none"
     attn_scale: float = 0.0  # multiplies q·k
@@ -146,10 +147,7 @@ class ModelSpec:
         data["layers"] = tuple(
             Layer(**layer) if "rope" in layer else Layer(**layer, rope=None) for layer in data["layers"]
         )
-        data["ropes"] = tuple(
-            Rope(**{k: tuple(v) if isinstance(v, list) else v for k, v in rope.items()})
-            for rope in data["ropes"]
-        )
+        data["ropes"] = tuple(Rope(**_tuples(rope)) for rope in data["ropes"])
         if data.get("moe") is not None:
             data["moe"] = Moe(**data["moe"])
         return ModelSpec(**data)
@@ -159,8 +157,8 @@ class ModelSpec:
 class Source:
     """Where a tensor of the spec lies in a checkpoint.
 
-    Rows `[rows[0], rows[1])` of the named tensor (all when None), followed by the tensors of `stack`, reshaped to `shape`
-    when given, plus `add`.
+    Rows `[rows[0], rows[1])` of the named tensor (all when None), followed by the tensors of `stack`,
+    reshaped to `shape` when given, plus `add`.
     """
 
     name: str
@@ -168,6 +166,10 @@ class Source:
     add: float = 0.0
     shape: tuple[int, ...] | None = None
     stack: tuple[str, ...] = ()
+
+
+def _tuples(value: dict[str, Any]) -> dict[str, Any]:
+    return {name: tuple(v) if isinstance(v, list) else v for name, v in value.items()}
 
 
 def _drop_none(value: Any) -> Any:

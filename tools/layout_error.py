@@ -13,7 +13,9 @@ ROWS, COLUMNS = 512, 2048
 
 
 def linear_block32(w: np.ndarray) -> np.ndarray:
-    """Round-to-nearest with one float16 scale per 32 weights, the largest at -8: the rule of llama.cpp's Q4_0."""
+    """Round-to-nearest with one float16 scale per 32 weights, the largest at -8: the rule of llama.cpp's
+    Q4_0.
+    """
     groups = w.reshape(-1, 32)
     peak = np.take_along_axis(groups, np.abs(groups).argmax(1)[:, None], 1)
     scale = (peak / -8).astype(np.float16).astype(np.float32)

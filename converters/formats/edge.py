@@ -1,7 +1,8 @@
 """The `.edge` file: a safetensors file whose tensors are ready for the engine (docs/format.md).
 
-Matrices are packed by `converters/quant` and stored as `U8 [n_tiles, tile_bytes]`; vectors as `F32`, zero-padded to a multiple of 16. Every
-tensor starts on a multiple of 64 bytes. What safetensors has no place for is JSON text in its metadata.
+Matrices are packed by `converters/quant` and stored as `U8 [n_tiles, tile_bytes]`; vectors as `F32`, zero-
+padded to a multiple of 16. Every tensor starts on a multiple of 64 bytes. What safetensors has no place for
+is JSON text in its metadata.
 """
 
 from __future__ import annotations
@@ -95,7 +96,8 @@ def tile_bytes(layout: str, k: int) -> int:
 def write(model: ConvertInput, path: Path, scheme: str = "q4", progress: Progress = silent) -> None:
     """Writes `model` as an `.edge` file in one pass over the checkpoint; memory stays at a few slabs of rows.
 
-    Raises UsageError for an unknown scheme, InvalidFile when the checkpoint cannot be read, OSError when the disk is full.
+    Raises UsageError for an unknown scheme, InvalidFile when the checkpoint cannot be read, OSError when
+    the disk is full.
     """
     if scheme not in LAYOUT_OF_SCHEME:
         raise UsageError(
@@ -131,20 +133,18 @@ def write(model: ConvertInput, path: Path, scheme: str = "q4", progress: Progres
         "spec": model.spec.to_json(),
         "matrices": {name: {"layout": layouts[name], "shape": [m.n, m.k]} for name, m in matrices.items()},
         "vectors": vector_shapes,
-        "sha256": {name: "0" * 64 for name in shapes},
+        "sha256": dict.fromkeys(shapes, "0" * 64),
         **model.metadata,
     }
-    with open(path, "wb") as file:
+    with path.open("wb") as file:
         header_bytes = _write_header(file, metadata, _offsets(shapes), reserve=SPARE_HEADER_BYTES)
-        done = 0
         hashes: dict[str, str] = {}
-        for name in shapes:
+        for done, name in enumerate(shapes, 1):
             digest = hashlib.sha256()
             for block in _blocks(name, matrices, layouts, vectors, blobs_u8):
-                digest.update(block)
-                file.write(block)
+                digest.update(block.data)
+                file.write(block.data)
             hashes[name] = digest.hexdigest()
-            done += 1
             progress("packing weights", done, len(shapes))
         metadata["sha256"] = hashes
         file.seek(0)
@@ -154,7 +154,8 @@ def write(model: ConvertInput, path: Path, scheme: str = "q4", progress: Progres
 
 
 def attach(path: Path, metadata: Mapping[str, Any], tensors: Mapping[str, bytes] | None = None) -> None:
-    """Adds metadata members, and tensors of raw bytes at the end, to a package already written, without moving its weights.
+    """Adds metadata members, and tensors of raw bytes at the end, to a package already written, without
+    moving its weights.
 
     Raises InvalidFile when the file is no package or its header has no room left.
     """
@@ -166,11 +167,11 @@ def attach(path: Path, metadata: Mapping[str, Any], tensors: Mapping[str, bytes]
         raise InvalidFile(f"{path} already has {', '.join(added.keys() & shapes.keys())}")
     shapes |= {name: ("U8", [blob.size]) for name, blob in added.items()}
     members.update(metadata)
-    members["sha256"] |= {name: hashlib.sha256(blob).hexdigest() for name, blob in added.items()}
-    with open(path, "r+b") as file:
+    members["sha256"] |= {name: hashlib.sha256(blob.data).hexdigest() for name, blob in added.items()}
+    with path.open("r+b") as file:
         file.seek(0, os.SEEK_END)
         for blob in added.values():
-            file.write(blob)
+            file.write(blob.data)
         file.seek(0)
         _write_header(file, members, _offsets(shapes), total=header_bytes)
         file.flush()
@@ -179,10 +180,10 @@ def attach(path: Path, metadata: Mapping[str, Any], tensors: Mapping[str, bytes]
 
 def read_header(path: Path) -> tuple[dict[str, Any], int]:
     """The safetensors header of a package and the offset of its data. Raises InvalidFile."""
-    with open(path, "rb") as file:
+    with path.open("rb") as file:
         start = file.read(8)
         size = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
-        if not 2 <= size <= min(1 << 26, os.path.getsize(path)):
+        if not 2 <= size <= min(1 << 26, path.stat().st_size):
             raise InvalidFile(f"{path}: no safetensors header; is it an .edge file?")
         try:
             header = json.loads(file.read(size))
@@ -195,13 +196,17 @@ def read_header(path: Path) -> tuple[dict[str, Any], int]:
 
 
 def decode_metadata(metadata: Mapping[str, str]) -> dict[str, Any]:
-    """Metadata members as values: those that are JSON documents parsed, `format`, `version` and `scheme` as text."""
+    """Metadata members as values: those that are JSON documents parsed, `format`, `version` and `scheme` as
+    text.
+    """
     plain = {"format", "version", "scheme"}
     return {name: text if name in plain else json.loads(text) for name, text in metadata.items()}
 
 
 class Package:
-    """An `.edge` file read back in Python: the encoder's own check, and the weights the numpy reference computes with."""
+    """An `.edge` file read back in Python: the encoder's own check, and the weights the numpy reference
+    computes with.
+    """
 
     def __init__(self, path: Path) -> None:
         header, self._data = read_header(path)
@@ -215,7 +220,9 @@ class Package:
         return np.memmap(self.path, np.uint8, "r", self._data + first, (last - first,))
 
     def load(self, name: str, rows: tuple[int, int] | None = None) -> F32 | None:
-        """A tensor of the spec (or some rows of a matrix), dequantized; None when the package has none of that name."""
+        """A tensor of the spec (or some rows of a matrix), dequantized; None when the package has none of
+        that name.
+        """
         if name not in self.entries:
             return None
         stored = self.bytes_of(name)
@@ -312,7 +319,9 @@ def _write_header(
     reserve: int = 0,
     total: int | None = None,
 ) -> int:
-    """Writes the header, space-padded so that data begin on a multiple of 64 (or at `total`); returns where they begin."""
+    """Writes the header, space-padded so that data begin on a multiple of 64 (or at `total`); returns where
+    they begin.
+    """
     text = {name: value if isinstance(value, str) else _compact(value) for name, value in metadata.items()}
     header = _compact({"__metadata__": text, **entries}).encode()
     end = total if total is not None else round_up(8 + len(header) + reserve, ALIGNMENT)

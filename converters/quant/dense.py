@@ -21,7 +21,9 @@ def to_bf16(w: F32) -> NDArray[np.uint16]:
 
 
 def fits_f16(w: F32) -> bool:
-    """Whether float16 holds every weight without overflow and without losing any bit that bfloat16 would keep."""
+    """Whether float16 holds every weight without overflow and without losing any bit that bfloat16 would
+    keep.
+    """
     half = w.astype(np.float16).astype(np.float32)
     return bool(np.isfinite(half).all() and (np.abs(half - w) <= np.abs(w) * 2.0**-9).all())
 

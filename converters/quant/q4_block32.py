@@ -1,4 +1,5 @@
-"""q4_block32: 4.25 bits per weight; the layout and the reason for the levels are in cpp/src/quant/q4_block32.h.
+"""q4_block32: 4.25 bits per weight; the layout and the reason for the levels are in
+cpp/src/quant/q4_block32.h.
 
 weight[r][k] = row_scale[r] · group_scale[r][k / 32] · LEVELS[code[r][k]]
 """
@@ -18,8 +19,8 @@ _HALF_STEPS = (np.arange(256, dtype=np.float32) - 128) / 2
 _NEAREST = np.abs(_HALF_STEPS[:, None] - LEVELS[None, :]).argmin(1).astype(np.uint8)
 _NEAREST_LEVEL = LEVELS[_NEAREST]
 
-# Fractions of max|w| / 63 at which a scale is tried, each followed by one least-squares refit. The optimum lies below 1: clipping
-# the largest weight a little costs less than coarser steps for the other 31.
+# Fractions of max|w| / 63 at which a scale is tried, each followed by one least-squares refit. The optimum
+# lies below 1: clipping the largest weight a little costs less than coarser steps for the other 31.
 _START_FRACTIONS = (0.98, 0.86)
 
 
@@ -43,7 +44,8 @@ def _safe_inverse(scale: F32) -> F32:
 def fit(w: F32, importance: F32 | None = None) -> tuple[NDArray[np.uint8], NDArray[np.int8], F32]:
     """Codes `[n, g, 32]`, group scales int8 `[n, g]` and row scales float32 `[n]` for weights `w[n, g, 32]`.
 
-    Minimises the squared error, each column weighted by `importance[g, 32]` when given (the second moment of its activation).
+    Minimises the squared error, each column weighted by `importance[g, 32]` when given (the second moment
+    of its activation).
     """
     weighted = w if importance is None else w * importance
     peak_index = np.abs(w).argmax(-1)[..., None]
@@ -55,7 +57,8 @@ def fit(w: F32, importance: F32 | None = None) -> tuple[NDArray[np.uint8], NDArr
         for fraction in _START_FRACTIONS:
             start = peak * np.float32(sign * fraction / end)
             level = _NEAREST_LEVEL[_nearest_index(w, _safe_inverse(start))]
-            # Of scale · level, the best scale is <w, level> / <level, level>; it lowers the error by <w, level>² / <level, level>.
+            # Of scale · level, the best scale is <w, level> / <level, level>; it lowers the error by <w,
+            # level>² / <level, level>.
             cross = np.einsum("ngk,ngk->ng", weighted, level)
             if importance is not None:
                 level *= np.sqrt(importance)

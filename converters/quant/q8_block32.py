@@ -36,7 +36,9 @@ def pack(codes: NDArray[np.int8], scale: NDArray[np.uint16]) -> U8:
 
 
 def encode(w: F32, importance: F32 | None = None) -> U8:
-    """Bytes `[n / 16, tile_bytes(k)]` of `w[n, k]`, n a multiple of 16. `importance` makes no difference at 8 bits."""
+    """Bytes `[n / 16, tile_bytes(k)]` of `w[n, k]`, n a multiple of 16. `importance` makes no difference at
+    8 bits.
+    """
     return pack(*fit(grouped(w)))
 
 

@@ -1,4 +1,6 @@
-"""The engine against Transformers: the same logits for every family, over prefill, decode and wraps of the ring."""
+"""The engine against Transformers: the same logits for every family, over prefill, decode and wraps of the
+ring.
+"""
 
 from __future__ import annotations
 
@@ -91,8 +93,9 @@ def test_sinks_and_window_after_many_wraps(name: str, kv: Any, tolerance: float,
 def transformers_with_ring(name: str, ids: list[int], sinks: int, window: int) -> np.ndarray:
     """Transformers' own model, its attention replaced by one that sees what a session's cache holds.
 
-    Queries and keys arrive rotated by their absolute positions. A query past the cache's capacity C sees the last `window`
-    keys at their distance, and the sinks as from position C - 1: its rotation is turned back by the rest.
+    Queries and keys arrive rotated by their absolute positions. A query past the cache's capacity C sees
+    the last `window` keys at their distance, and the sinks as from position C - 1: its rotation is turned
+    back by the rest.
     """
     import torch
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
@@ -158,8 +161,9 @@ def test_the_ring_agrees_with_transformers_seeing_the_same_keys(name: str, direc
 def test_quantized_weights_compute_what_they_decode_to(
     scheme: str, tolerance: float, directory: Path
 ) -> None:
-    """Against the reference on the decoded weights: what is left is the rounding of activations to 8 bits, which a random tiny
-    model amplifies."""
+    """Against the reference on the decoded weights: what is left is the rounding of activations to 8 bits,
+    which a random tiny model amplifies.
+    """
     name = "qwen3"
     path = package(name, directory, scheme)
     model = Model(path)

@@ -1,12 +1,15 @@
-"""Writes the golden cases beside it: small packages, what the engine generates from them, and a saved session.
+"""Writes the golden cases beside it: small packages, what the engine generates from them, and a saved
+session.
 
     python tests/golden/engine/make.py
 
-Every binding and every instruction set replays `cases.json`. The weights are random: the text is noise, the same noise everywhere.
-Needs the test extra. Run it only when the format or the engine's results are meant to change, and say so in the commit.
+Every binding and every instruction set replays `cases.json`. The weights are random: the text is noise, the
+same noise everywhere. Needs the test extra. Run it only when the format or the engine's results are meant
+to change, and say so in the commit.
 
-cases.json: {"models": [{"file", "layers", …}], "cases": [{"model", "session": options, "prompt" or "prompt_ids", "generate": options,
-"ids", "text", "finish"}], "chats": [{"model", "messages", "text"}], "states": [{"model", "file", "session", "max_tokens", "ids"}]}
+cases.json: {"models": [{"file", "layers", …}], "cases": [{"model", "session": options, "prompt" or
+"prompt_ids", "generate": options, "ids", "text", "finish"}], "chats": [{"model", "messages", "text"}],
+"states": [{"model", "file", "session", "max_tokens", "ids"}]}
 """
 
 from __future__ import annotations
