@@ -12,7 +12,7 @@ import inspect
 import json
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import jinja2
 import jinja2.ext
@@ -80,7 +80,7 @@ UNARY_OPS = {nodes.Not: "not", nodes.Neg: "neg", nodes.Pos: "pos"}
 class _Generation(jinja2.ext.Extension):
     """`{% generation %}` marks what the assistant wrote, for training; in rendering it is a scope."""
 
-    tags: ClassVar[set[str]] = {"generation"}
+    tags = {"generation"}  # noqa: RUF012 - as jinja2 declares it
 
     def parse(self, parser: jinja2.parser.Parser) -> nodes.Node:
         line = next(parser.stream).lineno
