@@ -2,7 +2,7 @@
 
     python samples/train_sample_model.py --corpora ../shared/data/corpora -o samples/model
 
-It takes about an hour on one CPU core. Stop it at any time: --resume goes on from the last saved state, and
+It takes about half an hour of one CPU core. Stop it at any time: --resume goes on from the last saved state, and
 with another --steps it ends earlier or later, since the learning rate falls over the last --decay steps only.
 The final weights are the moving average of the weights, in bfloat16.
 """
@@ -38,8 +38,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("-o", "--out", type=Path, required=True, help="folder for the checkpoint")
     parser.add_argument("--state", type=Path, default=Path("sample_model_state.pt"), help="for --resume")
     parser.add_argument("--resume", action="store_true", help="go on from --state")
-    parser.add_argument("--steps", type=int, default=3200, help="in all (default %(default)s)")
-    parser.add_argument("--decay", type=int, default=1000, help="last steps, in which the rate falls to 0")
+    parser.add_argument("--steps", type=int, default=1040, help="in all (default %(default)s)")
+    parser.add_argument("--decay", type=int, default=290, help="last steps, in which the rate falls to 0")
     parser.add_argument("--batch-tokens", type=int, default=3072, help="tokens a step (default %(default)s)")
     parser.add_argument("--vocab", type=int, default=4096)
     parser.add_argument("--hidden", type=int, default=256)

@@ -28,7 +28,8 @@ small enough to live in a repository and real enough to try every part of edgeki
 chat template, an end-of-text token, weights in bfloat16.
 
     edgekit convert samples/model -o sample.edge
-    edgekit run sample.edge "Once upon a time"
+    edgekit run sample.edge --raw "Once upon a time"
+    edgekit run sample.edge "Tell me a story about a dog."
     edgekit chat sample.edge
 
 ## Architecture
@@ -62,6 +63,7 @@ step | epoch | training loss | validation loss | minutes
 ---: | ---: | ---: | ---: | ---:
 {history}
 
+The gap between the two losses is memory: a million tokens are few for this many parameters.
 Losses are nats a token; the validation loss is that of the averaged bfloat16 weights on held-out stories. At
 the end it is {loss:.3f}: a perplexity of {perplexity:.2f}, or {bits:.3f} bits a character.
 
