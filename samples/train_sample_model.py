@@ -2,7 +2,7 @@
 
     python samples/train_sample_model.py --corpora ../shared/data/corpora -o samples/model
 
-It takes about half an hour of one CPU core. Stop it at any time: --resume goes on from the last saved state, and
+It takes about half an hour of one CPU core. Stop it any time: --resume goes on from the last saved state, and
 with another --steps it ends earlier or later, since the learning rate falls over the last --decay steps only.
 The final weights are the moving average of the weights, in bfloat16.
 """
