@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from edgekit.converters.text import sentencepiece, tiktoken
 from edgekit.converters.text.tokenizer_steps import (
+    MAX_STEPS,
     NORMALIZER_STEP,
     PRE_TOKENIZER_STEP,
     Json,
@@ -149,6 +150,8 @@ class _Compiler:
             self.steps.add_normalizer(part)
         for part in flatten(definition.get("pre_tokenizer"), "pretokenizers"):
             self.steps.add_pre_tokenizer(part)
+        if max(len(self.steps.normalizers), len(self.steps.pre_tokenizers)) >= MAX_STEPS:
+            raise UnsupportedModel(f"a tokenizer of more than {MAX_STEPS - 1} normalizers or pre-tokenizers")
         self.decoding = compile_decoder(definition.get("decoder"))
         self.kind = self.model_kind()
         self.vocab = self.model_vocab()

@@ -47,6 +47,7 @@ PRE_TOKENIZER_STEP = np.dtype(
         ("size", "<u4"),
     ]
 )
+MAX_INSERTED_BYTES, MAX_STEPS = 64, 16
 LOSSY_BYTES, BYTE_RUNS, JOIN_WITH_SPACES = 1, 2, 4  # DecodeFlag
 
 
@@ -94,6 +95,13 @@ class Steps:
     normalize: list[Callable[[str], str]] = field(default_factory=list)  # the normalizers, as Python
     byte_level: bool = False
 
+    def inserted(self, text: str) -> tuple[int, int]:
+        if len(text.encode()) > MAX_INSERTED_BYTES:
+            raise unsupported(
+                "normalizer", f"that puts in {len(text.encode())} bytes (over {MAX_INSERTED_BYTES})"
+            )
+        return self.string(text.encode())
+
     def string(self, text: bytes) -> tuple[int, int]:
         self.strings += text
         return len(self.strings) - len(text), len(text)
@@ -110,7 +118,7 @@ class Steps:
             self.normalize.append(lambda text: unicodedata.normalize(kind, text))
         elif kind == "Prepend":
             prefix = part["prepend"]
-            self.normalizers.append((PREPEND, -1, *self.string(prefix.encode()), 0, 0))
+            self.normalizers.append((PREPEND, -1, *self.inserted(prefix), 0, 0))
             self.normalize.append(lambda text: prefix + text if text else text)
         elif kind == "Replace":
             regex, literal, content = (
@@ -119,7 +127,7 @@ class Steps:
                 part["content"],
             )
             pattern = self.patterns.regex(regex) if literal is None else self.patterns.text(literal)
-            self.normalizers.append((REPLACE, pattern, *self.string(content.encode()), 0, 0))
+            self.normalizers.append((REPLACE, pattern, *self.inserted(content), 0, 0))
             if literal is not None:
                 self.normalize.append(lambda text: text.replace(literal, content))
         elif kind == "Strip":
@@ -160,9 +168,7 @@ class Steps:
                 "always" if part.get("add_prefix_space", True) else "never"
             )
             replacement = part["replacement"]
-            self.pre_tokenizers.append(
-                (METASPACE, -1, SCHEMES.index(scheme), 0, *self.string(replacement.encode()))
-            )
+            self.pre_tokenizers.append((METASPACE, -1, SCHEMES.index(scheme), 0, *self.inserted(replacement)))
             if part.get("split", True):
                 self.split(self.patterns.text(replacement), "mergedwithnext")
         elif kind == "Digits":

@@ -2,6 +2,7 @@
 
 #include <cstring>
 
+#include "text/tokenizer_layout.h"
 #include "text/unicode.h"
 
 namespace edgekit::text {
@@ -46,7 +47,7 @@ private:
     bool replacement_at(size_t start, std::string_view& replacement) const {
         if (start >= replacements_.size()) return false;
         replacement = replacements_.substr(start, replacements_.find('\0', start) - start);
-        return find_invalid_utf8(replacement) == replacement.npos;
+        return replacement.size() <= max_inserted_bytes && find_invalid_utf8(replacement) == replacement.npos;
     }
 
     std::string_view units_, replacements_;

@@ -153,21 +153,21 @@ std::string normalize(std::string_view text, NormalForm form) {
 Normalizer::Normalizer(std::span<const NormalizerStep> steps, std::string_view strings,
                        PatternMatcher patterns)
     : steps_(steps), strings_(strings), patterns_(patterns) {
+    bool ok = steps.size() <= max_steps;
     for (const NormalizerStep& step : steps) {
-        const bool known = step.kind <= static_cast<uint32_t>(NormalizerKind::charsmap);
-        const bool text_inside =
-            step.text.offset <= strings.size() && step.text.size <= strings.size() - step.text.offset;
-        const bool text_valid =
-            text_inside &&
-            (step.kind == static_cast<uint32_t>(NormalizerKind::charsmap) ||
-             find_invalid_utf8(strings_.substr(step.text.offset, step.text.size)) == strings_.npos);
-        const bool pattern_inside = step.kind != static_cast<uint32_t>(NormalizerKind::replace) ||
-                                    static_cast<uint32_t>(step.pattern) < patterns.pattern_count();
-        if (!known || !text_valid || !pattern_inside) {
-            throw Error(Status::invalid_file,
-                        "compiled tokenizer: a broken normalizer step; convert the model again");
+        const auto kind = static_cast<NormalizerKind>(step.kind);
+        ok = ok && kind <= NormalizerKind::charsmap && step.text.offset <= strings.size() &&
+             step.text.size <= strings.size() - step.text.offset;
+        if (ok && kind != NormalizerKind::charsmap) {
+            const std::string_view inserted = strings.substr(step.text.offset, step.text.size);
+            ok = inserted.size() <= max_inserted_bytes && find_invalid_utf8(inserted) == inserted.npos;
         }
+        if (kind == NormalizerKind::replace)
+            ok = ok && static_cast<uint32_t>(step.pattern) < patterns_.pattern_count();
     }
+    if (!ok)
+        throw Error(Status::invalid_file,
+                    "compiled tokenizer: a broken normalizer step; convert the model again");
 }
 
 std::string Normalizer::replace(const NormalizerStep& step, std::string_view text) const {
@@ -219,6 +219,12 @@ std::string Normalizer::apply(std::string_view text) const {
             case NormalizerKind::charsmap:
                 current = apply_charsmap(argument, current);
                 break;
+        }
+        // No real tokenizer comes near; steps that double the text, one after the other, would.
+        if (current.size() > 4096 + 16 * text.size()) {
+            throw Error(Status::invalid_file,
+                        "compiled tokenizer: normalizing " + std::to_string(text.size()) +
+                            " bytes makes over 16 times as many; convert the model again");
         }
     }
     return current;

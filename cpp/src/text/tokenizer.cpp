@@ -160,7 +160,7 @@ Tokenizer Tokenizer::open(std::span<const std::byte> blob) {
     t.strings_ = {strings.data(), strings.size()};
     t.normalizer_ = Normalizer(sections.get<NormalizerStep>(SectionId::normalizers), t.strings_, t.patterns_);
     t.pre_tokenizers_ = sections.get<PreTokenizerStep>(SectionId::pre_tokenizers);
-    require(t.pre_tokenizers_.size() <= 32, "more than 32 pre-tokenizers");
+    require(t.pre_tokenizers_.size() <= max_steps, "more pre-tokenizers than 16");
     for (const PreTokenizerStep& step : t.pre_tokenizers_) {
         const auto kind = static_cast<PreTokenizerKind>(step.kind);
         require(kind <= PreTokenizerKind::metaspace, "an unknown pre-tokenizer");
@@ -170,7 +170,8 @@ Tokenizer Tokenizer::open(std::span<const std::byte> blob) {
         require(step.text.offset <= strings.size() && step.text.size <= strings.size() - step.text.offset,
                 "a step reads outside the strings");
         const std::string_view text = t.strings_.substr(step.text.offset, step.text.size);
-        require(find_invalid_utf8(text) == text.npos, "a step puts in what is not UTF-8");
+        require(text.size() <= max_inserted_bytes && find_invalid_utf8(text) == text.npos,
+                "a step puts in what is too long or not UTF-8");
     }
 
     t.prefix_ids_ = sections.get<int32_t>(SectionId::prefix_ids);

@@ -119,6 +119,10 @@ struct StringRef {
 
 enum class NormalizerKind : uint32_t { nfc, nfkc, nfd, nfkd, prepend, replace, strip, charsmap };
 
+// What bounds the growth of a text: bytes that a step puts in at one place, and steps.
+constexpr uint32_t max_inserted_bytes = 64;
+constexpr uint32_t max_steps = 16;
+
 struct NormalizerStep {
     uint32_t kind;         // NormalizerKind
     int32_t pattern;       // replace
