@@ -239,7 +239,7 @@ def interrupt(process: subprocess.Popen[bytes], ready: Callable[[], object]) -> 
 
 def start(*arguments: str | Path) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "edgekit", *arguments]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    return subprocess.Popen(command, bufsize=0, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
 def test_ctrl_c_ends_a_text(place: Path) -> None:
