@@ -1,0 +1,479 @@
+"""ONNX directories through ONNX Runtime: `OnnxModel` and `OnnxSession` have the face of `edgekit.Model` and
+`Session`.
+
+Keys and values lie in buffers that are inputs and outputs of a step at once, allocated with the session. A
+directory with GroupQueryAttention ends at its window ("context_full"); one of the ring schemes lets the
+oldest tokens go, as edgekit's own engine does.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgekit.backends.sampler import Sampler
+from edgekit.backends.text import TextStream
+from edgekit.engine import (
+    ChatTemplate,
+    DoneEvent,
+    Event,
+    EvictedEvent,
+    Finish,
+    MemoryPlan,
+    Message,
+    RenderedChat,
+    Statistics,
+    TextEvent,
+    Tokenizer,
+)
+from edgekit.errors import ContextFull, InvalidFile, OutOfBudget, UnsupportedModel, UsageError
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+DEFAULT_WINDOW = 4096
+CHUNK = 256  # prompt tokens in one step
+Logits = npt.NDArray[np.float32]
+
+
+class OnnxModel:
+    """An ONNX directory: one that `edgekit convert --format onnx` wrote, or another with the same inputs.
+
+    Raises InvalidFile for what is no such directory or damaged, UnsupportedModel for inputs that edgekit does
+    not feed.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], threads: int | None = None) -> None:
+        import onnxruntime
+
+        from edgekit.converters.text.chat_template import compile_template, find_chat_template
+        from edgekit.converters.text.tokenizer import compile_tokenizer
+
+        if threads is not None and not 1 <= threads <= 1024:
+            raise UsageError(f"threads is {threads}; give 1 to 1024, or None to let ONNX Runtime choose")
+        self.path = os.fspath(path)
+        directory = Path(path)
+        genai = _read_json(directory / "genai_config.json")
+        config = _read_json(directory / "config.json")
+        file = _model_file(directory, genai)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads or 0
+        options.log_severity_level = 3
+        try:
+            self.runtime = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime's own exceptions have no common base
+            raise InvalidFile(f"{file}: ONNX Runtime cannot open it: {str(error).strip()[:300]}") from None
+        self.inputs = {given.name: given for given in self.runtime.get_inputs()}
+        self.outputs = {output.name: output for output in self.runtime.get_outputs()}
+        self._check(file)
+        facts = self.runtime.get_modelmeta().custom_metadata_map
+        self.facts = {k.removeprefix("edgekit."): v for k, v in facts.items() if k.startswith("edgekit.")}
+        self.is_ring = "position" in self.inputs
+        self.threads = threads or os.cpu_count() or 1
+        self.isa = "onnxruntime"
+        self.scheme = self.facts.get("scheme", "onnx")
+        self.model_type = self.facts.get("model_type") or str(config.get("model_type", "unknown"))
+        self.vocab_size = int(self.outputs["logits"].shape[-1])
+        words = genai.get("model") or {}
+        self.context = int(self.facts.get("context") or words.get("context_length") or 0)
+        eos = json.loads(self.facts["eos_ids"]) if "eos_ids" in self.facts else words.get("eos_token_id")
+        eos = config.get("eos_token_id") if eos is None else eos
+        self.eos_ids = frozenset(eos if isinstance(eos, list) else [] if eos is None else [eos])
+        special = json.loads(self.facts.get("special_tokens", "{}"))
+        self.metadata: dict[str, Any] = {
+            "eos_ids": sorted(self.eos_ids),
+            "special_tokens": special,
+            "generation": json.loads(self.facts.get("generation", "{}")),
+        }
+        compiled = compile_tokenizer(directory)
+        self._tokenizer = None if compiled is None else Tokenizer.from_bytes(compiled.blob)
+        found = find_chat_template(directory)
+        text = found.get("default") or next(iter(found.values()), None)
+        self._template = None if text is None else ChatTemplate.from_bytes(compile_template(text))
+        self.file_bytes = sum(p.stat().st_size for p in file.parent.glob(f"{file.name}*"))
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Raises UnsupportedModel when the directory has none (`has_tokenizer` tells)."""
+        if self._tokenizer is None:
+            raise UnsupportedModel(f"{self.path} has no tokenizer; give prompts as token ids")
+        return self._tokenizer
+
+    @property
+    def has_tokenizer(self) -> bool:
+        return self._tokenizer is not None
+
+    @property
+    def has_chat_template(self) -> bool:
+        return self._template is not None
+
+    def render_chat(
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        add_generation_prompt: bool = True,
+        **variables: Any,
+    ) -> RenderedChat:
+        """The prompt the chat template makes of a conversation."""
+        if self._template is None:
+            raise UnsupportedModel(f"{self.path} has no chat template; give the prompt as text")
+        context = {**self.metadata["special_tokens"], "messages": list(messages), **variables}
+        context["add_generation_prompt"] = add_generation_prompt
+        if tools is not None:
+            context["tools"] = list(tools)
+        return RenderedChat(self._template.render(context))
+
+    def plan(
+        self,
+        window: int | None = None,
+        sinks: int = 4,
+        kv: str = "auto",
+        memory_budget: int | None = None,
+    ) -> MemoryPlan:
+        """What a session allocates. `activation_bytes` is ONNX Runtime's own business, and 0 here.
+
+        Raises OutOfBudget, UsageError.
+        """
+        caches = [given for name, given in self.inputs.items() if name.startswith("past_key_values.")]
+        item_bytes = 2 if caches and "float16" in caches[0].type else 4
+        if kv not in ("auto", "f16" if item_bytes == 2 else "f32"):
+            raise UsageError(f"kv is {kv!r}; this directory keeps keys and values as its graph says")
+        fixed = 0
+        if self.is_ring:
+            own = int(self.facts.get("window", 0))
+            if window not in (None, own):
+                raise UsageError(f"window is {window}; this directory was written for {own}")
+            window, sinks = own, int(self.facts.get("sinks", 0))
+            fixed = sum(item_bytes * int(np.prod(given.shape)) for given in caches)
+        per_token = 0 if self.is_ring else sum(item_bytes * g.shape[1] * g.shape[3] for g in caches)
+        limit = self.context or DEFAULT_WINDOW
+        wanted = window or min(limit, DEFAULT_WINDOW)
+        if not self.is_ring:
+            sinks = 0
+            if memory_budget is not None and per_token and window is None:
+                wanted = min(wanted, memory_budget // per_token)
+        cache = fixed + per_token * wanted
+        if memory_budget is not None and (cache > memory_budget or wanted < 1):
+            raise OutOfBudget(
+                f"a cache of {cache} bytes does not fit a budget of {memory_budget}",
+                needed_bytes=fixed + per_token * (window or 1),
+            )
+        if not self.is_ring and wanted > limit:
+            raise UsageError(f"window is {wanted}; this directory's context is {limit}")
+        return MemoryPlan(
+            weight_bytes=self.file_bytes,
+            tokenizer_bytes=0,
+            cache_bytes=cache,
+            activation_bytes=0,
+            model_bytes=0,
+            total_bytes=cache,
+            window=wanted,
+            sinks=sinks,
+            chunk=1 if self.is_ring else CHUNK,
+            kv="f16" if item_bytes == 2 else "f32",
+        )
+
+    def session(
+        self,
+        window: int | None = None,
+        sinks: int = 4,
+        kv: str = "auto",
+        memory_budget: int | None = None,
+        on_full: str = "evict",
+        seed: int = 0,
+    ) -> OnnxSession:
+        """A new conversation. Only the ring schemes can let tokens go; others end with "context_full"."""
+        return OnnxSession(self, self.plan(window, sinks, kv, memory_budget), on_full, seed)
+
+    def close(self) -> None:
+        """There to match `edgekit.Model`; ONNX Runtime lets go of its memory with the object."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _check(self, file: Path) -> None:
+        known = ("input_ids", "attention_mask", "position_ids", "position")
+        strange = [
+            n for n in self.inputs if n not in known and not n.startswith(("past_key_values.", "past_conv."))
+        ]
+        if strange or "input_ids" not in self.inputs or "logits" not in self.outputs:
+            raise UnsupportedModel(
+                f"{file}: inputs {', '.join(strange) or 'without input_ids, or no output logits'} are not known",
+                hint="edgekit runs decoders with the inputs of Transformers.js and onnxruntime-genai",
+            )
+
+
+class OnnxSession:
+    """One conversation; one thread at a time, except `cancel`."""
+
+    def __init__(self, model: OnnxModel, plan: MemoryPlan, on_full: str, seed: int) -> None:
+        self.model, self.plan, self.on_full, self.seed = model, plan, on_full, seed
+        self.position = 0
+        self._tokens: list[int] = []
+        self._cancelled = False
+        self._generation = 0
+        self._allocate()
+
+    def forward(self, ids: Iterable[int], all_logits: bool = True) -> Logits:
+        """Appends tokens to the cache; logits `[len(ids), vocab_size]`, or `[1, vocab_size]` of the last."""
+        tokens = [int(id) for id in ids]
+        if not tokens:
+            return np.empty((0, self.model.vocab_size), np.float32)
+        if any(not 0 <= id < self.model.vocab_size for id in tokens):
+            raise UsageError(f"token ids lie from 0 to {self.model.vocab_size - 1}")
+        if not self.model.is_ring and self.position + len(tokens) > self.plan.window:
+            raise ContextFull(
+                f"{self.position} tokens are in the cache, {len(tokens)} more do not fit {self.plan.window}"
+            )
+        found = []
+        for begin in range(0, len(tokens), self.plan.chunk):
+            if self._cancelled:
+                break
+            logits = self._step(tokens[begin : begin + self.plan.chunk])
+            found.append(logits if all_logits else logits[-1:])
+        return np.concatenate(found if all_logits else found[-1:])
+
+    def generate(
+        self,
+        prompt: str | Sequence[int] | Sequence[Message],
+        *,
+        max_tokens: int = 0,
+        stop: str | Sequence[str] = (),
+        seed: int | None = None,
+        ignore_eos: bool = False,
+        append: bool = False,
+        add_special_tokens: bool | None = None,
+        parse_special: bool = True,
+        logit_bias: Mapping[int, float] | None = None,
+        speculation: int | None = None,
+        **sampling: float | None,
+    ) -> Iterator[Event]:
+        """As `edgekit.Session.generate`; `speculation` changes nothing here."""
+        names = {name for name in Sampler.__dataclass_fields__ if name not in ("seed", "bias")}
+        if unknown := sampling.keys() - names:
+            raise UsageError(f"unknown options {', '.join(sorted(unknown))}")
+        given: dict[str, Any] = {name: value for name, value in sampling.items() if value is not None}
+        sampler = Sampler(seed=self.seed if seed is None else seed, bias=dict(logit_bias or {}), **given)
+        stream = TextStream([stop] if isinstance(stop, str) else stop)
+        ids = self._prompt_ids(prompt, add_special_tokens, parse_special)
+        if not append:
+            ids = self._keep_common(ids)
+        if not ids:
+            raise UsageError(
+                "the prompt has no tokens: give text, or a model whose tokenizer adds a first token"
+            )
+        self._cancelled = False
+        self._generation += 1
+        return self._events(ids, sampler, stream, max_tokens, ignore_eos, self._generation)
+
+    def cancel(self) -> None:
+        """From any thread: what runs ends soon, as finish "cancelled"."""
+        self._cancelled = True
+
+    def reset(self) -> None:
+        """Forgets everything."""
+        self._generation += 1
+        self._allocate()
+
+    def close(self) -> None:
+        self._buffers = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # ---- a generation
+
+    def _events(
+        self,
+        ids: list[int],
+        sampler: Sampler,
+        stream: TextStream,
+        max_tokens: int,
+        ignore_eos: bool,
+        generation: int,
+    ) -> Iterator[Event]:
+        model, cached = self.model, self.position
+        started = time.monotonic()
+        reported = self._evicted()
+        finish: Finish | None = None
+        first_ms = 0.0
+        generated: list[int] = []
+        recent = [*self._tokens, *ids]
+        room = len(ids) if model.is_ring else self.plan.window - self.position
+        logits = self.forward(ids[:room], all_logits=False)[-1] if room > 0 else None
+        prefill_ms = 1e3 * (time.monotonic() - started)
+        if len(ids) > room:
+            finish = self._full()
+        while finish is None and generation == self._generation:
+            if self._cancelled:
+                finish = "cancelled"
+                break
+            assert logits is not None
+            id = sampler.sample(logits, recent, len(generated))
+            if id in model.eos_ids and not ignore_eos:
+                finish = "eos"
+                break
+            generated.append(id)
+            recent.append(id)
+            if len(generated) == 1:
+                first_ms = 1e3 * (time.monotonic() - started)
+            text = stream.push(self._bytes_of(id, first=len(recent) == 1 or self._is_start(recent)))
+            if stream.stopped:
+                finish = "stop"
+            elif max_tokens and len(generated) >= max_tokens:
+                finish = "length"
+            elif not model.is_ring and self.position >= self.plan.window:
+                finish = self._full()
+            if finish in ("length", "context_full"):
+                text += stream.push(b"", last=True)
+            yield TextEvent(text, (id,))
+            if finish is None:
+                logits = self.forward([id])[-1]
+            evicted = self._evicted()
+            if evicted > reported:
+                yield EvictedEvent(self.plan.sinks + reported, evicted - reported)
+                reported = evicted
+        if finish in ("eos", "cancelled") and (rest := stream.push(b"", last=True)):
+            yield TextEvent(rest, ())
+        yield DoneEvent(
+            finish or "cancelled",
+            Statistics(
+                prompt_tokens=cached + len(ids),
+                cached_tokens=cached,
+                generated_tokens=len(generated),
+                drafted_tokens=0,
+                accepted_tokens=0,
+                prefill_ms=prefill_ms,
+                first_token_ms=first_ms,
+                decode_ms=1e3 * (time.monotonic() - started) - first_ms if generated else 0.0,
+            ),
+        )
+
+    def _full(self) -> Finish:
+        if self.on_full == "error":
+            raise ContextFull(
+                f"the window of {self.plan.window} tokens is full", hint="give a larger --window"
+            )
+        return "context_full"
+
+    def _evicted(self) -> int:
+        """Positions that no later token sees."""
+        if not self.model.is_ring:
+            return 0
+        return max(0, self.position - self.plan.sinks - self.plan.window)
+
+    def _bytes_of(self, id: int, *, first: bool) -> bytes:
+        if not self.model.has_tokenizer:
+            return b""
+        data = self.model.tokenizer.token_bytes(id)
+        if not self.model.tokenizer.decode(
+            [id, id], skip_special_tokens=True
+        ):  # twice: one space may be stripped
+            return b""
+        # At the start of a text SentencePiece's first space is no part of it.
+        return (
+            data[1:] if first and data[:1] == b" " and self.model.tokenizer.decode([id])[:1] != " " else data
+        )
+
+    def _is_start(self, recent: list[int]) -> bool:
+        return self.model.has_tokenizer and not self.model.tokenizer.decode(
+            recent[:-1][-8:], skip_special_tokens=True
+        )
+
+    def _prompt_ids(self, prompt: Any, add_special: bool | None, parse_special: bool) -> list[int]:
+        if not isinstance(prompt, str) and len(prompt) > 0 and isinstance(prompt[0], Mapping):
+            prompt = self.model.render_chat(prompt)
+        if not isinstance(prompt, str):
+            return [int(id) for id in prompt]
+        if add_special is None:
+            add_special = not isinstance(prompt, RenderedChat)
+        return self.model.tokenizer.encode(prompt, add_special, parse_special)
+
+    def _keep_common(self, ids: list[int]) -> list[int]:
+        """What of a whole text is not in the cache yet; at least its last token, whose logits are needed."""
+        pairs = zip(self._tokens, ids, strict=False)
+        common = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(self._tokens), len(ids)))
+        common = min(common, len(ids) - 1)
+        keeps = common == len(self._tokens) or not (self.model.is_ring or self._has_state)
+        if not keeps or common <= 0:
+            self._allocate()
+            return ids
+        self.position, self._tokens = common, self._tokens[:common]
+        return ids[common:]
+
+    # ---- a step
+
+    def _allocate(self) -> None:
+        import onnxruntime
+
+        self.position, self._tokens, self._buffers = 0, [], {}
+        self._binding = self.model.runtime.io_binding()
+        self._has_state = any(name.startswith("past_conv.") for name in self.model.inputs)
+        sizes = {"batch_size": 1, "past_sequence_length": self.plan.window}
+        for name, given in self.model.inputs.items():
+            if name.startswith("past"):
+                shape = [sizes.get(d, d) if isinstance(d, str) else d for d in given.shape]
+                if not all(isinstance(d, int) for d in shape):
+                    raise UnsupportedModel(f"{self.model.path}: input {name} has the shape {given.shape}")
+                zeros = np.zeros(shape, np.float16 if "float16" in given.type else np.float32)
+                self._buffers[name] = onnxruntime.OrtValue.ortvalue_from_numpy(zeros)
+                self._binding.bind_ortvalue_input(name, self._buffers[name])
+        for name in self.model.outputs:
+            if name != "logits":
+                past = name.replace("present_conv", "past_conv").replace("present.", "past_key_values.")
+                self._binding.bind_ortvalue_output(name, self._buffers[past])
+
+    def _step(self, ids: list[int]) -> Logits:
+        """Logits `[len(ids), vocab_size]`."""
+        binding, end = self._binding, self.position + len(ids)
+        feed = {
+            "input_ids": np.array([ids], np.int64),
+            "attention_mask": np.ones((1, end), np.int64),
+            "position_ids": np.arange(self.position, end, dtype=np.int64)[None],
+            "position": np.array([self.position], np.int64),
+        }
+        for name, values in feed.items():
+            if name in self.model.inputs:
+                binding.bind_cpu_input(name, values)
+        binding.bind_output("logits", "cpu")
+        self.model.runtime.run_with_iobinding(binding)
+        at = list(self.model.outputs).index("logits")
+        self.position = end
+        self._tokens += ids
+        return np.asarray(binding.get_outputs()[at].numpy()[0], np.float32)
+
+
+def _model_file(directory: Path, genai: dict[str, Any]) -> Path:
+    named = ((genai.get("model") or {}).get("decoder") or {}).get("filename")
+    places = [named] if isinstance(named, str) else ["model.onnx", "onnx/model_q4.onnx", "onnx/model.onnx"]
+    for place in places:
+        file = (directory / place).resolve()
+        if file.is_file() and file.is_relative_to(directory.resolve()):
+            return file
+    raise InvalidFile(
+        f"{directory}: no {' or '.join(places)}", hint="edgekit convert CHECKPOINT --format onnx"
+    )
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    from edgekit.converters.checkpoint import read_json
+
+    return read_json(path) if path.exists() else {}
