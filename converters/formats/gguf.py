@@ -16,11 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit.converters.convert import ConvertInput, Progress, silent
-from edgekit.converters.formats import _gguf_tokenizer
+from edgekit.converters.formats import _gguf_tokenizer, _quality
 from edgekit.converters.formats._gguf_architecture import (
     PARTS,
     Architecture,
     architecture,
+    computed,
     metadata,
     query_scale,
     rope_tensors,
@@ -96,6 +97,25 @@ def write(model: ConvertInput, path: Path, scheme: str = SCHEMES[0], progress: P
     writer.fout[0].flush()
     os.fsync(writer.fout[0].fileno())
     writer.close()
+
+
+def verify(model: ConvertInput, path: Path, scheme: str) -> dict[str, Any] | None:
+    """The quality card, from llama.cpp; None where its Python package is not installed. Raises
+    VerificationFailed.
+    """
+    try:
+        import llama_cpp
+    except ImportError:
+        return None
+
+    def logits(ids: list[int]) -> NDArray[np.float32]:
+        engine = llama_cpp.Llama(
+            str(path), n_ctx=len(ids), logits_all=True, type_k=0, type_v=0, n_gpu_layers=0, verbose=False
+        )
+        engine.eval(ids)
+        return np.array(engine.scores[: len(ids)])
+
+    return _quality.card(model, logits, scheme, computed(model.spec))
 
 
 def tensors(model: ConvertInput, arch: Architecture, scheme: str) -> dict[str, Tensor]:

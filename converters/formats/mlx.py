@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from edgekit.converters import models
 from edgekit.converters.convert import ConvertInput, Progress, silent
-from edgekit.converters.formats import _affine, _microscaling, _mlx_config
+from edgekit.converters.formats import _affine, _microscaling, _mlx_config, _quality
 from edgekit.converters.formats._checkpoint_files import copy_files, write_card, write_json
 from edgekit.converters.formats._parallel import in_order, row_slabs
 from edgekit.converters.quant import dense
@@ -122,6 +122,21 @@ def write(model: ConvertInput, path: Path, scheme: str = SCHEMES[0], progress: P
     _write_shards(path, [list(_entries(model, t, chosen)) for t in tensors(model)], progress)
     use = 'mlx_lm.generate --model THIS_DIRECTORY --prompt "Hello"'
     write_card(model, path, "mlx", scheme, use, _mlx_config.notes(model.spec))
+
+
+def verify(model: ConvertInput, path: Path, scheme: str) -> dict[str, Any] | None:
+    """The quality card, from mlx-lm; None where it is not installed. Raises VerificationFailed."""
+    try:
+        import mlx.core as mx
+        from mlx_lm.utils import load_model
+    except ImportError:
+        return None
+    engine, _ = load_model(path)
+
+    def logits(ids: list[int]) -> NDArray[np.float32]:
+        return np.array(engine(mx.array([ids]))[0].astype(mx.float32))
+
+    return _quality.card(model, logits, scheme, _mlx_config.computed(model.spec))
 
 
 def size_bytes(model: ConvertInput, scheme: str) -> int:

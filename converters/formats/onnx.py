@@ -10,7 +10,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from edgekit.converters.convert import ConvertInput, Progress, silent
+from edgekit.converters.formats import _quality
 from edgekit.converters.formats._checkpoint_files import copy_files, flat_config, write_card, write_json
 from edgekit.converters.formats._onnx_decoder import Decoder, Scheme
 from edgekit.converters.formats._onnx_ring import OPSET, RingDecoder
@@ -129,6 +133,47 @@ def _write(model: ConvertInput, path: Path, scheme: str, file: str, progress: Pr
     if decoder.context < model.spec.context:
         notes.append(f"One table of angles: for texts of up to {decoder.context} tokens.")
     write_card(model, path, "onnxruntime-genai", scheme, use, notes)
+
+
+def verify(model: ConvertInput, path: Path, scheme: str) -> dict[str, Any]:
+    """The quality card, from ONNX Runtime. Raises VerificationFailed."""
+    return _quality.card(model, lambda ids: _logits(path / "model.onnx", ids), scheme)
+
+
+def _logits(file: Path, ids: list[int]) -> NDArray[np.float32]:
+    """`[len(ids), vocab_size]`; at once, or token by token where the graph takes no more."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    inputs = {given.name: given for given in session.get_inputs()}
+    names = [output.name for output in session.get_outputs()]
+    sizes = {"batch_size": 1, "past_sequence_length": 0}
+    state = {
+        name: np.zeros(
+            [sizes.get(d, d) for d in given.shape], np.float16 if "16" in given.type else np.float32
+        )
+        for name, given in inputs.items()
+        if name.startswith("past")
+    }
+    found, at = [], 0
+    for part in [[id] for id in ids] if "position" in inputs else [ids]:
+        feed = {
+            "input_ids": np.array([part]),
+            "position": np.array([at]),
+            "attention_mask": np.ones((1, at + len(part)), np.int64),
+        }
+        out = dict(
+            zip(names, session.run(None, {k: v for k, v in feed.items() if k in inputs} | state), strict=True)
+        )
+        found.append(out.pop("logits")[0])
+        state = {
+            n.replace("present_conv", "past_conv").replace("present.", "past_key_values."): v
+            for n, v in out.items()
+        }
+        at += len(part)
+    return np.concatenate(found)
 
 
 def genai_config(model: ConvertInput, file: str, context: int) -> dict[str, Any]:
