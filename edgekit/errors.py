@@ -10,7 +10,7 @@
     ├── TemplateError        1    the chat template rejected the messages
     ├── ContextFull          1    the cache is full and the session does not evict
     ├── Cancelled          130    another thread cancelled the session
-    ├── IoFailure            1    the operating system refused a read or a write
+    ├── IoFailure            4    the operating system refused a read or a write
     └── InternalError        1    a bug in edgekit
 
 The number is the exit code of the command line. A message says what is wrong, the value seen, and what to do;
@@ -75,7 +75,7 @@ class Cancelled(EdgekitError):
 
 
 class IoFailure(EdgekitError):
-    pass
+    exit_code = 4
 
 
 class InternalError(EdgekitError):

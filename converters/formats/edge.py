@@ -67,6 +67,10 @@ def is_matrix(name: str) -> bool:
     return name.rsplit(".", 1)[-1] in MATRICES
 
 
+def _kept_wide(name: str) -> bool:
+    return name.rsplit(".", 1)[-1] in KEPT_WIDE
+
+
 def encode(layout: str, rows: F32) -> U8:
     """Tiles of `rows[n, k]`, n a multiple of 16."""
     if layout == "q4_block32":
@@ -151,6 +155,20 @@ def write(model: ConvertInput, path: Path, scheme: str = "q4", progress: Progres
         _write_header(file, metadata, _offsets(shapes), total=header_bytes)
         file.flush()
         os.fsync(file.fileno())
+
+
+def size_bytes(model: ConvertInput, scheme: str) -> int:
+    """Bytes of the file that `write` would write, up to what its header's text takes."""
+    size = SPARE_HEADER_BYTES
+    for name in model.tensors:
+        shape = model.spec.shape(name)
+        if is_matrix(name):
+            layout = LAYOUT_OF_SCHEME[scheme]
+            layout = "f16" if _kept_wide(name) and layout != "f32" else layout
+            size += round_up(shape[0], TILE_ROWS) // TILE_ROWS * tile_bytes(layout, shape[1])
+        else:
+            size += round_up(int(np.prod(shape)) * 4, ALIGNMENT)
+    return size + sum(len(blob) for blob in (model.tokenizer, model.chat_template) if blob is not None)
 
 
 def attach(path: Path, metadata: Mapping[str, Any], tensors: Mapping[str, bytes] | None = None) -> None:
@@ -252,7 +270,7 @@ def _matrix(model: ConvertInput, source: Source) -> Matrix:
 
 def _layout(name: str, matrix: Matrix, scheme: str) -> str:
     layout = LAYOUT_OF_SCHEME[scheme]
-    if name.rsplit(".", 1)[-1] in KEPT_WIDE and layout != "f32":
+    if _kept_wide(name) and layout != "f32":
         layout = "f16"
     if layout == "f16":  # float16 where it keeps what the checkpoint has, else bfloat16
         rows = max(1, _SLAB_WEIGHTS // matrix.k)

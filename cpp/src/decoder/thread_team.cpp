@@ -4,10 +4,6 @@
 #include <sched.h>
 #endif
 
-#if defined(__x86_64__) || defined(_M_X64)
-#include <immintrin.h>
-#endif
-
 namespace edgekit {
 
 namespace {
@@ -17,8 +13,8 @@ namespace {
 constexpr uint32_t kSpins = 4000;
 
 inline void pause() {
-#if defined(__x86_64__) || defined(_M_X64)
-    _mm_pause();
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
 #elif defined(__aarch64__)
     asm volatile("isb" ::: "memory");
 #endif
