@@ -147,8 +147,29 @@ template <class L, int T>
             L::for_each_line(tiles[t] + w.codes_offset + g * L::kGroupBytes, [&](int j, u8x64 line) EDGEKIT_INLINE_LAMBDA {
                 store_line(group + 64 * (T * j + t), line);
             });
+#ifdef EDGEKIT_PAIRS
+            pair_lines(group);
+#endif
             store(reinterpret_cast<float*>(group + T * 512) + 16 * t, L::scales(tiles[t], g));
         }
+}
+
+// acc[R][T] += the products of a panel's group.
+template <class Codes, int R, int T>
+EDGEKIT_INLINE void dot_group(const std::byte* group, const int8_t* a, size_t stride, i32x16 (&acc)[R][T]) {
+#ifdef EDGEKIT_PAIRS
+    return dot_pairs(group, a, stride, acc);
+#endif
+#pragma GCC unroll 8
+    for (int j = 0; j < 8; ++j) {
+        u8x64 line[T];
+#pragma GCC unroll 4
+        for (int t = 0; t < T; ++t) line[t] = load_line(group + 64 * (T * j + t));
+#pragma GCC unroll 16
+        for (int r = 0; r < R; ++r)
+#pragma GCC unroll 4
+            for (int t = 0; t < T; ++t) acc[r][t] = Codes::dot(acc[r][t], line[t], a + r * stride + 4 * j);
+    }
 }
 
 // y[R][T][16], without the scale of the rows.
@@ -161,23 +182,13 @@ template <class Codes, int R, int T>
         for (int t = 0; t < T; ++t) y[r][t] = splat(0.0f);
     for (size_t g = 0; g < n_groups; ++g) {
         const std::byte* group = panel + g * kPanelGroupBytes<T>;
-        const int8_t* a = x.codes + g * kGroup;
         i32x16 acc[R][T];
 #pragma GCC unroll 16
         for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4
             for (int t = 0; t < T; ++t)
                 acc[r][t] = splat_i32(Codes::kBias ? -Codes::kBias * x.sums[r * x.scale_stride + g] : 0);
-#pragma GCC unroll 8
-        for (int j = 0; j < 8; ++j) {
-            u8x64 line[T];
-#pragma GCC unroll 4
-            for (int t = 0; t < T; ++t) line[t] = load_line(group + 64 * (T * j + t));
-#pragma GCC unroll 16
-            for (int r = 0; r < R; ++r)
-#pragma GCC unroll 4
-                for (int t = 0; t < T; ++t) acc[r][t] = Codes::dot(acc[r][t], line[t], a + r * x.code_stride + 4 * j);
-        }
+        dot_group<Codes>(group, x.codes + g * kGroup, x.code_stride, acc);
         const float* scales = reinterpret_cast<const float*>(group + T * 512);
 #pragma GCC unroll 16
         for (int r = 0; r < R; ++r)

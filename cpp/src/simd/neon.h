@@ -1,5 +1,5 @@
 #pragma once
-// AArch64 NEON, with sdot where the target has it: the names that simd/scalar.h explains.
+// AArch64 NEON, with sdot and smmla where the target has them: the names that simd/scalar.h explains.
 
 #include <arm_neon.h>
 
@@ -129,6 +129,62 @@ EDGEKIT_INLINE i32x16 dot_codes(i32x16 acc, u8x64 w, const int8_t* a) {
     return {dot4(acc.a, w.a, x), dot4(acc.b, w.b, x), dot4(acc.c, w.c, x), dot4(acc.d, w.d, x)};
 }
 EDGEKIT_INLINE i32x16 dot_levels(i32x16 acc, u8x64 w, const int8_t* a) { return dot_codes(acc, w, a); }
+
+#ifdef __ARM_FEATURE_MATMUL_INT8
+#define EDGEKIT_PAIRS  // kernels/product.h multiplies panels by dot_pairs
+// smmla multiplies 2 rows of 8 by 2 columns of 8: a group's lines (16 columns × 4) become, two by two, 8 vectors of 2 columns × 8.
+EDGEKIT_INLINE i32x4 join_low(i32x4 x, i32x4 y) {
+    return vreinterpretq_s32_s64(vzip1q_s64(vreinterpretq_s64_s32(x), vreinterpretq_s64_s32(y)));
+}
+EDGEKIT_INLINE i32x4 join_high(i32x4 x, i32x4 y) {
+    return vreinterpretq_s32_s64(vzip2q_s64(vreinterpretq_s64_s32(x), vreinterpretq_s64_s32(y)));
+}
+EDGEKIT_INLINE void pair_lines(std::byte* lines) {
+    auto* words = reinterpret_cast<uint32_t*>(lines);
+    for (int i = 0; i < 4; ++i, words += 32) {
+        uint32x4_t even[4], odd[4];
+        for (int j = 0; j < 4; ++j) {
+            even[j] = vld1q_u32(words + 4 * j);
+            odd[j] = vld1q_u32(words + 16 + 4 * j);
+        }
+        for (int j = 0; j < 4; ++j) {
+            vst1q_u32(words + 8 * j, vzip1q_u32(even[j], odd[j]));
+            vst1q_u32(words + 8 * j + 4, vzip2q_u32(even[j], odd[j]));
+        }
+    }
+}
+template <int R>
+EDGEKIT_INLINE void dot_pairs(const std::byte* group, const int8_t* a, size_t stride, i32x16 (&acc)[R][1]) {
+    constexpr int P = (R + 1) / 2;  // pairs of rows; an odd row is its own neighbour
+    const auto* codes = reinterpret_cast<const int8_t*>(group);
+    i32x4 sums[P][8];
+#pragma GCC unroll 8
+    for (int p = 0; p < P; ++p)
+#pragma GCC unroll 8
+        for (int c = 0; c < 8; ++c) sums[p][c] = vdupq_n_s32(0);
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) {
+        int8x16_t rows[P];
+#pragma GCC unroll 8
+        for (int p = 0; p < P; ++p)
+            rows[p] = vcombine_s8(vld1_s8(a + 2 * p * stride + 8 * i), vld1_s8(a + (2 * p + (R > 1)) * stride + 8 * i));
+#pragma GCC unroll 8
+        for (int c = 0; c < 8; ++c) {
+            const int8x16_t columns = vld1q_s8(codes + 128 * i + 16 * c);
+#pragma GCC unroll 8
+            for (int p = 0; p < P; ++p) sums[p][c] = vmmlaq_s32(sums[p][c], rows[p], columns);
+        }
+    }
+#pragma GCC unroll 8
+    for (int p = 0; p < P; ++p) {
+        const auto& s = sums[p];
+        const i32x16 even{join_low(s[0], s[1]), join_low(s[2], s[3]), join_low(s[4], s[5]), join_low(s[6], s[7])};
+        const i32x16 odd{join_high(s[0], s[1]), join_high(s[2], s[3]), join_high(s[4], s[5]), join_high(s[6], s[7])};
+        acc[2 * p][0] = acc[2 * p][0] + even;
+        if constexpr (R > 1) acc[2 * p + 1][0] = acc[2 * p + 1][0] + odd;
+    }
+}
+#endif
 
 EDGEKIT_INLINE void prefetch(const void* p) { __builtin_prefetch(p, 0, 2); }
 
