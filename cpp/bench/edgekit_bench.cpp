@@ -3,6 +3,7 @@
 // It reads one command a line on stdin and answers each with one line of JSON on stdout; {"error": "…"} when it fails.
 //
 //   machine THREADS                    the clock, the read bandwidth and the dot-product peak of this machine
+//   ready                              {}
 //   open THREADS KV POSITIONS PATH     opens a package and a session for that many positions (KV: auto f32 f16 int8 int4; THREADS 0: chosen)
 //   fill COUNT                         the session's cache holds exactly COUNT tokens
 //   measure PROMPT DECODE              a prompt of PROMPT tokens after those, then DECODE tokens one by one after the first
@@ -172,6 +173,7 @@ std::string answer(Bench& bench, const std::string& line) {
     uint32_t a = 0, b = 0;
     words >> command;
     if (command == "machine" && words >> a && a > 0 && a <= 1024) return measure_machine(a);
+    if (command == "ready") return "{}";
     if (command == "open" && words >> a >> kv >> b && std::getline(words >> std::ws, path)) return bench.open(a, kv, b, path);
     if (command == "fill" && words >> a) return bench.fill(a);
     if (command == "measure" && words >> a >> b && a > 0) return bench.measure(a, b);

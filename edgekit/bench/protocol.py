@@ -1,0 +1,319 @@
+"""The order of things: which engine measures what, and when.
+
+ 1. The machine is measured: clock, read bandwidth, dot-product peak; again after each depth, and at the end.
+ 2. Loads: each engine opens its model in a fresh process and answers 16 tokens, with the files out of the
+    page cache (where the system lets them go) and in it.
+ 3. Rows: for each depth every engine fills its cache once, then the repetitions of every engine and prompt
+    alternate in random order; a first round is thrown away. Tokens of the prompt are random. The first token
+    belongs to the prompt; `decode` others follow one by one.
+ 4. Memory of each process, peaks over the whole run.
+ 5. Sustained: each engine alone, decoding for minutes.
+
+A figure is the median of its repetitions, beside their least and greatest. Fractions are of what the machine
+did at best in this run.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import random
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edgekit.bench import machine, peers
+from edgekit.bench.child import Child, python_argv
+from edgekit.bench.cost import Cost
+from edgekit.errors import InvalidFile, UsageError
+
+VERSION = 1
+OURS = "edgekit"
+FIRST_TOKEN_PROMPT = 16
+METRICS = ("prefill_tok_s", "decode_tok_s", "ttft_ms")
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Options:
+    prompts: tuple[int, ...] = (128, 512)
+    decode: int = 64
+    depths: tuple[int, ...] = (0,)
+    threads: int = field(default_factory=machine.usable_cpus)
+    kv: str = "auto"
+    repetitions: int = 5
+    sustained_minutes: float = 0.0
+    seed: int = 0  # of the order
+
+    @property
+    def positions(self) -> int:
+        """Room that every engine's cache has."""
+        return max(FIRST_TOKEN_PROMPT, max(self.depths) + max(self.prompts)) + self.decode + 8
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One engine with one of its settings."""
+
+    engine: str
+    model: Path
+    settings: dict[str, Any]
+
+    @property
+    def label(self) -> str:
+        return " ".join([self.engine, *(f"{name}={value}" for name, value in self.settings.items())])
+
+    @property
+    def native(self) -> str | None:
+        return machine.native_program() if self.engine == OURS else None
+
+    def start(self) -> Child:
+        return Child(self.label, [self.native] if self.native else python_argv(self.engine))
+
+    def open(self, child: Child, options: Options) -> dict[str, Any]:
+        settings = self.settings["kv"] if self.native else json.dumps(self.settings, separators=(",", ":"))
+        return child.ask("open", options.threads, settings, options.positions, self.model.resolve())
+
+
+def contenders(model: Path, kv: str, wanted: Sequence[str] = ()) -> list[Contender]:
+    """Ours, and the peers `wanted` as "NAME" or "NAME=MODEL", once for each of their settings.
+
+    Raises UsageError, InvalidFile.
+    """
+    found = [Contender(OURS, model, {"kv": kv})]
+    for text in wanted:
+        name, _, given = text.partition("=")
+        module = peers.load(name)
+        path = Path(given) if given else model.with_name(model.stem + module.SUFFIX)
+        if not path.exists():
+            raise InvalidFile(
+                f"{path}: no such model for {name}",
+                hint=f"edgekit convert CHECKPOINT {module.CONVERT} -o {path}, or give --peer {name}=MODEL",
+            )
+        found += [Contender(name, path, settings) for settings in module.SETTINGS]
+    return found
+
+
+def run(
+    model: Path, options: Options, wanted_peers: Sequence[str] = (), progress: Progress = lambda *_: None
+) -> dict[str, Any]:
+    """Measures, and returns the document that `bench --json` prints. Raises BenchmarkFailed, UsageError,
+    InvalidFile.
+    """
+    if min(options.prompts) < 1 or options.decode < 1 or options.repetitions < 1 or min(options.depths) < 0:
+        raise UsageError("prompts, decode and repetitions are at least 1, depths at least 0")
+    cost = Cost.of(model)
+    field_ = contenders(model, options.kv, wanted_peers)
+    return _Run(cost, options, field_, progress).document()
+
+
+class _Run:
+    def __init__(self, cost: Cost, options: Options, field_: list[Contender], progress: Progress) -> None:
+        self._cost = cost
+        self._options = options
+        self._field = field_
+        self._progress = progress
+        self._order = random.Random(options.seed)
+        self._probes: list[dict[str, Any]] = []
+
+    def document(self) -> dict[str, Any]:
+        created = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+        self._probe()
+        loads = self._loads()
+        with ExitStack() as stack:
+            children: dict[str, Child] = {}
+            engines: dict[str, dict[str, Any]] = {}
+            for contender in self._field:
+                children[contender.label] = child = stack.enter_context(contender.start())
+                child.ask("ready")
+                before = child.memory()
+                engines[contender.label] = engine = self._describe(
+                    contender, contender.open(child, self._options)
+                )
+                engine["memory_before"] = asdict(before) if before else None
+            samples = list(self._samples(children, engines))
+            sustained = self._sustained(children) if self._options.sustained_minutes else {}
+        self._probe()
+        rows = self._rows(samples, engines)
+        moved = machine.movements(self._probes)
+        return {
+            "version": VERSION,
+            "created": created,
+            "options": asdict(self._options),
+            "machine": {
+                **machine.facts(),
+                **{name: self._best(name) for name in machine.MEASURED},
+                "dot_instruction": self._probes[0].get("dot_instruction") if self._probes else None,
+                "samples": self._probes,
+                "moved": moved,
+            },
+            "model": {
+                "name": self._field[0].model.name,
+                "model_type": self._cost.spec.model_type,
+                "n_parameters": self._cost.n_parameters,
+                "weight_bytes": self._cost.weight_bytes,
+            },
+            "engines": engines,
+            "loads": loads,
+            "rows": rows,
+            "sustained": sustained,
+        }
+
+    # ---- measuring -----------------------------------------------------------------------------------------
+
+    def _probe(self) -> None:
+        program = machine.native_program()
+        if program:
+            with Child("the machine", [program]) as child:
+                self._probes.append(child.ask("machine", self._options.threads))
+
+    def _best(self, name: str) -> float | None:
+        return max((sample[name] for sample in self._probes if name in sample), default=None)
+
+    def _loads(self) -> list[dict[str, Any]]:
+        """Of each contender, cold and warm: medians over fresh processes."""
+        samples: dict[tuple[str, str], list[tuple[float, float]]] = {}
+        total = 2 * self._options.repetitions * len(self._field)
+        done = 0
+        for _ in range(self._options.repetitions):
+            for cache in ("cold", "warm"):
+                for contender in self._order.sample(self._field, len(self._field)):
+                    self._progress("loading", done, total)
+                    done += 1
+                    with contender.start() as child:
+                        if cache == "cold" and not machine.drop_from_cache(contender.model):
+                            continue
+                        load_ms = contender.open(child, self._options)["load_ms"]
+                        ttft_ms = child.ask("measure", FIRST_TOKEN_PROMPT, 1)["ttft_ms"]
+                        samples.setdefault((contender.label, cache), []).append((load_ms, load_ms + ttft_ms))
+        self._progress("loading", total, total)
+        return [
+            {"engine": label, "cache": cache, "prompt": FIRST_TOKEN_PROMPT}
+            | _summary({"load_ms": [a for a, _ in pairs], "open_to_first_token_ms": [b for _, b in pairs]})
+            for (label, cache), pairs in sorted(samples.items())
+        ]
+
+    def _samples(
+        self, children: dict[str, Child], engines: dict[str, dict[str, Any]]
+    ) -> Iterator[dict[str, Any]]:
+        """One measurement each, in the order they are made."""
+        options = self._options
+        cases = [(label, prompt) for label in children for prompt in options.prompts]
+        total = len(options.depths) * len(children) + len(options.depths) * options.repetitions * len(cases)
+        done = 0
+        for depth in options.depths:
+            for child in children.values():
+                self._progress("measuring", done, total)
+                done += 1
+                child.ask("fill", depth)
+                child.ask("measure", min(options.prompts), min(8, options.decode))
+            for _ in range(options.repetitions):
+                for label, prompt in self._order.sample(cases, len(cases)):
+                    self._progress("measuring", done, total)
+                    done += 1
+                    children[label].ask("fill", depth)
+                    sample = children[label].ask("measure", prompt, options.decode)
+                    yield {"engine": label, "depth": depth, "prompt": prompt, **sample}
+            for label, child in children.items():
+                _raise_peak(engines[label], child.memory())
+            self._probe()
+        self._progress("measuring", total, total)
+
+    def _sustained(self, children: dict[str, Child]) -> dict[str, list[dict[str, Any]]]:
+        """Of each contender, alone: decoding over minutes, one point for each stretch of tokens."""
+        minutes = self._options.sustained_minutes
+        curves: dict[str, list[dict[str, Any]]] = {}
+        for label, child in children.items():
+            points = curves[label] = []
+            start = time.monotonic()
+            while (elapsed := (time.monotonic() - start) / 60) < minutes:
+                self._progress(f"sustained, {label}", int(60 * elapsed), int(60 * minutes))
+                child.ask("fill", 0)
+                sample = child.ask("measure", FIRST_TOKEN_PROMPT, self._options.decode)
+                memory = child.memory()
+                points.append(
+                    {
+                        "minute": elapsed,
+                        "decode_tok_s": _rate(sample["decoded"], sample["decode_ms"]),
+                        "anonymous_bytes": memory.anonymous_bytes if memory else None,
+                        "temperature_c": max(machine.temperatures(), default=None),
+                    }
+                )
+        return curves
+
+    # ---- what was measured ---------------------------------------------------------------------------------
+
+    def _describe(self, contender: Contender, opened: dict[str, Any]) -> dict[str, Any]:
+        files = [contender.model] if contender.model.is_file() else contender.model.rglob("*")
+        file_bytes = sum(file.stat().st_size for file in files if file.is_file())
+        return {
+            "engine": contender.engine,
+            "settings": contender.settings,
+            "model": contender.model.name,
+            "driver": "native" if contender.native else "python",
+            "file_bytes": file_bytes,
+            "bits_per_weight": 8 * file_bytes / self._cost.n_parameters,
+            **{name: value for name, value in opened.items() if name != "load_ms"},
+        }
+
+    def _rows(
+        self, samples: list[dict[str, Any]], engines: dict[str, dict[str, Any]]
+    ) -> list[dict[str, Any]]:
+        groups: dict[tuple[str, int, int], list[dict[str, Any]]] = {}
+        for sample in samples:
+            groups.setdefault((sample["engine"], sample["depth"], sample["prompt"]), []).append(sample)
+        rows = []
+        for (label, depth, prompt), group in sorted(groups.items()):
+            row: dict[str, Any] = {"engine": label, "depth": depth, "prompt": prompt}
+            row["decode"] = self._options.decode
+            row |= _summary(
+                {
+                    "prefill_tok_s": [_rate(prompt, sample["ttft_ms"]) for sample in group],
+                    "decode_tok_s": [_rate(sample["decoded"], sample["decode_ms"]) for sample in group],
+                    "ttft_ms": [sample["ttft_ms"] for sample in group],
+                }
+            )
+            rows.append(row | self._fractions(row, engines[label]))
+        return rows
+
+    def _fractions(self, row: dict[str, Any], engine: dict[str, Any]) -> dict[str, float | None]:
+        """Decode over the bytes memory could deliver, prefill over what the dot-product unit could do. What
+        other engines read for a token is not known.
+        """
+        bandwidth, peak = self._best("read_bytes_s"), self._best("dot_macs_s")
+        of_bandwidth = of_peak = None
+        if peak:
+            macs = self._cost.prefill_macs(row["prompt"], row["depth"])
+            of_peak = 1e3 * macs / row["ttft_ms"] / peak
+        if bandwidth and "slots" in engine:
+            position = row["depth"] + row["prompt"] + row["decode"] / 2
+            read = self._cost.decode_bytes(position, engine["cache_bytes"], engine["slots"])
+            of_bandwidth = row["decode_tok_s"] * read / bandwidth
+        return {"bandwidth_fraction": of_bandwidth, "dot_peak_fraction": of_peak}
+
+
+def _summary(samples: dict[str, list[float]]) -> dict[str, Any]:
+    """Medians by name; least, greatest and all of them beside."""
+    return {
+        **{name: statistics.median(values) for name, values in samples.items()},
+        "min": {name: min(values) for name, values in samples.items()},
+        "max": {name: max(values) for name, values in samples.items()},
+        "samples": samples,
+    }
+
+
+def _rate(tokens: int, milliseconds: float) -> float:
+    return 1e3 * tokens / milliseconds if milliseconds > 0 else 0.0
+
+
+def _raise_peak(engine: dict[str, Any], memory: machine.Memory | None) -> None:
+    """Keeps the greatest of each kind of memory seen."""
+    if memory is not None:
+        seen = engine.setdefault("memory", asdict(memory))
+        for name, value in asdict(memory).items():
+            seen[name] = max(seen[name], value)

@@ -1,0 +1,207 @@
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edgekit.cli import _options, _output
+
+METRIC_NAMES = {"prefill_tok_s": "prefill tok/s", "decode_tok_s": "decode tok/s", "ttft_ms": "ttft ms"}
+
+
+class _Counts(click.ParamType[tuple[int, ...]]):
+    """ "128,512"."""
+
+    name = "counts"
+
+    def __init__(self, least: int) -> None:
+        self._least = least
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, ...]:
+        if isinstance(value, tuple):
+            return value
+        try:
+            counts = tuple(dict.fromkeys(int(part) for part in value.split(",")))
+        except ValueError:
+            counts = ()
+        if not counts or min(counts) < self._least:
+            self.fail(f"{value!r}: give numbers from {self._least}, separated by commas", param, ctx)
+        return counts
+
+
+class _Bench(click.Command):
+    """`bench diff` is a command of its own."""
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        if args[:1] == ["diff"]:
+            return diff.make_context(f"{info_name} diff", args[1:], parent, **extra)
+        return super().make_context(info_name, args, parent, **extra)
+
+
+@click.command(cls=_Bench)
+@click.argument("model")
+@click.option(
+    "--prompt",
+    "prompts",
+    type=_Counts(1),
+    default="128,512",
+    show_default=True,
+    metavar="N,…",
+    help="Tokens of a prompt.",
+)
+@click.option(
+    "--decode",
+    type=click.IntRange(1),
+    default=64,
+    show_default=True,
+    metavar="N",
+    help="Tokens decoded after the first.",
+)
+@click.option(
+    "--depth",
+    "depths",
+    type=_Counts(0),
+    default="0",
+    show_default=True,
+    metavar="N,…",
+    help="Tokens in the cache before the prompt.",
+)
+@click.option(
+    "--threads",
+    type=click.IntRange(1, 1024),
+    metavar="N",
+    help="Of every engine; default: the processors there are.",
+)
+@click.option(
+    "--kv",
+    type=click.Choice(["auto", "f32", "f16", "int8", "int4"]),
+    default="auto",
+    show_default=True,
+    help="How we store keys and values; peers try their own ways.",
+)
+@click.option(
+    "--repetitions",
+    type=click.IntRange(1),
+    default=5,
+    show_default=True,
+    metavar="N",
+    help="Of every measurement, interleaved.",
+)
+@click.option(
+    "--peer",
+    "wanted_peers",
+    multiple=True,
+    metavar="NAME[=MODEL]",
+    help="Measure another engine beside; may be repeated.",
+)
+@click.option(
+    "--sustained",
+    "sustained_minutes",
+    type=click.FloatRange(0),
+    default=0,
+    metavar="MINUTES",
+    help="Then let each engine decode for so long.",
+)
+@click.option("--out", type=click.Path(path_type=Path), metavar="F.json", help="Write the result.")
+@click.option(
+    "--html", "page", type=click.Path(path_type=Path), metavar="F.html", help="Write a report with plots."
+)
+@_options.json_option
+def command(
+    model: str,
+    wanted_peers: tuple[str, ...],
+    out: Path | None,
+    page: Path | None,
+    as_json: bool,
+    **given: Any,
+) -> None:
+    """Measure speed and memory, beside other engines and beside what the machine can do.
+
+    MODEL is a .edge file. Each engine runs in a process of its own; repetitions of all of them alternate in
+    random order, and what is printed is their median, with the least and the greatest. A peer's MODEL is the
+    same checkpoint in its format, by default beside MODEL (m.edge: m.gguf, m-onnx, m-mlx).
+
+    `edgekit bench diff A.json B.json` compares two results.
+
+    \b
+    edgekit bench model.edge
+    edgekit bench model.edge --kv int8 --depth 0,4096 --out result.json --html report.html
+    edgekit bench model.edge --peer llama_cpp=model.gguf --peer onnxruntime_genai=model-onnx
+    """
+    from edgekit import hub
+    from edgekit.bench import protocol, report
+
+    if given["threads"] is None:
+        del given["threads"]
+    options = protocol.Options(**given)
+    with _output.progress() as progress:
+        result = protocol.run(hub.resolve(model, progress), options, wanted_peers, progress)
+    if out is not None:
+        _write(out, json.dumps(result, indent=1))
+    if page is not None:
+        _write(page, report.html_page(result))
+    for text in report.warnings(result):
+        _output.warning(text)
+    if as_json:
+        _output.emit_json(result)
+        return
+    click.echo(report.machine_line(result))
+    for title, rows in report.text_tables(result):
+        click.echo(f"\n{title}".rstrip())
+        click.echo(_output.table(rows, right=range(1, len(rows[0]))))
+
+
+@click.command()
+@click.argument("a", type=click.Path(path_type=Path))
+@click.argument("b", type=click.Path(path_type=Path))
+@click.option("--force", is_flag=True, help="Compare even though the machines differ, or moved during a run.")
+@_options.json_option
+def diff(a: Path, b: Path, force: bool, as_json: bool) -> None:
+    """Compare two results of `edgekit bench --out`: B over A, and the interval that holds the ratio in 95 of
+    100 cases.
+
+    Refused (exit 2) when the machines differ, or when clock or bandwidth moved by more than a tenth during a
+    run or between them.
+    """
+    from edgekit.bench import comparison
+
+    before, after = comparison.read(a), comparison.read(b)
+    rows = comparison.compare(before, after, force=force)
+    if force:
+        for text in comparison.obstacles(before, after):
+            _output.warning(text)
+    if as_json:
+        _output.emit_json({"rows": rows})
+        return
+    table = [["engine", "depth", "prompt", "figure", "A", "B", "B / A", "95%"]]
+    for row in rows:
+        table.append(
+            [
+                row["engine"],
+                str(row["depth"]),
+                str(row["prompt"]),
+                METRIC_NAMES[row["metric"]],
+                f"{row['a']:.4g}",
+                f"{row['b']:.4g}",
+                f"{row['ratio']:.3f}",
+                f"{row['low']:.3f}–{row['high']:.3f}",
+            ]
+        )
+    click.echo(_output.table(table, right=(1, 2, 4, 5, 6, 7)))
+
+
+def _write(path: Path, text: str) -> None:
+    """The whole file, or none of it."""
+    beside = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        beside.write_text(text, encoding="utf-8")
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
