@@ -18,15 +18,21 @@ MODEL_TYPE = {"ministral": "llama"}
 # Families whose files read `layer_types`; they need one layer without a window.
 LAYER_TYPES = ("llama", "mistral", "ministral", "ministral3", "smollm3")
 # Parts that may have a bias. In other families' files none may.
-BIASES = {
+ATTENTION, FEED_FORWARD = ("q", "k", "v", "o"), ("gate", "up", "down")
+BIASES: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(
-        ("llama", "mistral", "ministral", "smollm3", "granite", "olmo2"),
-        ("q", "k", "v", "o", "gate", "up", "down"),
+        ("llama", "mistral", "ministral", "smollm3", "granite", "olmo2"), ATTENTION + FEED_FORWARD
     ),
     **dict.fromkeys(("qwen2", "stablelm"), ("q", "k", "v")),
+    "phi": (*ATTENTION, "up", "down", "head"),
+    "nemotron": (*ATTENTION, "up", "down"),
     "lfm2": ("conv_in", "conv", "conv_out"),
-}
-ACTIVATION = {"gemma2": "gelu_tanh", "gemma3_text": "gelu_tanh"}  # of the others: silu
+    **dict.fromkeys(
+        ("ministral3", "qwen3", "qwen3_moe", "gemma2", "gemma3_text", "phi3", "olmoe", "openelm"), ()
+    ),
+}  # fmt: skip
+ACTIVATION = {"gemma2": "gelu_tanh", "gemma3_text": "gelu_tanh", "phi": "gelu_tanh", "nemotron": "relu2"}
+EPSILON = {"stablelm": "layer_norm_eps", "phi": "layer_norm_eps", "lfm2": "norm_eps", "nemotron": "norm_eps"}
 
 
 def computed(spec: ModelSpec) -> ModelSpec:
@@ -54,8 +60,13 @@ def notes(spec: ModelSpec) -> list[str]:
 def refuse(model: ConvertInput) -> None:
     """Raises UnsupportedModel for what mlx-lm would compute wrongly."""
     spec = model.spec
+    if spec.model_type not in BIASES:
+        raise UnsupportedModel(
+            f"--format mlx does not know mlx-lm's {spec.model_type!r}; known: {', '.join(sorted(BIASES))}",
+            hint="--format edge runs it on every CPU",
+        )
     wanted = ACTIVATION.get(spec.model_type, "silu")
-    allowed = BIASES.get(spec.model_type, ())
+    allowed = BIASES[spec.model_type]
     if spec.norm == "layer":
         allowed = (*allowed, "attn_norm", "ffn_norm", "final_norm")
     parts = {
@@ -92,12 +103,10 @@ def config(model: ConvertInput) -> dict[str, Any]:
         "head_dim": layer.head_dim,
         "intermediate_size": max(layer.d_ff for layer in spec.layers),
         "max_position_embeddings": spec.context,
-        {"stablelm": "layer_norm_eps", "lfm2": "norm_eps"}.get(
-            spec.model_type, "rms_norm_eps"
-        ): spec.norm_eps,
+        EPSILON.get(spec.model_type, "rms_norm_eps"): spec.norm_eps,
     }
     biased = {name.rsplit(".", 1)[-1] for name in model.tensors if name.endswith("_bias")}
-    if "q" in BIASES.get(spec.model_type, ()):
+    if spec.model_type not in ("qwen2", "stablelm", "phi") and "q" in BIASES[spec.model_type]:
         values |= {"attention_bias": "q_bias" in biased, "mlp_bias": "up_bias" in biased}
     if spec.model_type == "granite":
         values |= {
@@ -106,8 +115,10 @@ def config(model: ConvertInput) -> dict[str, Any]:
             "residual_multiplier": spec.residual_scale,
             "logits_scaling": 1 / spec.logit_scale,
         }
-    if spec.model_type in ACTIVATION:  # Gemma
+    if spec.model_type in ("gemma2", "gemma3_text"):
         values["query_pre_attn_scalar"] = spec.attn_scale**-2
+    if spec.model_type == "nemotron":
+        values["hidden_act"] = spec.activation
     if spec.model_type == "stablelm":
         values |= {
             "use_qkv_bias": "q_bias" in biased,

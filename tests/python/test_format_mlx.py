@@ -77,6 +77,11 @@ REFUSED = {
     "gemma2_no_caps": "biases",
     "qwen3_moe_plain": "biases",
     "lfm2_bias": "output matrix",
+    "phi_gqa": "activation",
+    **dict.fromkeys(
+        ("gemma", "gemma_untied", "starcoder2", "starcoder2_no_bias"), "does not know"
+    ),  # exact GELU there
+    **dict.fromkeys(("arcee", "arcee_bias", "exaone4", "exaone4_global"), "does not know"),
 }
 
 
