@@ -8,9 +8,11 @@ oldest tokens go, as edgekit's own engine does.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
 
 DEFAULT_WINDOW = 4096
 CHUNK = 256  # prompt tokens in one step
+MAX_RECENT = 4096  # tokens that penalties can see
 Logits = npt.NDArray[np.float32]
 
 
@@ -222,7 +225,7 @@ class OnnxSession:
     def __init__(self, model: OnnxModel, plan: MemoryPlan, on_full: str, seed: int) -> None:
         self.model, self.plan, self.on_full, self.seed = model, plan, on_full, seed
         self.position = 0
-        self._tokens: list[int] = []
+        self._rewinds = not model.is_ring and not any(name.startswith("past_conv.") for name in model.inputs)
         self._cancelled = False
         self._generation = 0
         self._allocate()
@@ -315,8 +318,11 @@ class OnnxSession:
         reported = self._evicted()
         finish: Finish | None = None
         first_ms = 0.0
-        generated: list[int] = []
-        recent = [*self._tokens, *ids]
+        generated = 0
+        recent = deque((*self._recent, *ids), MAX_RECENT)
+        start = model.has_tokenizer and not model.tokenizer.decode(
+            list(recent)[-8:], skip_special_tokens=True
+        )
         room = len(ids) if model.is_ring else self.plan.window - self.position
         logits = self.forward(ids[:room], all_logits=False)[-1] if room > 0 else None
         prefill_ms = 1e3 * (time.monotonic() - started)
@@ -327,18 +333,18 @@ class OnnxSession:
                 finish = "cancelled"
                 break
             assert logits is not None
-            id = sampler.sample(logits, recent, len(generated))
+            id = sampler.sample(logits, list(recent), generated)
             if id in model.eos_ids and not ignore_eos:
                 finish = "eos"
                 break
-            generated.append(id)
+            generated += 1
             recent.append(id)
-            if len(generated) == 1:
+            if generated == 1:
                 first_ms = 1e3 * (time.monotonic() - started)
-            text = stream.push(self._bytes_of(id, first=len(recent) == 1 or self._is_start(recent)))
+            text = stream.push(self._bytes_of(id, first=start and generated == 1))
             if stream.stopped:
                 finish = "stop"
-            elif max_tokens and len(generated) >= max_tokens:
+            elif max_tokens and generated >= max_tokens:
                 finish = "length"
             elif not model.is_ring and self.position >= self.plan.window:
                 finish = self._full()
@@ -358,7 +364,7 @@ class OnnxSession:
             Statistics(
                 prompt_tokens=cached + len(ids),
                 cached_tokens=cached,
-                generated_tokens=len(generated),
+                generated_tokens=generated,
                 drafted_tokens=0,
                 accepted_tokens=0,
                 prefill_ms=prefill_ms,
@@ -393,11 +399,6 @@ class OnnxSession:
             data[1:] if first and data[:1] == b" " and self.model.tokenizer.decode([id])[:1] != " " else data
         )
 
-    def _is_start(self, recent: list[int]) -> bool:
-        return self.model.has_tokenizer and not self.model.tokenizer.decode(
-            recent[:-1][-8:], skip_special_tokens=True
-        )
-
     def _prompt_ids(self, prompt: Any, add_special: bool | None, parse_special: bool) -> list[int]:
         if not isinstance(prompt, str) and len(prompt) > 0 and isinstance(prompt[0], Mapping):
             prompt = self.model.render_chat(prompt)
@@ -409,14 +410,17 @@ class OnnxSession:
 
     def _keep_common(self, ids: list[int]) -> list[int]:
         """What of a whole text is not in the cache yet; at least its last token, whose logits are needed."""
-        pairs = zip(self._tokens, ids, strict=False)
-        common = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(self._tokens), len(ids)))
-        common = min(common, len(ids) - 1)
-        keeps = common == len(self._tokens) or not (self.model.is_ring or self._has_state)
-        if not keeps or common <= 0:
+        common = 0
+        if self._rewinds:
+            pairs = zip(self._tokens, ids, strict=False)
+            common = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(self._tokens), len(ids)))
+            common = min(common, len(ids) - 1)
+            del self._tokens[common:]
+        elif self.position < len(ids) and self._digest.digest() == _digest(ids[: self.position]).digest():
+            common = self.position
+        if common == 0:
             self._allocate()
-            return ids
-        self.position, self._tokens = common, self._tokens[:common]
+        self.position = common
         return ids[common:]
 
     # ---- a step
@@ -424,9 +428,14 @@ class OnnxSession:
     def _allocate(self) -> None:
         import onnxruntime
 
-        self.position, self._tokens, self._buffers = 0, [], {}
+        self.position = 0
+        self._tokens: list[
+            int
+        ] = []  # of sessions that can take tokens back; a text of any length is a digest
+        self._digest = _digest([])
+        self._recent: deque[int] = deque(maxlen=MAX_RECENT)
+        self._buffers: dict[str, Any] = {}
         self._binding = self.model.runtime.io_binding()
-        self._has_state = any(name.startswith("past_conv.") for name in self.model.inputs)
         sizes = {"batch_size": 1, "past_sequence_length": self.plan.window}
         for name, given in self.model.inputs.items():
             if name.startswith("past"):
@@ -457,8 +466,16 @@ class OnnxSession:
         self.model.runtime.run_with_iobinding(binding)
         at = list(self.model.outputs).index("logits")
         self.position = end
-        self._tokens += ids
+        self._recent.extend(ids)
+        if self._rewinds:
+            self._tokens += ids
+        else:
+            self._digest.update(np.array(ids, "<i4").tobytes())
         return np.asarray(binding.get_outputs()[at].numpy()[0], np.float32)
+
+
+def _digest(ids: Sequence[int]) -> hashlib.blake2b:
+    return hashlib.blake2b(np.array(ids, "<i4").tobytes())
 
 
 def _model_file(directory: Path, genai: dict[str, Any]) -> Path:
