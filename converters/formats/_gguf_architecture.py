@@ -60,6 +60,7 @@ class Architecture:
     normalizes_experts: bool | None = None
 
 
+NORM_BIASES = ("attn_norm", "ffn_norm", "final_norm")
 EVERY_BIAS = ("q", "k", "v", "o", "gate", "up", "down")
 LLAMA = Architecture("llama", pairs=True, angles=True, biases=EVERY_BIAS)
 GEMMA2 = Architecture("gemma2", windows=True, activation="gelu_tanh", own_embed_scale=True)
@@ -79,8 +80,13 @@ BY_MODEL_TYPE: dict[str, Architecture] = {
     "phi3": Architecture("phi3", fused={"ffn_up": ("gate", "up")}),
     "olmo2": Architecture("olmo2"),
     "olmoe": Architecture("olmoe", normalizes_experts=False),
-    "stablelm": Architecture("stablelm", biases=("q", "k", "v", "attn_norm", "ffn_norm", "final_norm")),
+    "stablelm": Architecture("stablelm", biases=("q", "k", "v", *NORM_BIASES)),
     "openelm": Architecture("openelm", biases=(), fused=QKV),
+    "gemma": Architecture("gemma", activation="gelu_tanh", own_embed_scale=True),
+    "arcee": Architecture("arcee", pairs=True, angles=True, activation="relu2"),
+    "starcoder2": Architecture("starcoder2", biases=(*EVERY_BIAS, *NORM_BIASES), activation="gelu_tanh"),
+    "nemotron": Architecture("nemotron", biases=(*EVERY_BIAS, *NORM_BIASES), activation="relu2"),
+    "phi": Architecture("phi2", biases=(*EVERY_BIAS, *NORM_BIASES, "head"), activation="gelu_tanh"),
     "lfm2": Architecture("lfm2", biases=(), outer=OUTER | {"final_norm": "token_embd_norm"}),
 }
 
@@ -108,7 +114,7 @@ def architecture(model: ConvertInput) -> Architecture:
         why = "key/value heads, fewer than its heads"
     elif arch.name == "gemma2" and not (spec.attn_softcap and spec.logit_softcap):
         why = "lack of soft-caps"
-    elif not spec.tied and arch.name in ("gemma2", "openelm"):
+    elif not spec.tied and arch.name in ("gemma", "gemma2", "openelm"):
         why = "output matrix of its own"
     if why:
         raise UnsupportedModel(

@@ -10,6 +10,7 @@ from edgekit.errors import InvalidFile, UnsupportedModel
 
 # Architecture -> the family that reads it. llama.cpp's "llama" is Mistral's too.
 MODEL_TYPES = {arch.name: kind for kind, arch in reversed(BY_MODEL_TYPE.items())}
+UNREAD = ("arcee", "gemma", "nemotron", "openelm", "phi", "starcoder2")  # written, not read
 Shapes = dict[str, tuple[int, ...]]
 
 GPT2_WORDS = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
@@ -20,8 +21,8 @@ def config(keys: dict[str, Any], shapes: Shapes) -> dict[str, Any]:
     """Raises UnsupportedModel for an unknown architecture, InvalidFile when keys are missing."""
     name = keys.get("general.architecture")
     kind = MODEL_TYPES.get(str(name))
-    if kind in (None, "openelm"):
-        known = ", ".join(sorted(set(MODEL_TYPES) - {"openelm"}))
+    if kind is None or kind in UNREAD:
+        known = ", ".join(sorted(name for name, kind in MODEL_TYPES.items() if kind not in UNREAD))
         raise UnsupportedModel(f"GGUF architecture {name!r} is not supported; known: {known}")
 
     def key(word: str, default: Any = ...) -> Any:
