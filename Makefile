@@ -13,7 +13,7 @@ BUILD_REQUIRES := 'setuptools>=77' 'pybind11>=2.13' 'cmake>=3.21' ninja
 CMAKE := PATH="$(CURDIR)/$(BIN):$$PATH" cmake
 CTEST := PATH="$(CURDIR)/$(BIN):$$PATH" ctest
 
-NATIVE_SOURCES := $(shell find cpp cmake runtimes/python -name '*.cpp' -o -name '*.h' -o -name '*.hpp' -o -name '*.cmake')
+NATIVE_SOURCES := $(shell find cpp/include cpp/src cpp/bench cmake runtimes/python -name '*.cpp' -o -name '*.h' -o -name '*.hpp' -o -name '*.cmake')
 C_FILES = $(shell git ls-files '*.cpp' '*.h' '*.hpp')
 
 .PHONY: demo test test-python test-cpp bench lint format clean
@@ -83,4 +83,4 @@ format: $(STAMPS)/lint
 	$(BIN)/clang-format -i $(C_FILES)
 
 clean:
-	rm -rf build dist edgekit.egg-info $(STAMPS)/base runtimes/python/_edgekit.*.so
+	rm -rf build dist edgekit.egg-info $(STAMPS)/base runtimes/python/_edgekit.*.so runtimes/python/edgekit_bench

@@ -19,30 +19,37 @@ def version() -> str:
 
 
 class CMakeBuild(build_ext):
-    """Configures and builds the CMake target `_edgekit` straight into the place that setuptools wants the module in."""
+    """Lets CMake put the native module, with the benchmark beside it, where setuptools wants the module."""
 
     def build_extension(self, ext: Extension) -> None:
         import pybind11
 
         target = Path(self.get_ext_fullpath(ext.name)).resolve()
-        # The directory is kept: the next build compiles what changed and nothing else.
+        # An editable install runs from the sources: CMake links there, and `cmake --build` alone updates it.
+        folder = ROOT / "edgekit" / "runtimes" if self.editable_mode else target.parent
+        # The build directory is kept: the next build compiles what changed and nothing else.
         build = ROOT / "build" / f"python-{sys.implementation.cache_tag}"
         ninja = shutil.which("ninja")
         configure = [
             f"-DPython_EXECUTABLE={sys.executable}",
             f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
             f"-DCMAKE_BUILD_TYPE={'Debug' if self.debug else 'Release'}",
-            f"-DCMAKE_LIBRARY_OUTPUT_DIRECTORY={target.parent}",
+            f"-DCMAKE_LIBRARY_OUTPUT_DIRECTORY={folder}",
+            f"-DCMAKE_RUNTIME_OUTPUT_DIRECTORY={folder}",
             "-DEDGEKIT_BUILD_PYTHON=ON",
+            "-DEDGEKIT_BUILD_BENCH=ON",
             *(["-GNinja", f"-DCMAKE_MAKE_PROGRAM={ninja}"] if ninja else []),
             *os.environ.get("CMAKE_ARGS", "").split(),
         ]
         cmake = shutil.which("cmake")
         if cmake is None:
-            raise SystemExit("error: cmake is not on the PATH; `pip install cmake ninja` or install CMake >= 3.21")
+            raise SystemExit("error: no cmake on the PATH; `pip install cmake ninja` or install CMake 3.21")
         subprocess.run([cmake, "-S", ROOT, "-B", build, *configure], check=True)
-        jobs = ["--parallel", str(os.cpu_count() or 1)]
-        subprocess.run([cmake, "--build", build, "--target", "_edgekit", *jobs], check=True)
+        make = ["--target", "_edgekit", "edgekit_bench", "--parallel", str(os.cpu_count() or 1)]
+        subprocess.run([cmake, "--build", build, *make], check=True)
+        if self.editable_mode:  # setuptools copies the module from here to there once more
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(folder / target.name, target)
 
 
 setup(
