@@ -6,4 +6,4 @@ for sanitize in address,undefined thread; do
     cmake --build "$build"
 done
 ctest --test-dir build/sanitize-address --output-on-failure
-ctest --test-dir build/sanitize-thread --output-on-failure -R 'pool|thread|api|engine|session'
+ctest --test-dir build/sanitize-thread --output-on-failure --no-tests=error -R 'engine|thread'
