@@ -196,8 +196,8 @@ class Model:
         *,
         verify_hashes: bool = False,
     ) -> None:
-        if threads is not None and not 1 <= threads <= 1024:
-            raise UsageError(f"threads is {threads}; give 1 to 1024, or None to let the engine choose")
+        if threads is not None and not 1 <= threads <= 64:
+            raise UsageError(f"threads is {threads}; give 1 to 64, or None to let the engine choose")
         self.path = os.fspath(path)
         self._native: _edgekit.Model | None = _edgekit.Model(
             _utf8(self.path), threads or 0, isa, verify_hashes

@@ -51,7 +51,7 @@ def _all(*options: Callable[[Any], Any]) -> Decorator[Any]:
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 
 threads_option = click.option(
-    "--threads", type=click.IntRange(1, 1024), metavar="N", help="Threads; the engine chooses by default."
+    "--threads", type=click.IntRange(1, 64), metavar="N", help="Threads; the engine chooses by default."
 )
 
 cache_options = _all(
@@ -135,7 +135,7 @@ sampling_options = _all(
     ),
     click.option("--stop", multiple=True, metavar="TEXT", help="End the text before TEXT; may be repeated."),
     click.option(
-        "--speculation", type=click.IntRange(0, 15), metavar="N", help="Longest prompt-lookup draft; 0: off."
+        "--speculation", type=click.IntRange(0, 7), metavar="N", help="Longest prompt-lookup draft; 0: off."
     ),
 )
 
