@@ -157,8 +157,8 @@ template <class L, int T>
 // acc[R][T] += the products of a panel's group.
 template <class Codes, int R, int T>
 EDGEKIT_INLINE void dot_group(const std::byte* group, const int8_t* a, size_t stride, i32x16 (&acc)[R][T]) {
-#ifdef EDGEKIT_PAIRS
-    return dot_pairs(group, a, stride, acc);
+#ifdef EDGEKIT_DOT_PANEL
+    return dot_panel(group, a, stride, acc);
 #endif
 #pragma GCC unroll 8
     for (int j = 0; j < 8; ++j) {

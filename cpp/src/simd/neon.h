@@ -123,15 +123,14 @@ EDGEKIT_INLINE i32x4 dot4(i32x4 acc, u8x16 w, int8x16_t a) {
 #endif
 }
 EDGEKIT_INLINE i32x16 dot_codes(i32x16 acc, u8x64 w, const int8_t* a) {
-    int32_t four;
-    __builtin_memcpy(&four, a, 4);
-    const int8x16_t x = vreinterpretq_s8_s32(vdupq_n_s32(four));
+    const int8x16_t x = vreinterpretq_s8_s32(vld1q_dup_s32(reinterpret_cast<const int32_t*>(a)));  // ld1r
     return {dot4(acc.a, w.a, x), dot4(acc.b, w.b, x), dot4(acc.c, w.c, x), dot4(acc.d, w.d, x)};
 }
 EDGEKIT_INLINE i32x16 dot_levels(i32x16 acc, u8x64 w, const int8_t* a) { return dot_codes(acc, w, a); }
 
 #ifdef __ARM_FEATURE_MATMUL_INT8
-#define EDGEKIT_PAIRS  // kernels/product.h multiplies panels by dot_pairs
+#define EDGEKIT_PAIRS      // kernels/product.h arranges panels by pair_lines
+#define EDGEKIT_DOT_PANEL  // and multiplies them by dot_panel
 // smmla multiplies 2 rows of 8 by 2 columns of 8: a group's lines (16 columns × 4) become, two by two, 8 vectors of 2 columns × 8.
 EDGEKIT_INLINE i32x4 join_low(i32x4 x, i32x4 y) {
     return vreinterpretq_s32_s64(vzip1q_s64(vreinterpretq_s64_s32(x), vreinterpretq_s64_s32(y)));
@@ -154,7 +153,7 @@ EDGEKIT_INLINE void pair_lines(std::byte* lines) {
     }
 }
 template <int R>
-EDGEKIT_INLINE void dot_pairs(const std::byte* group, const int8_t* a, size_t stride, i32x16 (&acc)[R][1]) {
+EDGEKIT_INLINE void dot_panel(const std::byte* group, const int8_t* a, size_t stride, i32x16 (&acc)[R][1]) {
     constexpr int P = (R + 1) / 2;  // pairs of rows; an odd row is its own neighbour
     const auto* codes = reinterpret_cast<const int8_t*>(group);
     i32x4 sums[P][8];
@@ -182,6 +181,32 @@ EDGEKIT_INLINE void dot_pairs(const std::byte* group, const int8_t* a, size_t st
         const i32x16 odd{join_high(s[0], s[1]), join_high(s[2], s[3]), join_high(s[4], s[5]), join_high(s[6], s[7])};
         acc[2 * p][0] = acc[2 * p][0] + even;
         if constexpr (R > 1) acc[2 * p + 1][0] = acc[2 * p + 1][0] + odd;
+    }
+}
+#elif defined(__ARM_FEATURE_DOTPROD)
+#define EDGEKIT_DOT_PANEL
+// sdot by lane: one load gives a row's activations for four lines.
+template <int lane>
+EDGEKIT_INLINE i32x16 dot_lane(i32x16 acc, u8x64 w, int8x16_t a) {
+    return {vdotq_laneq_s32(acc.a, vreinterpretq_s8_u8(w.a), a, lane), vdotq_laneq_s32(acc.b, vreinterpretq_s8_u8(w.b), a, lane),
+            vdotq_laneq_s32(acc.c, vreinterpretq_s8_u8(w.c), a, lane), vdotq_laneq_s32(acc.d, vreinterpretq_s8_u8(w.d), a, lane)};
+}
+template <int R>
+EDGEKIT_INLINE void dot_panel(const std::byte* group, const int8_t* a, size_t stride, i32x16 (&acc)[R][1]) {
+#pragma GCC unroll 2
+    for (int half = 0; half < 2; ++half, group += 256) {
+        int8x16_t x[R];
+#pragma GCC unroll 8
+        for (int r = 0; r < R; ++r) x[r] = vld1q_s8(a + r * stride + 16 * half);
+        const auto line = [&]<int lane>() EDGEKIT_INLINE_LAMBDA {
+            const u8x64 w = load_line(group + 64 * lane);
+#pragma GCC unroll 8
+            for (int r = 0; r < R; ++r) acc[r][0] = dot_lane<lane>(acc[r][0], w, x[r]);
+        };
+        line.template operator()<0>();
+        line.template operator()<1>();
+        line.template operator()<2>();
+        line.template operator()<3>();
     }
 }
 #endif
