@@ -1,0 +1,379 @@
+"""The benchmark measures what it says, in processes apart, and compares only what can be compared."""
+
+from __future__ import annotations
+
+import html.parser
+import json
+import os
+import subprocess
+import sys
+import xml.etree.ElementTree as xml
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import edgekit
+from edgekit.bench import comparison, machine, peers, protocol, report
+from edgekit.bench.child import BenchmarkFailed, Child, python_argv
+from edgekit.bench.cost import Cost
+from edgekit.engine import isas
+from edgekit.errors import InvalidFile, UsageError
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "engine"
+TEXT = GOLDEN / "text.edge"
+OPTIONS = protocol.Options(prompts=(5, 9), decode=3, depths=(0, 20), threads=1, kv="int8", repetitions=2)
+
+
+@pytest.fixture
+def no_native(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "native_program", lambda: None)
+
+
+@pytest.fixture(scope="module")
+def result() -> dict[str, Any]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(machine, "native_program", lambda: None)
+        return protocol.run(TEXT, OPTIONS)
+
+
+@pytest.fixture(params=["python", "native"])
+def our_argv(request: pytest.FixtureRequest) -> list[str]:
+    if request.param == "python":
+        return python_argv("edgekit")
+    program = machine.native_program()
+    if program is None:
+        pytest.skip("edgekit_bench is not built (make bench)")
+    return [program]
+
+
+def our_settings(argv: list[str]) -> str:
+    return '{"kv":"int8"}' if len(argv) > 1 else "int8"
+
+
+# ---- one process -------------------------------------------------------------------------------------------
+
+
+def test_a_process_measures(our_argv: list[str]) -> None:
+    with Child("ours", our_argv) as child:
+        assert child.ask("ready") == {}
+        opened = child.ask("open", 1, our_settings(our_argv), 64, TEXT)
+        assert opened["threads"] == 1 and opened["version"] == edgekit.__version__ and opened["load_ms"] > 0
+        assert opened["slots"] == 64 and opened["isa"] in isas()
+        with edgekit.Model(TEXT) as model:
+            assert opened["cache_bytes"] == model.plan(window=60, kv="int8").cache_bytes
+        for depth in (20, 0, 30, 7):  # forward, and back
+            child.ask("fill", depth)
+            measured = child.ask("measure", 5, 3)
+            assert measured["decoded"] == 3 and measured["ttft_ms"] > 0 and measured["decode_ms"] > 0
+
+
+def test_a_process_reports_errors_and_lives_on(our_argv: list[str]) -> None:
+    with Child("ours", our_argv) as child:
+        for words in (["measure", 5, 3], ["open", 1, our_settings(our_argv), 64, "/no/such.edge"], ["dance"]):
+            with pytest.raises(BenchmarkFailed, match=r"^ours: "):
+                child.ask(*words)
+        assert child.ask("ready") == {}
+
+
+def test_the_end_of_a_process_is_an_error_with_its_last_words() -> None:
+    argv = [sys.executable, "-c", "raise SystemExit('no model today')"]
+    with Child("gone", argv) as child, pytest.raises(BenchmarkFailed, match=r"gone: its .* no model today"):
+        child.ask("ready")
+
+
+def test_memory_is_of_the_process_alone(our_argv: list[str]) -> None:
+    with Child("ours", our_argv) as child:
+        child.ask("ready")
+        before = child.memory()
+        if before is None:
+            pytest.skip("no /proc on this system")
+        child.ask("open", 1, our_settings(our_argv).replace("int8", "f32"), 60000, TEXT)
+        child.ask("fill", 30000)
+        after = child.memory()
+        cache = edgekit.Model(TEXT).plan(window=60000, kv="f32").cache_bytes
+        assert after is not None and after.anonymous_bytes - before.anonymous_bytes > cache // 3
+        assert after.peak_bytes >= after.anonymous_bytes
+
+
+# ---- the machine -------------------------------------------------------------------------------------------
+
+
+def test_the_machine_is_measured() -> None:
+    program = machine.native_program()
+    if program is None:
+        pytest.skip("edgekit_bench is not built (make bench)")
+    with Child("the machine", [program]) as child:
+        probe = child.ask("machine", 1)
+    assert 1e8 < probe["clock_hz"] < 1e10 and 1e8 < probe["read_bytes_s"] < 1e12
+    assert probe.get("dot_macs_s", 1e12) > probe["clock_hz"]
+
+
+def test_files_leave_the_page_cache(tmp_path: Path) -> None:
+    path = tmp_path / "model"
+    path.write_bytes(bytes(1 << 20))
+    assert machine._cached_share(path) > 0.9
+    if not machine.drop_from_cache(path):
+        pytest.skip("this file system keeps what it has read")
+    assert machine._cached_share(path) < 0.01
+
+
+def test_movement() -> None:
+    still = [{"clock_hz": 3.0e9, "read_bytes_s": 2.0e10}, {"clock_hz": 3.1e9, "read_bytes_s": 2.1e10}]
+    assert machine.movements(still) == {} and machine.movements([]) == {}
+    assert machine.movements([*still, {"clock_hz": 2.0e9}]) == {"clock_hz": pytest.approx(0.55)}
+
+
+# ---- what a token costs ------------------------------------------------------------------------------------
+
+
+def test_costs_follow_the_shape() -> None:
+    cost = Cost.of(TEXT)
+    spec = cost.spec
+    body = sum(
+        2 * layer.n_heads * layer.head_dim * spec.d_model
+        + 2 * layer.n_kv_heads * layer.head_dim * spec.d_model
+        + 3 * layer.d_ff * spec.d_model
+        for layer in spec.layers
+    )
+    head = spec.vocab_size * spec.d_model
+    assert spec.gated and cost.body_macs == body and cost.head_macs == head
+    assert cost.n_parameters == body + head * (1 if spec.tied else 2)
+    with edgekit.Model(TEXT) as model:
+        assert 0 < cost.weight_bytes <= model.weight_bytes
+    scores = sum(2 * layer.n_heads * layer.head_dim for layer in spec.layers)
+    assert cost.prefill_macs(2, 10) == 2 * body + head + scores * (11 + 12)
+    assert cost.decode_bytes(32, 6400, 64) == cost.weight_bytes + 3200
+
+
+def test_windows_and_experts_cost_what_is_used() -> None:
+    windows = Cost.of(GOLDEN / "windows.edge")
+    least = min(layer.window for layer in windows.spec.layers if layer.window)
+    added = windows.prefill_macs(1, 10 * least + 1) - windows.prefill_macs(1, 10 * least)
+    assert added == sum(
+        2 * layer.n_heads * layer.head_dim for layer in windows.spec.layers if not layer.window
+    )
+    experts = Cost.of(GOLDEN / "experts.edge")
+    assert experts.body_macs + experts.head_macs < experts.n_parameters
+
+
+# ---- a whole run -------------------------------------------------------------------------------------------
+
+
+def test_a_run_has_every_row(result: dict[str, Any]) -> None:
+    assert [(row["depth"], row["prompt"]) for row in result["rows"]] == [(0, 5), (0, 9), (20, 5), (20, 9)]
+    for row in result["rows"]:
+        for name in protocol.METRICS:
+            values = row["samples"][name]
+            assert len(values) == OPTIONS.repetitions and min(values) > 0
+            assert row["min"][name] == min(values) <= row[name] <= max(values) == row["max"][name]
+        for tok_s, ms in zip(row["samples"]["prefill_tok_s"], row["samples"]["ttft_ms"], strict=True):
+            assert tok_s * ms == pytest.approx(1e3 * row["prompt"])
+    warm = [load for load in result["loads"] if load["cache"] == "warm"]
+    assert len(warm) == 1 and warm[0]["open_to_first_token_ms"] > warm[0]["load_ms"] > 0
+    (engine,) = result["engines"].values()
+    assert engine["driver"] == "python" and engine["file_bytes"] == TEXT.stat().st_size
+    assert json.loads(json.dumps(result)) == json.loads(json.dumps(result, allow_nan=False))
+
+
+def test_without_the_native_program_the_limits_are_unknown_and_said_so(result: dict[str, Any]) -> None:
+    assert result["machine"]["read_bytes_s"] is None and result["rows"][0]["bandwidth_fraction"] is None
+    assert any("make bench" in text for text in report.warnings(result))
+
+
+def test_fractions_are_of_the_best_measured(result: dict[str, Any]) -> None:
+    run = protocol._Run(Cost.of(TEXT), OPTIONS, [], lambda *_: None)
+    run._probes = [{"read_bytes_s": 1e9, "dot_macs_s": 1e9}, {"read_bytes_s": 2e9, "dot_macs_s": 4e9}]
+    row = {"depth": 0, "prompt": 5, "decode": 4, "ttft_ms": 10.0, "decode_tok_s": 100.0}
+    fractions = run._fractions(row, {"cache_bytes": 640, "slots": 64})
+    read = Cost.of(TEXT).decode_bytes(7, 640, 64)
+    assert fractions["bandwidth_fraction"] == pytest.approx(100 * read / 2e9)
+    assert fractions["dot_peak_fraction"] == pytest.approx(Cost.of(TEXT).prefill_macs(5, 0) / 10e-3 / 4e9)
+    assert run._fractions(row, {})["bandwidth_fraction"] is None
+
+
+def test_sustained_draws_a_curve(no_native: None) -> None:
+    options = protocol.Options(
+        prompts=(2,), decode=2, threads=1, repetitions=1, sustained_minutes=0.002, kv="int8"
+    )
+    result = protocol.run(TEXT, options)
+    (points,) = result["sustained"].values()
+    assert points and all(point["decode_tok_s"] > 0 for point in points)
+    assert "<polyline" in report.html_page(result)
+
+
+# ---- peers -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", peers.names())
+def test_a_peer_says_what_it_needs(name: str) -> None:
+    module = __import__(f"edgekit.bench.peers.{name}", fromlist=["Engine"])
+    assert module.MODULE and module.INSTALL and module.CONVERT.startswith("--format ") and module.SETTINGS
+    for method in ("truncate", "append", "generate"):
+        assert callable(getattr(module.Engine, method))
+
+
+def test_peers_that_cannot_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UsageError, match="no engine 'ghost'; there are: edgekit, "):
+        protocol.contenders(TEXT, "auto", ["ghost"])
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UsageError, match="llama_cpp is not installed") as caught:
+        protocol.contenders(TEXT, "auto", ["llama_cpp"])
+    assert "pip install" in str(caught.value.hint)
+
+
+def test_a_peer_needs_its_model(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: True)
+    model = tmp_path / "m.edge"
+    with pytest.raises(InvalidFile, match=r"m\.gguf: no such model for llama_cpp") as caught:
+        protocol.contenders(model, "auto", ["llama_cpp"])
+    assert "edgekit convert" in str(caught.value.hint)
+    (tmp_path / "m.gguf").touch()
+    found = protocol.contenders(model, "auto", ["llama_cpp"])
+    assert [one.engine for one in found] == ["edgekit", "llama_cpp", "llama_cpp", "llama_cpp"]
+    assert len({one.label for one in found}) == 4
+
+
+@pytest.mark.parametrize("name", ["llama_cpp", "onnxruntime_genai"])
+def test_a_peer_measures(name: str, tmp_path: Path, no_native: None) -> None:
+    try:
+        module = peers.load(name)
+    except UsageError as error:
+        pytest.skip(str(error))
+    if name == "llama_cpp":
+        pytest.importorskip("gguf")
+    sample = Path(__file__).parents[2] / "samples" / "model"
+    ours, theirs = tmp_path / "m.edge", tmp_path / f"m{module.SUFFIX}"
+    edgekit.convert(sample, ours, scheme="q4", verify=False)
+    words = module.CONVERT.split()
+    options = dict(zip((word.lstrip("-") for word in words[::2]), words[1::2], strict=True))
+    edgekit.convert(sample, theirs, verify=False, **options)
+    wanted = protocol.Options(prompts=(6,), decode=3, depths=(0, 12), threads=1, repetitions=1)
+    result = protocol.run(ours, wanted, [name])
+    measured = [row for row in result["rows"] if row["engine"].startswith(name)]
+    assert len(measured) == 2 * len(module.SETTINGS) and all(row["decode_tok_s"] > 0 for row in measured)
+    titles = [title for title, _ in report.text_tables(result)]
+    assert "edgekit over the best setting of each peer" in titles
+
+
+# ---- comparing ---------------------------------------------------------------------------------------------
+
+
+def changed(result: dict[str, Any], change: Callable[[dict[str, Any]], Any]) -> dict[str, Any]:
+    copy: dict[str, Any] = json.loads(json.dumps(result))
+    change(copy)
+    return copy
+
+
+def test_a_ratio_and_its_interval(result: dict[str, Any]) -> None:
+    def twice(document: dict[str, Any]) -> None:
+        for row in document["rows"]:
+            row["decode_tok_s"] *= 2
+            row["samples"]["decode_tok_s"] = [2 * value for value in row["samples"]["decode_tok_s"]]
+
+    before = json.loads(json.dumps(result))
+    rows = comparison.compare(before, changed(result, twice))
+    assert len(rows) == 3 * len(result["rows"])
+    for row in rows:
+        assert row["ratio"] == pytest.approx(2 if row["metric"] == "decode_tok_s" else 1)
+        assert row["low"] <= row["ratio"] <= row["high"]
+
+
+def test_an_interval_narrows_with_agreement() -> None:
+    assert comparison.interval([10, 10, 10], [20, 20, 20]) == (2, 2)
+    low, high = comparison.interval([10, 11, 12, 10, 11], [20, 22, 30, 21, 20])
+    assert low < 2 < high < 3.1
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda d: d["machine"].update(cpu="another"), "the machines differ: cpu"),
+        (lambda d: d["options"].update(threads=64), "threads differ"),
+        (
+            lambda d: d["machine"].update(moved={"clock_hz": 0.4}),
+            "clock_hz moved by 40% during the second run",
+        ),
+        (lambda d: d["machine"].update(clock_hz=2e9), "clock_hz moved by 50% between the runs"),
+    ],
+)
+def test_what_cannot_be_compared(result: dict[str, Any], change: Any, reason: str) -> None:
+    before = changed(result, lambda document: document["machine"].update(clock_hz=3e9))
+    after = changed(before, change)
+    with pytest.raises(UsageError, match=reason):
+        comparison.compare(before, after)
+    assert comparison.compare(before, after, force=True)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"version": 1}', '"text"', "\x00"])
+def test_a_file_that_is_no_result(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "r.json"
+    path.write_text(text)
+    with pytest.raises(InvalidFile, match=r"r\.json"):
+        comparison.read(path)
+
+
+# ---- the report --------------------------------------------------------------------------------------------
+
+
+def test_the_page_stands_alone(result: dict[str, Any]) -> None:
+    page = report.html_page(changed(result, lambda document: document["model"].update(name="<b>&m")))
+    assert "@" not in page.split("</style>")[1] and "<script" not in page and "http" not in page
+    assert "&lt;b&gt;&amp;m" in page and "<b>" not in page
+    html.parser.HTMLParser().feed(page)
+    drawings = [part.split("</svg>")[0] + "</svg>" for part in page.split("<svg")[1:]]
+    assert len(drawings) == 2 * len(OPTIONS.depths)
+    for drawing in drawings:
+        tree = xml.fromstring("<svg" + drawing.replace("role=img", ""))
+        assert len(tree.findall("rect")) == len(OPTIONS.prompts)
+
+
+# ---- the command line --------------------------------------------------------------------------------------
+
+
+def cli(*arguments: object) -> Any:
+    return subprocess.run(
+        [sys.executable, "-m", "edgekit", "bench", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        env={**os.environ, "EDGEKIT_BENCH": ""},
+    )
+
+
+def test_the_command(tmp_path: Path) -> None:
+    out, page = tmp_path / "r.json", tmp_path / "r.html"
+    small = ("--prompt", "4", "--decode", "2", "--repetitions", "1", "--threads", "1")
+    done = cli(TEXT, *small, "--out", out, "--html", page, "--json")
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert {"prefill_tok_s", "decode_tok_s", "ttft_ms"} <= document["rows"][0].keys()
+    assert comparison.read(out) == document and page.read_text().startswith("<!doctype html>")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["r.html", "r.json"]
+    compared = cli("diff", out, out, "--force", "--json")
+    assert compared.returncode == 0, compared.stderr
+    assert {row["ratio"] for row in json.loads(compared.stdout)["rows"]} == {1.0}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["--prompt", "a"], 2),
+        (["--prompt", "0"], 2),
+        (["--depth", "-1"], 2),
+        (["--peer", "ghost"], 2),
+        (["--decode", "0"], 2),
+    ],
+)
+def test_wrong_options(arguments: list[str], code: int) -> None:
+    done = cli(TEXT, *arguments)
+    assert done.returncode == code and done.stdout == "" and "Error" in done.stderr + done.stderr.title()
+
+
+def test_wrong_files(tmp_path: Path) -> None:
+    text = tmp_path / "m.edge"
+    text.write_text("no package")
+    assert cli(text).returncode == 4 and cli(tmp_path / "none.edge").returncode == 4
+    assert cli("diff", text, text).returncode == 4
