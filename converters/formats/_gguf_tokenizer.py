@@ -36,7 +36,7 @@ def metadata(model: ConvertInput) -> dict[str, Any]:
     """Raises UnsupportedModel for a tokenizer that llama.cpp would run otherwise."""
     directory = getattr(model.checkpoint, "path", None)
     definition = tokenizer.read_definition(Path(directory)) if directory is not None else None
-    if definition is None:
+    if directory is None or definition is None:
         return {"ggml.model": "none"}
     try:
         found = _vocabulary(definition, model.spec.vocab_size)

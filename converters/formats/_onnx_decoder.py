@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from edgekit.converters.convert import ConvertInput
 from edgekit.converters.formats import _block_codes
-from edgekit.converters.formats._onnx_graph import Block, Graph, Weight
+from edgekit.converters.formats._onnx_graph import Block, Dim, Graph, Weight
 from edgekit.converters.formats._parallel import in_order, row_slabs
 from edgekit.converters.spec import Layer, Rope
 from edgekit.errors import UnsupportedModel
@@ -62,7 +62,7 @@ class Decoder:
         for layer in self.spec.layers:
             if layer.head_dim % 8:
                 raise UnsupportedModel(
-                    f"ONNX Runtime's GroupQueryAttention takes heads of multiples of 8, not of {layer.head_dim}",
+                    f"ONNX Runtime's GroupQueryAttention takes heads of multiples of 8, not {layer.head_dim}",
                     hint="--format edge runs it on every CPU",
                 )
 
@@ -197,7 +197,7 @@ class Decoder:
         v = self.linear(x, f"{at}.v")
         past, present = [], []
         for kind in ("key", "value"):
-            shape = ["batch_size", layer.n_kv_heads, "past_sequence_length", layer.head_dim]
+            shape: list[Dim] = ["batch_size", layer.n_kv_heads, "past_sequence_length", layer.head_dim]
             past.append(graph.input(f"past_key_values.{index}.{kind}", self.type, shape))
             graph.output(
                 f"present.{index}.{kind}", self.type, [*shape[:2], "total_sequence_length", shape[3]]
@@ -357,10 +357,10 @@ class Decoder:
     def angles(self, index: int) -> list[str]:
         """Tables of cosines and sines, `[context, dim / 2]`."""
         names = [f"rope.{index}.{kind}" for kind in ("cos", "sin")]
-        if names[0] not in self.graph.weights:
+        if names[0] not in self.graph.weights | self.graph.inline:
             for name, table in zip(names, angle_tables(self.spec.ropes[index], self.context), strict=True):
                 stored = table.astype("<f2" if self.type == "F16" else "<f4")
-                self.graph.weight(Weight(name, self.type, stored.shape, lambda stored=stored: iter([stored])))
+                self.graph.constant(stored, self.type, name)
         return names
 
     def vector(self, name: str) -> str:

@@ -181,7 +181,7 @@ class RingDecoder(Decoder):
     def embed(self, ids: str) -> str:
         if not self.packs("embed"):
             return self.graph.node("Gather", [self.dense("embed"), ids], "embed")
-        graph, (n, k) = self.graph, self.spec.shape("embed")
+        graph, k = self.graph, self.spec.d_model
         codes, scales = self.quantized("embed")
         rows = graph.node("Gather", [codes, ids], "embed.codes_here", axis=1)  # [k, 1, 1]
         some = graph.node("Gather", [scales, ids], "embed.scales_here", axis=1)

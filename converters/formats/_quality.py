@@ -40,8 +40,8 @@ def card(
     limit = LIMITS.get(kind, NARROW_LIMIT)
     if not error <= limit:  # also when it is not a number
         raise VerificationFailed(
-            f"the output does not compute what the checkpoint computes: the logits differ by {error:.3g} of their "
-            f"spread, at most {limit:g} is expected of {scheme}",
+            f"the output does not compute what the checkpoint computes: the logits differ by {error:.3g} of "
+            f"their spread, at most {limit:g} is expected of {scheme}",
             hint="this is a bug in edgekit; please report it with the checkpoint's config.json",
         )
     ours, theirs = (_log_softmax(logits) for logits in (got, want))

@@ -33,7 +33,7 @@ class AwqCheckpoint(PackedCheckpoint):
         k, n, groups = weight.shape[0], weight.shape[1] * 8, scales.shape[0]
         if scales.shape[1] != n or zeros.shape != (groups, n // 8) or k % groups:
             raise InvalidFile(
-                f"{path}: codes {list(weight.shape)}, scales {list(scales.shape)} and zeros {list(zeros.shape)} "
+                f"{path}: codes {list(weight.shape)}, scales {list(scales.shape)}, zeros {list(zeros.shape)} "
                 "do not fit together"
             )
         return n, k

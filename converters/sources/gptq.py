@@ -30,7 +30,7 @@ class GptqCheckpoint(PackedCheckpoint):
         groups = scales.shape[0]
         if scales.shape[1] != n or zeros.shape != (groups, n * bits // 32) or k % groups:
             raise InvalidFile(
-                f"{path}: codes {list(weight.shape)}, scales {list(scales.shape)} and zeros {list(zeros.shape)} "
+                f"{path}: codes {list(weight.shape)}, scales {list(scales.shape)}, zeros {list(zeros.shape)} "
                 f"do not fit together at {bits} bits"
             )
         return n, k

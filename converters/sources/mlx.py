@@ -97,7 +97,7 @@ class MlxCheckpoint(Checkpoint):
     def _scheme(self, name: str) -> tuple[int, int, str]:
         """(bits, group size, mode) of a quantized matrix."""
         given = self.quantization | (self.quantization.get(name.removesuffix(".weight")) or {})
-        mode, bits, group = given.get("mode", "affine"), given.get("bits"), given.get("group_size")
+        mode, bits, group = given.get("mode", "affine"), given.get("bits", 0), given.get("group_size", 0)
         known = bits in _affine.BITS and group in (16, *_affine.GROUPS)
         if mode in _microscaling.GROUP:
             known = group == _microscaling.GROUP[mode] and bits == (8 if mode == "mxfp8" else 4)

@@ -80,6 +80,12 @@ class OnnxModel:
         facts = self.runtime.get_modelmeta().custom_metadata_map
         self.facts = {k.removeprefix("edgekit."): v for k, v in facts.items() if k.startswith("edgekit.")}
         self.is_ring = "position" in self.inputs
+        shares = (genai.get("search") or {}).get("past_present_share_buffer")
+        if "scheme" not in self.facts and not shares:
+            raise UnsupportedModel(
+                f"{file}: nothing says that its caches can be input and output at once",
+                hint="convert the checkpoint with edgekit, or export it for onnxruntime-genai",
+            )
         self.threads = threads or os.cpu_count() or 1
         self.isa = "onnxruntime"
         self.scheme = self.facts.get("scheme", "onnx")
@@ -214,7 +220,7 @@ class OnnxModel:
         ]
         if strange or "input_ids" not in self.inputs or "logits" not in self.outputs:
             raise UnsupportedModel(
-                f"{file}: inputs {', '.join(strange) or 'without input_ids, or no output logits'} are not known",
+                f"{file}: inputs {', '.join(strange) or 'without input_ids'} are not known, or no logits",
                 hint="edgekit runs decoders with the inputs of Transformers.js and onnxruntime-genai",
             )
 
@@ -292,7 +298,8 @@ class OnnxSession:
         self._allocate()
 
     def close(self) -> None:
-        self._buffers = {}
+        """Frees the memory."""
+        self._buffers.clear()
 
     def __enter__(self) -> Self:
         return self
@@ -390,14 +397,12 @@ class OnnxSession:
         if not self.model.has_tokenizer:
             return b""
         data = self.model.tokenizer.token_bytes(id)
-        if not self.model.tokenizer.decode(
-            [id, id], skip_special_tokens=True
-        ):  # twice: one space may be stripped
+        # Special tokens are no text. Twice, because a single space may be stripped.
+        if not self.model.tokenizer.decode([id, id], skip_special_tokens=True):
             return b""
         # At the start of a text SentencePiece's first space is no part of it.
-        return (
-            data[1:] if first and data[:1] == b" " and self.model.tokenizer.decode([id])[:1] != " " else data
-        )
+        stripped = first and data[:1] == b" " and not self.model.tokenizer.decode([id]).startswith(" ")
+        return data[1:] if stripped else data
 
     def _prompt_ids(self, prompt: Any, add_special: bool | None, parse_special: bool) -> list[int]:
         if not isinstance(prompt, str) and len(prompt) > 0 and isinstance(prompt[0], Mapping):
@@ -439,8 +444,8 @@ class OnnxSession:
         sizes = {"batch_size": 1, "past_sequence_length": self.plan.window}
         for name, given in self.model.inputs.items():
             if name.startswith("past"):
-                shape = [sizes.get(d, d) if isinstance(d, str) else d for d in given.shape]
-                if not all(isinstance(d, int) for d in shape):
+                shape = [sizes.get(d, 0) if isinstance(d, str) else int(d) for d in given.shape]
+                if 0 in shape:
                     raise UnsupportedModel(f"{self.model.path}: input {name} has the shape {given.shape}")
                 zeros = np.zeros(shape, np.float16 if "float16" in given.type else np.float32)
                 self._buffers[name] = onnxruntime.OrtValue.ortvalue_from_numpy(zeros)

@@ -5,6 +5,7 @@ events.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 from pathlib import Path
 
@@ -81,7 +82,7 @@ def test_evictions_are_events(directories: dict[str, Path]) -> None:
         evicted = [event for event in events if event.kind == "evicted"]
         assert evicted[0].first == 4
         assert sum(event.count for event in evicted) == session.position - 36
-        assert all(a.first + a.count == b.first for a, b in zip(evicted, evicted[1:], strict=False))
+        assert all(a.first + a.count == b.first for a, b in itertools.pairwise(evicted))
 
 
 def test_a_full_window_ends_the_text(directories: dict[str, Path]) -> None:

@@ -24,6 +24,8 @@ from tiny_models import TINY_CONFIGS, make_checkpoint
 
 IDS = [int(i) for i in np.random.default_rng(0).integers(0, 199, 40)]
 PREFILL = 30  # tokens at once; the rest one by one
+GENAI = ["llama_llama3", "mistral", "qwen2", "qwen3", "gemma2", "gemma3", "phi3", "smollm3"]
+GENAI += ["olmo2", "granite", "stablelm", "olmoe", "qwen3_moe"]
 needs_genai = pytest.mark.skipif(
     importlib.util.find_spec("onnxruntime_genai") is None,
     reason="onnxruntime-genai is not installed (the [peers] extra)",
@@ -127,8 +129,7 @@ def test_quantized_directories_give_the_logits_of_their_own_weights(
 
 
 @needs_genai
-@pytest.mark.parametrize("name", ["llama_llama3", "mistral", "qwen2", "qwen3", "gemma2", "gemma3", "phi3", "smollm3",
-                                  "olmo2", "granite", "stablelm", "olmoe", "qwen3_moe"])  # fmt: skip
+@pytest.mark.parametrize("name", GENAI)
 def test_genai_runs_the_directory(name: str, tmp_path: Path) -> None:
     import onnxruntime_genai as genai
 
