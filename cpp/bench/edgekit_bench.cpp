@@ -1,12 +1,14 @@
-// edgekit_bench: the engine as `edgekit bench` measures it, over edgekit.h alone, so that the same program runs on a device.
+// edgekit_bench: the engine as `edgekit bench` measures it, over edgekit.h alone, so that the same program
+// runs on a device. One command a line on stdin, one line of JSON for each on stdout:
 //
-// It reads one command a line on stdin and answers each with one line of JSON on stdout; {"error": "…"} when it fails.
+//   machine THREADS                   this machine's clock, read bandwidth and dot-product peak
+//   ready                             {}
+//   open THREADS KV POSITIONS PATH    a package, and a session with room for so many positions
+//                                     (THREADS 0: chosen; KV: auto, f32, f16, int8, int4)
+//   fill COUNT                        the cache holds exactly COUNT tokens
+//   measure PROMPT DECODE             a prompt of PROMPT tokens after those, DECODE tokens after its first
 //
-//   machine THREADS                    the clock, the read bandwidth and the dot-product peak of this machine
-//   ready                              {}
-//   open THREADS KV POSITIONS PATH     opens a package and a session for that many positions (KV: auto f32 f16 int8 int4; THREADS 0: chosen)
-//   fill COUNT                         the session's cache holds exactly COUNT tokens
-//   measure PROMPT DECODE              a prompt of PROMPT tokens after those, then DECODE tokens one by one after the first
+// A command that fails is answered by {"error": "…"}.
 //
 //   printf 'open 0 int8 1024 model.edge\nfill 0\nmeasure 512 64\n' | edgekit_bench
 
@@ -43,7 +45,9 @@ std::string json_text(const std::string& text) {
     return out + '"';
 }
 
-std::string json_text(edgekit_span span) { return json_text(std::string(span.data, span.size)); }
+std::string json_text(edgekit_span span) {
+    return json_text(std::string(span.data, span.size));
+}
 
 struct Free {
     void operator()(edgekit_model* model) const { edgekit_model_free(model); }
@@ -79,8 +83,9 @@ public:
         check(edgekit_session_get_plan(session, &plan, &error), error);
         vocab_size_ = info.vocab_size;
         std::ostringstream out;
-        out << "{\"load_ms\": " << 1e3 * took << ", \"version\": " << json_text(edgekit_version()) << ", \"isa\": " << json_text(info.isa)
-            << ", \"threads\": " << info.n_threads << ", \"cache_bytes\": " << plan.cache_bytes
+        out << "{\"load_ms\": " << 1e3 * took << ", \"version\": " << json_text(edgekit_version())
+            << ", \"isa\": " << json_text(info.isa) << ", \"threads\": " << info.n_threads
+            << ", \"cache_bytes\": " << plan.cache_bytes
             << ", \"slots\": " << uint64_t{plan.window} + plan.sinks << "}";
         return out.str();
     }
@@ -92,7 +97,8 @@ public:
             check(edgekit_session_reset(session(), &error), error);  // a state that cannot be taken back
         const uint64_t missing = count - edgekit_session_position(session());
         const std::vector<int32_t> ids = random_ids(missing);
-        if (missing) check(edgekit_session_forward(session(), ids.data(), ids.size(), 0, nullptr, &error), error);
+        if (missing)
+            check(edgekit_session_forward(session(), ids.data(), ids.size(), 0, nullptr, &error), error);
         return "{}";
     }
 
@@ -138,7 +144,8 @@ private:
     }
 
     edgekit_session* session() const {
-        if (!session_) throw std::runtime_error("nothing is open; begin with: open THREADS KV POSITIONS PATH");
+        if (!session_)
+            throw std::runtime_error("nothing is open; begin with: open THREADS KV POSITIONS PATH");
         return session_.get();
     }
 
@@ -162,7 +169,9 @@ std::string measure_machine(unsigned threads) {
     std::ostringstream out;
     out << "{\"threads\": " << threads << ", \"clock_hz\": " << edgekit::machine::clock_hz()
         << ", \"read_bytes_s\": " << edgekit::machine::read_bytes_s(threads);
-    if (peak.instruction) out << ", \"dot_instruction\": " << json_text(peak.instruction) << ", \"dot_macs_s\": " << peak.macs_s;
+    if (peak.instruction)
+        out << ", \"dot_instruction\": " << json_text(peak.instruction)
+            << ", \"dot_macs_s\": " << peak.macs_s;
     out << "}";
     return out.str();
 }
@@ -174,7 +183,8 @@ std::string answer(Bench& bench, const std::string& line) {
     words >> command;
     if (command == "machine" && words >> a && a > 0 && a <= 1024) return measure_machine(a);
     if (command == "ready") return "{}";
-    if (command == "open" && words >> a >> kv >> b && std::getline(words >> std::ws, path)) return bench.open(a, kv, b, path);
+    if (command == "open" && words >> a >> kv >> b && std::getline(words >> std::ws, path))
+        return bench.open(a, kv, b, path);
     if (command == "fill" && words >> a) return bench.fill(a);
     if (command == "measure" && words >> a >> b && a > 0) return bench.measure(a, b);
     throw std::runtime_error("not a command: " + line);

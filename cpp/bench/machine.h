@@ -1,6 +1,6 @@
-// What the machine can do, measured beside a benchmark: its clock, how fast threads read memory, and the peak of its dot-product unit.
-// Everything is timed in slices of a millisecond or less, and the best slice (in registers) or the median one (memory) counts, so that
-// other work on the machine spoils little.
+// What the machine can do, measured beside a benchmark: its clock, how fast threads read memory, and the peak
+// of its dot-product unit. Everything is timed in slices of a millisecond or less, and the best slice (in
+// registers) or the median one (memory) counts, so that other work on the machine spoils little.
 #pragma once
 
 #include <algorithm>
@@ -62,7 +62,8 @@ inline double clock_hz() {
 // Bytes per second that `threads` threads read together, from memory that no cache holds.
 inline double read_bytes_s(unsigned threads) {
     typedef uint64_t Line __attribute__((vector_size(64)));
-    constexpr size_t slice = size_t{1} << 20, ahead = 128;  // lines fetched ahead: the fastest plain read found
+    constexpr size_t slice = size_t{1} << 20,
+                     ahead = 128;  // lines fetched ahead: the fastest plain read found
     const size_t share = (size_t{512} << 20) / threads / slice * slice;
     struct Free {
         void operator()(void* memory) const { std::free(memory); }
@@ -112,8 +113,8 @@ inline DotPeak dot_peak(unsigned threads) {
                         "vpdpbusd %%zmm16, %%zmm16, %%zmm8\n vpdpbusd %%zmm16, %%zmm16, %%zmm9\n"
                         "vpdpbusd %%zmm16, %%zmm16, %%zmm10\n vpdpbusd %%zmm16, %%zmm16, %%zmm11\n"
                         "dec %%ecx\n jnz 1b\n vzeroupper" ::"i"(steps)
-                        : "ecx", "cc", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9",
-                          "xmm10", "xmm11");
+                        : "ecx", "cc", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8",
+                          "xmm9", "xmm10", "xmm11");
                 })};
     if (__builtin_cpu_supports("avx2"))  // products of pairs, widened by a multiplication by one, and added
         return {"vpmaddubsw ymm", peak(4 * 32, [] {
@@ -126,7 +127,8 @@ inline DotPeak dot_peak(unsigned threads) {
                         "vpaddd %%ymm4, %%ymm0, %%ymm0\n vpaddd %%ymm5, %%ymm1, %%ymm1\n"
                         "vpaddd %%ymm6, %%ymm2, %%ymm2\n vpaddd %%ymm7, %%ymm3, %%ymm3\n"
                         "dec %%ecx\n jnz 1b\n vzeroupper" ::"i"(steps)
-                        : "ecx", "cc", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8");
+                        : "ecx", "cc", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7",
+                          "xmm8");
                 })};
 #elif defined(__aarch64__)
 #if defined(__linux__)
@@ -137,13 +139,18 @@ inline DotPeak dot_peak(unsigned threads) {
     if (has_dot)
         return {"sdot", peak(12 * 16, [] {
                     __asm__ volatile(
-                        ".arch_extension dotprod\n mov w9, %w0\n"
-                        "1: sdot v0.4s, v16.16b, v16.16b\n sdot v1.4s, v16.16b, v16.16b\n sdot v2.4s, v16.16b, v16.16b\n"
-                        "sdot v3.4s, v16.16b, v16.16b\n sdot v4.4s, v16.16b, v16.16b\n sdot v5.4s, v16.16b, v16.16b\n"
-                        "sdot v6.4s, v16.16b, v16.16b\n sdot v7.4s, v16.16b, v16.16b\n sdot v17.4s, v16.16b, v16.16b\n"
-                        "sdot v18.4s, v16.16b, v16.16b\n sdot v19.4s, v16.16b, v16.16b\n sdot v20.4s, v16.16b, v16.16b\n"
+                        ".arch armv8.2-a+dotprod\n mov w9, %w0\n"
+                        "1: sdot v0.4s, v16.16b, v16.16b\n sdot v1.4s, v16.16b, v16.16b\n sdot v2.4s, "
+                        "v16.16b, v16.16b\n"
+                        "sdot v3.4s, v16.16b, v16.16b\n sdot v4.4s, v16.16b, v16.16b\n sdot v5.4s, v16.16b, "
+                        "v16.16b\n"
+                        "sdot v6.4s, v16.16b, v16.16b\n sdot v7.4s, v16.16b, v16.16b\n sdot v17.4s, v16.16b, "
+                        "v16.16b\n"
+                        "sdot v18.4s, v16.16b, v16.16b\n sdot v19.4s, v16.16b, v16.16b\n sdot v20.4s, "
+                        "v16.16b, v16.16b\n"
                         "subs w9, w9, #1\n b.ne 1b" ::"r"(steps)
-                        : "w9", "cc", "v0", "v1", "v2", "v3", "v4", "v5", "v6", "v7", "v17", "v18", "v19", "v20");
+                        : "w9", "cc", "v0", "v1", "v2", "v3", "v4", "v5", "v6", "v7", "v17", "v18", "v19",
+                          "v20");
                 })};
 #endif
     return {nullptr, 0};
