@@ -350,24 +350,31 @@ def plot(results: Sequence[dict[str, Any]]) -> str:
         run, read = result["write"], result["read"]
         tokens = [run["tokens"] * (i + 1) / len(run["rss_kib"]) / 1e6 for i in range(len(run["rss_kib"]))]
         memory.append((result["model"], tokens, [kib / 1024 for kib in run["rss_kib"]]))
-        speed.append((result["model"], tokens, run["ms_per_token"]))
+        speed.append((result["model"], tokens, run["old_over_young"]))
         buckets = read["buckets"]
         at = [read["tokens"] * (i + 0.5) / len(buckets["sinks"]) / 1e3 for i in range(len(buckets["sinks"]))]
         for key, label in (("sinks", f"{result['sinks']} sinks"), ("no_sinks", "0 sinks")):
             ratio = [a / b for a, b in zip(buckets[key], buckets["recomputed"], strict=True)]
             quality.append((f"{result['model']}, {label}", at, ratio))
     kept = [
-        (f"window {window}", [x for x, _ in points], [y for _, y in points])
-        for window, points in results[0]["recall"].items()
+        (f"{result['model']}, window {window}", [x for x, _ in points], [y for _, y in points])
+        for result in results
+        for window, points in result["recall"].items()
     ]
     return draw(
         [
             Panel("Resident memory of the process", "million tokens written", "MiB", memory),
-            Panel("Time of a token, median", "million tokens written", "ms", speed),
+            Panel(
+                "Time of a token ÷ that of a young session",
+                "million tokens written",
+                "ratio",
+                speed,
+                top=1.5,
+            ),
             Panel(
                 "Perplexity of a book, ring ÷ recomputed", "thousand tokens read", "ratio", quality, top=1.5
             ),
-            Panel(f"A name remembered ({results[0]['model']})", "tokens since the name", "nats", kept),
+            Panel("Evidence for a name told before", "tokens since the name", "nats", kept),
         ]
     )
 
@@ -388,7 +395,11 @@ def main() -> None:
     # A process for each model: what one leaves behind is not in the other's figures.
     with get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
         results = pool.map(partial(measure, args), args.models, chunksize=1)
-    document = {"machine": platform.platform(), "text": args.text.name, "models": results}
+    document = {
+        "machine": f"{platform.system()} {platform.machine()}",
+        "text": args.text.name,
+        "models": results,
+    }
     args.out.with_suffix(".json").write_text(json.dumps(document, indent=1) + "\n", "utf-8")
     args.out.with_suffix(".svg").write_text(plot(results), "utf-8")
 

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +27,10 @@ sys.path.insert(0, str(ROOT / "tools"))
 import constant_memory
 
 LAYERS = 2
+SLOW = (
+    pytest.mark.slow,
+    pytest.mark.skipif(not os.environ.get("EDGEKIT_SLOW"), reason="takes minutes; EDGEKIT_SLOW=1 runs it"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +85,8 @@ def test_reading_a_long_text_takes_no_more_memory_than_its_chunks(tiny: edgekit.
 # ---- exactness ---------------------------------------------------------------------------------------------
 
 
-def test_logits_far_into_a_text_are_those_at_its_start(tiny: edgekit.Model) -> None:
+@pytest.mark.parametrize("depth", [99_991, pytest.param(9_999_991, marks=SLOW)])
+def test_logits_far_into_a_text_are_those_at_its_start(tiny: edgekit.Model, depth: int) -> None:
     """Without sinks, a layer sees only distances: what the model says of a passage does not depend on where
     it stands, once all it can see is the passage.
     """
@@ -89,10 +95,10 @@ def test_logits_far_into_a_text_are_those_at_its_start(tiny: edgekit.Model) -> N
     with tiny.session(window=window, sinks=0, kv="f32") as session:
         near = session.forward(passage)[-100:]
         session.reset()
-        session.forward(tokens(tiny, 99_991, seed=2), all_logits=False)
+        session.forward(tokens(tiny, depth, seed=2), all_logits=False)
         far = session.forward(passage)[-100:]
-        assert session.position == 99_991 + len(passage)
-    assert np.abs(far - near).max() <= 1e-4 * np.abs(near).max()
+        assert session.position == depth + len(passage)
+    assert np.abs(far - near).max() <= 1e-5 * np.abs(near).max()
 
 
 def test_reading_with_a_ring_is_as_good_as_starting_anew(sample: edgekit.Model) -> None:
@@ -101,7 +107,7 @@ def test_reading_with_a_ring_is_as_good_as_starting_anew(sample: edgekit.Model) 
         written = [
             id
             for event in session.generate(
-                "Once upon a time", max_tokens=2500, temperature=0.9, seed=3, ignore_eos=True
+                "Once upon a time", max_tokens=1200, temperature=0.9, seed=3, ignore_eos=True
             )
             if event.kind == "text"
             for id in event.tokens
