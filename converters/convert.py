@@ -31,7 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit.converters import models
-from edgekit.converters.checkpoint import Checkpoint, TensorSource
+from edgekit.converters.checkpoint import TensorSource
 from edgekit.converters.spec import ModelSpec, Source
 from edgekit.errors import InvalidFile, UnsupportedModel
 
@@ -68,8 +68,7 @@ class ConvertInput:
     warnings: tuple[str, ...] = ()
 
     def load(self, name: str, rows: tuple[int, int] | None = None) -> NDArray[np.float32] | None:
-        """A tensor of the spec (or some of its rows) as float32; None when this model has none of that name.
-        """
+        """A tensor of the spec (or some of its rows) as float32; None when this model has none of that name."""
         return models.Model(self.checkpoint, self.spec, self.tensors).load(name, rows)
 
 
@@ -78,10 +77,11 @@ def read(path: Path, name: str) -> ConvertInput:
 
     Raises UnsupportedModel, InvalidFile.
     """
+    from edgekit.converters.sources import open_source
     from edgekit.converters.text.chat_template import compile_template, find_chat_template
     from edgekit.converters.text.tokenizer import compile_tokenizer
 
-    checkpoint = Checkpoint(path)
+    checkpoint = open_source(path)
     model = models.open_model(checkpoint)
     warnings = []
     tokenizer = compile_tokenizer(checkpoint.path)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
@@ -92,10 +92,10 @@ session_options = _all(
     click.option("--isa", metavar="NAME", help="Instruction set to use (avx2, neon, …) instead of the best."),
     click.option(
         "--backend",
-        type=click.Choice(["auto", "cpu"]),
+        type=click.Choice(["auto", "cpu", "onnx"]),
         default="auto",
         show_default=True,
-        help="Engine that runs the model.",
+        help="Engine that runs the model; auto: edgekit's own for a package, ONNX Runtime for its directories.",
     ),
 )
 
@@ -155,20 +155,26 @@ SAMPLING = (
 ADVISED = ("temperature", "top_k", "top_p", "min_p")  # taken from the package when the user says nothing
 
 
-def open_model(name: str, threads: int | None, isa: str | None) -> Model:
-    """The package called `name`, fetched when it is not here."""
+def open_model(name: str, options: Mapping[str, Any]) -> Model:
+    """The model called `name`, fetched when it is not here, in the engine that runs it."""
     from edgekit import hub
     from edgekit.cli import _output
     from edgekit.engine import Model
 
     with _output.progress() as progress:
         path = hub.resolve(name, progress)
+    backend = options["backend"]
+    is_onnx = path.is_dir() and any(path.glob("*.onnx"))
+    if backend == "onnx" or (backend == "auto" and is_onnx):
+        from edgekit.backends.onnx import OnnxModel
+
+        return cast(Model, OnnxModel(path, options["threads"]))  # the same face
     if path.is_dir():
         raise UsageError(
-            f"{name} is a directory; this verb takes .edge files",
+            f"{name} is a directory; this backend takes .edge files",
             hint=f"convert a checkpoint first: edgekit convert {name}",
         )
-    return Model(path, threads, isa)
+    return Model(path, options["threads"], options["isa"])
 
 
 def open_session(model: Model, options: dict[str, Any]) -> Session:

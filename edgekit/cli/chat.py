@@ -47,7 +47,7 @@ def command(model: str, **options: Any) -> None:
     edgekit chat model.edge --system "You are a patient teacher."
     printf 'Hi\\nAnd now in French\\n' | edgekit chat model.edge
     """
-    with _options.open_model(model, options["threads"], options["isa"]) as package:
+    with _options.open_model(model, options) as package:
         if not package.has_chat_template:
             raise UnsupportedModel(
                 f"{model} has no chat template, so it cannot chat", hint=f"edgekit run {model} PROMPT"

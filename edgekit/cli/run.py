@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 def command(model: str, prompt: str, **options: Any) -> None:
     """Generate text, streamed to the screen.
 
-    MODEL is a .edge file, a URL of one, or org/name/file.edge on Hugging Face. PROMPT "-" reads stdin. A
+    MODEL is a .edge file, a URL of one, org/name/file.edge on Hugging Face, or a directory in ONNX format. PROMPT "-" reads stdin. A
     model with a chat template gets PROMPT as a user's message, unless --raw; any other continues PROMPT.
 
     Sampling options that are not given are the model's own, or the engine's where it has none.
@@ -49,7 +49,7 @@ def command(model: str, prompt: str, **options: Any) -> None:
     edgekit run model.edge --memory-budget 256MiB --json "Hello" | jq -r .text
     """
     text = _options.read_stdin() if prompt == "-" else _options.text_argument(prompt)
-    with _options.open_model(model, options["threads"], options["isa"]) as package:
+    with _options.open_model(model, options) as package:
         given = _prompt(package, text, options)
         sampling = _options.sampling(package, options)
         with _options.open_session(package, options) as session, _interrupt.cancels(session):
