@@ -68,7 +68,9 @@ class ConvertInput:
     warnings: tuple[str, ...] = ()
 
     def load(self, name: str, rows: tuple[int, int] | None = None) -> NDArray[np.float32] | None:
-        """A tensor of the spec (or some of its rows) as float32; None when this model has none of that name."""
+        """A tensor of the spec (or some of its rows) as float32; None when this model has none of that
+        name.
+        """
         return models.Model(self.checkpoint, self.spec, self.tensors).load(name, rows)
 
 

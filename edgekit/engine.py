@@ -299,8 +299,7 @@ def can_load(
     kv: KvType = "auto",
     memory_budget: int | None = None,
 ) -> MemoryPlan:
-    """`Model.plan` from the file's header alone, before anything is loaded. Raises OutOfBudget, InvalidFile.
-    """
+    """`Model.plan` from the file's header alone, before loading anything. Raises OutOfBudget, InvalidFile."""
     options = _session_options(window, sinks, kv, memory_budget, "evict")
     return MemoryPlan(**_edgekit.can_load(os.fspath(path), **options))
 

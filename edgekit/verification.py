@@ -94,8 +94,7 @@ class Quality:
 
 @dataclass(frozen=True)
 class GoldenResult:
-    """The replay of a package's golden vectors: positions compared, and how many gave another first choice.
-    """
+    """The replay of a package's golden vectors: positions compared, how many gave another first choice."""
 
     positions: int
     mismatches: int

@@ -45,9 +45,7 @@ std::string json_text(const std::string& text) {
     return out + '"';
 }
 
-std::string json_text(edgekit_span span) {
-    return json_text(std::string(span.data, span.size));
-}
+std::string json_text(edgekit_span span) { return json_text(std::string(span.data, span.size)); }
 
 struct Free {
     void operator()(edgekit_model* model) const { edgekit_model_free(model); }

@@ -1,6 +1,7 @@
-// How close the kernels come to the machine: the peak of the dot-product units (or of float fma), the read bandwidth of memory, and
-// each kernel as a fraction of them. Everything is timed in slices of a millisecond or less, and the best (in cache) or the median
-// (streaming) is taken, so that other work on the machine spoils little.
+// How close the kernels come to the machine: the peak of the dot-product units (or of float fma), the read
+// bandwidth of memory, and each kernel as a fraction of them. Everything is timed in slices of a millisecond
+// or less, and the best (in cache) or the median (streaming) is taken, so that other work on the machine
+// spoils little.
 //
 //   kernels_bench [isa]
 
@@ -38,15 +39,16 @@ double best(int slices, F&& f) {
     return least;
 }
 
-// Bytes per second of f(first piece, last piece) over the pieces of [0, count), each piece_bytes: the median of every thread's short
-// stretches, summed over the threads.
+// Bytes per second of f(first piece, last piece) over the pieces of [0, count), each piece_bytes: the median
+// of every thread's short stretches, summed over the threads.
 template <class F>
 double stream_rate(int threads, uint32_t count, size_t piece_bytes, F&& f) {
     const uint32_t step = uint32_t((size_t{1} << 20) / piece_bytes) + 1;
     std::vector<double> rates(threads);
     const auto run = [&](int part) {
         std::vector<double> samples;
-        const uint32_t begin = uint32_t(uint64_t{count} * part / threads), end = uint32_t(uint64_t{count} * (part + 1) / threads);
+        const uint32_t begin = uint32_t(uint64_t{count} * part / threads),
+                       end = uint32_t(uint64_t{count} * (part + 1) / threads);
         for (int round = 0; round < 3; ++round)
             for (uint32_t i = begin; i + step <= end; i += step) {
                 const double start = seconds();
@@ -108,12 +110,17 @@ double dot_peak() {
     const double took = best(200, [] {
         __asm__ volatile(
             "mov %0, %%ecx\n"
-            "1: vpdpbusd %%zmm16, %%zmm16, %%zmm0\n vpdpbusd %%zmm16, %%zmm16, %%zmm1\n vpdpbusd %%zmm16, %%zmm16, %%zmm2\n"
-            "vpdpbusd %%zmm16, %%zmm16, %%zmm3\n vpdpbusd %%zmm16, %%zmm16, %%zmm4\n vpdpbusd %%zmm16, %%zmm16, %%zmm5\n"
-            "vpdpbusd %%zmm16, %%zmm16, %%zmm6\n vpdpbusd %%zmm16, %%zmm16, %%zmm7\n vpdpbusd %%zmm16, %%zmm16, %%zmm8\n"
-            "vpdpbusd %%zmm16, %%zmm16, %%zmm9\n vpdpbusd %%zmm16, %%zmm16, %%zmm10\n vpdpbusd %%zmm16, %%zmm16, %%zmm11\n"
+            "1: vpdpbusd %%zmm16, %%zmm16, %%zmm0\n vpdpbusd %%zmm16, %%zmm16, %%zmm1\n vpdpbusd %%zmm16, "
+            "%%zmm16, %%zmm2\n"
+            "vpdpbusd %%zmm16, %%zmm16, %%zmm3\n vpdpbusd %%zmm16, %%zmm16, %%zmm4\n vpdpbusd %%zmm16, "
+            "%%zmm16, %%zmm5\n"
+            "vpdpbusd %%zmm16, %%zmm16, %%zmm6\n vpdpbusd %%zmm16, %%zmm16, %%zmm7\n vpdpbusd %%zmm16, "
+            "%%zmm16, %%zmm8\n"
+            "vpdpbusd %%zmm16, %%zmm16, %%zmm9\n vpdpbusd %%zmm16, %%zmm16, %%zmm10\n vpdpbusd %%zmm16, "
+            "%%zmm16, %%zmm11\n"
             "dec %%ecx\n jnz 1b\n" ::"i"(steps)
-            : "ecx", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11");
+            : "ecx", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10",
+              "xmm11");
     });
     return 12.0 * 64 * steps / took;
 }
@@ -128,8 +135,10 @@ struct Rows {
 };
 
 Rows make_rows(const Kernels& kernels, uint32_t m, uint32_t k) {
-    Rows rows{reinterpret_cast<float*>(allocate(size_t{4} * m * k)), reinterpret_cast<int8_t*>(allocate(size_t{m} * k)),
-              reinterpret_cast<float*>(allocate(size_t{m} * k / 8)), reinterpret_cast<int32_t*>(allocate(size_t{m} * k / 8))};
+    Rows rows{reinterpret_cast<float*>(allocate(size_t{4} * m * k)),
+              reinterpret_cast<int8_t*>(allocate(size_t{m} * k)),
+              reinterpret_cast<float*>(allocate(size_t{m} * k / 8)),
+              reinterpret_cast<int32_t*>(allocate(size_t{m} * k / 8))};
     kernels.quantize(rows.x, k, m, k, rows.codes, rows.scales, rows.sums);
     return rows;
 }
@@ -140,8 +149,10 @@ size_t tile_bytes(Layout layout, uint32_t k) {
     return dense::tile_bytes(layout, k);
 }
 
-const struct { Layout layout; const char* name; } kLayouts[] = {
-    {Layout::q4_block32, "q4"}, {Layout::q8_block32, "q8"}, {Layout::f16, "f16"}};
+const struct {
+    Layout layout;
+    const char* name;
+} kLayouts[] = {{Layout::q4_block32, "q4"}, {Layout::q8_block32, "q8"}, {Layout::f16, "f16"}};
 
 constexpr size_t kBuffer = size_t{576} << 20;
 
@@ -157,21 +168,26 @@ void bench(const Kernels& kernels, const std::byte* buffer, double hz, const dou
         const uint32_t tiles = uint32_t(kBuffer / bytes);
         const Matrix w{buffer, layout, tiles * 16, k, bytes};
         for (int threads = 1; threads <= 2; ++threads) {
-            const double rate = stream_rate(threads, tiles, bytes, [&](int part, uint32_t first, uint32_t last) {
-                kernels.matmul(w, rows.activations(k, 1), {out, w.n, nullptr, 1.0f, false}, first, last, scratch[part]);
-            });
-            std::printf("  %-4s 1 row, streamed, %d thread%s %6.2f GB/s  %5.2f B/cycle  %3.0f%% of read\n", name, threads,
-                        threads == 1 ? ": " : "s:", rate / 1e9, rate / hz, 100 * rate / bandwidth[threads - 1]);
+            const double rate =
+                stream_rate(threads, tiles, bytes, [&](int part, uint32_t first, uint32_t last) {
+                    kernels.matmul(w, rows.activations(k, 1), {out, w.n, nullptr, 1.0f, false}, first, last,
+                                   scratch[part]);
+                });
+            std::printf("  %-4s 1 row, streamed, %d thread%s %6.2f GB/s  %5.2f B/cycle  %3.0f%% of read\n",
+                        name, threads, threads == 1 ? ": " : "s:", rate / 1e9, rate / hz,
+                        100 * rate / bandwidth[threads - 1]);
         }
         for (uint32_t m : {1u, 2u, 4u, 8u, 13u, 64u, 512u}) {
             const uint32_t some = 16;  // tiles: in cache
             const int repeats = m < 64 ? 16 : 1;
             const double took = best(m < 64 ? 200 : 60, [&] {
                 for (int i = 0; i < repeats; ++i)
-                    kernels.matmul(w, rows.activations(k, m), {out, 16 * some, nullptr, 1.0f, false}, 0, some, scratch[0]);
+                    kernels.matmul(w, rows.activations(k, m), {out, 16 * some, nullptr, 1.0f, false}, 0, some,
+                                   scratch[0]);
             });
             const double macs = double(m) * k * 16 * some * repeats / took;
-            std::printf("  %-4s %3u rows, in cache:        %6.1f MAC/cycle  %6.1f GMAC/s\n", name, m, macs / hz, macs / 1e9);
+            std::printf("  %-4s %3u rows, in cache:        %6.1f MAC/cycle  %6.1f GMAC/s\n", name, m,
+                        macs / hz, macs / 1e9);
         }
     }
 
@@ -179,16 +195,20 @@ void bench(const Kernels& kernels, const std::byte* buffer, double hz, const dou
     const char* const names[] = {"f16", "int8", "int4"};
     const uint32_t head_dim = 64, heads = 8, slots = 4096;
     for (int t = 0; t < 3; ++t) {
-        const size_t k_bytes = kv_k_bytes(types[t], head_dim, slots), v_bytes = kv_v_bytes(types[t], head_dim, slots);
+        const size_t k_bytes = kv_k_bytes(types[t], head_dim, slots),
+                     v_bytes = kv_v_bytes(types[t], head_dim, slots);
         std::byte* cache = allocate((k_bytes + v_bytes) * heads);
         const auto head = [&](uint32_t h) {
-            return KvHead{cache + h * (k_bytes + v_bytes), cache + h * (k_bytes + v_bytes) + k_bytes, types[t], head_dim};
+            return KvHead{cache + h * (k_bytes + v_bytes), cache + h * (k_bytes + v_bytes) + k_bytes,
+                          types[t], head_dim};
         };
         const double stored = best(5, [&] {
             for (uint32_t h = 0; h < heads; ++h)
-                for (uint32_t s = 0; s < slots; ++s) kernels.kv_store(head(h), s, rows.x + 64 * (s + h), rows.x + 64 * s);
+                for (uint32_t s = 0; s < slots; ++s)
+                    kernels.kv_store(head(h), s, rows.x + 64 * (s + h), rows.x + 64 * s);
         });
-        std::printf("  kv %-4s store: %5.2f ns/element\n", names[t], stored * 1e9 / heads / slots / head_dim / 2);
+        std::printf("  kv %-4s store: %5.2f ns/element\n", names[t],
+                    stored * 1e9 / heads / slots / head_dim / 2);
         for (uint32_t n : {1u, 4u, 8u, 256u}) {
             std::vector<uint32_t> begin(n, 0), end(n, slots);
             std::vector<float> max(n), sum(n);
@@ -201,22 +221,31 @@ void bench(const Kernels& kernels, const std::byte* buffer, double hz, const dou
                     for (uint32_t i = 0; i < n; ++i) max[i] = -__builtin_inff(), sum[i] = 0;
                     std::memset(acc, 0, size_t{4} * n * head_dim);
                     kernels.attend_query(types[t], rows.x, n, head_dim, prepared);
-                    kernels.attend({head(h), rows.x, prepared, n, begin.data(), end.data(), 0.0f, {max.data(), sum.data(), acc}, space});
+                    kernels.attend({head(h),
+                                    rows.x,
+                                    prepared,
+                                    n,
+                                    begin.data(),
+                                    end.data(),
+                                    0.0f,
+                                    {max.data(), sum.data(), acc},
+                                    space});
                 }
             });
             const double read = double(k_bytes + v_bytes) * used, macs = 2.0 * n * head_dim * slots * used;
-            std::printf("  kv %-4s attend, %3u queries: %6.2f GB/s  %5.2f B/cycle  %5.1f MAC/cycle\n", names[t], n, read / took / 1e9,
-                        read / took / hz, macs / took / hz);
+            std::printf("  kv %-4s attend, %3u queries: %6.2f GB/s  %5.2f B/cycle  %5.1f MAC/cycle\n",
+                        names[t], n, read / took / 1e9, read / took / hz, macs / took / hz);
             std::free(acc), std::free(prepared), std::free(space);
         }
         std::free(cache);
     }
     const double norm = best(200, [&] { kernels.rms_norm(rows.x, rows.x + k, k, 1e-5f, out); });
-    const double quantize = best(200, [&] { kernels.quantize(rows.x, k, 1, k, rows.codes, rows.scales, rows.sums); });
+    const double quantize =
+        best(200, [&] { kernels.quantize(rows.x, k, 1, k, rows.codes, rows.scales, rows.sums); });
     const double silu = best(200, [&] { kernels.activate(Activation::silu, rows.x, rows.x + k, out, k); });
     const double exponential = best(200, [&] { kernels.exp_sum(rows.x, 0.0f, out, k); });
-    std::printf("  cycles/element: rms_norm %.2f  quantize %.2f  silu·up %.2f  exp %.2f\n", norm * hz / k, quantize * hz / k,
-                silu * hz / k, exponential * hz / k);
+    std::printf("  cycles/element: rms_norm %.2f  quantize %.2f  silu·up %.2f  exp %.2f\n", norm * hz / k,
+                quantize * hz / k, silu * hz / k, exponential * hz / k);
 }
 
 }  // namespace
@@ -229,13 +258,16 @@ int main(int argc, char** argv) {
     double bandwidth[2];
     volatile uint64_t keep = 0;
     for (int threads = 1; threads <= 2; ++threads) {
-        bandwidth[threads - 1] = stream_rate(threads, kBuffer / 65536, 65536, [&](int, uint32_t first, uint32_t last) {
-            keep = keep ^ read_all(buffer + size_t{65536} * first, size_t{65536} * (last - first));
-        });
+        bandwidth[threads - 1] =
+            stream_rate(threads, kBuffer / 65536, 65536, [&](int, uint32_t first, uint32_t last) {
+                keep = keep ^ read_all(buffer + size_t{65536} * first, size_t{65536} * (last - first));
+            });
     }
-    std::printf("clock %.2f GHz, read %.2f GB/s with 1 thread, %.2f with 2\n", hz / 1e9, bandwidth[0] / 1e9, bandwidth[1] / 1e9);
+    std::printf("clock %.2f GHz, read %.2f GB/s with 1 thread, %.2f with 2\n", hz / 1e9, bandwidth[0] / 1e9,
+                bandwidth[1] / 1e9);
 #ifdef __x86_64__
-    if (find_kernels("avx512vnni")) std::printf("vpdpbusd peak %.1f MAC/cycle, %.1f GMAC/s\n", dot_peak() / hz, dot_peak() / 1e9);
+    if (find_kernels("avx512vnni"))
+        std::printf("vpdpbusd peak %.1f MAC/cycle, %.1f GMAC/s\n", dot_peak() / hz, dot_peak() / 1e9);
 #endif
     for (size_t i = 0; i < count; ++i)
         if (argc < 2 || std::strcmp(argv[1], tables[i]->isa) == 0) bench(*tables[i], buffer, hz, bandwidth);

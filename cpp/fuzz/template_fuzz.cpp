@@ -1,4 +1,5 @@
-// Any bytes as a compiled chat template: it is refused, or renders, or fails with Error; within its limits always.
+// Any bytes as a compiled chat template: it is refused, or renders, or fails with Error; within its limits
+// always.
 #include <cstdint>
 #include <span>
 

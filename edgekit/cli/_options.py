@@ -95,7 +95,7 @@ session_options = _all(
         type=click.Choice(["auto", "cpu", "onnx"]),
         default="auto",
         show_default=True,
-        help="Engine that runs the model; auto: edgekit's own for a package, ONNX Runtime for its directories.",
+        help="Engine that runs the model; auto: edgekit's own, or ONNX Runtime for a directory of it.",
     ),
 )
 

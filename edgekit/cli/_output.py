@@ -16,8 +16,7 @@ Progress = Callable[[str, int, int], None]
 
 
 def emit_json(document: Mapping[str, Any]) -> None:
-    """The one document of `--json`: a line in a pipe, indented on a terminal. Numbers JSON lacks become null.
-    """
+    """The one document of `--json`: a line in a pipe, indented on a terminal; no number JSON lacks."""
     click.echo(json.dumps(_finite(document), indent=2 if sys.stdout.isatty() else None, ensure_ascii=False))
 
 

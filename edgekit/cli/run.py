@@ -37,8 +37,9 @@ if TYPE_CHECKING:
 def command(model: str, prompt: str, **options: Any) -> None:
     """Generate text, streamed to the screen.
 
-    MODEL is a .edge file, a URL of one, org/name/file.edge on Hugging Face, or a directory in ONNX format. PROMPT "-" reads stdin. A
-    model with a chat template gets PROMPT as a user's message, unless --raw; any other continues PROMPT.
+    MODEL is a .edge file, a URL of one, org/name/file.edge on Hugging Face, or a directory in ONNX format.
+    PROMPT "-" reads stdin. A model with a chat template gets PROMPT as a user's message, unless --raw; any
+    other continues PROMPT.
 
     Sampling options that are not given are the model's own, or the engine's where it has none.
 

@@ -1,5 +1,5 @@
-// Every instruction set of this build that runs here, against plain double-precision maths written from the layout headers.
-// Prints what failed; the exit status counts failures.
+// Every instruction set of this build that runs here, against plain double-precision maths written from the
+// layout headers. Prints what failed; the exit status counts failures.
 
 #include <cmath>
 #include <cstdio>
@@ -25,7 +25,8 @@ int checks = 0;
 template <class T>
 class Aligned {
 public:
-    explicit Aligned(size_t n) : n_(n), data_(static_cast<T*>(std::aligned_alloc(64, round_up64(n * sizeof(T) + 64)))) {
+    explicit Aligned(size_t n)
+        : n_(n), data_(static_cast<T*>(std::aligned_alloc(64, round_up64(n * sizeof(T) + 64)))) {
         std::memset(static_cast<void*>(data_), 0, n * sizeof(T));
     }
     ~Aligned() { std::free(data_); }
@@ -91,7 +92,9 @@ struct RandomMatrix {
     }
 
     RandomMatrix(Layout layout, uint32_t n, uint32_t k)
-        : matrix{nullptr, layout, n, k, tile_bytes(layout, k)}, bytes(matrix.n_tiles() * matrix.tile_bytes), values(size_t(n) * k) {
+        : matrix{nullptr, layout, n, k, tile_bytes(layout, k)},
+          bytes(matrix.n_tiles() * matrix.tile_bytes),
+          values(size_t(n) * k) {
         matrix.data = bytes.data();
         for (uint32_t tile = 0; tile < matrix.n_tiles(); ++tile) {
             std::byte* t = bytes.data() + tile * matrix.tile_bytes;
@@ -113,7 +116,8 @@ struct RandomMatrix {
                 break;
             case Layout::f16:
                 for (uint32_t c = 0; c < k; ++c) {
-                    const uint16_t h = uint16_t(random_bits() & 0xBFFF);  // magnitudes below 2, subnormals too
+                    const uint16_t h =
+                        uint16_t(random_bits() & 0xBFFF);  // magnitudes below 2, subnormals too
                     words[16 * c + r] = h;
                     put(row, c, half_value(h));
                 }
@@ -132,7 +136,8 @@ struct RandomMatrix {
                         int code = int(random_bits() % 255) - 127;
                         if (random_bits() % 8 == 0) code = random_bits() & 1 ? 127 : -127;
                         if (g * 32 + c >= k) code = 0;
-                        t[q8_block32::codes_offset(k) + g * 512 + c / 4 * 64 + 4 * r + c % 4] = std::byte(code);
+                        t[q8_block32::codes_offset(k) + g * 512 + c / 4 * 64 + 4 * r + c % 4] =
+                            std::byte(code);
                         if (g * 32 + c < k) put(row, g * 32 + c, code * bf16_value(words[16 * g + r]));
                     }
                 }
@@ -146,7 +151,8 @@ struct RandomMatrix {
                         uint32_t code = random_bits() % 16;
                         if (random_bits() % 8 == 0) code = 0;
                         if (g * 32 + c >= k) code = 8;
-                        std::byte& at = t[q4_block32::codes_offset(k) + g * 256 + c % 16 / 4 * 64 + 4 * r + c % 4];
+                        std::byte& at =
+                            t[q4_block32::codes_offset(k) + g * 256 + c % 16 / 4 * 64 + 4 * r + c % 4];
                         at |= std::byte(c < 16 ? code : code << 4);
                         if (g * 32 + c < k)
                             put(row, g * 32 + c, double(floats[r]) * scale * q4_block32::kLevels[code]);
@@ -166,7 +172,10 @@ struct Inputs {
     Activations activations;
 
     Inputs(const Kernels& kernels, uint32_t m, uint32_t k)
-        : x(size_t(m) * (k + 3)), codes(size_t(m) * round_up(k, 32)), scales(size_t(m) * (round_up(k, 32) / 32)), sums(scales.size()) {
+        : x(size_t(m) * (k + 3)),
+          codes(size_t(m) * round_up(k, 32)),
+          scales(size_t(m) * (round_up(k, 32) / 32)),
+          sums(scales.size()) {
         for (size_t i = 0; i < x.size(); ++i) x[i] = gaussian() * (i % 97 == 0 ? 20.0f : 1.0f);
         if (m > 2)
             for (uint32_t c = 0; c < k; ++c) x[size_t(k + 3) * 2 + c] = 0.0f;
@@ -183,12 +192,14 @@ void test_quantize(const Kernels& kernels) {
         for (uint32_t r = 0; r < m; ++r)
             for (uint32_t g = 0; g < groups; ++g) {
                 float peak = 0;
-                for (uint32_t c = g * 32; c < k && c < g * 32 + 32; ++c) peak = std::fmax(peak, std::fabs(in.x[r * (k + 3) + c]));
+                for (uint32_t c = g * 32; c < k && c < g * 32 + 32; ++c)
+                    peak = std::fmax(peak, std::fabs(in.x[r * (k + 3) + c]));
                 const float inverse = peak > 0 ? 127.0f / peak : 0.0f;
                 int32_t total = 0;
                 for (uint32_t c = 0; c < 32; ++c) {
                     const uint32_t column = g * 32 + c;
-                    const int expected = column < k ? int(std::nearbyint(in.x[r * (k + 3) + column] * inverse)) : 0;
+                    const int expected =
+                        column < k ? int(std::nearbyint(in.x[r * (k + 3) + column] * inverse)) : 0;
                     const int8_t code = in.codes[(r * groups + g) * 32 + c];
                     wrong += code != expected;
                     total += code;
@@ -219,7 +230,8 @@ void test_matmul(const Kernels& kernels, Layout layout, uint32_t n, uint32_t k, 
         for (uint32_t c = 0; c < n; ++c) {
             double sum = 0, magnitude = 1e-30;
             for (uint32_t i = 0; i < k; ++i) {
-                const double x = is_quantized(layout) ? double(in.scales[r * groups + i / 32]) * in.codes[(r * groups + i / 32) * 32 + i % 32]
+                const double x = is_quantized(layout) ? double(in.scales[r * groups + i / 32]) *
+                                                            in.codes[(r * groups + i / 32) * 32 + i % 32]
                                                       : in.x[r * (k + 3) + i];
                 const double term = x * w.values[size_t(c) * k + i];
                 sum += term;
@@ -232,8 +244,8 @@ void test_matmul(const Kernels& kernels, Layout layout, uint32_t n, uint32_t k, 
         }
         for (uint32_t c = n; c < stride; ++c) outside += out[r * stride + c] != 7.0f;
     }
-    const std::string what = std::string("matmul ") + name(layout) + " n=" + std::to_string(n) + " k=" + std::to_string(k) +
-                             " m=" + std::to_string(m);
+    const std::string what = std::string("matmul ") + name(layout) + " n=" + std::to_string(n) +
+                             " k=" + std::to_string(k) + " m=" + std::to_string(m);
     check(kernels.isa, what, worst, 2e-6);
     check(kernels.isa, what + " outside", outside, 0);
 
@@ -260,7 +272,8 @@ void test_dequantize_row(const Kernels& kernels, Layout layout, uint32_t n, uint
             worst = std::fmax(worst, std::fabs(out[c] - expected) / (std::fabs(expected) + 1e-30));
         }
     }
-    check(kernels.isa, std::string("dequantize_row ") + name(layout) + " k=" + std::to_string(k), worst, 3e-7);
+    check(kernels.isa, std::string("dequantize_row ") + name(layout) + " k=" + std::to_string(k), worst,
+          3e-7);
 }
 
 double gelu_exact(double x) { return 0.5 * x * std::erfc(-x / std::sqrt(2.0)); }
@@ -286,12 +299,17 @@ void test_elementwise(const Kernels& kernels) {
         check(kernels.isa, "rms_norm" + at, worst, 3e-6);
         kernels.layer_norm(x.data(), weight.data(), bias.data(), n, 1e-5f, out.data());
         for (uint32_t i = 0; i < n; ++i)
-            worst_layer = std::fmax(worst_layer, std::fabs(out[i] - ((x[i] - mean) * weight[i] / std::sqrt(variance / n + 1e-5) + bias[i])));
+            worst_layer = std::fmax(
+                worst_layer,
+                std::fabs(out[i] - ((x[i] - mean) * weight[i] / std::sqrt(variance / n + 1e-5) + bias[i])));
         check(kernels.isa, "layer_norm" + at, worst_layer, 6e-6);
 
-        double (*const exact[])(double) = {[](double v) { return v / (1 + std::exp(-v)); }, gelu_exact,
-                                           [](double v) { return 0.5 * v * (1 + std::tanh(std::sqrt(2 / M_PI) * (v + 0.044715 * v * v * v))); },
-                                           [](double v) { return v > 0 ? v : 0.0; }, [](double v) { return v > 0 ? v * v : 0.0; }};
+        double (*const exact[])(double) = {
+            [](double v) { return v / (1 + std::exp(-v)); }, gelu_exact,
+            [](double v) {
+                return 0.5 * v * (1 + std::tanh(std::sqrt(2 / M_PI) * (v + 0.044715 * v * v * v)));
+            },
+            [](double v) { return v > 0 ? v : 0.0; }, [](double v) { return v > 0 ? v * v : 0.0; }};
         for (int f = 0; f < 5; ++f) {
             for (uint32_t i = 0; i < n; ++i) x[i] = 3.0f * gaussian();
             kernels.activate(Activation(f), x.data(), weight.data(), out.data(), n);
@@ -305,7 +323,8 @@ void test_elementwise(const Kernels& kernels) {
         for (uint32_t i = 0; i < n; ++i) out[i] = x[i];
         kernels.add(out.data(), weight.data(), 0.25f, n);
         worst = 0;
-        for (uint32_t i = 0; i < n; ++i) worst = std::fmax(worst, std::fabs(out[i] - (x[i] + 0.25 * weight[i])));
+        for (uint32_t i = 0; i < n; ++i)
+            worst = std::fmax(worst, std::fabs(out[i] - (x[i] + 0.25 * weight[i])));
         check(kernels.isa, "add" + at, worst, 2e-6);
 
         for (uint32_t i = 0; i < n; ++i) x[i] = out[i] = 60.0f * gaussian();
@@ -327,8 +346,10 @@ void test_elementwise(const Kernels& kernels) {
         for (uint32_t i = 0; i < n; ++i) {
             const double expected = std::exp(double(x[i] - peak));
             sum += expected;
-            if (expected > 1e-37) worst = std::fmax(worst, std::fabs(out[i] - expected) / expected);
-            else worst = std::fmax(worst, out[i]);
+            if (expected > 1e-37)
+                worst = std::fmax(worst, std::fabs(out[i] - expected) / expected);
+            else
+                worst = std::fmax(worst, out[i]);
         }
         check(kernels.isa, "exp" + at, worst, 3e-7);
         check(kernels.isa, "exp_sum" + at, std::fabs(total - sum) / sum, 2e-6);
@@ -344,8 +365,10 @@ void test_elementwise(const Kernels& kernels) {
             for (uint32_t i = 0; i < head_dim; ++i) {
                 const float* v = &y[h * head_dim];
                 double expected = v[i];
-                if (i < dim / 2) expected = double(v[i]) * cos[i] - double(v[i + dim / 2]) * sin[i];
-                else if (i < dim) expected = double(v[i]) * cos[i - dim / 2] + double(v[i - dim / 2]) * sin[i - dim / 2];
+                if (i < dim / 2)
+                    expected = double(v[i]) * cos[i] - double(v[i + dim / 2]) * sin[i];
+                else if (i < dim)
+                    expected = double(v[i]) * cos[i - dim / 2] + double(v[i - dim / 2]) * sin[i - dim / 2];
                 worst = std::fmax(worst, std::fabs(expected - x[h * head_dim + i]));
             }
         check(kernels.isa, "rope dim=" + std::to_string(dim), worst, 1e-6);
@@ -361,7 +384,9 @@ struct Cache {
     Aligned<std::byte> k, v;
     KvHead head;
     Cache(KvType type, uint32_t head_dim, uint32_t slots)
-        : k(kv_k_bytes(type, head_dim, slots)), v(kv_v_bytes(type, head_dim, slots)), head{k.data(), v.data(), type, head_dim} {}
+        : k(kv_k_bytes(type, head_dim, slots)),
+          v(kv_v_bytes(type, head_dim, slots)),
+          head{k.data(), v.data(), type, head_dim} {}
 };
 
 struct State {
@@ -372,10 +397,11 @@ struct State {
     AttendState view() { return {max.data(), sum.data(), acc.data()}; }
 };
 
-void test_attend(const Kernels& kernels, const Kernels& reference, KvType type, uint32_t head_dim, uint32_t n, uint32_t slots,
-                 float softcap) {
-    const std::string what = std::string("attend ") + name(type) + " head_dim=" + std::to_string(head_dim) + " n=" + std::to_string(n) +
-                             " slots=" + std::to_string(slots) + (softcap > 0 ? " softcap" : "");
+void test_attend(const Kernels& kernels, const Kernels& reference, KvType type, uint32_t head_dim, uint32_t n,
+                 uint32_t slots, float softcap) {
+    const std::string what = std::string("attend ") + name(type) + " head_dim=" + std::to_string(head_dim) +
+                             " n=" + std::to_string(n) + " slots=" + std::to_string(slots) +
+                             (softcap > 0 ? " softcap" : "");
     Cache cache(type, head_dim, slots), same(type, head_dim, slots);
     std::vector<float> k(size_t(slots) * head_dim), v(k.size()), k_read(head_dim), v_read(head_dim);
     double error = 0, power = 0;
@@ -391,8 +417,10 @@ void test_attend(const Kernels& kernels, const Kernels& reference, KvType type, 
         kernels.kv_store(cache.head, s, ks, vs);
         reference.kv_store(same.head, s, ks, vs);
     }
-    check(kernels.isa, what + " bytes", std::memcmp(cache.k.data(), same.k.data(), cache.k.size()) != 0 ||
-          std::memcmp(cache.v.data(), same.v.data(), cache.v.size()) != 0, 0);
+    check(kernels.isa, what + " bytes",
+          std::memcmp(cache.k.data(), same.k.data(), cache.k.size()) != 0 ||
+              std::memcmp(cache.v.data(), same.v.data(), cache.v.size()) != 0,
+          0);
     for (uint32_t s = 0; s < slots; ++s) {
         kernels.kv_load(cache.head, s, k_read.data(), v_read.data());
         for (uint32_t d = 0; d < head_dim; ++d) {
@@ -415,7 +443,8 @@ void test_attend(const Kernels& kernels, const Kernels& reference, KvType type, 
         end[i] = slots - i % 5 < 1 ? 1 : slots - i % 5;
         if (i % 7 == 6) begin[i] = end[i] = slots / 2;
     }
-    Aligned<std::byte> prepared(n * attend_query_bytes(type, head_dim)), scratch(attend_scratch_bytes(n, head_dim));
+    Aligned<std::byte> prepared(n * attend_query_bytes(type, head_dim)),
+        scratch(attend_scratch_bytes(n, head_dim));
     kernels.attend_query(type, q.data(), n, head_dim, prepared.data());
     AttendArgs args{cache.head, q.data(), prepared.data(), n, nullptr, nullptr, softcap, {}, scratch.data()};
     State low(n, head_dim), high(n, head_dim);
@@ -435,7 +464,8 @@ void test_attend(const Kernels& kernels, const Kernels& reference, KvType type, 
         double peak = -INFINITY, sum = 0;
         for (uint32_t s = begin[i]; s < end[i]; ++s) {
             double score = 0;
-            for (uint32_t d = 0; d < head_dim; ++d) score += double(q[size_t(i) * head_dim + d]) * k[size_t(s) * head_dim + d];
+            for (uint32_t d = 0; d < head_dim; ++d)
+                score += double(q[size_t(i) * head_dim + d]) * k[size_t(s) * head_dim + d];
             if (softcap > 0) score = softcap * std::tanh(score / softcap);
             p[s] = score;
             peak = std::fmax(peak, score);
@@ -445,7 +475,7 @@ void test_attend(const Kernels& kernels, const Kernels& reference, KvType type, 
         for (uint32_t s = begin[i]; s < end[i]; ++s)
             for (uint32_t d = 0; d < head_dim; ++d) expected[d] += p[s] / sum * v[size_t(s) * head_dim + d];
         for (uint32_t d = 0; d < head_dim; ++d)
-            worst = std::fmax(worst, std::fabs(expected[d] - out[size_t(i) * head_dim + d]) );
+            worst = std::fmax(worst, std::fabs(expected[d] - out[size_t(i) * head_dim + d]));
     }
     // Quantized caches also quantize the query, to 8 bits.
     check(kernels.isa, what, worst, type == KvType::f32 || type == KvType::f16 ? 5e-6 : 0.12);

@@ -233,13 +233,23 @@ def interrupt(process: subprocess.Popen[bytes], ready: Callable[[], object]) -> 
         time.sleep(0.005)
     started = time.monotonic()
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    try:
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
     return out, err, time.monotonic() - started
 
 
 def start(*arguments: str | Path) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "edgekit", *arguments]
-    return subprocess.Popen(command, bufsize=0, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    return subprocess.Popen(
+        command, bufsize=0, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=heed_ctrl_c
+    )
+
+
+def heed_ctrl_c() -> None:
+    """In the child: a shell's background jobs, and so their children, are born deaf to Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def test_ctrl_c_ends_a_text(place: Path) -> None:
@@ -256,7 +266,9 @@ def test_ctrl_c_does_not_wait_for_a_long_prompt(big: Path, tmp_path: Path) -> No
     (tmp_path / "prompt").write_text("wait " * 200_000)
     with (tmp_path / "prompt").open("rb") as stdin:
         command = [sys.executable, "-m", "edgekit", "run", tmp_path / "big.edge", "-", "--window", "2000"]
-        process = subprocess.Popen(command, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        process = subprocess.Popen(
+            command, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=heed_ctrl_c
+        )
     time.sleep(3)
     assert process.poll() is None, "the prompt is too short for this test"
     _, err, _ = interrupt(process, lambda: True)

@@ -1,5 +1,4 @@
-"""hub.py: every rule of tests/golden/download.json against a scripted server, and how names are told apart.
-"""
+"""hub.py: every rule of tests/golden/download.json against a scripted server; how names are told apart."""
 
 from __future__ import annotations
 

@@ -20,8 +20,8 @@ from edgekit.engine import Tokenizer
 from edgekit.errors import EdgekitError, InvalidFile, UnsupportedModel
 
 tokenizers = pytest.importorskip("tokenizers")
-from tokenizers import AddedToken, Regex, decoders, models, normalizers, trainers  # noqa: E402
-from tokenizers import pre_tokenizers as pre  # noqa: E402
+from tokenizers import AddedToken, Regex, decoders, models, normalizers, trainers
+from tokenizers import pre_tokenizers as pre
 
 CORPUS = [random_text(random.Random(seed)) for seed in range(300)]
 CORPUS += ["the quick brown fox HTTPServer don't I'll we've 1234"] * 50

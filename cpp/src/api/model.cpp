@@ -15,9 +15,7 @@ using edgekit::api::require;
 
 namespace {
 
-edgekit_span span_of(std::string_view text) {
-    return {text.data(), text.size()};
-}
+edgekit_span span_of(std::string_view text) { return {text.data(), text.size()}; }
 
 edgekit_model* open(std::unique_ptr<edgekit::MappedFile> bytes, const edgekit_model_options& options) {
     auto handle = std::make_unique<edgekit_model>();
@@ -60,13 +58,9 @@ const char* edgekit_status_name(edgekit_status status) {
     return "unknown";
 }
 
-const char* edgekit_version(void) {
-    return EDGEKIT_VERSION;
-}
+const char* edgekit_version(void) { return EDGEKIT_VERSION; }
 
-uint32_t edgekit_abi_version(void) {
-    return EDGEKIT_ABI_VERSION;
-}
+uint32_t edgekit_abi_version(void) { return EDGEKIT_ABI_VERSION; }
 
 const char* edgekit_isas(void) {
     static const std::string names = [] {
@@ -106,9 +100,7 @@ edgekit_status edgekit_model_open_memory(const void* data, size_t size, void (*r
     });
 }
 
-void edgekit_model_free(edgekit_model* model) {
-    delete model;
-}
+void edgekit_model_free(edgekit_model* model) { delete model; }
 
 edgekit_status edgekit_model_get_info(const edgekit_model* model, edgekit_model_info* info,
                                       edgekit_error* error) {

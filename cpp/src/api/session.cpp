@@ -57,9 +57,7 @@ edgekit_status edgekit_session_create(edgekit_model* model, const edgekit_sessio
     });
 }
 
-void edgekit_session_free(edgekit_session* session) {
-    delete session;
-}
+void edgekit_session_free(edgekit_session* session) { delete session; }
 
 uint64_t edgekit_session_position(const edgekit_session* session) {
     return session ? session->session->position() : 0;

@@ -24,9 +24,7 @@ edgekit_status edgekit_tokenizer_open(const void* data, size_t size, edgekit_tok
     });
 }
 
-void edgekit_tokenizer_free(edgekit_tokenizer* tokenizer) {
-    delete tokenizer;
-}
+void edgekit_tokenizer_free(edgekit_tokenizer* tokenizer) { delete tokenizer; }
 
 edgekit_status edgekit_tokenizer_get_info(const edgekit_tokenizer* tokenizer, edgekit_tokenizer_info* info,
                                           edgekit_error* error) {
@@ -88,9 +86,7 @@ edgekit_status edgekit_template_open(const void* data, size_t size, edgekit_temp
     });
 }
 
-void edgekit_template_free(edgekit_template* tmpl) {
-    delete tmpl;
-}
+void edgekit_template_free(edgekit_template* tmpl) { delete tmpl; }
 
 edgekit_status edgekit_template_render(const edgekit_template* tmpl, const char* context, size_t context_size,
                                        char* text, size_t capacity, size_t* size, edgekit_error* error) {

@@ -20,8 +20,6 @@ AlignedMemory::AlignedMemory(size_t bytes) : size_(bytes) {
     std::memset(memory_.get(), 0, bytes);
 }
 
-void AlignedMemory::Free::operator()(std::byte* memory) const {
-    ::operator delete(memory, kAlignment);
-}
+void AlignedMemory::Free::operator()(std::byte* memory) const { ::operator delete(memory, kAlignment); }
 
 }  // namespace edgekit

@@ -10,9 +10,7 @@ inline constexpr uint32_t kAttendRows = 16;
 
 // Numbers in a thread's gate and up scratch: enough columns at a time that a chunk's rows share the reading
 // of their weights.
-constexpr uint32_t gate_floats(uint32_t chunk) {
-    return chunk * 64 > 4096 ? chunk * 64 : 4096;
-}
+constexpr uint32_t gate_floats(uint32_t chunk) { return chunk * 64 > 4096 ? chunk * 64 : 4096; }
 
 struct Decoder::Step {
     DecoderState& state;

@@ -21,9 +21,7 @@ void TokenHistory::append(int32_t id) {
     ++size_;
 }
 
-void TokenHistory::truncate(uint64_t size) {
-    size_ = size;
-}
+void TokenHistory::truncate(uint64_t size) { size_ = size; }
 
 uint64_t TokenHistory::shared_prefix(std::span<const int32_t> ids) const {
     const uint64_t reach = std::min<uint64_t>(ids.size(), size_);

@@ -15,9 +15,7 @@ constexpr uint64_t kEvictedAtATime = 64;
 constexpr size_t kPromptTail = 8;
 
 // As far back as any ring reaches: a session can be rewound to every position in it.
-uint64_t history_size(const CacheOptions& cache) {
-    return cache.capacity() + cache.chunk + kTileRows;
-}
+uint64_t history_size(const CacheOptions& cache) { return cache.capacity() + cache.chunk + kTileRows; }
 
 double milliseconds(std::chrono::steady_clock::duration duration) {
     return std::chrono::duration<double, std::milli>(duration).count();

@@ -16,9 +16,7 @@ namespace {
 constexpr std::string_view kind_names[] = {"null",     "a boolean", "an integer", "a number",
                                            "a string", "an array",  "an object"};
 
-std::string_view kind_name(Kind kind) {
-    return kind_names[static_cast<std::size_t>(kind)];
-}
+std::string_view kind_name(Kind kind) { return kind_names[static_cast<std::size_t>(kind)]; }
 
 [[noreturn]] void wrong_kind(const Value& value, std::string_view expected, std::string_view name) {
     std::string message = "JSON: ";
@@ -29,9 +27,7 @@ std::string_view kind_name(Kind kind) {
     throw Error(Status::invalid_file, message);
 }
 
-bool is_digit(char c) {
-    return c >= '0' && c <= '9';
-}
+bool is_digit(char c) { return c >= '0' && c <= '9'; }
 
 }  // namespace
 
@@ -513,9 +509,7 @@ void append_unicode_escape(std::string& out, std::uint32_t unit) {
 
 }  // namespace
 
-Value parse(std::string_view text, const ParseOptions& options) {
-    return Parser(text, options).document();
-}
+Value parse(std::string_view text, const ParseOptions& options) { return Parser(text, options).document(); }
 
 std::string dump(const Value& value, const DumpOptions& options) {
     Writer writer(options);

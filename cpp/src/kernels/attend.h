@@ -1,8 +1,10 @@
 #pragma once
-// Attention of some queries to a run of slots of one KV head, with a running softmax (Milakov and Gimelshein, arXiv:1805.02867).
+// Attention of some queries to a run of slots of one KV head, with a running softmax (Milakov and Gimelshein,
+// arXiv:1805.02867).
 //
-// Blocks of 64 slots, counted from slot 0 whatever the run, so that a query's sums do not depend on its neighbours: scores of all queries,
-// softmax, values times probabilities. Each key and value is read once for all queries.
+// Blocks of 64 slots, counted from slot 0 whatever the run, so that a query's sums do not depend on its
+// neighbours: scores of all queries, softmax, values times probabilities. Each key and value is read once for
+// all queries.
 
 #include "kernels/kv.h"
 #include "kernels/product.h"
@@ -20,7 +22,8 @@ inline void attend_query(KvType type, const float* q, uint32_t n, uint32_t head_
         auto* scales = reinterpret_cast<float*>(prepared + size_t{32} * n_groups);
         auto* sums = reinterpret_cast<int32_t*>(scales + n_groups);
         for (uint32_t g = 0; g < n_groups; ++g)
-            quantize_group(padded + 32 * g, 32, reinterpret_cast<int8_t*>(prepared) + 32 * g, scales[g], sums[g]);
+            quantize_group(padded + 32 * g, 32, reinterpret_cast<int8_t*>(prepared) + 32 * g, scales[g],
+                           sums[g]);
     }
 }
 
@@ -31,14 +34,18 @@ struct Values {
     size_t tile_bytes, row_bytes, codes;
     uint32_t n_groups;
     EDGEKIT_INLINE explicit Values(const KvHead& kv)
-        : data(kv.v), tile_bytes(kv::v_tile_bytes(type, kv.head_dim)), row_bytes(kv::v_row_bytes(type, kv.head_dim)),
-          codes(kv::codes_offset(kv.head_dim)), n_groups(kv::n_groups(kv.head_dim)) {}
+        : data(kv.v),
+          tile_bytes(kv::v_tile_bytes(type, kv.head_dim)),
+          row_bytes(kv::v_row_bytes(type, kv.head_dim)),
+          codes(kv::codes_offset(kv.head_dim)),
+          n_groups(kv::n_groups(kv.head_dim)) {}
     EDGEKIT_INLINE f32x16 operator()(uint32_t slot, uint32_t c) const {
         const std::byte* tile = data + slot / 16 * tile_bytes;
         const std::byte* row = tile + slot % 16 * row_bytes;
         if constexpr (type == KvType::f32) return load(reinterpret_cast<const float*>(row) + 16 * c);
         if constexpr (type == KvType::f16) return load_f16(reinterpret_cast<const uint16_t*>(row) + 16 * c);
-        const f32x16 scale = splat(from_bf16(reinterpret_cast<const uint16_t*>(tile)[slot % 16 * n_groups + c / 2]));
+        const f32x16 scale =
+            splat(from_bf16(reinterpret_cast<const uint16_t*>(tile)[slot % 16 * n_groups + c / 2]));
         if constexpr (type == KvType::int8) return scale * load_i8(row + codes + 16 * c);
         f32x16 half[2];
         load_levels(q4_block32::kLevels, row + codes + c / 2 * 16, half[0], half[1]);
@@ -51,25 +58,30 @@ struct FloatValues {
     const float* data;
     size_t stride;
     uint32_t first;
-    EDGEKIT_INLINE f32x16 operator()(uint32_t slot, uint32_t c) const { return load(data + (slot - first) * stride + 16 * c); }
+    EDGEKIT_INLINE f32x16 operator()(uint32_t slot, uint32_t c) const {
+        return load(data + (slot - first) * stride + 16 * c);
+    }
 };
 
 struct AttendScratch {
-    float* scores;       // [n][64], then probabilities
-    float* factors;      // [n]: what the new maximum leaves of the old sums
-    float* values;       // [64][round_up(head_dim, 16)]
-    std::byte* panel;    // product_scratch
+    float* scores;     // [n][64], then probabilities
+    float* factors;    // [n]: what the new maximum leaves of the old sums
+    float* values;     // [64][round_up(head_dim, 16)]
+    std::byte* panel;  // product_scratch
     EDGEKIT_INLINE AttendScratch(std::byte* p, uint32_t n, uint32_t head_dim)
-        : scores(reinterpret_cast<float*>(p)), factors(scores + size_t{kBlockSlots} * n),
+        : scores(reinterpret_cast<float*>(p)),
+          factors(scores + size_t{kBlockSlots} * n),
           values(factors + round_up(n, 16)),
           panel(reinterpret_cast<std::byte*>(values + size_t{kBlockSlots} * round_up(head_dim, 16))) {}
 };
 
 // Scores of block slots [16 · tile_begin, …) for every query, into scratch.scores.
 template <KvType type>
-EDGEKIT_INLINE void score_block(const AttendArgs& args, const AttendScratch& scratch, uint32_t tile_begin, uint32_t tile_end) {
+EDGEKIT_INLINE void score_block(const AttendArgs& args, const AttendScratch& scratch, uint32_t tile_begin,
+                                uint32_t tile_end) {
     const uint32_t head_dim = args.kv.head_dim;
-    const Tiles keys{args.kv.k, kv::k_tile_bytes(type, head_dim), kv::codes_offset(head_dim), kv::n_groups(head_dim)};
+    const Tiles keys{args.kv.k, kv::k_tile_bytes(type, head_dim), kv::codes_offset(head_dim),
+                     kv::n_groups(head_dim)};
     const auto sink = [&](uint32_t row, size_t tile, f32x16 y) EDGEKIT_INLINE_LAMBDA {
         store(scratch.scores + size_t{kBlockSlots} * row + 16 * (tile - tile_begin), y);
     };
@@ -81,7 +93,8 @@ EDGEKIT_INLINE void score_block(const AttendArgs& args, const AttendScratch& scr
         const size_t bytes = kv::query_bytes(type, head_dim);
         const auto* codes = reinterpret_cast<const int8_t*>(args.prepared);
         const auto* scales = reinterpret_cast<const float*>(codes + size_t{32} * keys.n_groups);
-        const Rows rows{codes, scales, reinterpret_cast<const int32_t*>(scales + keys.n_groups), bytes, bytes / 4};
+        const Rows rows{codes, scales, reinterpret_cast<const int32_t*>(scales + keys.n_groups), bytes,
+                        bytes / 4};
         if constexpr (type == KvType::int8)
             quantized_product<Q8>(keys, tile_begin, tile_end, rows, args.n, scratch.panel, sink);
         else
@@ -90,12 +103,15 @@ EDGEKIT_INLINE void score_block(const AttendArgs& args, const AttendScratch& scr
 }
 
 // Scores to probabilities relative to the running maximum, for the block whose first slot is `first`.
-[[gnu::noinline]] inline void softmax_block(const AttendArgs& args, const AttendScratch& scratch, uint32_t first) {
+[[gnu::noinline]] inline void softmax_block(const AttendArgs& args, const AttendScratch& scratch,
+                                            uint32_t first) {
     const float never = -__builtin_inff();
     for (uint32_t i = 0; i < args.n; ++i) {
         float* s = scratch.scores + size_t{kBlockSlots} * i;
         const uint32_t begin = args.begin[i] > first ? args.begin[i] - first : 0;
-        const uint32_t end = args.end[i] <= first ? 0 : args.end[i] - first < kBlockSlots ? args.end[i] - first : kBlockSlots;
+        const uint32_t end = args.end[i] <= first                ? 0
+                             : args.end[i] - first < kBlockSlots ? args.end[i] - first
+                                                                 : kBlockSlots;
         if (args.softcap > 0.0f) softcap(s, args.softcap, kBlockSlots);
         for (uint32_t j = 0; j < begin && j < kBlockSlots; ++j) s[j] = never;
         for (uint32_t j = end; j < kBlockSlots; ++j) s[j] = never;
@@ -109,7 +125,8 @@ EDGEKIT_INLINE void score_block(const AttendArgs& args, const AttendScratch& scr
     });
     for (uint32_t i = 0; i < args.n; ++i) {
         float* s = scratch.scores + size_t{kBlockSlots} * i;
-        // A query that has seen nothing yet keeps scores of -inf, whose exponentials are 0 relative to any number.
+        // A query that has seen nothing yet keeps scores of -inf, whose exponentials are 0 relative to any
+        // number.
         const f32x16 offset = splat(args.state.max[i] > never ? args.state.max[i] : 0.0f);
         f32x16 total = splat(0.0f);
 #pragma GCC unroll 4
@@ -122,18 +139,19 @@ EDGEKIT_INLINE void score_block(const AttendArgs& args, const AttendScratch& scr
     }
 }
 
-// acc = acc · factor + Σ p · v over slots [begin, end) of the block, for R queries and 16 · C dimensions from 16 · c; the last of
-// these 16 may be fewer, `last`.
+// acc = acc · factor + Σ p · v over slots [begin, end) of the block, for R queries and 16 · C dimensions from
+// 16 · c; the last of these 16 may be fewer, `last`.
 template <int R, int C, class V>
-EDGEKIT_INLINE void weigh(const AttendArgs& args, const AttendScratch& scratch, const V& values, uint32_t row, uint32_t c,
-                          uint32_t first, uint32_t begin, uint32_t end, size_t last = 16) {
+EDGEKIT_INLINE void weigh(const AttendArgs& args, const AttendScratch& scratch, const V& values, uint32_t row,
+                          uint32_t c, uint32_t first, uint32_t begin, uint32_t end, size_t last = 16) {
     const size_t head_dim = args.kv.head_dim;
     float* const out = args.state.acc + row * head_dim + 16 * c;
     f32x16 acc[R][C];
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4
-        for (int j = 0; j < C; ++j) acc[r][j] = load_part(out + r * head_dim + 16 * j, last) * splat(scratch.factors[row + r]);
+        for (int j = 0; j < C; ++j)
+            acc[r][j] = load_part(out + r * head_dim + 16 * j, last) * splat(scratch.factors[row + r]);
     const float* p = scratch.scores + size_t{kBlockSlots} * row;
     for (uint32_t slot = begin; slot < end; ++slot) {
         f32x16 v[C];
@@ -142,7 +160,8 @@ EDGEKIT_INLINE void weigh(const AttendArgs& args, const AttendScratch& scratch, 
 #pragma GCC unroll 16
         for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4
-            for (int j = 0; j < C; ++j) acc[r][j] = fma(splat(p[kBlockSlots * r + slot - first]), v[j], acc[r][j]);
+            for (int j = 0; j < C; ++j)
+                acc[r][j] = fma(splat(p[kBlockSlots * r + slot - first]), v[j], acc[r][j]);
     }
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r)
@@ -151,8 +170,8 @@ EDGEKIT_INLINE void weigh(const AttendArgs& args, const AttendScratch& scratch, 
 }
 
 template <class V>
-[[gnu::noinline]] void weigh_block(const AttendArgs& args, const AttendScratch& scratch, const V& values, uint32_t first,
-                                   uint32_t begin, uint32_t end) {
+[[gnu::noinline]] void weigh_block(const AttendArgs& args, const AttendScratch& scratch, const V& values,
+                                   uint32_t first, uint32_t begin, uint32_t end) {
     const uint32_t whole = args.kv.head_dim / 16, last = args.kv.head_dim % 16;
     for_each_block<kDenseRows>(args.n, [&]<int R>(Count<R>, uint32_t row) EDGEKIT_INLINE_LAMBDA {
         constexpr int room = kDenseRows * kDenseTiles / R, C = room > 4 ? 4 : room;
@@ -160,7 +179,8 @@ template <class V>
         for (; c + C <= whole; c += C) weigh<R, C>(args, scratch, values, row, c, first, begin, end);
         if constexpr (C > 1)
             for (; c < whole; ++c) weigh<R, 1>(args, scratch, values, row, c, first, begin, end);
-        for (int r = 0; r < R && last; ++r) weigh<1, 1>(args, scratch, values, row + r, c, first, begin, end, last);
+        for (int r = 0; r < R && last; ++r)
+            weigh<1, 1>(args, scratch, values, row + r, c, first, begin, end, last);
     });
 }
 
@@ -193,10 +213,14 @@ inline void attend_typed(const AttendArgs& args) {
 
 inline void attend(const AttendArgs& args) {
     switch (args.kv.type) {
-        case KvType::f32: return attend_typed<KvType::f32>(args);
-        case KvType::f16: return attend_typed<KvType::f16>(args);
-        case KvType::int8: return attend_typed<KvType::int8>(args);
-        case KvType::int4: return attend_typed<KvType::int4>(args);
+        case KvType::f32:
+            return attend_typed<KvType::f32>(args);
+        case KvType::f16:
+            return attend_typed<KvType::f16>(args);
+        case KvType::int8:
+            return attend_typed<KvType::int8>(args);
+        case KvType::int4:
+            return attend_typed<KvType::int4>(args);
     }
 }
 
@@ -219,7 +243,9 @@ inline void attend_finish(KvType type, const AttendState& state, uint32_t n, uin
     for (uint32_t i = 0; i < n; ++i, out += head_dim) {
         const float* acc = state.acc + size_t{i} * head_dim;
         const f32x16 inverse = splat(state.sum[i] > 0.0f ? 1.0f / state.sum[i] : 0.0f);
-        for_each_16(head_dim, [&](size_t d, size_t m) EDGEKIT_INLINE_LAMBDA { store_part(out + d, load_part(acc + d, m) * inverse, m); });
+        for_each_16(head_dim, [&](size_t d, size_t m) EDGEKIT_INLINE_LAMBDA {
+            store_part(out + d, load_part(acc + d, m) * inverse, m);
+        });
         if (type == KvType::int4) rotate_hadamard(out, head_dim);
     }
 }

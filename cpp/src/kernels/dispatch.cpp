@@ -1,4 +1,5 @@
-// Which instruction sets this build has (EDGEKIT_HAVE_<ISA>, set by the build) and which of them this processor runs.
+// Which instruction sets this build has (EDGEKIT_HAVE_<ISA>, set by the build) and which of them this
+// processor runs.
 
 #include <cstring>
 
@@ -12,8 +13,8 @@
 
 namespace edgekit {
 
-#define EDGEKIT_TABLE(isa) \
-    namespace isa {        \
+#define EDGEKIT_TABLE(isa)      \
+    namespace isa {             \
     extern const Kernels table; \
     }
 EDGEKIT_TABLE(scalar)
@@ -34,12 +35,15 @@ namespace {
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
 }
 [[maybe_unused]] bool has_avx512vnni() {
-    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
-           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512vbmi");
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+           __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512vbmi");
 }
 #elif defined(__aarch64__) && defined(__linux__)
-[[maybe_unused]] bool has_dotprod() { return getauxval(AT_HWCAP) & (1ul << 20); }   // HWCAP_ASIMDDP
-[[maybe_unused]] bool has_i8mm() { return has_dotprod() && getauxval(AT_HWCAP2) & (1ul << 13); }  // HWCAP2_I8MM
+[[maybe_unused]] bool has_dotprod() { return getauxval(AT_HWCAP) & (1ul << 20); }  // HWCAP_ASIMDDP
+[[maybe_unused]] bool has_i8mm() {
+    return has_dotprod() && getauxval(AT_HWCAP2) & (1ul << 13);
+}  // HWCAP2_I8MM
 #elif defined(__aarch64__) && defined(__APPLE__)
 bool has_feature(const char* name) {
     int value = 0;
@@ -94,7 +98,8 @@ size_t list_kernels(const Kernels** out, size_t capacity) {
 
 const Kernels* find_kernels(const char* isa) {
     for (const Candidate& candidate : kCandidates)
-        if ((!isa || std::strcmp(isa, candidate.table->isa) == 0) && candidate.runs_here()) return candidate.table;
+        if ((!isa || std::strcmp(isa, candidate.table->isa) == 0) && candidate.runs_here())
+            return candidate.table;
     return nullptr;
 }
 
@@ -113,7 +118,8 @@ size_t attend_query_bytes(KvType type, uint32_t head_dim) { return kv::query_byt
 
 // Scores and factors of every query, a block's values as floats, and a panel of keys.
 size_t attend_scratch_bytes(uint32_t n_queries, uint32_t head_dim) {
-    const size_t floats = size_t{64} * n_queries + round_up(n_queries, 16) + size_t{64} * round_up(head_dim, 16);
+    const size_t floats =
+        size_t{64} * n_queries + round_up(n_queries, 16) + size_t{64} * round_up(head_dim, 16);
     return round_up64(4 * floats) + matmul_scratch_bytes(head_dim);
 }
 

@@ -28,7 +28,8 @@ inline void rms_norm(const float* x, const float* weight, uint32_t n, float eps,
     });
 }
 
-inline void layer_norm(const float* x, const float* weight, const float* bias, uint32_t n, float eps, float* out) {
+inline void layer_norm(const float* x, const float* weight, const float* bias, uint32_t n, float eps,
+                       float* out) {
     const float mean = sum_of(x, n, [](f32x16 v, size_t) EDGEKIT_INLINE_LAMBDA { return v; }) / float(n);
     const f32x16 center = splat(mean);
     const float squares = sum_of(x, n, [&](f32x16 v, size_t m) EDGEKIT_INLINE_LAMBDA {
@@ -47,7 +48,8 @@ inline void layer_norm(const float* x, const float* weight, const float* bias, u
     });
 }
 
-inline void rope(float* heads, uint32_t n_heads, uint32_t head_dim, uint32_t dim, const float* cos, const float* sin) {
+inline void rope(float* heads, uint32_t n_heads, uint32_t head_dim, uint32_t dim, const float* cos,
+                 const float* sin) {
     const size_t half = dim / 2;
     for (uint32_t h = 0; h < n_heads; ++h) {
         float* a = heads + size_t{h} * head_dim;
@@ -84,27 +86,37 @@ EDGEKIT_INLINE void gated(const float* gate, const float* up, float* out, size_t
 
 inline void activate(Activation f, const float* gate, const float* up, float* out, size_t n) {
     switch (f) {
-        case Activation::silu: return gated(gate, up, out, n, [](f32x16 x) EDGEKIT_INLINE_LAMBDA { return silu(x); });
-        case Activation::gelu: return gated(gate, up, out, n, [](f32x16 x) EDGEKIT_INLINE_LAMBDA { return gelu(x); });
-        case Activation::gelu_tanh: return gated(gate, up, out, n, [](f32x16 x) EDGEKIT_INLINE_LAMBDA { return gelu_tanh(x); });
-        case Activation::relu: return gated(gate, up, out, n, [](f32x16 x) EDGEKIT_INLINE_LAMBDA { return relu(x); });
-        case Activation::relu2: return gated(gate, up, out, n, [](f32x16 x) EDGEKIT_INLINE_LAMBDA { return relu2(x); });
+        case Activation::silu:
+            return gated(gate, up, out, n, [](f32x16 x) EDGEKIT_INLINE_LAMBDA { return silu(x); });
+        case Activation::gelu:
+            return gated(gate, up, out, n, [](f32x16 x) EDGEKIT_INLINE_LAMBDA { return gelu(x); });
+        case Activation::gelu_tanh:
+            return gated(gate, up, out, n, [](f32x16 x) EDGEKIT_INLINE_LAMBDA { return gelu_tanh(x); });
+        case Activation::relu:
+            return gated(gate, up, out, n, [](f32x16 x) EDGEKIT_INLINE_LAMBDA { return relu(x); });
+        case Activation::relu2:
+            return gated(gate, up, out, n, [](f32x16 x) EDGEKIT_INLINE_LAMBDA { return relu2(x); });
     }
 }
 
 inline void add(float* x, const float* y, float scale, size_t n) {
     const f32x16 s = splat(scale);
-    for_each_16(n, [&](size_t i, size_t m) EDGEKIT_INLINE_LAMBDA { store_part(x + i, fma(load_part(y + i, m), s, load_part(x + i, m)), m); });
+    for_each_16(n, [&](size_t i, size_t m) EDGEKIT_INLINE_LAMBDA {
+        store_part(x + i, fma(load_part(y + i, m), s, load_part(x + i, m)), m);
+    });
 }
 
 inline void softcap(float* x, float cap, size_t n) {
     const f32x16 c = splat(cap), inverse = splat(1.0f / cap);
-    for_each_16(n, [&](size_t i, size_t m) EDGEKIT_INLINE_LAMBDA { store_part(x + i, c * tanh(load_part(x + i, m) * inverse), m); });
+    for_each_16(n, [&](size_t i, size_t m) EDGEKIT_INLINE_LAMBDA {
+        store_part(x + i, c * tanh(load_part(x + i, m) * inverse), m);
+    });
 }
 
 inline float max(const float* x, size_t n) {
     f32x16 best = splat(-__builtin_inff());
-    for_each_16(n, [&](size_t i, size_t m) EDGEKIT_INLINE_LAMBDA { best = max(best, load_part(x + i, m, -__builtin_inff())); });
+    for_each_16(n, [&](size_t i, size_t m)
+                       EDGEKIT_INLINE_LAMBDA { best = max(best, load_part(x + i, m, -__builtin_inff())); });
     return max_lane(best);
 }
 

@@ -1,9 +1,10 @@
 #pragma once
-// The kernels an instruction set provides. kernels/*.h write them once over the names of simd/<isa>.h; isa/<isa>.cpp compiles
-// them with that target's flags into a table. Nothing here allocates, throws or knows of threads: callers split the work by tiles,
-// heads or rows and hand in the scratch memory.
+// The kernels an instruction set provides. kernels/*.h write them once over the names of simd/<isa>.h;
+// isa/<isa>.cpp compiles them with that target's flags into a table. Nothing here allocates, throws or knows
+// of threads: callers split the work by tiles, heads or rows and hand in the scratch memory.
 //
-// Pointers to activations, scratch and caches are 64-byte aligned; rows of a buffer are as far apart as its stride says.
+// Pointers to activations, scratch and caches are 64-byte aligned; rows of a buffer are as far apart as its
+// stride says.
 
 #include <cstddef>
 #include <cstdint>
@@ -13,14 +14,15 @@
 
 namespace edgekit {
 
-// m rows of k activations, for matmul. Dense layouts read `x`; quantized ones read codes, scales and sums, which `quantize`
-// made: per row and group of 32 columns, x ≈ scale · code with scale = max|x| / 127, code rounded to nearest even (0 past k).
+// m rows of k activations, for matmul. Dense layouts read `x`; quantized ones read codes, scales and sums,
+// which `quantize` made: per row and group of 32 columns, x ≈ scale · code with scale = max|x| / 127, code
+// rounded to nearest even (0 past k).
 struct Activations {
-    const float* x = nullptr;         // [m][stride_x]
-    size_t stride_x = 0;              // elements
-    const int8_t* codes = nullptr;    // [m][32 · n_groups]
-    const float* scales = nullptr;    // [m][n_groups]
-    const int32_t* sums = nullptr;    // [m][n_groups]: sum of a group's codes
+    const float* x = nullptr;       // [m][stride_x]
+    size_t stride_x = 0;            // elements
+    const int8_t* codes = nullptr;  // [m][32 · n_groups]
+    const float* scales = nullptr;  // [m][n_groups]
+    const int32_t* sums = nullptr;  // [m][n_groups]: sum of a group's codes
     uint32_t m = 0;
 };
 
@@ -35,7 +37,8 @@ struct Store {
 
 enum class Activation : uint8_t { silu, gelu, gelu_tanh, relu, relu2 };
 
-// One key/value head's part of a layer's ring: `n_slots` positions (a multiple of 16). quant/kv.h documents the bytes.
+// One key/value head's part of a layer's ring: `n_slots` positions (a multiple of 16). quant/kv.h documents
+// the bytes.
 struct KvHead {
     std::byte* k = nullptr;
     std::byte* v = nullptr;
@@ -43,9 +46,10 @@ struct KvHead {
     uint32_t head_dim = 0;  // at most kv::kMaxHeadDim
 };
 
-// Queries that attend to one KV head over one run of neighbouring slots. Query i (its rotated q already multiplied by the attention
-// scale) sees slots [begin[i], end[i]). Running softmax state per query: max, sum and the unnormalised output; a new
-// state has max = -INFINITY, sum = 0, acc = 0, and states of disjoint runs are joined by attend_merge.
+// Queries that attend to one KV head over one run of neighbouring slots. Query i (its rotated q already
+// multiplied by the attention scale) sees slots [begin[i], end[i]). Running softmax state per query: max, sum
+// and the unnormalised output; a new state has max = -INFINITY, sum = 0, acc = 0, and states of disjoint runs
+// are joined by attend_merge.
 struct AttendState {
     float* max;  // [n]
     float* sum;  // [n]
@@ -54,8 +58,9 @@ struct AttendState {
 
 struct AttendArgs {
     KvHead kv;
-    const float* q = nullptr;             // [n][head_dim]: read by f32 and f16 caches
-    const std::byte* prepared = nullptr;  // [n] · attend_query_bytes: read by int8 and int4 caches, made by attend_query
+    const float* q = nullptr;  // [n][head_dim]: read by f32 and f16 caches
+    const std::byte* prepared =
+        nullptr;  // [n] · attend_query_bytes: read by int8 and int4 caches, made by attend_query
     uint32_t n = 0;
     const uint32_t* begin = nullptr;
     const uint32_t* end = nullptr;
@@ -68,16 +73,21 @@ struct Kernels {
     const char* isa;
 
     // Codes, scales and sums of m rows of k activations.
-    void (*quantize)(const float* x, size_t stride_x, uint32_t m, uint32_t k, int8_t* codes, float* scales, int32_t* sums);
-    // Rows of tiles [tile_begin, tile_end) of w times every row of x. `scratch`: matmul_scratch_bytes(k), one per thread.
-    void (*matmul)(const Matrix& w, const Activations& x, const Store& store, uint32_t tile_begin, uint32_t tile_end, std::byte* scratch);
+    void (*quantize)(const float* x, size_t stride_x, uint32_t m, uint32_t k, int8_t* codes, float* scales,
+                     int32_t* sums);
+    // Rows of tiles [tile_begin, tile_end) of w times every row of x. `scratch`: matmul_scratch_bytes(k), one
+    // per thread.
+    void (*matmul)(const Matrix& w, const Activations& x, const Store& store, uint32_t tile_begin,
+                   uint32_t tile_end, std::byte* scratch);
     // Row `row` of w, times scale.
     void (*dequantize_row)(const Matrix& w, uint32_t row, float scale, float* out);
 
     void (*rms_norm)(const float* x, const float* weight, uint32_t n, float eps, float* out);
-    void (*layer_norm)(const float* x, const float* weight, const float* bias, uint32_t n, float eps, float* out);  // bias may be nullptr
+    void (*layer_norm)(const float* x, const float* weight, const float* bias, uint32_t n, float eps,
+                       float* out);  // bias may be nullptr
     // Rotates the first `dim` numbers of each head, halves together: cos and sin have dim / 2 entries.
-    void (*rope)(float* heads, uint32_t n_heads, uint32_t head_dim, uint32_t dim, const float* cos, const float* sin);
+    void (*rope)(float* heads, uint32_t n_heads, uint32_t head_dim, uint32_t dim, const float* cos,
+                 const float* sin);
     // out = f(gate) · up, or f(gate) when up is nullptr. In place allowed.
     void (*activate)(Activation f, const float* gate, const float* up, float* out, size_t n);
     void (*add)(float* x, const float* y, float scale, size_t n);  // x += scale · y
@@ -106,7 +116,8 @@ size_t kv_v_bytes(KvType type, uint32_t head_dim, uint32_t n_slots);
 size_t attend_query_bytes(KvType type, uint32_t head_dim);  // 0 for f32 and f16, which need no attend_query
 size_t attend_scratch_bytes(uint32_t n_queries, uint32_t head_dim);
 
-// The table for `isa` ("avx2", …), or the best this processor runs when nullptr; nullptr when it is not built or cannot run here.
+// The table for `isa` ("avx2", …), or the best this processor runs when nullptr; nullptr when it is not built
+// or cannot run here.
 const Kernels* find_kernels(const char* isa);
 // Every table of this build that this processor runs, best first.
 size_t list_kernels(const Kernels** out, size_t capacity);

@@ -34,7 +34,8 @@ EDGEKIT_INLINE void butterfly(float& a, float& b) {
     b = difference;
 }
 
-// In place: blocks of the largest power of two that divides n, times the orthonormal Hadamard matrix, its own inverse.
+// In place: blocks of the largest power of two that divides n, times the orthonormal Hadamard matrix, its own
+// inverse.
 inline void rotate_hadamard(float* x, uint32_t n) {
     const uint32_t block = n & (0u - n);
     const float norm = 1.0f / __builtin_sqrtf(float(block));
@@ -82,7 +83,8 @@ EDGEKIT_INLINE i32x16 nearest_level(f32x16 x) {
     return round_i32(index);
 }
 
-// 32 level indices of a group and their scale, whose sign sends the number of largest magnitude to the outermost level.
+// 32 level indices of a group and their scale, whose sign sends the number of largest magnitude to the
+// outermost level.
 EDGEKIT_INLINE uint16_t encode_int4(const float* x, int8_t* codes) {
     const f32x16 a = load(x), b = load(x + 16);
     const float high = max_lane(max(a, b)), low = max_lane(max(splat(0.0f) - a, splat(0.0f) - b));
@@ -104,13 +106,17 @@ EDGEKIT_INLINE void pad_head(KvType type, const float* x, uint32_t head_dim, flo
 
 // The places of one slot.
 struct Slot {
-    std::byte *k, *v;            // its tiles
-    std::byte* v_row;            // its row of values, or of their codes
-    uint32_t index;              // in the tile
+    std::byte *k, *v;  // its tiles
+    std::byte* v_row;  // its row of values, or of their codes
+    uint32_t index;    // in the tile
     uint32_t head_dim, n_groups;
-    size_t codes;                // where codes start in a quantized tile
-    EDGEKIT_INLINE uint16_t& k_scale(uint32_t g) const { return reinterpret_cast<uint16_t*>(k)[16 * g + index]; }
-    EDGEKIT_INLINE uint16_t& v_scale(uint32_t g) const { return reinterpret_cast<uint16_t*>(v)[n_groups * index + g]; }
+    size_t codes;  // where codes start in a quantized tile
+    EDGEKIT_INLINE uint16_t& k_scale(uint32_t g) const {
+        return reinterpret_cast<uint16_t*>(k)[16 * g + index];
+    }
+    EDGEKIT_INLINE uint16_t& v_scale(uint32_t g) const {
+        return reinterpret_cast<uint16_t*>(v)[n_groups * index + g];
+    }
     // Line `line` of a group's key codes: 4 bytes of this slot.
     EDGEKIT_INLINE std::byte* k_codes(uint32_t g, size_t group_bytes, uint32_t line) const {
         return k + codes + group_bytes * g + 64 * line + 4 * index;
@@ -135,7 +141,8 @@ inline void store_int8(const Slot& s, const float* k, const float* v) {
     for (uint32_t g = 0; g < s.n_groups; ++g) {
         int8_t codes[32];
         s.k_scale(g) = encode_int8(k + 32 * g, codes);
-        for (uint32_t j = 0; j < 8; ++j) __builtin_memcpy(s.k_codes(g, q8_block32::kGroupBytes, j), codes + 4 * j, 4);
+        for (uint32_t j = 0; j < 8; ++j)
+            __builtin_memcpy(s.k_codes(g, q8_block32::kGroupBytes, j), codes + 4 * j, 4);
         s.v_scale(g) = encode_int8(v + 32 * g, reinterpret_cast<int8_t*>(s.v_row + 32 * g));
     }
 }
@@ -148,7 +155,8 @@ inline void store_int4(const Slot& s, const float* k, const float* v) {
         };
         s.k_scale(g) = encode_int4(k + 32 * g, codes);
         pack();
-        for (uint32_t j = 0; j < 4; ++j) __builtin_memcpy(s.k_codes(g, q4_block32::kGroupBytes, j), nibbles + 4 * j, 4);
+        for (uint32_t j = 0; j < 4; ++j)
+            __builtin_memcpy(s.k_codes(g, q4_block32::kGroupBytes, j), nibbles + 4 * j, 4);
         s.v_scale(g) = encode_int4(v + 32 * g, codes);
         pack();
         __builtin_memcpy(s.v_row + 16 * g, nibbles, 16);
@@ -162,19 +170,23 @@ inline void kv_store(const KvHead& kv, uint32_t slot, const float* k, const floa
     pad_head(kv.type, v, kv.head_dim, values);
     switch (kv.type) {
         case KvType::f32:
-            for (uint32_t d = 0; d < kv.head_dim; ++d) reinterpret_cast<float*>(s.k)[16 * d + s.index] = keys[d];
+            for (uint32_t d = 0; d < kv.head_dim; ++d)
+                reinterpret_cast<float*>(s.k)[16 * d + s.index] = keys[d];
             __builtin_memcpy(s.v_row, values, kv::v_row_bytes(kv.type, kv.head_dim));
             return;
         case KvType::f16: {
             alignas(64) uint16_t halves[kv::kMaxHeadDim];
             for (uint32_t d = 0; d < kv.head_dim; d += 16) store_f16(halves + d, load(keys + d));
-            for (uint32_t d = 0; d < kv.head_dim; ++d) reinterpret_cast<uint16_t*>(s.k)[16 * d + s.index] = halves[d];
+            for (uint32_t d = 0; d < kv.head_dim; ++d)
+                reinterpret_cast<uint16_t*>(s.k)[16 * d + s.index] = halves[d];
             for (uint32_t d = 0; d < kv.head_dim; d += 16)
                 store_f16(reinterpret_cast<uint16_t*>(s.v_row) + d, load(values + d));
             return;
         }
-        case KvType::int8: return store_int8(s, keys, values);
-        case KvType::int4: return store_int4(s, keys, values);
+        case KvType::int8:
+            return store_int8(s, keys, values);
+        case KvType::int4:
+            return store_int4(s, keys, values);
     }
 }
 
@@ -195,14 +207,16 @@ inline void kv_load(const KvHead& kv, uint32_t slot, float* k, float* v) {
                 v[d] = lanes[d % 16];
                 break;
             case KvType::int8:
-                k[d] = from_bf16(s.k_scale(g)) * float(int8_t(s.k_codes(g, q8_block32::kGroupBytes, c / 4)[c % 4]));
+                k[d] = from_bf16(s.k_scale(g)) *
+                       float(int8_t(s.k_codes(g, q8_block32::kGroupBytes, c / 4)[c % 4]));
                 v[d] = from_bf16(s.v_scale(g)) * float(int8_t(s.v_row[d]));
                 break;
             case KvType::int4: {
                 const auto level = [&](std::byte nibbles) {
                     return float(q4_block32::kLevels[c < 16 ? uint8_t(nibbles) & 15 : uint8_t(nibbles) >> 4]);
                 };
-                k[d] = from_bf16(s.k_scale(g)) * level(s.k_codes(g, q4_block32::kGroupBytes, c % 16 / 4)[c % 4]);
+                k[d] =
+                    from_bf16(s.k_scale(g)) * level(s.k_codes(g, q4_block32::kGroupBytes, c % 16 / 4)[c % 4]);
                 v[d] = from_bf16(s.v_scale(g)) * level(s.v_row[16 * g + c % 16]);
                 break;
             }

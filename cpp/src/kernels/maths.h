@@ -33,8 +33,8 @@ EDGEKIT_INLINE f32x16 load_part(const float* p, size_t n, float fill = 0.0f) {
 }
 EDGEKIT_INLINE void store_part(float* p, f32x16 x, size_t n) { n == 16 ? store(p, x) : store_n(p, x, n); }
 
-// 2^n · e^r with n = round(x / ln 2), ln 2 in two parts (Cody and Waite) and Cephes' polynomial for e^r. 0 below -87.3 (-inf
-// included), capped at e^88.
+// 2^n · e^r with n = round(x / ln 2), ln 2 in two parts (Cody and Waite) and Cephes' polynomial for e^r. 0
+// below -87.3 (-inf included), capped at e^88.
 EDGEKIT_INLINE f32x16 exp(f32x16 x) {
     const f32x16 clamped = max(min(x, splat(88.0f)), splat(-87.3f));
     const i32x16 n = round_i32(clamped * splat(1.44269504f));

@@ -6,10 +6,12 @@
 
 namespace edgekit::EDGEKIT_ISA {
 
-inline void matmul(const Matrix& w, const Activations& x, const Store& to, uint32_t tile_begin, uint32_t tile_end,
-                   std::byte* scratch) {
-    const Tiles tiles{w.data, w.tile_bytes, w.layout == Layout::q4_block32 ? q4_block32::codes_offset(w.k) : q8_block32::codes_offset(w.k),
-                      w.n_groups()};
+inline void matmul(const Matrix& w, const Activations& x, const Store& to, uint32_t tile_begin,
+                   uint32_t tile_end, std::byte* scratch) {
+    const Tiles tiles{
+        w.data, w.tile_bytes,
+        w.layout == Layout::q4_block32 ? q4_block32::codes_offset(w.k) : q8_block32::codes_offset(w.k),
+        w.n_groups()};
     const Rows rows{x.codes, x.scales, x.sums, size_t{kGroup} * tiles.n_groups, tiles.n_groups};
     const auto sink = [&](uint32_t row, size_t tile, f32x16 y) EDGEKIT_INLINE_LAMBDA {
         const size_t column = 16 * tile, n = w.n - column < 16 ? w.n - column : 16;
@@ -19,11 +21,16 @@ inline void matmul(const Matrix& w, const Activations& x, const Store& to, uint3
         store_part(out, to.add ? fma(y, scale, load_part(out, n)) : y * scale, n);
     };
     switch (w.layout) {
-        case Layout::f32: return dense_product<F32>(tiles, tile_begin, tile_end, w.k, x.x, x.stride_x, x.m, sink);
-        case Layout::f16: return dense_product<F16>(tiles, tile_begin, tile_end, w.k, x.x, x.stride_x, x.m, sink);
-        case Layout::bf16: return dense_product<Bf16>(tiles, tile_begin, tile_end, w.k, x.x, x.stride_x, x.m, sink);
-        case Layout::q8_block32: return quantized_product<Q8>(tiles, tile_begin, tile_end, rows, x.m, scratch, sink);
-        case Layout::q4_block32: return quantized_product<Q4>(tiles, tile_begin, tile_end, rows, x.m, scratch, sink);
+        case Layout::f32:
+            return dense_product<F32>(tiles, tile_begin, tile_end, w.k, x.x, x.stride_x, x.m, sink);
+        case Layout::f16:
+            return dense_product<F16>(tiles, tile_begin, tile_end, w.k, x.x, x.stride_x, x.m, sink);
+        case Layout::bf16:
+            return dense_product<Bf16>(tiles, tile_begin, tile_end, w.k, x.x, x.stride_x, x.m, sink);
+        case Layout::q8_block32:
+            return quantized_product<Q8>(tiles, tile_begin, tile_end, rows, x.m, scratch, sink);
+        case Layout::q4_block32:
+            return quantized_product<Q4>(tiles, tile_begin, tile_end, rows, x.m, scratch, sink);
     }
 }
 
@@ -57,17 +64,22 @@ EDGEKIT_INLINE void dequantize_groups(const Matrix& w, uint32_t row, float scale
 inline void dequantize_row(const Matrix& w, uint32_t row, float scale, float* out) {
     const uint32_t r = row % 16;
     switch (w.layout) {
-        case Layout::f32: return dequantize_dense<F32>(w, row, scale, out);
-        case Layout::f16: return dequantize_dense<F16>(w, row, scale, out);
-        case Layout::bf16: return dequantize_dense<Bf16>(w, row, scale, out);
+        case Layout::f32:
+            return dequantize_dense<F32>(w, row, scale, out);
+        case Layout::f16:
+            return dequantize_dense<F16>(w, row, scale, out);
+        case Layout::bf16:
+            return dequantize_dense<Bf16>(w, row, scale, out);
         case Layout::q8_block32: {
-            const auto* codes = reinterpret_cast<const int8_t*>(w.tile(row / 16) + q8_block32::codes_offset(w.k)) + 4 * r;
+            const auto* codes =
+                reinterpret_cast<const int8_t*>(w.tile(row / 16) + q8_block32::codes_offset(w.k)) + 4 * r;
             return dequantize_groups<Q8>(w, row, scale, out, [=](uint32_t g, uint32_t c) {
                 return codes[q8_block32::kGroupBytes * g + 64 * (c / 4) + c % 4];
             });
         }
         case Layout::q4_block32: {
-            const auto* codes = reinterpret_cast<const uint8_t*>(w.tile(row / 16) + q4_block32::codes_offset(w.k)) + 4 * r;
+            const auto* codes =
+                reinterpret_cast<const uint8_t*>(w.tile(row / 16) + q4_block32::codes_offset(w.k)) + 4 * r;
             return dequantize_groups<Q4>(w, row, scale, out, [=](uint32_t g, uint32_t c) {
                 const uint8_t byte = codes[q4_block32::kGroupBytes * g + 64 * (c % 16 / 4) + c % 4];
                 return q4_block32::kLevels[c < 16 ? byte & 15 : byte >> 4];

@@ -1,11 +1,12 @@
 #pragma once
 // Rows of activations times tiles of 16 weight rows: the inner loops of matmul and of attention scores.
 //
-// Every path adds a row's groups (or, for dense weights, columns) in the same order with the same operations, so a result does not
-// depend on how many rows are computed together.
+// Every path adds a row's groups (or, for dense weights, columns) in the same order with the same operations,
+// so a result does not depend on how many rows are computed together.
 //
 //   stream   few rows: packed weights are read once and unpacked in registers
-//   panel    many rows: kGemmTiles tiles are expanded to bytes once, in scratch that stays in L2, then multiplied in
+//   panel    many rows: kGemmTiles tiles are expanded to bytes once, in scratch that stays in L2, then
+//   multiplied in
 //            blocks of kGemmRows rows
 
 #include "kernels/kernels.h"
@@ -14,7 +15,8 @@
 
 namespace edgekit::EDGEKIT_ISA {
 
-// Quantized rows: codes [m][32 · n_groups], scales and sums [m][n_groups], each row `stride` elements from the next.
+// Quantized rows: codes [m][32 · n_groups], scales and sums [m][n_groups], each row `stride` elements from
+// the next.
 struct Rows {
     const int8_t* codes;
     const float* scales;
@@ -31,17 +33,20 @@ struct Tiles {
     EDGEKIT_INLINE const std::byte* tile(size_t i) const { return data + i * tile_bytes; }
 };
 
-// How far ahead packed weights are fetched into the second-level cache. Measured (docs/kernels.md): from 6 KB on, twice the
-// rate of fetching into the first level, whose few outstanding misses would be the limit.
+// How far ahead packed weights are fetched into the second-level cache. Measured (docs/kernels.md): from 6 KB
+// on, twice the rate of fetching into the first level, whose few outstanding misses would be the limit.
 inline constexpr size_t kPrefetchBytes = 8192;
 
-// A layout answers: its codes (all that a panel depends on), their bias, the scales of a group, the scale of the rows, the dot product of a line's four columns, and
-// for_each_line(codes of a group, f(line index 0 … 7, line)).
+// A layout answers: its codes (all that a panel depends on), their bias, the scales of a group, the scale of
+// the rows, the dot product of a line's four columns, and for_each_line(codes of a group, f(line index 0 … 7,
+// line)).
 struct Nibbles {
     using Codes = Nibbles;
     static constexpr int kBias = kLevelBias;
     static constexpr size_t kGroupBytes = q4_block32::kGroupBytes;
-    EDGEKIT_INLINE static i32x16 dot(i32x16 acc, u8x64 line, const int8_t* a) { return dot_levels(acc, line, a); }
+    EDGEKIT_INLINE static i32x16 dot(i32x16 acc, u8x64 line, const int8_t* a) {
+        return dot_levels(acc, line, a);
+    }
     template <class F>
     EDGEKIT_INLINE static void for_each_line(const std::byte* codes, F&& f) {
         const LevelTable table = level_table(q4_block32::kLevels);
@@ -58,7 +63,9 @@ struct Bytes {
     using Codes = Bytes;
     static constexpr int kBias = kCodeBias;
     static constexpr size_t kGroupBytes = q8_block32::kGroupBytes;
-    EDGEKIT_INLINE static i32x16 dot(i32x16 acc, u8x64 line, const int8_t* a) { return dot_codes(acc, line, a); }
+    EDGEKIT_INLINE static i32x16 dot(i32x16 acc, u8x64 line, const int8_t* a) {
+        return dot_codes(acc, line, a);
+    }
     template <class F>
     EDGEKIT_INLINE static void for_each_line(const std::byte* codes, F&& f) {
 #pragma GCC unroll 8
@@ -78,7 +85,9 @@ struct Q4 : Nibbles {
     EDGEKIT_INLINE static f32x16 scales(const std::byte* tile, size_t g) {
         return load_i8(tile + q4_block32::scales_offset() + 16 * g);
     }
-    EDGEKIT_INLINE static f32x16 row_scale(const std::byte* tile) { return load(reinterpret_cast<const float*>(tile)); }
+    EDGEKIT_INLINE static f32x16 row_scale(const std::byte* tile) {
+        return load(reinterpret_cast<const float*>(tile));
+    }
 };
 struct Q8 : Bytes, Bf16Scales {};
 struct K4 : Nibbles, Bf16Scales {};  // int4 keys: see kv.h
@@ -86,7 +95,8 @@ struct K4 : Nibbles, Bf16Scales {};  // int4 keys: see kv.h
 template <int N>
 struct Count {};
 
-// Calls f(Count<R>, first) for blocks of R rows that together are rows 0 … m: blocks of Max, then of 4, 2 and 1.
+// Calls f(Count<R>, first) for blocks of R rows that together are rows 0 … m: blocks of Max, then of 4, 2
+// and 1.
 template <int Max, class F>
 EDGEKIT_INLINE void for_each_block(uint32_t m, F&& f) {
     uint32_t row = 0;
@@ -119,10 +129,12 @@ template <class L, int R>
         for (int r = 0; r < R; ++r)
             acc[r] = splat_i32(L::kBias ? -L::kBias * x.sums[r * x.scale_stride + g] : 0);
         const int8_t* a = x.codes + g * kGroup;
-        L::for_each_line(tile + w.codes_offset + g * L::kGroupBytes, [&](int j, u8x64 line) EDGEKIT_INLINE_LAMBDA {
+        L::for_each_line(tile + w.codes_offset + g * L::kGroupBytes,
+                         [&](int j, u8x64 line) EDGEKIT_INLINE_LAMBDA {
 #pragma GCC unroll 16
-            for (int r = 0; r < R; ++r) acc[r] = L::dot(acc[r], line, a + r * x.code_stride + 4 * j);
-        });
+                             for (int r = 0; r < R; ++r)
+                                 acc[r] = L::dot(acc[r], line, a + r * x.code_stride + 4 * j);
+                         });
         const f32x16 scales = L::scales(tile, g);
 #pragma GCC unroll 16
         for (int r = 0; r < R; ++r)
@@ -144,9 +156,9 @@ template <class L, int T>
     for (int t = 0; t < T; ++t)
         for (size_t g = 0; g < w.n_groups; ++g) {
             std::byte* group = panel + g * kPanelGroupBytes<T>;
-            L::for_each_line(tiles[t] + w.codes_offset + g * L::kGroupBytes, [&](int j, u8x64 line) EDGEKIT_INLINE_LAMBDA {
-                store_line(group + 64 * (T * j + t), line);
-            });
+            L::for_each_line(tiles[t] + w.codes_offset + g * L::kGroupBytes,
+                             [&](int j, u8x64 line)
+                                 EDGEKIT_INLINE_LAMBDA { store_line(group + 64 * (T * j + t), line); });
 #ifdef EDGEKIT_PAIRS
             pair_lines(group);
 #endif
@@ -194,7 +206,8 @@ template <class Codes, int R, int T>
         for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4
             for (int t = 0; t < T; ++t)
-                y[r][t] = fma(to_f32(acc[r][t]), load(scales + 16 * t) * splat(x.scales[r * x.scale_stride + g]), y[r][t]);
+                y[r][t] = fma(to_f32(acc[r][t]),
+                              load(scales + 16 * t) * splat(x.scales[r * x.scale_stride + g]), y[r][t]);
     }
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r)
@@ -204,7 +217,8 @@ template <class Codes, int R, int T>
 
 // The last panel of an odd number of tiles repeats its last tile, unheard.
 template <class L, int T, class Sink>
-EDGEKIT_INLINE void panel_product(const Tiles& w, size_t first, size_t end, const Rows& x, uint32_t m, std::byte* panel, Sink&& sink) {
+EDGEKIT_INLINE void panel_product(const Tiles& w, size_t first, size_t end, const Rows& x, uint32_t m,
+                                  std::byte* panel, Sink&& sink) {
     const std::byte* tiles[T];
     for (size_t t = 0; t < T; ++t) tiles[t] = w.tile(first + t < end ? first + t : end - 1);
     expand_panel<L, T>(w, tiles, panel);
@@ -213,17 +227,19 @@ EDGEKIT_INLINE void panel_product(const Tiles& w, size_t first, size_t end, cons
         const size_t codes = row * x.code_stride, scales = row * x.scale_stride;
         alignas(64) float y[R * T * 16];
         multiply_panel<typename L::Codes, R, T>(
-            panel, w.n_groups, {x.codes + codes, x.scales + scales, x.sums + scales, x.code_stride, x.scale_stride}, y);
+            panel, w.n_groups,
+            {x.codes + codes, x.scales + scales, x.sums + scales, x.code_stride, x.scale_stride}, y);
         for (int r = 0; r < R; ++r)
             for (int t = 0; t < heard; ++t)
                 sink(row + r, first + t, load(y + 16 * (r * T + t)) * L::row_scale(tiles[t]));
     });
 }
 
-// Calls sink(row, tile, y: the products of 16 weight rows) for m rows and tiles [begin, end). Scratch: product_scratch_bytes.
+// Calls sink(row, tile, y: the products of 16 weight rows) for m rows and tiles [begin, end). Scratch:
+// product_scratch_bytes.
 template <class L, class Sink>
-EDGEKIT_INLINE void quantized_product(const Tiles& w, size_t begin, size_t end, const Rows& x, uint32_t m, std::byte* scratch,
-                                      Sink&& sink) {
+EDGEKIT_INLINE void quantized_product(const Tiles& w, size_t begin, size_t end, const Rows& x, uint32_t m,
+                                      std::byte* scratch, Sink&& sink) {
     if (m == 0) return;
     if (m <= kStreamRows)
         return with_count<kStreamRows>(m, [&]<int R>(Count<R>) {
@@ -253,7 +269,8 @@ struct Bf16 {
 
 // y[R][T][16]
 template <class D, int R, int T>
-[[gnu::noinline]] void multiply_dense(const std::byte* const (&tiles)[T], uint32_t k, const float* x, size_t stride_x, float* out) {
+[[gnu::noinline]] void multiply_dense(const std::byte* const (&tiles)[T], uint32_t k, const float* x,
+                                      size_t stride_x, float* out) {
     f32x16 y[R][T];
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r)
@@ -279,8 +296,8 @@ template <class D, int R, int T>
 }
 
 template <class D, int T, class Rows, class Sink>
-EDGEKIT_INLINE void dense_panel(const Tiles& w, size_t first, size_t end, uint32_t k, const float* x, size_t stride_x, Rows&& rows,
-                                Sink&& sink) {
+EDGEKIT_INLINE void dense_panel(const Tiles& w, size_t first, size_t end, uint32_t k, const float* x,
+                                size_t stride_x, Rows&& rows, Sink&& sink) {
     const std::byte* tiles[T];
     for (size_t t = 0; t < T; ++t) tiles[t] = w.tile(first + t < end ? first + t : end - 1);
     const int heard = end - first < T ? int(end - first) : T;
@@ -294,15 +311,16 @@ EDGEKIT_INLINE void dense_panel(const Tiles& w, size_t first, size_t end, uint32
 
 // One row is bound by the latency of fma, so it takes four tiles at once.
 template <class D, class Sink>
-EDGEKIT_INLINE void dense_product(const Tiles& w, size_t begin, size_t end, uint32_t k, const float* x, size_t stride_x, uint32_t m,
-                                  Sink&& sink) {
+EDGEKIT_INLINE void dense_product(const Tiles& w, size_t begin, size_t end, uint32_t k, const float* x,
+                                  size_t stride_x, uint32_t m, Sink&& sink) {
     if (m == 1) {
         for (size_t tile = begin; tile < end; tile += 4)
             dense_panel<D, 4>(w, tile, end, k, x, stride_x, [](auto&& f) { f(Count<1>{}, 0); }, sink);
         return;
     }
     for (size_t tile = begin; tile < end; tile += kDenseTiles)
-        dense_panel<D, kDenseTiles>(w, tile, end, k, x, stride_x, [m](auto&& f) { for_each_block<kDenseRows>(m, f); }, sink);
+        dense_panel<D, kDenseTiles>(
+            w, tile, end, k, x, stride_x, [m](auto&& f) { for_each_block<kDenseRows>(m, f); }, sink);
 }
 
 }  // namespace edgekit::EDGEKIT_ISA

@@ -18,13 +18,14 @@ EDGEKIT_INLINE void quantize_group(const float* x, size_t n, int8_t* codes, floa
     total = sum(i + j);
 }
 
-inline void quantize(const float* x, size_t stride_x, uint32_t m, uint32_t k, int8_t* codes, float* scales, int32_t* sums) {
+inline void quantize(const float* x, size_t stride_x, uint32_t m, uint32_t k, int8_t* codes, float* scales,
+                     int32_t* sums) {
     const size_t n_groups = (k + kGroup - 1) / kGroup;
     for (size_t row = 0; row < m; ++row)
         for (size_t g = 0; g < n_groups; ++g) {
             const size_t left = k - g * kGroup, at = row * n_groups + g;
-            quantize_group(x + row * stride_x + g * kGroup, left < kGroup ? left : kGroup, codes + at * kGroup, scales[at],
-                           sums[at]);
+            quantize_group(x + row * stride_x + g * kGroup, left < kGroup ? left : kGroup,
+                           codes + at * kGroup, scales[at], sums[at]);
         }
 }
 

@@ -1,13 +1,14 @@
 #pragma once
-// The table of one instruction set. isa/<isa>.cpp defines EDGEKIT_ISA, includes its simd header and then this one.
+// The table of one instruction set. isa/<isa>.cpp defines EDGEKIT_ISA, includes its simd header and then this
+// one.
 
 #include "kernels/kernels.h"
 // (order matters: each builds on those before it)
-#include "kernels/maths.h"
-#include "kernels/elementwise.h"
-#include "kernels/quantize.h"
-#include "kernels/matmul.h"
 #include "kernels/attend.h"
+#include "kernels/elementwise.h"
+#include "kernels/maths.h"
+#include "kernels/matmul.h"
+#include "kernels/quantize.h"
 
 namespace edgekit::EDGEKIT_ISA {
 

@@ -1,6 +1,6 @@
 #pragma once
-// f32, f16, bf16: weights as they are. A tile of 16 rows holds element 16·k + r: row r, column k; an odd number of 16-bit columns is
-// followed by a column of zeros, so that tiles stay multiples of 64 bytes.
+// f32, f16, bf16: weights as they are. A tile of 16 rows holds element 16·k + r: row r, column k; an odd
+// number of 16-bit columns is followed by a column of zeros, so that tiles stay multiples of 64 bytes.
 
 #include "quant/layout.h"
 

@@ -1,9 +1,10 @@
 #pragma once
-// Keys and values of one KV head: `n_slots` positions, a multiple of 16, in tiles of 16 slots. Every slot is written on its own; a
-// head's keys are one contiguous run of tiles, its values another.
+// Keys and values of one KV head: `n_slots` positions, a multiple of 16, in tiles of 16 slots. Every slot is
+// written on its own; a head's keys are one contiguous run of tiles, its values another.
 //
-// A tile of keys has the line shape of a weight tile whose rows are the slots, so that the scores of 16 keys come out of one
-// accumulator. A tile of values has one row per slot. G = ceil(head_dim / 32), S = round_up64(32 · G).
+// A tile of keys has the line shape of a weight tile whose rows are the slots, so that the scores of 16 keys
+// come out of one accumulator. A tile of values has one row per slot. G = ceil(head_dim / 32), S =
+// round_up64(32 · G).
 //
 //           keys                                                values
 //   f32     element [d][slot]                                   element [slot][round_up(head_dim, 16)]
@@ -11,11 +12,14 @@
 //   int8    0: bfloat16 scale [G][16 slots]                     0: bfloat16 scale [16 slots][G]
 //           S: codes as in q8_block32                           S: int8 [16 slots][32 · G]
 //   int4    0: bfloat16 scale [G][16 slots]                     0: bfloat16 scale [16 slots][G]
-//           S: codes as in q4_block32                           S: [16 slots][G] × 16 bytes: byte i holds dimension i of the
-//              (the same levels)                                   group in its low nibble, 16 + i in its high nibble
+//           S: codes as in q4_block32                           S: [16 slots][G] × 16 bytes: byte i holds
+//           dimension i of the
+//              (the same levels)                                   group in its low nibble, 16 + i in its
+//              high nibble
 //
-// int4 stores both vectors rotated by a Hadamard matrix of the largest power of two that divides head_dim (QuaRot, arXiv:2404.00456):
-// outliers spread over the head, and scores do not change, because queries are rotated alike.
+// int4 stores both vectors rotated by a Hadamard matrix of the largest power of two that divides head_dim
+// (QuaRot, arXiv:2404.00456): outliers spread over the head, and scores do not change, because queries are
+// rotated alike.
 
 #include "quant/layout.h"
 #include "quant/q4_block32.h"
@@ -29,15 +33,23 @@ namespace kv {
 
 inline constexpr uint32_t kMaxHeadDim = 1024;
 
-[[gnu::always_inline]] constexpr uint32_t n_groups(uint32_t head_dim) { return (head_dim + kGroup - 1) / kGroup; }
-[[gnu::always_inline]] constexpr size_t codes_offset(uint32_t head_dim) { return round_up64(size_t{32} * n_groups(head_dim)); }
+[[gnu::always_inline]] constexpr uint32_t n_groups(uint32_t head_dim) {
+    return (head_dim + kGroup - 1) / kGroup;
+}
+[[gnu::always_inline]] constexpr size_t codes_offset(uint32_t head_dim) {
+    return round_up64(size_t{32} * n_groups(head_dim));
+}
 
 [[gnu::always_inline]] constexpr size_t k_tile_bytes(KvType type, uint32_t head_dim) {
     switch (type) {
-        case KvType::f32: return size_t{64} * head_dim;
-        case KvType::f16: return round_up64(size_t{32} * head_dim);
-        case KvType::int8: return codes_offset(head_dim) + q8_block32::kGroupBytes * n_groups(head_dim);
-        case KvType::int4: return codes_offset(head_dim) + q4_block32::kGroupBytes * n_groups(head_dim);
+        case KvType::f32:
+            return size_t{64} * head_dim;
+        case KvType::f16:
+            return round_up64(size_t{32} * head_dim);
+        case KvType::int8:
+            return codes_offset(head_dim) + q8_block32::kGroupBytes * n_groups(head_dim);
+        case KvType::int4:
+            return codes_offset(head_dim) + q4_block32::kGroupBytes * n_groups(head_dim);
     }
     return 0;
 }
@@ -45,10 +57,14 @@ inline constexpr uint32_t kMaxHeadDim = 1024;
 // Bytes from a slot's value row to the next (quantized: of its codes).
 [[gnu::always_inline]] constexpr size_t v_row_bytes(KvType type, uint32_t head_dim) {
     switch (type) {
-        case KvType::f32: return size_t{4} * round_up(head_dim, 16);
-        case KvType::f16: return size_t{2} * round_up(head_dim, 16);
-        case KvType::int8: return size_t{32} * n_groups(head_dim);
-        case KvType::int4: return size_t{16} * n_groups(head_dim);
+        case KvType::f32:
+            return size_t{4} * round_up(head_dim, 16);
+        case KvType::f16:
+            return size_t{2} * round_up(head_dim, 16);
+        case KvType::int8:
+            return size_t{32} * n_groups(head_dim);
+        case KvType::int4:
+            return size_t{16} * n_groups(head_dim);
     }
     return 0;
 }

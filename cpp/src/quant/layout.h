@@ -1,10 +1,12 @@
 #pragma once
-// Packed matrices: how a weight lies in the file, and therefore in memory. One layout for every instruction set.
+// Packed matrices: how a weight lies in the file, and therefore in memory. One layout for every instruction
+// set.
 //
-// A matrix [n rows, k columns] (rows are output features) is cut into tiles of 16 rows; a tile holds all of its rows'
-// columns and is contiguous. Rows past n are zero. Within a tile, four neighbouring columns of the 16 rows make one 64-byte line:
-// one zmm, two ymm or four 16-byte vectors of 4-byte lanes, each lane one row, as the dot-product instructions
-// (vpdpbusd, sdot by lane, i32x4.relaxed_dot) want them. One header per layout gives the bytes.
+// A matrix [n rows, k columns] (rows are output features) is cut into tiles of 16 rows; a tile holds all of
+// its rows' columns and is contiguous. Rows past n are zero. Within a tile, four neighbouring columns of the
+// 16 rows make one 64-byte line: one zmm, two ymm or four 16-byte vectors of 4-byte lanes, each lane one row,
+// as the dot-product instructions (vpdpbusd, sdot by lane, i32x4.relaxed_dot) want them. One header per
+// layout gives the bytes.
 
 #include <cstddef>
 #include <cstdint>
@@ -14,10 +16,13 @@ namespace edgekit {
 inline constexpr uint32_t kTileRows = 16;
 inline constexpr uint32_t kGroup = 32;  // columns that share a scale, in weights and in quantized activations
 
-// Functions here are compiled into every instruction set's kernels: inlined always, so that the linker has no copies to choose from.
+// Functions here are compiled into every instruction set's kernels: inlined always, so that the linker has no
+// copies to choose from.
 enum class Layout : uint8_t { f32, f16, bf16, q8_block32, q4_block32 };
 
-[[gnu::always_inline]] constexpr uint32_t round_up(uint32_t value, uint32_t multiple) { return (value + multiple - 1) / multiple * multiple; }
+[[gnu::always_inline]] constexpr uint32_t round_up(uint32_t value, uint32_t multiple) {
+    return (value + multiple - 1) / multiple * multiple;
+}
 [[gnu::always_inline]] constexpr size_t round_up64(size_t bytes) { return (bytes + 63) / 64 * 64; }
 
 [[gnu::always_inline]] constexpr bool is_quantized(Layout layout) {

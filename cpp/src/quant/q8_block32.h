@@ -1,11 +1,13 @@
 #pragma once
-// q8_block32: 8.5 bits per weight. A group of 32 columns shares a bfloat16 scale (no subnormals to lose, a shift to read).
+// q8_block32: 8.5 bits per weight. A group of 32 columns shares a bfloat16 scale (no subnormals to lose, a
+// shift to read).
 //
 //   weight[r][k] = scale[k / 32][r] · code[r][k],   code in -127 … 127
 //
 // Tile of 16 rows, G = ceil(k / 32) groups, columns past k having code 0:
 //   offset 0                  G × 16 × bfloat16 scales: element 16·g + r; then zeros up to a multiple of 64
-//   round_up64(32·G)          G × 512 bytes of codes: line j of 8, byte 4·r + b of a group g holds row r, column 32·g + 4·j + b
+//   round_up64(32·G)          G × 512 bytes of codes: line j of 8, byte 4·r + b of a group g holds row r,
+//   column 32·g + 4·j + b
 
 #include "quant/layout.h"
 
@@ -13,7 +15,11 @@ namespace edgekit::q8_block32 {
 
 inline constexpr size_t kGroupBytes = 512;
 
-[[gnu::always_inline]] constexpr size_t codes_offset(uint32_t k) { return round_up64(size_t{32} * ((k + kGroup - 1) / kGroup)); }
-[[gnu::always_inline]] constexpr size_t tile_bytes(uint32_t k) { return codes_offset(k) + kGroupBytes * ((k + kGroup - 1) / kGroup); }
+[[gnu::always_inline]] constexpr size_t codes_offset(uint32_t k) {
+    return round_up64(size_t{32} * ((k + kGroup - 1) / kGroup));
+}
+[[gnu::always_inline]] constexpr size_t tile_bytes(uint32_t k) {
+    return codes_offset(k) + kGroupBytes * ((k + kGroup - 1) / kGroup);
+}
 
 }  // namespace edgekit::q8_block32

@@ -14,15 +14,25 @@ namespace edgekit::EDGEKIT_ISA {
 inline constexpr int kGemmRows = 4, kGemmTiles = 1;
 inline constexpr int kStreamRows = 4;
 inline constexpr int kDenseRows = 4, kDenseTiles = 1;
-// vpmaddubsw multiplies unsigned weights by signed activations into 16 bits: levels fit (2 · 119 · 127 < 2^15); codes do not, and hand
-// their sign to the activations instead.
+// vpmaddubsw multiplies unsigned weights by signed activations into 16 bits: levels fit (2 · 119 · 127 <
+// 2^15); codes do not, and hand their sign to the activations instead.
 inline constexpr int kLevelBias = 64, kCodeBias = 0;
 
-struct f32x16 { __m256 a, b; };
-struct i32x16 { __m256i a, b; };
-struct m32x16 { __m256 a, b; };
-struct u8x64 { __m256i a, b; };
-struct LevelTable { __m256i v; };
+struct f32x16 {
+    __m256 a, b;
+};
+struct i32x16 {
+    __m256i a, b;
+};
+struct m32x16 {
+    __m256 a, b;
+};
+struct u8x64 {
+    __m256i a, b;
+};
+struct LevelTable {
+    __m256i v;
+};
 
 EDGEKIT_INLINE f32x16 splat(float x) { return {_mm256_set1_ps(x), _mm256_set1_ps(x)}; }
 EDGEKIT_INLINE i32x16 splat_i32(int32_t x) { return {_mm256_set1_epi32(x), _mm256_set1_epi32(x)}; }
@@ -32,10 +42,18 @@ EDGEKIT_INLINE void store(float* p, f32x16 x) {
     _mm256_storeu_ps(p + 8, x.b);
 }
 
-EDGEKIT_INLINE f32x16 operator+(f32x16 x, f32x16 y) { return {_mm256_add_ps(x.a, y.a), _mm256_add_ps(x.b, y.b)}; }
-EDGEKIT_INLINE f32x16 operator-(f32x16 x, f32x16 y) { return {_mm256_sub_ps(x.a, y.a), _mm256_sub_ps(x.b, y.b)}; }
-EDGEKIT_INLINE f32x16 operator*(f32x16 x, f32x16 y) { return {_mm256_mul_ps(x.a, y.a), _mm256_mul_ps(x.b, y.b)}; }
-EDGEKIT_INLINE f32x16 operator/(f32x16 x, f32x16 y) { return {_mm256_div_ps(x.a, y.a), _mm256_div_ps(x.b, y.b)}; }
+EDGEKIT_INLINE f32x16 operator+(f32x16 x, f32x16 y) {
+    return {_mm256_add_ps(x.a, y.a), _mm256_add_ps(x.b, y.b)};
+}
+EDGEKIT_INLINE f32x16 operator-(f32x16 x, f32x16 y) {
+    return {_mm256_sub_ps(x.a, y.a), _mm256_sub_ps(x.b, y.b)};
+}
+EDGEKIT_INLINE f32x16 operator*(f32x16 x, f32x16 y) {
+    return {_mm256_mul_ps(x.a, y.a), _mm256_mul_ps(x.b, y.b)};
+}
+EDGEKIT_INLINE f32x16 operator/(f32x16 x, f32x16 y) {
+    return {_mm256_div_ps(x.a, y.a), _mm256_div_ps(x.b, y.b)};
+}
 EDGEKIT_INLINE f32x16 fma(f32x16 x, f32x16 y, f32x16 z) {
     return {_mm256_fmadd_ps(x.a, y.a, z.a), _mm256_fmadd_ps(x.b, y.b, z.b)};
 }
@@ -46,8 +64,12 @@ EDGEKIT_INLINE f32x16 abs(f32x16 x) {
     return {_mm256_andnot_ps(sign, x.a), _mm256_andnot_ps(sign, x.b)};
 }
 
-EDGEKIT_INLINE i32x16 operator+(i32x16 x, i32x16 y) { return {_mm256_add_epi32(x.a, y.a), _mm256_add_epi32(x.b, y.b)}; }
-EDGEKIT_INLINE i32x16 shift_to_exponent(i32x16 x) { return {_mm256_slli_epi32(x.a, 23), _mm256_slli_epi32(x.b, 23)}; }
+EDGEKIT_INLINE i32x16 operator+(i32x16 x, i32x16 y) {
+    return {_mm256_add_epi32(x.a, y.a), _mm256_add_epi32(x.b, y.b)};
+}
+EDGEKIT_INLINE i32x16 shift_to_exponent(i32x16 x) {
+    return {_mm256_slli_epi32(x.a, 23), _mm256_slli_epi32(x.b, 23)};
+}
 EDGEKIT_INLINE i32x16 bits(f32x16 x) { return {_mm256_castps_si256(x.a), _mm256_castps_si256(x.b)}; }
 EDGEKIT_INLINE f32x16 from_bits(i32x16 x) { return {_mm256_castsi256_ps(x.a), _mm256_castsi256_ps(x.b)}; }
 EDGEKIT_INLINE f32x16 to_f32(i32x16 x) { return {_mm256_cvtepi32_ps(x.a), _mm256_cvtepi32_ps(x.b)}; }
@@ -79,7 +101,9 @@ EDGEKIT_INLINE int32_t sum(i32x16 x) {
     return _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32(two, 1)));
 }
 
-EDGEKIT_INLINE __m128i load_16_bytes(const void* p) { return _mm_loadu_si128(static_cast<const __m128i*>(p)); }
+EDGEKIT_INLINE __m128i load_16_bytes(const void* p) {
+    return _mm_loadu_si128(static_cast<const __m128i*>(p));
+}
 
 EDGEKIT_INLINE f32x16 load_bf16(const uint16_t* p) {
     return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(load_16_bytes(p)), 16)),
@@ -93,7 +117,8 @@ EDGEKIT_INLINE void store_f16(uint16_t* p, f32x16 x) {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p + 8), _mm256_cvtps_ph(x.b, _MM_FROUND_TO_NEAREST_INT));
 }
 EDGEKIT_INLINE f32x16 widen_i8(__m128i x) {
-    return {_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(x)), _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_srli_si128(x, 8)))};
+    return {_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(x)),
+            _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_srli_si128(x, 8)))};
 }
 EDGEKIT_INLINE f32x16 load_i8(const void* p) { return widen_i8(load_16_bytes(p)); }
 EDGEKIT_INLINE void store_i8(int8_t* p, i32x16 x) {
@@ -117,7 +142,8 @@ EDGEKIT_INLINE LevelTable level_table(const int8_t* levels) {
 }
 EDGEKIT_INLINE u8x64 levels_low(LevelTable t, u8x64 x) {
     const __m256i mask = _mm256_set1_epi8(15);
-    return {_mm256_shuffle_epi8(t.v, _mm256_and_si256(x.a, mask)), _mm256_shuffle_epi8(t.v, _mm256_and_si256(x.b, mask))};
+    return {_mm256_shuffle_epi8(t.v, _mm256_and_si256(x.a, mask)),
+            _mm256_shuffle_epi8(t.v, _mm256_and_si256(x.b, mask))};
 }
 EDGEKIT_INLINE u8x64 levels_high(LevelTable t, u8x64 x) {
     return levels_low(t, {_mm256_srli_epi16(x.a, 4), _mm256_srli_epi16(x.b, 4)});

@@ -21,11 +21,21 @@ inline constexpr int kDenseRows = 8, kDenseTiles = 2;
 // vpdpbusd multiplies unsigned weights by signed activations.
 inline constexpr int kLevelBias = 64, kCodeBias = 128;
 
-struct f32x16 { __m512 v; };
-struct i32x16 { __m512i v; };
-struct m32x16 { __mmask16 v; };
-struct u8x64 { __m512i v; };
-struct LevelTable { __m512i v; };
+struct f32x16 {
+    __m512 v;
+};
+struct i32x16 {
+    __m512i v;
+};
+struct m32x16 {
+    __mmask16 v;
+};
+struct u8x64 {
+    __m512i v;
+};
+struct LevelTable {
+    __m512i v;
+};
 
 EDGEKIT_INLINE f32x16 splat(float x) { return {_mm512_set1_ps(x)}; }
 EDGEKIT_INLINE i32x16 splat_i32(int32_t x) { return {_mm512_set1_epi32(x)}; }
@@ -86,7 +96,8 @@ EDGEKIT_INLINE u8x64 levels_high(LevelTable t, u8x64 a) {
     return {_mm512_shuffle_epi8(t.v, _mm512_and_si512(_mm512_srli_epi16(a.v, 4), _mm512_set1_epi8(15)))};
 }
 EDGEKIT_INLINE void load_levels(const int8_t* levels, const void* p, f32x16& low, f32x16& high) {
-    const __m512 table = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(levels))));
+    const __m512 table =
+        _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(levels))));
     const __m512i codes = _mm512_cvtepu8_epi32(_mm_loadu_si128(static_cast<const __m128i*>(p)));
     low.v = _mm512_permutexvar_ps(codes, table);  // reads the low four bits of an index
     high.v = _mm512_permutexvar_ps(_mm512_srli_epi32(codes, 4), table);

@@ -17,7 +17,8 @@ inline uint32_t word_of(float value) {
     return word;
 }
 
-// To float32. Exponent and fraction in place, rebased by a multiplication that also normalises subnormals; infinities put back.
+// To float32. Exponent and fraction in place, rebased by a multiplication that also normalises subnormals;
+// infinities put back.
 inline float widen_half(uint32_t half) {
     const uint32_t sign = (half & 0x8000) << 16, rest = half & 0x7FFF, shifted = rest << 13;
     const uint32_t magnitude = word_of(float_of(shifted) * 5.192296858534828e33f);  // 2^112

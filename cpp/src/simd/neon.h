@@ -40,7 +40,9 @@ EDGEKIT_INLINE f32x4 from_bits(i32x4 x) { return vreinterpretq_f32_s32(x); }
 EDGEKIT_INLINE f32x4 to_f32(i32x4 x) { return vcvtq_f32_s32(x); }
 EDGEKIT_INLINE i32x4 round_i32(f32x4 x) { return vcvtnq_s32_f32(x); }
 EDGEKIT_INLINE i32x4 less(f32x4 x, f32x4 y) { return vreinterpretq_s32_u32(vcltq_f32(x, y)); }
-EDGEKIT_INLINE f32x4 select(i32x4 mask, f32x4 x, f32x4 y) { return vbslq_f32(vreinterpretq_u32_s32(mask), x, y); }
+EDGEKIT_INLINE f32x4 select(i32x4 mask, f32x4 x, f32x4 y) {
+    return vbslq_f32(vreinterpretq_u32_s32(mask), x, y);
+}
 EDGEKIT_INLINE float sum4(f32x4 x) {
     const float32x2_t two = vadd_f32(vget_low_f32(x), vget_high_f32(x));
     return vget_lane_f32(vpadd_f32(two, two), 0);
@@ -54,11 +56,14 @@ EDGEKIT_INLINE int32_t sum4_i32(i32x4 x) { return vaddvq_s32(x); }
 
 namespace edgekit::EDGEKIT_ISA {
 
-struct LevelTable { int8x16_t v; };
+struct LevelTable {
+    int8x16_t v;
+};
 
 EDGEKIT_INLINE f32x4 widen_bf16(uint16x4_t x) { return vreinterpretq_f32_u32(vshll_n_u16(x, 16)); }
 EDGEKIT_INLINE f32x16 load_bf16(const uint16_t* p) {
-    return {widen_bf16(vld1_u16(p)), widen_bf16(vld1_u16(p + 4)), widen_bf16(vld1_u16(p + 8)), widen_bf16(vld1_u16(p + 12))};
+    return {widen_bf16(vld1_u16(p)), widen_bf16(vld1_u16(p + 4)), widen_bf16(vld1_u16(p + 8)),
+            widen_bf16(vld1_u16(p + 12))};
 }
 EDGEKIT_INLINE f32x4 widen_f16(const uint16_t* p) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))); }
 EDGEKIT_INLINE f32x16 load_f16(const uint16_t* p) {
@@ -78,7 +83,8 @@ EDGEKIT_INLINE f32x16 widen_i8(int8x16_t x) {
 }
 EDGEKIT_INLINE f32x16 load_i8(const void* p) { return widen_i8(vld1q_s8(static_cast<const int8_t*>(p))); }
 EDGEKIT_INLINE void store_i8(int8_t* p, i32x16 x) {
-    const int16x8_t low = vcombine_s16(vmovn_s32(x.a), vmovn_s32(x.b)), high = vcombine_s16(vmovn_s32(x.c), vmovn_s32(x.d));
+    const int16x8_t low = vcombine_s16(vmovn_s32(x.a), vmovn_s32(x.b)),
+                    high = vcombine_s16(vmovn_s32(x.c), vmovn_s32(x.d));
     vst1q_s8(p, vcombine_s8(vmovn_s16(low), vmovn_s16(high)));
 }
 
@@ -131,7 +137,8 @@ EDGEKIT_INLINE i32x16 dot_levels(i32x16 acc, u8x64 w, const int8_t* a) { return 
 #ifdef __ARM_FEATURE_MATMUL_INT8
 #define EDGEKIT_PAIRS      // kernels/product.h arranges panels by pair_lines
 #define EDGEKIT_DOT_PANEL  // and multiplies them by dot_panel
-// smmla multiplies 2 rows of 8 by 2 columns of 8: a group's lines (16 columns × 4) become, two by two, 8 vectors of 2 columns × 8.
+// smmla multiplies 2 rows of 8 by 2 columns of 8: a group's lines (16 columns × 4) become, two by two, 8
+// vectors of 2 columns × 8.
 EDGEKIT_INLINE i32x4 join_low(i32x4 x, i32x4 y) {
     return vreinterpretq_s32_s64(vzip1q_s64(vreinterpretq_s64_s32(x), vreinterpretq_s64_s32(y)));
 }
@@ -166,7 +173,8 @@ EDGEKIT_INLINE void dot_panel(const std::byte* group, const int8_t* a, size_t st
         int8x16_t rows[P];
 #pragma GCC unroll 8
         for (int p = 0; p < P; ++p)
-            rows[p] = vcombine_s8(vld1_s8(a + 2 * p * stride + 8 * i), vld1_s8(a + (2 * p + (R > 1)) * stride + 8 * i));
+            rows[p] = vcombine_s8(vld1_s8(a + 2 * p * stride + 8 * i),
+                                  vld1_s8(a + (2 * p + (R > 1)) * stride + 8 * i));
 #pragma GCC unroll 8
         for (int c = 0; c < 8; ++c) {
             const int8x16_t columns = vld1q_s8(codes + 128 * i + 16 * c);
@@ -177,8 +185,10 @@ EDGEKIT_INLINE void dot_panel(const std::byte* group, const int8_t* a, size_t st
 #pragma GCC unroll 8
     for (int p = 0; p < P; ++p) {
         const auto& s = sums[p];
-        const i32x16 even{join_low(s[0], s[1]), join_low(s[2], s[3]), join_low(s[4], s[5]), join_low(s[6], s[7])};
-        const i32x16 odd{join_high(s[0], s[1]), join_high(s[2], s[3]), join_high(s[4], s[5]), join_high(s[6], s[7])};
+        const i32x16 even{join_low(s[0], s[1]), join_low(s[2], s[3]), join_low(s[4], s[5]),
+                          join_low(s[6], s[7])};
+        const i32x16 odd{join_high(s[0], s[1]), join_high(s[2], s[3]), join_high(s[4], s[5]),
+                         join_high(s[6], s[7])};
         acc[2 * p][0] = acc[2 * p][0] + even;
         if constexpr (R > 1) acc[2 * p + 1][0] = acc[2 * p + 1][0] + odd;
     }
@@ -188,8 +198,10 @@ EDGEKIT_INLINE void dot_panel(const std::byte* group, const int8_t* a, size_t st
 // sdot by lane: one load gives a row's activations for four lines.
 template <int lane>
 EDGEKIT_INLINE i32x16 dot_lane(i32x16 acc, u8x64 w, int8x16_t a) {
-    return {vdotq_laneq_s32(acc.a, vreinterpretq_s8_u8(w.a), a, lane), vdotq_laneq_s32(acc.b, vreinterpretq_s8_u8(w.b), a, lane),
-            vdotq_laneq_s32(acc.c, vreinterpretq_s8_u8(w.c), a, lane), vdotq_laneq_s32(acc.d, vreinterpretq_s8_u8(w.d), a, lane)};
+    return {vdotq_laneq_s32(acc.a, vreinterpretq_s8_u8(w.a), a, lane),
+            vdotq_laneq_s32(acc.b, vreinterpretq_s8_u8(w.b), a, lane),
+            vdotq_laneq_s32(acc.c, vreinterpretq_s8_u8(w.c), a, lane),
+            vdotq_laneq_s32(acc.d, vreinterpretq_s8_u8(w.d), a, lane)};
 }
 template <int R>
 EDGEKIT_INLINE void dot_panel(const std::byte* group, const int8_t* a, size_t stride, i32x16 (&acc)[R][1]) {

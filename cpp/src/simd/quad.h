@@ -1,20 +1,29 @@
 #pragma once
-// The 16 lanes of simd/scalar.h as four 128-bit vectors, for instruction sets that have no wider ones. Before it is included, the set
-// defines in its namespace
+// The 16 lanes of simd/scalar.h as four 128-bit vectors, for instruction sets that have no wider ones. Before
+// it is included, the set defines in its namespace
 //
 //   f32x4, i32x4, u8x16    its vector types
-//   and on them: splat4, splat4_i32, load4, store4, add, sub, mul, div, fma, min, max, abs, add (integers), shift_to_exponent, bits,
-//   from_bits, to_f32, round_i32, less (a u32 mask as an i32x4), select, sum4, max4, sum4_i32
+//   and on them: splat4, splat4_i32, load4, store4, add, sub, mul, div, fma, min, max, abs, add (integers),
+//   shift_to_exponent, bits, from_bits, to_f32, round_i32, less (a u32 mask as an i32x4), select, sum4, max4,
+//   sum4_i32
 
 #include <cstddef>
 #include <cstdint>
 
 namespace edgekit::EDGEKIT_ISA {
 
-struct f32x16 { f32x4 a, b, c, d; };
-struct i32x16 { i32x4 a, b, c, d; };
-struct m32x16 { i32x4 a, b, c, d; };
-struct u8x64 { u8x16 a, b, c, d; };
+struct f32x16 {
+    f32x4 a, b, c, d;
+};
+struct i32x16 {
+    i32x4 a, b, c, d;
+};
+struct m32x16 {
+    i32x4 a, b, c, d;
+};
+struct u8x64 {
+    u8x16 a, b, c, d;
+};
 
 #define EDGEKIT_EACH1(f) {f(x.a), f(x.b), f(x.c), f(x.d)}
 #define EDGEKIT_EACH2(f) {f(x.a, y.a), f(x.b, y.b), f(x.c, y.c), f(x.d, y.d)}

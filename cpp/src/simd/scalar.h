@@ -1,13 +1,15 @@
 #pragma once
-// Plain C++: what every other instruction set is held against, and the list of the names that a simd header provides.
+// Plain C++: what every other instruction set is held against, and the list of the names that a simd header
+// provides.
 //
-// Every set offers the same 16 lanes (one zmm, two ymm, four 128-bit vectors), so that a kernel written once adds in the
-// same order everywhere; only the rounding of fma differs where there is none.
+// Every set offers the same 16 lanes (one zmm, two ymm, four 128-bit vectors), so that a kernel written once
+// adds in the same order everywhere; only the rounding of fma differs where there is none.
 //
 //   f32x16, i32x16, m32x16 (a mask), u8x64 (a line of 64 codes)
 //
-// Dot products add, to lane r of acc, the sum over b = 0 … 3 of code[4·r + b] · a[b]: exact integers on every set. Codes carry a
-// bias that a set prefers (0: signed), which the caller takes back through the sum of the activations:
+// Dot products add, to lane r of acc, the sum over b = 0 … 3 of code[4·r + b] · a[b]: exact integers on every
+// set. Codes carry a bias that a set prefers (0: signed), which the caller takes back through the sum of the
+// activations:
 //   dot_levels  codes of q4 levels + kLevelBias, as levels_low and levels_high make them
 //   dot_codes   codes of q8 + kCodeBias, as biased_codes makes them
 
@@ -28,16 +30,24 @@ inline constexpr int kStreamRows = 1;                  // rows served by one pas
 inline constexpr int kDenseRows = 1, kDenseTiles = 1;  // float
 inline constexpr int kLevelBias = 0, kCodeBias = 0;
 
-struct f32x16 { float v[16]; };
-struct i32x16 { int32_t v[16]; };
-struct m32x16 { bool v[16]; };
-struct u8x64 { uint8_t v[64]; };
+struct f32x16 {
+    float v[16];
+};
+struct i32x16 {
+    int32_t v[16];
+};
+struct m32x16 {
+    bool v[16];
+};
+struct u8x64 {
+    uint8_t v[64];
+};
 
 #define EDGEKIT_LANES(T, expression)                          \
     do {                                                      \
         T out;                                                \
         for (int i = 0; i < 16; ++i) out.v[i] = (expression); \
-        return out;                                \
+        return out;                                           \
     } while (0)
 
 EDGEKIT_INLINE f32x16 splat(float x) { EDGEKIT_LANES(f32x16, x); }
@@ -68,14 +78,17 @@ EDGEKIT_INLINE f32x16 from_bits(i32x16 a) {
 }
 
 EDGEKIT_INLINE f32x16 to_f32(i32x16 a) { EDGEKIT_LANES(f32x16, float(a.v[i])); }
-// To the nearest integer, halves to even, for |a| < 2^22: adding 1.5 · 2^23 leaves the integer in the low bits.
+// To the nearest integer, halves to even, for |a| < 2^22: adding 1.5 · 2^23 leaves the integer in the low
+// bits.
 EDGEKIT_INLINE i32x16 round_i32(f32x16 a) {
     const i32x16 shifted = bits(a + splat(12582912.0f));
     EDGEKIT_LANES(i32x16, shifted.v[i] - 0x4B400000);
 }
 
 EDGEKIT_INLINE m32x16 less(f32x16 a, f32x16 b) { EDGEKIT_LANES(m32x16, a.v[i] < b.v[i]); }
-EDGEKIT_INLINE f32x16 select(m32x16 m, f32x16 a, f32x16 b) { EDGEKIT_LANES(f32x16, m.v[i] ? a.v[i] : b.v[i]); }
+EDGEKIT_INLINE f32x16 select(m32x16 m, f32x16 a, f32x16 b) {
+    EDGEKIT_LANES(f32x16, m.v[i] ? a.v[i] : b.v[i]);
+}
 EDGEKIT_INLINE f32x16 abs(f32x16 a) { EDGEKIT_LANES(f32x16, a.v[i] < 0 ? -a.v[i] : a.v[i]); }
 
 // Pairwise from the halves down, as the vector sets do it.
@@ -103,7 +116,9 @@ EDGEKIT_INLINE f32x16 load_f16(const uint16_t* p) { EDGEKIT_LANES(f32x16, widen_
 EDGEKIT_INLINE void store_f16(uint16_t* p, f32x16 a) {
     for (int i = 0; i < 16; ++i) p[i] = narrow_half(a.v[i]);
 }
-EDGEKIT_INLINE f32x16 load_i8(const void* p) { EDGEKIT_LANES(f32x16, float(static_cast<const int8_t*>(p)[i])); }
+EDGEKIT_INLINE f32x16 load_i8(const void* p) {
+    EDGEKIT_LANES(f32x16, float(static_cast<const int8_t*>(p)[i]));
+}
 // Lanes hold -127 … 127.
 EDGEKIT_INLINE void store_i8(int8_t* p, i32x16 a) {
     for (int i = 0; i < 16; ++i) p[i] = int8_t(a.v[i]);
@@ -117,7 +132,9 @@ EDGEKIT_INLINE u8x64 load_line(const void* p) {
 EDGEKIT_INLINE void store_line(void* p, u8x64 a) { std::memcpy(p, a.v, 64); }
 
 // The 16 levels plus kLevelBias, ready for the lookups.
-struct LevelTable { uint8_t v[16]; };
+struct LevelTable {
+    uint8_t v[16];
+};
 EDGEKIT_INLINE LevelTable level_table(const int8_t* levels) {
     LevelTable out;
     for (int i = 0; i < 16; ++i) out.v[i] = uint8_t(levels[i] + kLevelBias);

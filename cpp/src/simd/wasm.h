@@ -17,16 +17,23 @@ inline constexpr int kGemmRows = 4, kGemmTiles = 1;
 inline constexpr int kStreamRows = 2;
 inline constexpr int kDenseRows = 4, kDenseTiles = 1;
 #ifdef __wasm_relaxed_simd__
-// relaxed_dot takes signed activations by 7-bit unsigned weights: levels fit; codes hand their sign to the activations.
+// relaxed_dot takes signed activations by 7-bit unsigned weights: levels fit; codes hand their sign to the
+// activations.
 inline constexpr int kLevelBias = 64, kCodeBias = 0;
 #else
 inline constexpr int kLevelBias = 0, kCodeBias = 0;
 #endif
 
 // One type in WebAssembly; three here, so that arithmetic finds its meaning.
-struct f32x4 { v128_t v; };
-struct i32x4 { v128_t v; };
-struct u8x16 { v128_t v; };
+struct f32x4 {
+    v128_t v;
+};
+struct i32x4 {
+    v128_t v;
+};
+struct u8x16 {
+    v128_t v;
+};
 
 EDGEKIT_INLINE f32x4 splat4(float x) { return {wasm_f32x4_splat(x)}; }
 EDGEKIT_INLINE i32x4 splat4_i32(int32_t x) { return {wasm_i32x4_splat(x)}; }
@@ -66,8 +73,8 @@ EDGEKIT_INLINE float max4(f32x4 x) {
     return a > b ? a : b;
 }
 EDGEKIT_INLINE int32_t sum4_i32(i32x4 x) {
-    return wasm_i32x4_extract_lane(x.v, 0) + wasm_i32x4_extract_lane(x.v, 1) + wasm_i32x4_extract_lane(x.v, 2) +
-           wasm_i32x4_extract_lane(x.v, 3);
+    return wasm_i32x4_extract_lane(x.v, 0) + wasm_i32x4_extract_lane(x.v, 1) +
+           wasm_i32x4_extract_lane(x.v, 2) + wasm_i32x4_extract_lane(x.v, 3);
 }
 
 }  // namespace edgekit::EDGEKIT_ISA
@@ -76,7 +83,9 @@ EDGEKIT_INLINE int32_t sum4_i32(i32x4 x) {
 
 namespace edgekit::EDGEKIT_ISA {
 
-struct LevelTable { v128_t v; };
+struct LevelTable {
+    v128_t v;
+};
 
 EDGEKIT_INLINE f32x4 widen_bf16(const uint16_t* p) { return {wasm_i32x4_shl(wasm_u32x4_load16x4(p), 16)}; }
 EDGEKIT_INLINE f32x16 load_bf16(const uint16_t* p) {
@@ -84,10 +93,12 @@ EDGEKIT_INLINE f32x16 load_bf16(const uint16_t* p) {
 }
 EDGEKIT_INLINE f32x4 widen_f16(const uint16_t* p) {  // widen_half, four at a time
     const v128_t half = wasm_u32x4_load16x4(p), rest = wasm_v128_and(half, wasm_i32x4_splat(0x7FFF));
-    const v128_t sign = wasm_i32x4_shl(wasm_v128_and(half, wasm_i32x4_splat(0x8000)), 16), shifted = wasm_i32x4_shl(rest, 13);
+    const v128_t sign = wasm_i32x4_shl(wasm_v128_and(half, wasm_i32x4_splat(0x8000)), 16),
+                 shifted = wasm_i32x4_shl(rest, 13);
     const v128_t magnitude = wasm_f32x4_mul(shifted, wasm_f32x4_splat(5.192296858534828e33f));
     const v128_t infinite = wasm_v128_or(shifted, wasm_i32x4_splat(0x7F800000));
-    return {wasm_v128_or(sign, wasm_v128_bitselect(infinite, magnitude, wasm_i32x4_ge(rest, wasm_i32x4_splat(0x7C00))))};
+    return {wasm_v128_or(
+        sign, wasm_v128_bitselect(infinite, magnitude, wasm_i32x4_ge(rest, wasm_i32x4_splat(0x7C00))))};
 }
 EDGEKIT_INLINE f32x16 load_f16(const uint16_t* p) {
     return {widen_f16(p), widen_f16(p + 4), widen_f16(p + 8), widen_f16(p + 12)};
@@ -100,16 +111,21 @@ EDGEKIT_INLINE void store_f16(uint16_t* p, f32x16 x) {
 EDGEKIT_INLINE f32x16 widen_i8(v128_t x) {
     const v128_t low = wasm_i16x8_extend_low_i8x16(x), high = wasm_i16x8_extend_high_i8x16(x);
     return {to_f32(i32x4{wasm_i32x4_extend_low_i16x8(low)}), to_f32(i32x4{wasm_i32x4_extend_high_i16x8(low)}),
-            to_f32(i32x4{wasm_i32x4_extend_low_i16x8(high)}), to_f32(i32x4{wasm_i32x4_extend_high_i16x8(high)})};
+            to_f32(i32x4{wasm_i32x4_extend_low_i16x8(high)}),
+            to_f32(i32x4{wasm_i32x4_extend_high_i16x8(high)})};
 }
 EDGEKIT_INLINE f32x16 load_i8(const void* p) { return widen_i8(wasm_v128_load(p)); }
 EDGEKIT_INLINE void store_i8(int8_t* p, i32x16 x) {
-    wasm_v128_store(p, wasm_i8x16_narrow_i16x8(wasm_i16x8_narrow_i32x4(x.a.v, x.b.v), wasm_i16x8_narrow_i32x4(x.c.v, x.d.v)));
+    wasm_v128_store(p, wasm_i8x16_narrow_i16x8(wasm_i16x8_narrow_i32x4(x.a.v, x.b.v),
+                                               wasm_i16x8_narrow_i32x4(x.c.v, x.d.v)));
 }
 
 EDGEKIT_INLINE u8x64 load_line(const void* p) {
     const auto* byte = static_cast<const uint8_t*>(p);
-    return {{wasm_v128_load(byte)}, {wasm_v128_load(byte + 16)}, {wasm_v128_load(byte + 32)}, {wasm_v128_load(byte + 48)}};
+    return {{wasm_v128_load(byte)},
+            {wasm_v128_load(byte + 16)},
+            {wasm_v128_load(byte + 32)},
+            {wasm_v128_load(byte + 48)}};
 }
 EDGEKIT_INLINE void store_line(void* p, u8x64 x) {
     auto* byte = static_cast<uint8_t*>(p);
@@ -131,12 +147,16 @@ EDGEKIT_INLINE v128_t lookup(v128_t table, v128_t index) {
 #endif
 }
 EDGEKIT_INLINE u8x64 levels_low(LevelTable t, u8x64 x) {
-    return {{lookup(t.v, low_nibbles(x.a.v))}, {lookup(t.v, low_nibbles(x.b.v))}, {lookup(t.v, low_nibbles(x.c.v))},
+    return {{lookup(t.v, low_nibbles(x.a.v))},
+            {lookup(t.v, low_nibbles(x.b.v))},
+            {lookup(t.v, low_nibbles(x.c.v))},
             {lookup(t.v, low_nibbles(x.d.v))}};
 }
 EDGEKIT_INLINE u8x64 levels_high(LevelTable t, u8x64 x) {
-    return {{lookup(t.v, wasm_u8x16_shr(x.a.v, 4))}, {lookup(t.v, wasm_u8x16_shr(x.b.v, 4))},
-            {lookup(t.v, wasm_u8x16_shr(x.c.v, 4))}, {lookup(t.v, wasm_u8x16_shr(x.d.v, 4))}};
+    return {{lookup(t.v, wasm_u8x16_shr(x.a.v, 4))},
+            {lookup(t.v, wasm_u8x16_shr(x.b.v, 4))},
+            {lookup(t.v, wasm_u8x16_shr(x.c.v, 4))},
+            {lookup(t.v, wasm_u8x16_shr(x.d.v, 4))}};
 }
 EDGEKIT_INLINE void load_levels(const int8_t* levels, const void* p, f32x16& low, f32x16& high) {
     const v128_t table = wasm_v128_load(levels), codes = wasm_v128_load(p);
@@ -146,7 +166,9 @@ EDGEKIT_INLINE void load_levels(const int8_t* levels, const void* p, f32x16& low
 EDGEKIT_INLINE u8x64 biased_codes(u8x64 x) { return x; }
 
 #ifdef __wasm_relaxed_simd__
-EDGEKIT_INLINE i32x4 dot4_unsigned(i32x4 acc, v128_t w, v128_t a) { return {wasm_i32x4_relaxed_dot_i8x16_i7x16_add(a, w, acc.v)}; }
+EDGEKIT_INLINE i32x4 dot4_unsigned(i32x4 acc, v128_t w, v128_t a) {
+    return {wasm_i32x4_relaxed_dot_i8x16_i7x16_add(a, w, acc.v)};
+}
 EDGEKIT_INLINE i32x4 dot4_signed(i32x4 acc, v128_t w, v128_t a) {
     const v128_t sign = wasm_i8x16_shr(w, 7);
     return dot4_unsigned(acc, wasm_i8x16_abs(w), wasm_i8x16_sub(wasm_v128_xor(a, sign), sign));

@@ -21,9 +21,7 @@ uint8_t property_row(uint32_t c) {
                                         (c & ((1u << tables::block_bits) - 1))];
 }
 
-uint8_t combining_class(uint32_t c) {
-    return tables::normalization_ccc[property_row(c)];
-}
+uint8_t combining_class(uint32_t c) { return tables::normalization_ccc[property_row(c)]; }
 
 bool unstable(uint32_t c, NormalForm form) {
     return tables::normalization_unstable[property_row(c)] >> static_cast<uint32_t>(form) & 1;

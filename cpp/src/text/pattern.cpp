@@ -18,9 +18,7 @@ void require(bool ok, const char* what) {
                     std::string("compiled tokenizer: ") + what + "; convert the model again");
 }
 
-bool in_ascii(const CharClass& c, uint8_t byte) {
-    return c.ascii[byte >> 5] >> (byte & 31) & 1;
-}
+bool in_ascii(const CharClass& c, uint8_t byte) { return c.ascii[byte >> 5] >> (byte & 31) & 1; }
 
 }  // namespace
 

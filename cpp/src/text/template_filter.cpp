@@ -140,12 +140,8 @@ Value escape(Heap& heap, const Value& value, Args) {
 Value force_escape(Heap& heap, const Value& value, Args args) {
     return escape(heap, heap.text(to_text(heap, value)), args);
 }
-Value mark_safe(Heap& heap, const Value& value, Args) {
-    return heap.text(to_text(heap, value), true);
-}
-Value to_string(Heap& heap, const Value& value, Args) {
-    return soft_text(heap, value);
-}
+Value mark_safe(Heap& heap, const Value& value, Args) { return heap.text(to_text(heap, value), true); }
+Value to_string(Heap& heap, const Value& value, Args) { return soft_text(heap, value); }
 
 Value format(Heap& heap, const Value& value, Args args) {
     const Value text = soft_text(heap, value);
@@ -330,9 +326,7 @@ Value first(Heap& heap, const Value& value, Args) {
     return iterate(heap, value)(item) ? item : Heap::undefined("No first item, sequence was empty.");
 }
 
-bool is_reversible(const Value& value) {
-    return length(value).has_value();
-}
+bool is_reversible(const Value& value) { return length(value).has_value(); }
 
 Value reversed(Heap& heap, const Value& value) {
     Values items = to_list(heap, value);
@@ -356,9 +350,7 @@ Value reverse(Heap& heap, const Value& value, Args) {
     return is_reversible(value) ? heap.iterator(iterate(heap, items), items) : items;
 }
 
-Value list(Heap& heap, const Value& value, Args) {
-    return heap.list(to_list(heap, value));
-}
+Value list(Heap& heap, const Value& value, Args) { return heap.list(to_list(heap, value)); }
 
 Value sort(Heap& heap, const Value& value, Args args) {
     const bool case_sensitive = truth(heap, args[1]);
@@ -586,9 +578,7 @@ bool is_callable(Heap&, const Value& value, Args) {
 }
 
 // Also what Python cannot iterate but an undefined value is.
-bool is_sequence(Heap&, const Value& value, Args) {
-    return length(value).has_value() && !value.view();
-}
+bool is_sequence(Heap&, const Value& value, Args) { return length(value).has_value() && !value.view(); }
 
 template <bool (*test)(std::string_view)>
 bool test_text(Heap& heap, const Value& value, Args) {
@@ -643,11 +633,7 @@ const auto* find_named(const auto& table, std::string_view name) {
 
 }  // namespace
 
-const Filter* find_filter(std::string_view name) {
-    return find_named(filters, name);
-}
-const Test* find_test(std::string_view name) {
-    return find_named(tests, name);
-}
+const Filter* find_filter(std::string_view name) { return find_named(filters, name); }
+const Test* find_test(std::string_view name) { return find_named(tests, name); }
 
 }  // namespace edgekit::tmpl

@@ -12,9 +12,7 @@ namespace edgekit::tmpl {
 
 namespace {
 
-std::string quoted(std::string_view name) {
-    return "'" + std::string(name) + "'";
-}
+std::string quoted(std::string_view name) { return "'" + std::string(name) + "'"; }
 
 bool is_one_of(std::string_view name, auto&& names) {
     return std::find(std::begin(names), std::end(names), name) != std::end(names);
@@ -254,9 +252,7 @@ Value zero_filled(const Call& call) {
     return call.make(out);
 }
 
-Value format_text(const Call& call) {
-    return format_braces(call.heap, call.text(), call.arguments);
-}
+Value format_text(const Call& call) { return format_braces(call.heap, call.text(), call.arguments); }
 
 Value count_part(const Call& call) {
     call.expect(1, 3);
@@ -283,9 +279,7 @@ Value split_to_lines(const Call& call) {
     return call.pieces(split_lines(call.bytes(), keep && truth(call.heap, *keep)));
 }
 
-Value is_ascii_text(const Call& call) {
-    return call.text().length == call.bytes().size();
-}
+Value is_ascii_text(const Call& call) { return call.text().length == call.bytes().size(); }
 
 constexpr MethodEntry text_methods[] = {
     {"capitalize", converted<capitalize>},

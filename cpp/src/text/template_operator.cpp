@@ -9,9 +9,7 @@ namespace edgekit::tmpl {
 
 namespace {
 
-std::string quoted(std::string_view name) {
-    return "'" + std::string(name) + "'";
-}
+std::string quoted(std::string_view name) { return "'" + std::string(name) + "'"; }
 
 [[noreturn]] void fail_operands(std::string_view op, const Value& a, const Value& b) {
     if (a.is_undefined()) fail_undefined(a);
@@ -20,9 +18,7 @@ std::string quoted(std::string_view name) {
          quoted(type_name(b)));
 }
 
-[[noreturn]] void fail_overflow() {
-    fail("an integer does not fit 64 bits");
-}
+[[noreturn]] void fail_overflow() { fail("an integer does not fit 64 bits"); }
 
 std::int64_t checked(bool overflows, std::int64_t result) {
     if (overflows) fail_overflow();

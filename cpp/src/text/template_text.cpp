@@ -11,9 +11,7 @@ namespace {
 
 using text::Category;
 
-Category category(std::uint32_t c) {
-    return text::category(c);
-}
+Category category(std::uint32_t c) { return text::category(c); }
 
 bool is_printable(std::uint32_t c) {
     if (c == ' ') return true;
@@ -142,15 +140,11 @@ std::string quote_python(std::string_view text) {
     return out += quote;
 }
 
-bool is_space(std::uint32_t c) {
-    return (c >= 0x1c && c <= 0x1f) || text::is_space(c);
-}
+bool is_space(std::uint32_t c) { return (c >= 0x1c && c <= 0x1f) || text::is_space(c); }
 
 // ---- case
 
-std::string upper(std::string_view text) {
-    return map_each(text, append_upper);
-}
+std::string upper(std::string_view text) { return map_each(text, append_upper); }
 
 std::string lower(std::string_view text) {
     if (is_ascii(text)) return map_each(text, append_lower);
@@ -327,9 +321,7 @@ std::string replace(std::string_view text, std::string_view from, std::string_vi
 
 // ---- classes
 
-bool is_alpha(std::string_view text) {
-    return all_of(text, is_letter);
-}
+bool is_alpha(std::string_view text) { return all_of(text, is_letter); }
 
 bool is_decimal(std::string_view text) {
     return all_of(text, [](std::uint32_t c) { return category(c) == Category::Nd; });
@@ -353,9 +345,7 @@ bool is_alnum(std::string_view text) {
     });
 }
 
-bool is_space_only(std::string_view text) {
-    return all_of(text, is_space);
-}
+bool is_space_only(std::string_view text) { return all_of(text, is_space); }
 
 namespace {
 
@@ -371,12 +361,8 @@ bool has_case_only(std::string_view text, bool (*wanted)(char32_t), bool (*other
 
 }  // namespace
 
-bool is_lower(std::string_view text) {
-    return has_case_only(text, is_lower_letter, is_upper_letter);
-}
-bool is_upper(std::string_view text) {
-    return has_case_only(text, is_upper_letter, is_lower_letter);
-}
+bool is_lower(std::string_view text) { return has_case_only(text, is_lower_letter, is_upper_letter); }
+bool is_upper(std::string_view text) { return has_case_only(text, is_upper_letter, is_lower_letter); }
 
 bool is_title(std::string_view text) {
     bool in_word = false, any = false;

@@ -8,9 +8,7 @@
 
 namespace edgekit::tmpl {
 
-void fail(const std::string& message) {
-    throw Error(Status::template_error, message);
-}
+void fail(const std::string& message) { throw Error(Status::template_error, message); }
 
 void fail_undefined(const Value& value) {
     const Undefined* undefined = value.get<Undefined>();
@@ -81,9 +79,7 @@ Value Heap::list(Values items) {
     return own(List{std::move(items), depth}, size);
 }
 
-Value Heap::tuple(Values items) {
-    return Tuple{*list(std::move(items)).get<std::shared_ptr<const List>>()};
-}
+Value Heap::tuple(Values items) { return Tuple{*list(std::move(items)).get<std::shared_ptr<const List>>()}; }
 
 Value Heap::dict(std::vector<std::pair<Value, Value>> items) {
     step(items.size());
@@ -180,9 +176,7 @@ const Value* find_hashed(const Dict& dict, std::uint64_t key_hash, const auto& i
     return nullptr;
 }
 
-std::uint64_t hash_bytes(std::string_view bytes) {
-    return std::hash<std::string_view>()(bytes);
-}
+std::uint64_t hash_bytes(std::string_view bytes) { return std::hash<std::string_view>()(bytes); }
 
 }  // namespace
 
@@ -523,9 +517,7 @@ std::uint64_t hash(Heap& heap, const Value& value) {
 
 // ---- iterating
 
-bool is_iterable(const Value& value) {
-    return length(value).has_value() || value.iterator() || value.loop();
-}
+bool is_iterable(const Value& value) { return length(value).has_value() || value.iterator() || value.loop(); }
 
 std::function<bool(Value&)> iterate(Heap& heap, const Value& value) {
     if (const Text* text = value.text()) {

@@ -69,9 +69,7 @@ void check_ids(std::span<const int32_t> ids, size_t vocab_size, bool none_allowe
     require(ok, "a token id outside the vocabulary");
 }
 
-void check_id(int32_t id, size_t vocab_size) {
-    check_ids({&id, 1}, vocab_size, true);
-}
+void check_id(int32_t id, size_t vocab_size) { check_ids({&id, 1}, vocab_size, true); }
 
 }  // namespace
 

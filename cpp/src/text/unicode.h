@@ -63,9 +63,7 @@ inline unsigned sequence_length(uint8_t lead) {
     return lead < 0x80 ? 1 : lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4;
 }
 
-inline bool is_continuation(char byte) {
-    return (static_cast<uint8_t>(byte) & 0xC0) == 0x80;
-}
+inline bool is_continuation(char byte) { return (static_cast<uint8_t>(byte) & 0xC0) == 0x80; }
 
 struct CodePoint {
     uint32_t value;

@@ -25,12 +25,12 @@ import numpy as np
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parents[1] / "python"))
 
-import tiny_chat_model  # noqa: E402
-from tiny_models import make_checkpoint  # noqa: E402
+import tiny_chat_model
+from tiny_models import make_checkpoint
 
-from edgekit.converters import convert  # noqa: E402
-from edgekit.converters.formats import edge  # noqa: E402
-from edgekit.engine import DoneEvent, Model, TextEvent  # noqa: E402
+from edgekit.converters import convert
+from edgekit.converters.formats import edge
+from edgekit.engine import DoneEvent, Model, TextEvent
 
 # file -> (tiny model, scheme): a text model, sliding windows with QK-norm, a short convolution, experts
 MODELS = {
