@@ -159,7 +159,12 @@ def _engines(result: dict[str, Any]) -> Table:
 
 
 def _spread(row: dict[str, Any], name: str) -> str:
-    return f"{row[name]:.4g} ({row['min'][name]:.4g}–{row['max'][name]:.4g})"
+    return f"{_number(row[name])} ({_number(row['min'][name])}–{_number(row['max'][name])})"
+
+
+def _number(value: float) -> str:
+    """Four digits, and no exponent."""
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
 
 
 def _percent(share: float | None) -> str:
@@ -183,7 +188,7 @@ def _html_table(rows: Table) -> str:
 
 def _bars(title: str, rows: Sequence[dict[str, Any]], metric: str, engines: Sequence[str]) -> str:
     """Medians, with a line from least to greatest."""
-    left, width, height = 320, 420, 24
+    left, width, height = 350, 420, 24
     greatest = max((row["max"][metric] for row in rows), default=1.0) or 1.0
     parts = []
     for i, row in enumerate(rows):
@@ -197,14 +202,14 @@ def _bars(title: str, rows: Sequence[dict[str, Any]], metric: str, engines: Sequ
             f'<text x="{left - 8}" y="{y + 13}" text-anchor="end">{label}</text>'
             f'<rect x="{left}" y="{y}" width="{length:.1f}" height="16" fill="{colour}"/>'
             f'<line x1="{left + low:.1f}" x2="{left + high:.1f}" y1="{y + 8}" y2="{y + 8}" class="spread"/>'
-            f'<text x="{left + high + 6:.1f}" y="{y + 13}">{row[metric]:.4g}</text>'
+            f'<text x="{left + high + 6:.1f}" y="{y + 13}">{_number(row[metric])}</text>'
         )
     size = f'width="{left + width + 80}" height="{len(rows) * height + 8}"'
     return f"<h3>{html.escape(title)}</h3><svg {size} role=img>{''.join(parts)}</svg>"
 
 
 def _curves(title: str, curves: dict[str, list[tuple[float, float]]], engines: Sequence[str]) -> str:
-    left, top, width, height = 60, 10, 640, 220
+    left, top, width, height = 70, 12, 640, 220
     points = [point for curve in curves.values() for point in curve]
     last = max((x for x, _ in points), default=1.0) or 1.0
     greatest = max((y for _, y in points), default=1.0) or 1.0
@@ -212,7 +217,7 @@ def _curves(title: str, curves: dict[str, list[tuple[float, float]]], engines: S
     for share in (0.0, 0.25, 0.5, 0.75, 1.0):
         y = top + height * (1 - share)
         parts.append(
-            f'<text x="{left - 6}" y="{y:.0f}" text-anchor="end">{greatest * share:.3g}</text>'
+            f'<text x="{left - 6}" y="{y:.0f}" text-anchor="end">{_number(greatest * share)}</text>'
             f'<line x1="{left}" x2="{left + width}" y1="{y:.0f}" y2="{y:.0f}" class="grid"/>'
         )
     parts.append(
