@@ -17,7 +17,7 @@ node=$EDGEKIT_TOOLCHAINS/node24/node_modules/node/bin/node
 build() { # DIRECTORY ISAS FLAGS
     "$EDGEKIT_ROOT/tools/trixie" emcmake cmake -S "$EDGEKIT_ROOT" -B "$1" -G Ninja -DEDGEKIT_ISAS="$2" -DEDGEKIT_BUILD_TESTS=ON \
         -DCMAKE_CXX_FLAGS="$3 -pthread -fwasm-exceptions" -DCMAKE_CROSSCOMPILING_EMULATOR="$node" -DCMAKE_COMPILE_WARNING_AS_ERROR=ON \
-        -DCMAKE_EXE_LINKER_FLAGS="-sALLOW_MEMORY_GROWTH -sPTHREAD_POOL_SIZE=8 -sEXIT_RUNTIME -sNODERAWFS -sSTACK_SIZE=1MB -Wno-pthreads-mem-growth" \
+        -DCMAKE_EXE_LINKER_FLAGS="-sALLOW_MEMORY_GROWTH -sPTHREAD_POOL_SIZE=8 -sPROXY_TO_PTHREAD -sEXIT_RUNTIME -sNODERAWFS -sSTACK_SIZE=1MB -Wno-pthreads-mem-growth" \
         >/dev/null
     "$EDGEKIT_ROOT/tools/trixie" cmake --build "$1" --parallel 2
 }
