@@ -55,6 +55,11 @@ def warnings(result: dict[str, Any]) -> list[str]:
     return found
 
 
+def number(value: float) -> str:
+    """Four digits, and no exponent."""
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
+
+
 def html_page(result: dict[str, Any]) -> str:
     """The whole report, plots inline, no scripts, nothing fetched."""
     rows = result["rows"]
@@ -159,12 +164,7 @@ def _engines(result: dict[str, Any]) -> Table:
 
 
 def _spread(row: dict[str, Any], name: str) -> str:
-    return f"{_number(row[name])} ({_number(row['min'][name])}–{_number(row['max'][name])})"
-
-
-def _number(value: float) -> str:
-    """Four digits, and no exponent."""
-    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
+    return f"{number(row[name])} ({number(row['min'][name])}–{number(row['max'][name])})"
 
 
 def _percent(share: float | None) -> str:
@@ -202,7 +202,7 @@ def _bars(title: str, rows: Sequence[dict[str, Any]], metric: str, engines: Sequ
             f'<text x="{left - 8}" y="{y + 13}" text-anchor="end">{label}</text>'
             f'<rect x="{left}" y="{y}" width="{length:.1f}" height="16" fill="{colour}"/>'
             f'<line x1="{left + low:.1f}" x2="{left + high:.1f}" y1="{y + 8}" y2="{y + 8}" class="spread"/>'
-            f'<text x="{left + high + 6:.1f}" y="{y + 13}">{_number(row[metric])}</text>'
+            f'<text x="{left + high + 6:.1f}" y="{y + 13}">{number(row[metric])}</text>'
         )
     size = f'width="{left + width + 80}" height="{len(rows) * height + 8}"'
     return f"<h3>{html.escape(title)}</h3><svg {size} role=img>{''.join(parts)}</svg>"
@@ -217,7 +217,7 @@ def _curves(title: str, curves: dict[str, list[tuple[float, float]]], engines: S
     for share in (0.0, 0.25, 0.5, 0.75, 1.0):
         y = top + height * (1 - share)
         parts.append(
-            f'<text x="{left - 6}" y="{y:.0f}" text-anchor="end">{_number(greatest * share)}</text>'
+            f'<text x="{left - 6}" y="{y:.0f}" text-anchor="end">{number(greatest * share)}</text>'
             f'<line x1="{left}" x2="{left + width}" y1="{y:.0f}" y2="{y:.0f}" class="grid"/>'
         )
     parts.append(

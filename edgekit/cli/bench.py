@@ -170,7 +170,7 @@ def diff(a: Path, b: Path, force: bool, as_json: bool) -> None:
     Refused (exit 2) when the machines differ, or when clock or bandwidth moved by more than a tenth during a
     run or between them.
     """
-    from edgekit.bench import comparison
+    from edgekit.bench import comparison, report
 
     before, after = comparison.read(a), comparison.read(b)
     rows = comparison.compare(before, after, force=force)
@@ -188,8 +188,8 @@ def diff(a: Path, b: Path, force: bool, as_json: bool) -> None:
                 str(row["depth"]),
                 str(row["prompt"]),
                 METRIC_NAMES[row["metric"]],
-                f"{row['a']:.4g}",
-                f"{row['b']:.4g}",
+                report.number(row["a"]),
+                report.number(row["b"]),
                 f"{row['ratio']:.3f}",
                 f"{row['low']:.3f}–{row['high']:.3f}",
             ]
