@@ -4,11 +4,11 @@
 
 #include "kernels/kernels.h"
 // (order matters: each builds on those before it)
-#include "kernels/attend.h"
-#include "kernels/elementwise.h"
 #include "kernels/maths.h"
-#include "kernels/matmul.h"
+#include "kernels/elementwise.h"
 #include "kernels/quantize.h"
+#include "kernels/matmul.h"
+#include "kernels/attend.h"
 
 namespace edgekit::EDGEKIT_ISA {
 
