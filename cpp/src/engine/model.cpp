@@ -52,6 +52,7 @@ Model::Model(std::unique_ptr<MappedFile> bytes, const edgekit_model_options& opt
     if (eos.is_array())
         for (const auto& id : eos.as_array("eos_ids"))
             eos_ids_.push_back(static_cast<int32_t>(id.as_int_in(0, spec_.vocab_size - 1, "eos_ids")));
+    bytes_->read_ahead();
     team_ = std::make_unique<ThreadTeam>(choose_threads(options.n_threads), options.parallel,
                                          options.parallel_context);
 }

@@ -64,7 +64,13 @@ MappedFile::MappedFile(const std::string& path) {
     context_ = new Mapping{address, size};
 }
 
+void MappedFile::read_ahead() const {
+    ::madvise(const_cast<std::byte*>(bytes_.data()), bytes_.size(), MADV_WILLNEED);
+}
+
 #else
+
+void MappedFile::read_ahead() const {}
 
 MappedFile::MappedFile(const std::string& path) {
     std::FILE* file = std::fopen(path.c_str(), "rb");
