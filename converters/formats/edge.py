@@ -51,7 +51,7 @@ LAYOUT_OF_SCHEME = {
 }
 SCHEMES = tuple(LAYOUT_OF_SCHEME)
 
-_SLAB_WEIGHTS = 1 << 19  # weights packed at a time by a thread: a few megabytes of float32
+_SLAB_WEIGHTS = 1 << 17  # weights packed at a time by a thread: what fits a second-level cache
 
 
 @dataclass(frozen=True)

@@ -14,14 +14,16 @@ from .tiles import F32, GROUP, TILE_ROWS, U8, by_tile, grouped, lines, pad64, ro
 LEVELS = np.array([-63, -50, -40, -31, -24, -17, -11, -5, 1, 7, 12, 18, 25, 32, 42, 55], np.float32)
 BITS_PER_WEIGHT = 4.25
 
-# Nearest level of x through a table over round(2x): index 128 + round(2x), clipped to a byte.
-_HALF_STEPS = (np.arange(256, dtype=np.float32) - 128) / 2
-_NEAREST = np.abs(_HALF_STEPS[:, None] - LEVELS[None, :]).argmin(1).astype(np.uint8)
-_NEAREST_LEVEL = LEVELS[_NEAREST]
+# The nearest level of x, through a table over 128 + round(1.7 x). The factor keeps the largest weight of a
+# group, at most 63 / 0.86 steps, inside a byte; finer steps would be clipped, coarser ones cost accuracy.
+_STEPS = np.float32(1.7)
+_NEAREST = np.abs((np.arange(256)[:, None] - 128) / _STEPS - LEVELS).argmin(1).astype(np.uint8)
+_NEAREST_CODE = _NEAREST.tobytes()
+_NEAREST_LEVEL = LEVELS.astype(np.int8)[_NEAREST].tobytes()
 
-# Fractions of max|w| / 63 at which a scale is tried, each followed by one least-squares refit. The optimum
-# lies below 1: clipping the largest weight a little costs less than coarser steps for the other 31.
-_START_FRACTIONS = (0.98, 0.86)
+# A group's largest weight is put near level -63 or near +55. The best scale lies below the one that reaches it
+# exactly: clipping that weight a little costs less than coarser steps for the other 31.
+_STARTS = tuple(np.float32(fraction / end) for end in (-63, 55) for fraction in (0.98, 0.86))
 
 
 def tile_bytes(k: int) -> int:
@@ -29,15 +31,19 @@ def tile_bytes(k: int) -> int:
     return 64 + round_up(16 * groups, 64) + 256 * groups
 
 
-def _nearest_index(w: F32, inverse: F32) -> U8:
-    steps = w * (2 * inverse)[..., None]
-    np.rint(steps, out=steps)
-    np.clip(steps, -128, 127, out=steps)
-    steps += 128
-    return steps.astype(np.uint8)
+def _nearest_steps(w: F32, inverse: F32, work: F32, *, clip: bool = False) -> bytes:
+    """One byte a weight: where w / scale lies in the tables. `work` is overwritten.
+
+    `clip`: the scale may be one, rounded towards zero, that puts the largest weight outside a byte.
+    """
+    np.multiply(w, (inverse * _STEPS)[..., None], out=work)
+    work += np.float32(128.5)
+    if clip:
+        np.clip(work, 0, 255, out=work)
+    return work.astype(np.uint8).tobytes()
 
 
-def _safe_inverse(scale: F32) -> F32:
+def _inverse(scale: F32) -> F32:
     return np.divide(1, scale, out=np.zeros_like(scale), where=scale != 0)
 
 
@@ -48,31 +54,27 @@ def fit(w: F32, importance: F32 | None = None) -> tuple[NDArray[np.uint8], NDArr
     of its activation).
     """
     weighted = w if importance is None else w * importance
-    peak_index = np.abs(w).argmax(-1)[..., None]
-    peak = np.take_along_axis(w, peak_index, -1)[..., 0]
+    work, level = np.empty_like(w), np.empty_like(w)
+    high, low = w.max(-1), w.min(-1)
+    peak = np.where(high > -low, high, low)
     best_scale = np.zeros_like(peak)
     best_gain = np.full_like(peak, -1)
-    for sign in (-1.0, 1.0):  # the largest weight at level -63, or at +55
-        end = 63.0 if sign < 0 else 55.0
-        for fraction in _START_FRACTIONS:
-            start = peak * np.float32(sign * fraction / end)
-            level = _NEAREST_LEVEL[_nearest_index(w, _safe_inverse(start))]
-            # Of scale · level, the best scale is <w, level> / <level, level>; it lowers the error by <w,
-            # level>² / <level, level>.
-            cross = np.einsum("ngk,ngk->ng", weighted, level)
-            if importance is not None:
-                level *= np.sqrt(importance)
-            square = np.einsum("ngk,ngk->ng", level, level)
-            gain = np.divide(cross * cross, square, out=np.zeros_like(cross), where=square > 0)
-            better = gain > best_gain
-            np.copyto(best_gain, gain, where=better)
-            np.copyto(
-                best_scale, np.divide(cross, square, out=np.zeros_like(cross), where=square > 0), where=better
-            )
+    for start in _STARTS:
+        steps = _nearest_steps(w, _inverse(peak * start), work)
+        level[...] = np.frombuffer(steps.translate(_NEAREST_LEVEL), np.int8).reshape(w.shape)
+        # Of all multiples of these levels, <w, level> / <level, level> is nearest to w; it lowers the squared
+        # error by <w, level>² / <level, level>.
+        cross = np.einsum("ngk,ngk->ng", weighted, level)
+        if importance is not None:
+            level *= np.sqrt(importance)
+        scale = cross * _inverse(np.einsum("ngk,ngk->ng", level, level))
+        better = scale * cross > best_gain
+        np.copyto(best_gain, scale * cross, where=better)
+        np.copyto(best_scale, scale, where=better)
     row_scale = (np.abs(best_scale).max(1) / 127).astype(np.float32)
-    group_scale = np.rint(best_scale * _safe_inverse(row_scale)[:, None]).astype(np.int8)
-    scale = group_scale * row_scale[:, None]
-    codes = _NEAREST[_nearest_index(w, _safe_inverse(scale))]
+    group_scale = np.rint(best_scale * _inverse(row_scale)[:, None]).astype(np.int8)
+    steps = _nearest_steps(w, _inverse(group_scale * row_scale[:, None]), work, clip=True)
+    codes = np.frombuffer(steps.translate(_NEAREST_CODE), np.uint8).reshape(w.shape)
     return codes, group_scale, row_scale
 
 
