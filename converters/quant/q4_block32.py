@@ -21,8 +21,8 @@ _NEAREST = np.abs((np.arange(256)[:, None] - 128) / _STEPS - LEVELS).argmin(1).a
 _NEAREST_CODE = _NEAREST.tobytes()
 _NEAREST_LEVEL = LEVELS.astype(np.int8)[_NEAREST].tobytes()
 
-# A group's largest weight is put near level -63 or near +55. The best scale lies below the one that reaches it
-# exactly: clipping that weight a little costs less than coarser steps for the other 31.
+# A group's largest weight is put near level -63 or near +55. The best scale lies below the one that reaches
+# it exactly: clipping that weight a little costs less than coarser steps for the other 31.
 _STARTS = tuple(np.float32(fraction / end) for end in (-63, 55) for fraction in (0.98, 0.86))
 
 
