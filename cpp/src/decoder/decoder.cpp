@@ -257,7 +257,7 @@ void Decoder::experts(Step& step, uint32_t layer, uint32_t thread) const {
             thread, (spec_.d_model + kTileRows - 1) / kTileRows, [&](uint32_t first, uint32_t last) {
                 for (uint32_t i = 0; i < top_k; ++i) {
                     const Linear& down = w.experts[chosen[i]].down;
-                    const Activations hidden{state.ffn_.x + size_t{i} * spec.d_ff,
+                    const Activations hidden{state.ffn_.x ? state.ffn_.x + size_t{i} * spec.d_ff : nullptr,
                                              spec.d_ff,
                                              state.ffn_.codes + size_t{i} * groups * kGroup,
                                              state.ffn_.scales + size_t{i} * groups,
