@@ -1,1 +1,0 @@
-tools/build-wasm.sh --test
