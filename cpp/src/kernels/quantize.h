@@ -13,10 +13,9 @@ EDGEKIT_INLINE void quantize_group(const float* x, size_t n, int8_t* codes, floa
     const f32x16 inverse = splat(peak > 1e-30f ? 127.0f / peak : 0.0f);
     // Numbers that are none can hide the peak: then codes are bounded here, and a damaged model gives
     // nonsense, never an overflow.
-    const f32x16 bound = splat(-127.0f), zero = splat(0.0f);
-    const auto code = [&](f32x16 v) EDGEKIT_INLINE_LAMBDA {
-        return round_i32(zero - max(zero - max(v * inverse, bound), bound));
-    };
+    const f32x16 least = splat(-127.0f), most = splat(127.0f);
+    const auto code = [&](f32x16 v)
+                          EDGEKIT_INLINE_LAMBDA { return round_i32(min(max(v * inverse, least), most)); };
     const i32x16 i = code(a), j = code(b);
     store_i8(codes, i);
     store_i8(codes + 16, j);
