@@ -198,6 +198,11 @@ def attach(path: Path, metadata: Mapping[str, Any], tensors: Mapping[str, bytes]
 
 def read_header(path: Path) -> tuple[dict[str, Any], int]:
     """The safetensors header of a package and the offset of its data. Raises InvalidFile."""
+    if path.is_dir():
+        raise InvalidFile(
+            f"{path} is a directory, not an .edge file",
+            hint=f"a checkpoint is converted first: edgekit convert {path}",
+        )
     with path.open("rb") as file:
         start = file.read(8)
         size = struct.unpack("<Q", start)[0] if len(start) == 8 else 0

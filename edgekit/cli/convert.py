@@ -81,4 +81,4 @@ def command(
     if report.quality:
         click.echo(f"verified: {_output.quality(report.quality)}")
     if not dry_run and report.format == "edge":
-        _output.note(f'\nhint: edgekit run {report.path} "Once upon a time"')
+        _output.note(f'\nhint: edgekit run {report.path} --raw "Once upon a time"')
