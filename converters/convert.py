@@ -9,7 +9,11 @@ module `converters/formats/<format>.py`, found by name, with
 
 and where it can,
 
-    size_bytes(model, scheme) -> int                what `write` will write, for `convert --dry-run`
+    OPTIONS: tuple[str, ...]        flags that `write`, `size_bytes` and `cache_bytes` take as keywords
+    size_bytes(model, scheme) -> int                what `write` will write; raises what `write` raises before
+                                                    any work
+    cache_bytes(model, scheme, tokens) -> int       keys and values in the engine; without it 16-bit floats
+    restored(rows, scheme) -> rows                  float32 [n, k] of a matrix, as the output will hold them
     verify(model, path, scheme) -> dict[str, Any]   a quality card from the engine that will run the output;
                                                     raises VerificationFailed
 

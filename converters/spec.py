@@ -108,6 +108,14 @@ class ModelSpec:
     context: int = 0  # positions the model was trained for; information for defaults
     version: int = field(default=SPEC_VERSION)
 
+    def cache_numbers(self, tokens: int) -> int:
+        """Keys, values and the states of convolutions after `tokens` tokens."""
+        attention = sum(
+            2 * layer.n_kv_heads * layer.head_dim * min(tokens, layer.window or tokens)
+            for layer in self.layers
+        )
+        return attention + sum(self.d_model * (x.conv_kernel - 1) for x in self.layers if x.conv_kernel)
+
     def shape(self, name: str) -> tuple[int, ...]:
         """Shape of the tensor called `name` above. Raises KeyError when this spec can have no such tensor."""
         if name in ("embed", "head"):

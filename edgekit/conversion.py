@@ -15,11 +15,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from edgekit import hub
+from edgekit import hub, preflight
 from edgekit.converters import convert as source
 from edgekit.converters import formats
 from edgekit.converters.convert import ConvertInput, Progress, silent
 from edgekit.errors import IoFailure, UsageError
+from edgekit.preflight import Preflight
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class ConvertReport:
     """What was written, or with `dry_run` what would be.
 
     `bytes` is the whole output, `bits_per_weight` that over all parameters; `quality` is what verification
-    measured, or None when nothing was verified.
+    measured, or None when nothing was verified. `preflight` is what a dry run estimates, else None.
     """
 
     path: str
@@ -41,6 +42,7 @@ class ConvertReport:
     quality: dict[str, Any] | None
     warnings: tuple[str, ...]
     dry_run: bool
+    preflight: Preflight | None = None
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -56,6 +58,7 @@ def convert(
     *,
     format: str = "edge",
     scheme: str | None = None,
+    opset_only: bool = False,
     verify: bool = True,
     dry_run: bool = False,
     threads: int | None = None,
@@ -64,8 +67,9 @@ def convert(
     """Converts a checkpoint (a path, a Hugging Face id) and verifies the result against it.
 
     `out` defaults to `<name>-<scheme>` in the current directory; a file that is there is replaced, at the end
-    and at once. Raises UnsupportedModel before any work, VerificationFailed, InvalidFile, IoFailure,
-    UsageError; `out` is then as it was.
+    and at once. `opset_only` writes ONNX of standard operators alone, in constant memory. Raises
+    UnsupportedModel before any work, VerificationFailed, InvalidFile, IoFailure, UsageError; `out` is then as
+    it was.
     """
     started = time.monotonic()
     writer = _writer(format)
@@ -74,6 +78,9 @@ def convert(
         raise UsageError(
             f"the {format} format has no scheme {chosen!r}; choose one of: {', '.join(writer.SCHEMES)}"
         )
+    options = {"opset_only": True} if opset_only else {}
+    if options.keys() - set(getattr(writer, "OPTIONS", ())):
+        raise UsageError(f"--opset-only belongs to the onnx format; this is {format}")
     path = hub.resolve(checkpoint, progress)
     local = Path(checkpoint).expanduser().exists()
     name = path.resolve().stem if path.is_file() else path.resolve().name if local else _hub_name(checkpoint)
@@ -84,16 +91,18 @@ def convert(
     n_parameters = sum(_size(model, tensor) for tensor in model.tensors)
     quality = None
     size: int | None = None
+    estimate = None
     if not dry_run:
         with _in_place_of(target) as temporary:
-            writer.write(model, temporary, chosen, progress)
+            writer.write(model, temporary, chosen, progress, **options)
             if verify:
                 quality = _verify(writer, model, temporary, chosen, threads, progress)
                 if quality is None:
                     warnings.append(f"the {format} output was not verified: nothing here runs it yet")
             size = _bytes_of(temporary)
-    elif hasattr(writer, "size_bytes"):
-        size = writer.size_bytes(model, chosen)
+    elif hasattr(writer, "size_bytes") and hasattr(writer, "restored"):
+        estimate = preflight.measure(writer, model, chosen, options)
+        size = estimate.bytes
     return ConvertReport(
         path=str(target),
         format=format,
@@ -106,6 +115,7 @@ def convert(
         quality=quality,
         warnings=tuple(warnings),
         dry_run=dry_run,
+        preflight=estimate,
     )
 
 

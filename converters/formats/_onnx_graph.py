@@ -122,7 +122,7 @@ class Graph:
     ) -> None:
         """Writes `path` and, beside it, `<name>.data`."""
         location = f"{path.name}.data"
-        offsets = self._offsets()
+        offsets, _ = self._layout()
         with path.with_name(location).open("wb") as file:
             for done, weight in enumerate(self.weights.values(), 1):
                 if weight.alias is None:
@@ -131,11 +131,7 @@ class Graph:
                 progress("writing tensors", done, len(self.weights))
             file.flush()
             os.fsync(file.fileno())
-        initializers = [
-            *self.inline.values(),
-            *(self._external(w, location, offsets) for w in self.weights.values()),
-        ]
-        graph = helper.make_graph(self.nodes, "decoder", self.inputs, self.outputs, initializers)
+        graph = self._proto(location, offsets)
         imports = [helper.make_opsetid(domain, version) for domain, version in opsets.items()]
         model = helper.make_model(
             graph, opset_imports=imports, producer_name="edgekit", ir_version=ir_version
@@ -143,7 +139,20 @@ class Graph:
         helper.set_model_props(model, metadata)
         path.write_bytes(model.SerializeToString())
 
-    def _offsets(self) -> dict[str, int]:
+    def size_bytes(self) -> int:
+        """Of both files, but for the metadata."""
+        offsets, end = self._layout()
+        return end + self._proto("model.onnx.data", offsets).ByteSize()
+
+    def _proto(self, location: str, offsets: dict[str, int]) -> onnx.GraphProto:
+        initializers = [
+            *self.inline.values(),
+            *(self._external(w, location, offsets) for w in self.weights.values()),
+        ]
+        return helper.make_graph(self.nodes, "decoder", self.inputs, self.outputs, initializers)
+
+    def _layout(self) -> tuple[dict[str, int], int]:
+        """Where each weight begins in the data file, and where that ends."""
         offsets: dict[str, int] = {}
         at = 0
         for weight in self.weights.values():
@@ -152,7 +161,8 @@ class Graph:
             at = -(-at // ALIGNMENT) * ALIGNMENT
             offsets[weight.name] = at
             at += weight.size_bytes
-        return offsets | {w.name: offsets[w.alias] for w in self.weights.values() if w.alias is not None}
+        aliases = {w.name: offsets[w.alias] for w in self.weights.values() if w.alias is not None}
+        return offsets | aliases, at
 
     def _external(self, weight: Weight, location: str, offsets: dict[str, int]) -> onnx.TensorProto:
         tensor = onnx.TensorProto()

@@ -8,13 +8,10 @@ is JSON text in its metadata.
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 import os
 import struct
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -22,6 +19,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from edgekit.converters.convert import ConvertInput, Progress, silent
+from edgekit.converters.formats._parallel import in_order
 from edgekit.converters.quant import dense, q4_block32, q8_block32
 from edgekit.converters.quant.tiles import F32, TILE_ROWS, U8, round_up
 from edgekit.converters.spec import Source
@@ -51,7 +49,7 @@ LAYOUT_OF_SCHEME = {
 }
 SCHEMES = tuple(LAYOUT_OF_SCHEME)
 
-_SLAB_WEIGHTS = 1 << 17  # weights packed at a time by a thread: what fits a second-level cache
+_SLAB_WEIGHTS = 1 << 18  # weights packed at a time by a thread: what fits a second-level cache
 
 
 @dataclass(frozen=True)
@@ -169,6 +167,13 @@ def size_bytes(model: ConvertInput, scheme: str) -> int:
         else:
             size += round_up(int(np.prod(shape)) * 4, ALIGNMENT)
     return size + sum(len(blob) for blob in (model.tokenizer, model.chat_template) if blob is not None)
+
+
+def restored(rows: F32, scheme: str) -> F32:
+    """Rows of a matrix `[n, k]` as a package holds them."""
+    n, k = rows.shape
+    layout = LAYOUT_OF_SCHEME[scheme]
+    return decode(layout, encode(layout, np.pad(rows, ((0, -n % TILE_ROWS), (0, 0)))), n, k)
 
 
 def attach(path: Path, metadata: Mapping[str, Any], tensors: Mapping[str, bytes] | None = None) -> None:
@@ -300,24 +305,16 @@ def _blocks(
 
 
 def _packed_slabs(matrix: Matrix, layout: str) -> Iterator[U8]:
-    """Packed tiles in order; numpy releases the interpreter lock, so slabs are packed side by side."""
+    """Packed tiles in order."""
     rows = round_up(max(1, _SLAB_WEIGHTS // matrix.k), TILE_ROWS)
 
     def pack(first: int) -> U8:
         slab = matrix.read(first, min(first + rows, matrix.n))
-        slab = np.pad(slab, ((0, -len(slab) % TILE_ROWS), (0, 0)))
+        if remainder := -len(slab) % TILE_ROWS:
+            slab = np.pad(slab, ((0, remainder), (0, 0)))
         return np.ascontiguousarray(encode(layout, slab)).reshape(-1)
 
-    starts: Iterable[int] = range(0, matrix.n, rows)
-    workers = min(8, os.cpu_count() or 1)
-    with ThreadPoolExecutor(workers) as pool:
-        remaining = iter(starts)
-        pending = deque(pool.submit(pack, first) for first in itertools.islice(remaining, workers + 1))
-        while pending:
-            done = pending.popleft().result()
-            for first in itertools.islice(remaining, 1):
-                pending.append(pool.submit(pack, first))
-            yield done
+    return in_order(pack, range(0, matrix.n, rows))
 
 
 def _padded_bytes(blob: bytes) -> U8:

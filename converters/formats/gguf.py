@@ -7,6 +7,7 @@ weights.
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -62,6 +63,42 @@ def write(model: ConvertInput, path: Path, scheme: str = SCHEMES[0], progress: P
     Raises UsageError for an unknown scheme or when `gguf` is not installed, UnsupportedModel for what
     llama.cpp has no place for.
     """
+    arch, found, writer = _begun(model, path, scheme)
+    for done, tensor in enumerate(found.values(), 1):
+        writer.write_tensor_data(_data(model, arch, tensor))
+        progress("writing tensors", done, len(found))
+    writer.fout[0].flush()
+    os.fsync(writer.fout[0].fileno())
+    writer.close()
+
+
+def size_bytes(model: ConvertInput, scheme: str) -> int:
+    """Bytes of the file that `write` would write."""
+    with tempfile.TemporaryDirectory(prefix="edgekit-gguf-") as directory:
+        path = Path(directory) / "header.gguf"
+        _, found, writer = _begun(model, path, scheme)
+        writer.close()
+        align = int(writer.data_alignment)
+        return _aligned(path.stat().st_size, align) + sum(
+            _aligned(_size_bytes(t), align) for t in found.values()
+        )
+
+
+def cache_bytes(model: ConvertInput, scheme: str, tokens: int) -> int:
+    """Keys and values in llama.cpp, as float16."""
+    return computed(model.spec).cache_numbers(tokens) * 2
+
+
+def restored(rows: NDArray[np.float32], scheme: str) -> NDArray[np.float32]:
+    """Rows of a matrix `[n, k]` as their blocks will stand for them."""
+    from gguf import GGMLQuantizationType, quants
+
+    kind = GGMLQuantizationType[TYPES[scheme][0]]
+    return np.asarray(quants.dequantize(quants.quantize(rows, kind), kind), np.float32)
+
+
+def _begun(model: ConvertInput, path: Path, scheme: str) -> tuple[Architecture, dict[str, Tensor], Any]:
+    """The architecture, the tensors, and the writer of a file that lacks nothing but their data."""
     if scheme not in TYPES:
         raise UsageError(f"scheme {scheme!r} is not one GGUF has; choose from {', '.join(SCHEMES)}")
     try:
@@ -90,13 +127,7 @@ def write(model: ConvertInput, path: Path, scheme: str = SCHEMES[0], progress: P
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_ti_data_to_file()
-    for done, tensor in enumerate(found.values(), 1):
-        writer.write_tensor_data(_data(model, arch, tensor))
-        progress("writing tensors", done, len(found))
-    assert writer.fout is not None
-    writer.fout[0].flush()
-    os.fsync(writer.fout[0].fileno())
-    writer.close()
+    return arch, found, writer
 
 
 def verify(model: ConvertInput, path: Path, scheme: str) -> dict[str, Any] | None:
@@ -210,6 +241,10 @@ def _size_bytes(tensor: Tensor) -> int:
 
     block, size = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[tensor.type]]
     return int(np.prod(tensor.shape, dtype=np.int64)) // int(block) * int(size)
+
+
+def _aligned(size: int, alignment: int) -> int:
+    return -(-size // alignment) * alignment
 
 
 def _file_type(kind: str) -> str:

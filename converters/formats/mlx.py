@@ -109,19 +109,24 @@ def write(model: ConvertInput, path: Path, scheme: str = SCHEMES[0], progress: P
     Raises UsageError for an unknown scheme, UnsupportedModel for what mlx-lm has no maths for, InvalidFile
     when the checkpoint cannot be read.
     """
-    if scheme not in SCHEME_OF_NAME:
-        raise UsageError(f"scheme {scheme!r} is not one MLX has; choose from {', '.join(SCHEMES)}")
-    chosen = SCHEME_OF_NAME[scheme]
-    if chosen.dtype is None:
-        stored = model.checkpoint.info(model.tensors["embed"].name)[0]
-        chosen = dataclasses.replace(chosen, dtype=stored if stored in ("F16", "BF16") else "F32")
-    _mlx_config.refuse(model)
+    chosen = _scheme(model, scheme)
     path.mkdir(parents=True)
     copy_files(model, path)
     write_json(path / "config.json", config(model, chosen))
     _write_shards(path, [list(_entries(model, t, chosen)) for t in tensors(model)], progress)
     use = 'mlx_lm.generate --model THIS_DIRECTORY --prompt "Hello"'
     write_card(model, path, "mlx", scheme, use, _mlx_config.notes(model.spec))
+
+
+def _scheme(model: ConvertInput, name: str) -> Scheme:
+    if name not in SCHEME_OF_NAME:
+        raise UsageError(f"scheme {name!r} is not one MLX has; choose from {', '.join(SCHEMES)}")
+    _mlx_config.refuse(model)
+    chosen = SCHEME_OF_NAME[name]
+    if chosen.dtype is None:
+        stored = model.checkpoint.info(model.tensors["embed"].name)[0]
+        chosen = dataclasses.replace(chosen, dtype=stored if stored in ("F16", "BF16") else "F32")
+    return chosen
 
 
 def verify(model: ConvertInput, path: Path, scheme: str) -> dict[str, Any] | None:
@@ -140,9 +145,28 @@ def verify(model: ConvertInput, path: Path, scheme: str) -> dict[str, Any] | Non
 
 
 def size_bytes(model: ConvertInput, scheme: str) -> int:
-    """Bytes of the weights that `write` would write."""
-    chosen = dataclasses.replace(SCHEME_OF_NAME[scheme], dtype=SCHEME_OF_NAME[scheme].dtype or "BF16")
+    """Bytes of the weights that `write` would write, without the small files beside them."""
+    chosen = _scheme(model, scheme)
     return sum(entry.size_bytes for tensor in tensors(model) for entry in _entries(model, tensor, chosen))
+
+
+def cache_bytes(model: ConvertInput, scheme: str, tokens: int) -> int:
+    """Keys and values in mlx-lm, of the type of the weights' floats."""
+    numbers = _mlx_config.computed(model.spec).cache_numbers(tokens)
+    return numbers * ITEM_BYTES[str(_scheme(model, scheme).dtype)]
+
+
+def restored(rows: NDArray[np.float32], scheme: str) -> NDArray[np.float32]:
+    """Rows of a matrix `[n, k]` as mlx-lm will see them."""
+    chosen = SCHEME_OF_NAME[scheme]
+    dtype = chosen.dtype or "BF16"
+    if not chosen.mode:
+        return _widened(_stored(rows, dtype), dtype)
+    packed, *beside = _quantize(rows, dataclasses.replace(chosen, dtype=dtype))
+    codes = _affine.unpack(packed, chosen.bits)
+    if chosen.mode != "affine":
+        return _microscaling.decode(codes, beside[0], chosen.mode)
+    return _affine.decode(codes, *(_widened(values, dtype) for values in beside))
 
 
 def config(model: ConvertInput, scheme: Scheme) -> dict[str, Any]:

@@ -6,6 +6,7 @@ in one pass over the checkpoint.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit.converters.convert import ConvertInput, Progress, silent
-from edgekit.converters.formats import _quality
+from edgekit.converters.formats import _block_codes, _quality
 from edgekit.converters.formats._checkpoint_files import copy_files, flat_config, write_card, write_json
 from edgekit.converters.formats._onnx_decoder import Decoder, Scheme
 from edgekit.converters.formats._onnx_ring import OPSET, RingDecoder
@@ -37,10 +38,11 @@ SCHEME_OF_NAME: dict[str, Scheme] = {
     "f16": Scheme("F16"),
     "f32": Scheme("F32"),
 }
-# Of standard operators alone, in constant memory (`_onnx_ring.py`).
-RING_SCHEMES = {"ring_q4": Scheme(bits=4), "ring_q8": Scheme(bits=8), "ring_f32": Scheme()}
+SCHEMES = tuple(SCHEME_OF_NAME)
+# `opset_only`: standard operators alone, in constant memory (`_onnx_ring.py`).
+OPTIONS = ("opset_only",)
+OPSET_ONLY_SCHEMES = {name: SCHEME_OF_NAME[f"{name}_f32"] for name in ("q4", "q8")} | {"f32": Scheme("F32")}
 RING_WINDOW, RING_SINKS = 2048, 4
-SCHEMES = (*SCHEME_OF_NAME, *RING_SCHEMES)
 # Transformers.js's words for a file's type.
 FILE_OF_SCHEME = {
     "q4": "model_q4",
@@ -51,12 +53,19 @@ FILE_OF_SCHEME = {
 }
 
 
-def write(model: ConvertInput, path: Path, scheme: str = SCHEMES[0], progress: Progress = silent) -> None:
+def write(
+    model: ConvertInput,
+    path: Path,
+    scheme: str = SCHEMES[0],
+    progress: Progress = silent,
+    *,
+    opset_only: bool = False,
+) -> None:
     """Writes `model` as an ONNX directory; memory stays at a few slabs of rows and the scales of one matrix.
 
     Raises UsageError for an unknown scheme, UnsupportedModel for what the operators cannot do.
     """
-    if scheme in RING_SCHEMES:
+    if opset_only:
         write_ring(model, path, scheme, progress)
     else:
         _write(model, path, scheme, "model.onnx", progress)
@@ -65,7 +74,7 @@ def write(model: ConvertInput, path: Path, scheme: str = SCHEMES[0], progress: P
 def write_ring(
     model: ConvertInput,
     path: Path,
-    scheme: str = "ring_q4",
+    scheme: str = SCHEMES[0],
     progress: Progress = silent,
     *,
     window: int = RING_WINDOW,
@@ -74,8 +83,7 @@ def write_ring(
     """The same in standard operators alone, with a cache of `window` recent positions and the first `sinks`:
     memory stays the same for texts of any length.
     """
-    decoder = RingDecoder(model, RING_SCHEMES[scheme], window, sinks)
-    graph = decoder.build()
+    graph = _decoder(model, scheme, opset_only=True, window=window, sinks=sinks).build()
     path.mkdir(parents=True)
     copy_files(model, path)
     write_json(path / "config.json", flat_config(model))
@@ -84,6 +92,47 @@ def write_ring(
     use = 'edgekit run THIS_DIRECTORY --backend onnx "Hello"'
     note = f"Sees the last {window} tokens and the first {sinks}, in constant memory."
     write_card(model, path, "onnxruntime", scheme, use, [note])
+
+
+def size_bytes(model: ConvertInput, scheme: str, *, opset_only: bool = False) -> int:
+    """Bytes of the graph and its weights, without the small files beside them."""
+    return _decoder(model, scheme, opset_only=opset_only).build().size_bytes()
+
+
+def cache_bytes(model: ConvertInput, scheme: str, tokens: int, *, opset_only: bool = False) -> int:
+    """What a session of the onnx backend allocates for keys and values."""
+    tokens = RING_WINDOW + RING_SINKS if opset_only else tokens
+    whole = tuple(dataclasses.replace(layer, window=None) for layer in model.spec.layers)
+    spec = model.spec if opset_only else dataclasses.replace(model.spec, layers=whole)
+    return spec.cache_numbers(tokens) * (2 if SCHEME_OF_NAME[scheme].type == "F16" else 4)
+
+
+def restored(rows: NDArray[np.float32], scheme: str) -> NDArray[np.float32]:
+    """Rows of a matrix `[n, k]` as their codes will stand for them."""
+    chosen = SCHEME_OF_NAME[scheme]
+    kind = np.float16 if chosen.type == "F16" else np.float32
+    if not chosen.bits:
+        return rows.astype(kind).astype(np.float32)
+    scale = _block_codes.fit(rows, chosen.bits, chosen.block).astype(kind).astype(np.float32)
+    codes = _block_codes.encode(rows, scale, chosen.bits, chosen.block)
+    return _block_codes.decode(codes, scale, chosen.bits, rows.shape[1])
+
+
+def _decoder(
+    model: ConvertInput,
+    scheme: str,
+    *,
+    opset_only: bool,
+    window: int = RING_WINDOW,
+    sinks: int = RING_SINKS,
+) -> Decoder:
+    known = OPSET_ONLY_SCHEMES if opset_only else SCHEME_OF_NAME
+    if scheme not in known:
+        where = "with --opset-only" if opset_only else "in ONNX"
+        raise UsageError(f"there is no scheme {scheme!r} {where}; choose from {', '.join(known)}")
+    if opset_only:
+        return RingDecoder(model, known[scheme], window, sinks)
+    return Decoder(model, known[scheme])
 
 
 def _facts(model: ConvertInput, scheme: str) -> dict[str, str]:
@@ -112,9 +161,7 @@ def write_transformers_js(
 
 
 def _write(model: ConvertInput, path: Path, scheme: str, file: str, progress: Progress) -> None:
-    if scheme not in SCHEME_OF_NAME:
-        raise UsageError(f"scheme {scheme!r} is not one ONNX has; choose from {', '.join(SCHEMES)}")
-    decoder = Decoder(model, SCHEME_OF_NAME[scheme])
+    decoder = _decoder(model, scheme, opset_only=False)
     graph = decoder.build()
     (path / file).parent.mkdir(parents=True)
     copy_files(model, path)

@@ -26,6 +26,11 @@ from edgekit.cli import _options, _output
 )
 @click.option("--scheme", metavar="NAME", help="f32, f16, q8, q4, or a scheme's full name [default: q4].")
 @click.option(
+    "--opset-only",
+    is_flag=True,
+    help="ONNX of standard operators alone (opset 24), in constant memory: sinks and a ring.",
+)
+@click.option(
     "--verify/--no-verify", default=True, show_default=True, help="Compare the result with the checkpoint."
 )
 @click.option("--dry-run", is_flag=True, help="Say what would be done, or why it cannot be, and stop.")
@@ -36,6 +41,7 @@ def command(
     out: Path | None,
     format_name: str,
     scheme: str | None,
+    opset_only: bool,
     verify: bool,
     dry_run: bool,
     threads: int | None,
@@ -63,6 +69,7 @@ def command(
             out,
             format=format_name,
             scheme=scheme,
+            opset_only=opset_only,
             verify=verify,
             dry_run=dry_run,
             threads=threads,
@@ -78,6 +85,12 @@ def command(
     if report.bytes is not None and report.bits_per_weight is not None:
         line += f", {_output.size(report.bytes)}, {report.bits_per_weight:.2f} bits per weight"
     click.echo(f"{line} (would be written)" if dry_run else line)
+    if estimate := report.preflight:
+        click.echo(
+            f"memory: {_output.size(estimate.memory_bytes)} with a cache of {estimate.tokens} tokens\n"
+            f"time: about {max(estimate.seconds, 1):.0f} s of quantizing on this machine\n"
+            f"weights: changed by {estimate.weight_error:.2%} (RMS)"
+        )
     if report.quality:
         click.echo(f"verified: {_output.quality(report.quality)}")
     if not dry_run and report.format == "edge":

@@ -32,7 +32,7 @@ def directories(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     out = tmp_path_factory.mktemp("onnx")
     model = convert.read(STORIES / "hf-derived", "stories260K")
     onnx.write(model, out / "f32", "f32")
-    onnx.write_ring(model, out / "ring", "ring_f32", window=32, sinks=4)
+    onnx.write_ring(model, out / "ring", "f32", window=32, sinks=4)
     convert_to(STORIES / "hf-derived", out / "own.edge", scheme="f32", verify=False)
     return {"f32": out / "f32", "ring": out / "ring", "own": out / "own.edge"}
 

@@ -226,7 +226,7 @@ def index_of(session: onnxruntime.InferenceSession) -> int:
 @pytest.mark.parametrize("name", TINY_CONFIGS)
 def test_the_ring_agrees_with_the_reference_past_its_end(name: str, tmp_path: Path) -> None:
     model = read(name, tmp_path)
-    onnx.write_ring(model, tmp_path / "out", "ring_f32", **RING)
+    onnx.write_ring(model, tmp_path / "out", "f32", **RING)
     file = tmp_path / "out" / "model.onnx"
     domains = {node.domain for node in onnx_format.load(str(file), load_external_data=False).graph.node}
     assert domains == {""}
@@ -235,7 +235,7 @@ def test_the_ring_agrees_with_the_reference_past_its_end(name: str, tmp_path: Pa
     assert relative(ring_logits(file, IDS), want) <= 1e-5
 
 
-@pytest.mark.parametrize(("scheme", "limit"), [("ring_q8", 0.05), ("ring_q4", 0.5)])
+@pytest.mark.parametrize(("scheme", "limit"), [("q8", 0.05), ("q4", 0.5)])
 def test_the_quantized_ring_is_near(scheme: str, limit: float, tmp_path: Path) -> None:
     model = read("qwen2", tmp_path)
     onnx.write_ring(model, tmp_path / "out", scheme, **RING)
