@@ -445,6 +445,34 @@ void test_errors() {
     edgekit_model_free(model);
 }
 
+void test_prompt_events() {
+    edgekit_model* model = open_model("text.edge", nullptr);
+    edgekit_session_options options;
+    edgekit_session_options_init(&options);
+    options.chunk = 8;
+    edgekit_session* session = nullptr;
+    expect_ok(edgekit_session_create(model, &options, &session, &error), "create");
+    std::vector<int32_t> prompt(20, 65);
+    edgekit_generate_options generation;
+    edgekit_generate_options_init(&generation);
+    generation.prompt_ids = prompt.data();
+    generation.prompt_ids_count = prompt.size();
+    generation.max_tokens = 1;
+    generation.prompt_events = 1;
+    expect_ok(edgekit_session_generate(session, &generation, &error), "generate");
+    edgekit_event event;
+    event.struct_size = sizeof event;
+    for (const uint32_t done : {8u, 16u}) {
+        expect_ok(edgekit_session_next(session, &event, &error), "next");
+        check(event.kind == EDGEKIT_EVENT_PROMPT && event.cached_tokens == done && event.prompt_tokens == 20,
+              "a chunk of the prompt is told");
+    }
+    expect_ok(edgekit_session_next(session, &event, &error), "next");
+    check(event.kind == EDGEKIT_EVENT_TEXT, "the last chunk gives a token");
+    edgekit_session_free(session);
+    edgekit_model_free(model);
+}
+
 }  // namespace
 
 int main() {
@@ -464,6 +492,7 @@ int main() {
     test_memory();
     test_budget();
     test_full_ring_and_reuse();
+    test_prompt_events();
     test_cancel();
     test_errors();
     std::printf("%d checks, %d failed\n", checks, failures);

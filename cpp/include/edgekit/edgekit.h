@@ -292,12 +292,15 @@ typedef struct edgekit_generate_options {
     const edgekit_span* stops; /* stop strings; the text ends before the first that appears */
     size_t stops_count;
     int32_t speculation; /* prompt-lookup draft length: -1 chosen by the engine, 0 off, at most 7 */
+    int prompt_events;   /* not 0: edgekit_session_next returns after each chunk of the prompt, for whoever
+                            must look after something else meanwhile */
 } edgekit_generate_options;
 
 typedef enum edgekit_event_kind {
     EDGEKIT_EVENT_TEXT = 0,
     EDGEKIT_EVENT_EVICTED = 1,
-    EDGEKIT_EVENT_DONE = 2
+    EDGEKIT_EVENT_DONE = 2,
+    EDGEKIT_EVENT_PROMPT = 3 /* with prompt_events: cached_tokens of the prompt's prompt_tokens are in */
 } edgekit_event_kind;
 
 typedef enum edgekit_finish {

@@ -162,6 +162,7 @@ void Session::generate(const edgekit_generate_options& options) {
     cached_tokens_ = static_cast<uint32_t>(cached);
     max_tokens_ = options.max_tokens;
     ignore_eos_ = options.ignore_eos != 0;
+    prompt_events_ = options.prompt_events != 0;
     new_tokens_.clear();
     new_tokens_.reserve(1 + PromptLookup::kMaxDraft);
     new_text_.clear();
@@ -309,6 +310,12 @@ void Session::next(edgekit_event& event) {
             return;
         if (finish_) {
             done_event(event);
+            return;
+        }
+        if (prompt_events_ && phase_ == Phase::prefill) {
+            event.kind = EDGEKIT_EVENT_PROMPT;
+            event.prompt_tokens = prompt_tokens_;
+            event.cached_tokens = static_cast<uint32_t>(prompt_done_);
             return;
         }
     }

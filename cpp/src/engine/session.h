@@ -82,6 +82,7 @@ private:
     uint32_t prompt_tokens_ = 0, cached_tokens_ = 0;
     uint32_t max_tokens_ = 0;
     bool ignore_eos_ = false;
+    bool prompt_events_ = false;
     std::optional<int32_t> pending_;   // sampled, not yet in the cache
     std::vector<int32_t> recent_;      // ring of what penalties see
     std::vector<int32_t> new_tokens_;  // for the next event
