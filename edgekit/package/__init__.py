@@ -1,0 +1,52 @@
+"""The SDK an app embeds, as a folder to drop in: the module of a target's name, in this folder.
+
+Each has `package(model, out) -> files written`: it fills the empty directory `out` with the SDK, the model unless
+that is None, and a README with the lines of code to paste and the sizes of everything.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import pkgutil
+import shutil
+from pathlib import Path
+
+from edgekit.errors import UsageError
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def targets() -> list[str]:
+    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+
+
+def sources(target: str) -> Path:
+    """`runtimes/<target>` of the repository. Raises UsageError where edgekit was installed without it."""
+    path = ROOT / "runtimes" / target
+    if not (path.is_dir() and (ROOT / "cpp" / "include").is_dir()):
+        raise UsageError(
+            f"the sources of the {target} SDK are not in this installation of edgekit",
+            hint="clone edgekit's repository and install from there: pip install -e .",
+        )
+    return path
+
+
+def package(target: str, model: Path | None, out: Path) -> list[Path]:
+    """Writes the folder `out`, whole or not at all; the files in it. Raises UsageError, what a target needs
+    and is missing included, and IoFailure.
+    """
+    if target not in targets():
+        raise UsageError(f"there is no target {target!r}; choose one of: {', '.join(targets())}")
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise UsageError(f"{out} is there already; give another name, or remove it first")
+    if not out.absolute().parent.is_dir():
+        raise UsageError(f"{out.absolute().parent} is no directory; create it first")
+    temporary = out.with_name(f".{out.name}.{os.getpid()}.part")
+    temporary.mkdir()
+    try:
+        files = importlib.import_module(f"{__name__}.{target}").package(model, temporary)
+        temporary.replace(out)
+        return sorted(out / file.relative_to(temporary) for file in files)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
