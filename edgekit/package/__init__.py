@@ -1,7 +1,7 @@
 """The SDK an app embeds, as a folder to drop in: the module of a target's name, in this folder.
 
-Each has `package(model, out) -> files written`: it fills the empty directory `out` with the SDK, the model unless
-that is None, and a README with the lines of code to paste and the sizes of everything.
+Each has `package(model, out) -> files written`: it fills the empty directory `out` with the SDK, the model
+unless that is None, and a README with the lines of code to paste and the sizes of everything.
 """
 
 from __future__ import annotations

@@ -25,7 +25,10 @@ def ids(name: str, values: list[int] | None) -> tuple[str, str]:
     """(the array's definition, a reference to it)."""
     if not values:
         return "", "{NULL, 0}"
-    return f"static const int32_t {name}[] = {{{', '.join(map(str, values))}}};\n", f"{{{name}, {len(values)}}}"
+    return (
+        f"static const int32_t {name}[] = {{{', '.join(map(str, values))}}};\n",
+        f"{{{name}, {len(values)}}}",
+    )
 
 
 def options(number: int, wanted: dict[str, Any]) -> str:
