@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# What a page downloads, gzipped, against the budget: the engine at most 600 KB, JavaScript at most 40 KB.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/dist"
+
+gzipped() { cat "$@" | gzip -9 | wc -c; }
+failed=0
+for wasm in wasm/*.wasm; do
+    module=${wasm%.wasm}.mjs
+    engine=$(gzipped "$wasm")
+    script=$(find . -maxdepth 1 -name '*.js' -exec cat {} + "$module" | gzip -9 | wc -c)
+    printf '%-24s wasm %4d KB, JavaScript %3d KB gzipped\n' "$(basename "$wasm" .wasm)" $((engine / 1000)) $((script / 1000)) >&2
+    [ "$engine" -le 600000 ] && [ "$script" -le 40000 ] || failed=1
+done
+[ $failed = 0 ] || { echo "error: over the size budget: wasm 600 KB, JavaScript 40 KB" >&2; exit 1; }

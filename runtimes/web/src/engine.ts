@@ -1,0 +1,365 @@
+// The engine as the worker sees it: one model, its sessions, by numbers. edgekit.h's functions under JavaScript's names.
+
+import { download, splitPin } from "./download.js";
+import { EdgekitError, messageOf } from "./error.js";
+import { Native, type Scope, type Struct } from "./native.js";
+import { OpfsSlot } from "./opfs_slot.js";
+import { ALIGNMENT, BLOCK_BYTES, HeapSlot } from "./slot.js";
+import type { Finish, GenerateOptions, GenerationEvent, LoadOptions, MemoryPlan, ModelInfo, Progress, SessionOptions, Statistics } from "./types.js";
+import { chooseVariant, defaultThreads, type Variant } from "./variant.js";
+
+export type EngineOptions = Pick<LoadOptions, "threads" | "variant" | "cache" | "verifyHashes">;
+export type Prompt = string | number[];
+
+const ADD_SPECIAL = 1;
+const PARSE_SPECIAL = 2;
+const APPEND = 1;
+const KINDS = ["text", "evicted", "done", "prompt"] as const;
+const FINISHES: Finish[] = ["eos", "length", "stop", "cancelled", "context_full"];
+const CHOICES: Record<string, string[]> = {
+    kv: ["auto", "f32", "f16", "int8", "int4"],
+    onFull: ["evict", "stop", "error"],
+};
+
+const SESSION_OPTIONS = ["window", "sinks", "kv", "onFull", "memoryBudgetBytes", "chunk"];
+const GENERATE_OPTIONS = [
+    ...["maxTokens", "ignoreEos", "seed", "temperature", "topK", "topP", "minP", "typicalP", "repetitionPenalty"],
+    ...["presencePenalty", "frequencyPenalty", "penaltyWindow", "speculation"],
+];
+const PLAN = [
+    ...["weightBytes", "tokenizerBytes", "cacheBytes", "activationBytes", "modelBytes", "totalBytes"],
+    ...["window", "sinks", "chunk", "kv"],
+];
+const STATISTICS = [
+    ...["promptTokens", "cachedTokens", "generatedTokens", "draftedTokens", "acceptedTokens"],
+    ...["prefillMs", "firstTokenMs", "decodeMs"],
+];
+const INFO = [
+    ...["vocabSize", "nLayers", "dModel", "context", "hasTokenizer", "hasChatTemplate", "nThreads", "fileBytes"],
+    ...["weightBytes", "nParameters", "isa", "modelType", "scheme", "metadata"],
+];
+
+function memberOf(name: string): string {
+    return name === "kv" ? "kv_type" : name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
+}
+
+/** Writes options into a struct. Throws `invalid_argument` for one that is not known. */
+function write(struct: Struct, options: object, known: string[]): void {
+    for (const [name, value] of Object.entries(options)) {
+        if (value === undefined) continue;
+        if (!known.includes(name))
+            throw new EdgekitError("invalid_argument", `there is no option ${name}; there are ${known.join(", ")}`);
+        const choices = CHOICES[name];
+        const index = choices?.indexOf(value as string);
+        if (index === -1)
+            throw new EdgekitError("invalid_argument", `${name} is ${String(value)}; give one of ${choices!.join(", ")}`);
+        struct.set(memberOf(name), index ?? value, name);
+    }
+}
+
+function read(struct: Struct, names: string[]): Record<string, unknown> {
+    const valueOf = (name: string) => {
+        const value = struct.get(memberOf(name));
+        return CHOICES[name]?.[value as number] ?? value;
+    };
+    return Object.fromEntries(names.map((name) => [name, valueOf(name)]));
+}
+
+/** Lets messages in. */
+function nextTask(): Promise<void> {
+    return new Promise((resolve) => {
+        const { port1, port2 } = new MessageChannel();
+        port1.onmessage = () => {
+            port1.close();
+            resolve();
+        };
+        port2.postMessage(null);
+    });
+}
+
+export class Engine {
+    #native!: Native;
+    #model = 0;
+    readonly #sessions = new Map<number, symbol>(); // each with its latest generation
+
+    /** Instantiates the engine and opens a package: a URL, or the file itself. */
+    async load(source: string | Blob, options: EngineOptions, report: (progress: Progress) => void, signal: AbortSignal): Promise<ModelInfo> {
+        const variant = chooseVariant(options.variant);
+        const threads = variant.endsWith("-threads") ? (options.threads ?? defaultThreads()) : 1;
+        if (!Number.isInteger(threads) || threads < 1 || threads > 64)
+            throw new EdgekitError("invalid_argument", `threads is ${threads}; give 1 to 64`);
+        try {
+            this.#native = await Native.load(variant, threads);
+        } catch (error) {
+            if (error instanceof EdgekitError) throw error;
+            throw new EdgekitError("io_error", `the engine edgekit-${variant}.wasm cannot be loaded: ${messageOf(error)}; serve the package's dist folder`);
+        }
+        const { address, size } = await this.#read(source, options.cache ?? true, report, signal);
+        return this.#native.scoped((scope) => {
+            const wanted = scope.options("edgekit_model_options");
+            wanted.set("n_threads", threads);
+            wanted.set("verify_hashes", options.verifyHashes ?? false);
+            this.#model = scope.created("edgekit_web_open", address, size, wanted.address);
+            return this.#info(scope, variant);
+        });
+    }
+
+    /** Bytes of the engine's memory, the model's included. */
+    memoryBytes(): number {
+        return this.#native.bytes.length;
+    }
+
+    renderChat(context: unknown): string {
+        return this.#native.scoped((scope) => {
+            const json = scope.text(JSON.stringify(context));
+            return new TextDecoder().decode(scope.filled(1, "edgekit_model_render_chat", this.#model, json.address, json.size));
+        });
+    }
+
+    encode(text: string, addSpecial: boolean, parseSpecial: boolean): number[] {
+        return this.#native.scoped((scope) => {
+            const utf8 = scope.text(text);
+            const flags = (addSpecial ? ADD_SPECIAL : 0) | (parseSpecial ? PARSE_SPECIAL : 0);
+            const bytes = scope.filled(4, "edgekit_tokenizer_encode", this.#tokenizer(), utf8.address, utf8.size, flags);
+            return Array.from(new Int32Array(bytes.buffer));
+        });
+    }
+
+    decode(ids: number[], skipSpecial: boolean): string {
+        return this.#native.scoped((scope) =>
+            new TextDecoder().decode(
+                scope.filled(1, "edgekit_tokenizer_decode", this.#tokenizer(), scope.ids(ids), ids.length, Number(skipSpecial)),
+            ),
+        );
+    }
+
+    tokenToId(text: string): number | null {
+        return this.#native.scoped((scope) => {
+            const utf8 = scope.text(text);
+            const id = this.#native.call("edgekit_tokenizer_token_to_id", this.#tokenizer(), utf8.address, utf8.size) | 0;
+            return id < 0 ? null : id;
+        });
+    }
+
+    plan(options: SessionOptions): MemoryPlan {
+        return this.#native.scoped((scope) => {
+            const plan = scope.struct("edgekit_memory_plan");
+            this.#native.check("edgekit_plan", this.#model, this.#sessionOptions(scope, options), plan.address);
+            return read(plan, PLAN) as unknown as MemoryPlan;
+        });
+    }
+
+    createSession(options: SessionOptions): number {
+        return this.#native.scoped((scope) =>
+            this.#keep(scope.created("edgekit_session_create", this.#model, this.#sessionOptions(scope, options))),
+        );
+    }
+
+    freeSession(session: number): void {
+        if (this.#sessions.delete(session)) this.#native.call("edgekit_session_free", session);
+    }
+
+    forkSession(session: number): number {
+        return this.#native.scoped((scope) => this.#keep(scope.created("edgekit_session_fork", this.#open(session))));
+    }
+
+    sessionPlan(session: number): MemoryPlan {
+        return this.#native.scoped((scope) => {
+            const plan = scope.struct("edgekit_memory_plan");
+            this.#native.check("edgekit_session_get_plan", this.#open(session), plan.address);
+            return read(plan, PLAN) as unknown as MemoryPlan;
+        });
+    }
+
+    position(session: number): number {
+        return this.#native.call("edgekit_session_position", this.#open(session));
+    }
+
+    reset(session: number): void {
+        this.#native.check("edgekit_session_reset", this.#open(session));
+    }
+
+    rewind(session: number, count: number): void {
+        if (!Number.isSafeInteger(count) || count < 0)
+            throw new EdgekitError("invalid_argument", `count is ${count}; give a whole number from 0`);
+        this.#native.check("edgekit_session_rewind", this.#open(session), BigInt(count));
+    }
+
+    /** Logits of the last token, or of each. */
+    forward(session: number, ids: number[], allLogits: boolean): Float32Array {
+        return this.#native.scoped((scope) => {
+            const info = scope.struct("edgekit_model_info");
+            this.#native.check("edgekit_model_get_info", this.#model, info.address);
+            const size = 4 * (info.get("vocab_size") as number) * (allLogits ? ids.length : 1);
+            const logits = scope.allocate(size);
+            this.#native.check("edgekit_session_forward", this.#open(session), scope.ids(ids), ids.length, Number(allLogits), logits);
+            return new Float32Array(this.#native.bytes.slice(logits, logits + size).buffer);
+        });
+    }
+
+    save(session: number): Uint8Array {
+        return this.#native.scoped((scope) => {
+            const capacity = this.#native.call("edgekit_session_state_size", this.#open(session));
+            const size = scope.allocate(4);
+            const state = scope.allocate(capacity);
+            this.#native.check("edgekit_session_state_write", session, state, capacity, size);
+            return this.#native.bytes.slice(state, state + this.#native.view.getUint32(size, true));
+        });
+    }
+
+    restore(session: number, state: Uint8Array): void {
+        this.#native.scoped((scope) =>
+            this.#native.check("edgekit_session_state_read", this.#open(session), scope.copy(state), state.length),
+        );
+    }
+
+    cancel(session: number): void {
+        this.#native.call("edgekit_session_cancel", this.#open(session));
+    }
+
+    /** The events of a generation; messages come in between any two. A newer generation of the session ends it. */
+    async *generate(session: number, prompt: Prompt, options: GenerateOptions): AsyncGenerator<GenerationEvent, void> {
+        const turn = Symbol();
+        this.#start(this.#open(session), prompt, options);
+        this.#sessions.set(session, turn);
+        for (;;) {
+            await nextTask();
+            if (this.#sessions.get(session) !== turn) return;
+            const event = this.#native.scoped((scope) => this.#next(scope, session));
+            yield event;
+            if (event.kind === "done") return;
+        }
+    }
+
+    #start(session: number, prompt: Prompt, given: GenerateOptions): void {
+        const { stop = [], logitBias = {}, append = false, addSpecialTokens = true, parseSpecial = true, ...others } = given;
+        this.#native.scoped((scope) => {
+            const options = scope.options("edgekit_generate_options");
+            write(options, others, GENERATE_OPTIONS);
+            const text = typeof prompt === "string" ? scope.text(prompt) : null;
+            if (text) {
+                options.set("prompt", text.address);
+                options.set("prompt_size", text.size);
+            } else {
+                options.set("prompt_ids", scope.ids(prompt as number[]));
+                options.set("prompt_ids_count", prompt.length);
+            }
+            options.set("prompt_flags", (addSpecialTokens ? ADD_SPECIAL : 0) | (parseSpecial ? PARSE_SPECIAL : 0));
+            options.set("prompt_mode", append ? APPEND : 0);
+            options.set("prompt_events", true);
+            const stops = (typeof stop === "string" ? [stop] : stop).map((s) => scope.text(s));
+            options.set("stops", scope.copy(new Uint8Array(Uint32Array.from(stops.flatMap((s) => [s.address, s.size])).buffer)));
+            options.set("stops_count", stops.length);
+            const bias = Object.entries(logitBias);
+            options.set("bias_ids", scope.ids(bias.map(([id]) => Number(id))));
+            options.set("bias_values", scope.copy(new Uint8Array(Float32Array.from(bias, ([, value]) => value).buffer)));
+            options.set("bias_count", bias.length);
+            this.#native.check("edgekit_session_generate", session, options.address);
+        });
+    }
+
+    #next(scope: Scope, session: number): GenerationEvent {
+        const event = scope.struct("edgekit_event");
+        this.#native.check("edgekit_session_next", session, event.address);
+        const number = (member: string) => event.get(member) as number;
+        switch (KINDS[number("kind")]!) {
+            case "text":
+                return { kind: "text", text: event.get("text") as string, tokens: this.#native.ids(number("tokens"), number("token_count")) };
+            case "evicted":
+                return { kind: "evicted", first: number("evicted_first"), count: number("evicted_count") };
+            case "prompt":
+                return { kind: "prompt", done: number("cached_tokens"), total: number("prompt_tokens") };
+            case "done":
+                return { kind: "done", finish: FINISHES[number("finish")]!, stats: read(event, STATISTICS) as unknown as Statistics };
+        }
+    }
+
+    #info(scope: Scope, variant: Variant): ModelInfo {
+        const info = scope.struct("edgekit_model_info");
+        this.#native.check("edgekit_model_get_info", this.#model, info.address);
+        const { nThreads: threads, metadata, hasTokenizer, hasChatTemplate, ...others } = read(info, INFO);
+        return {
+            ...others,
+            threads,
+            variant,
+            hasTokenizer: Boolean(hasTokenizer),
+            hasChatTemplate: Boolean(hasChatTemplate),
+            metadata: JSON.parse(metadata as string),
+        } as ModelInfo;
+    }
+
+    #sessionOptions(scope: Scope, given: SessionOptions): number {
+        const options = scope.options("edgekit_session_options");
+        write(options, given, SESSION_OPTIONS);
+        return options.address;
+    }
+
+    #tokenizer(): number {
+        const tokenizer = this.#native.call("edgekit_model_tokenizer", this.#model);
+        if (!tokenizer) throw new EdgekitError("unsupported", "the package has no tokenizer; give prompts as token ids");
+        return tokenizer;
+    }
+
+    #keep(session: number): number {
+        this.#sessions.set(session, Symbol());
+        return session;
+    }
+
+    #open(session: number): number {
+        if (this.#sessions.has(session)) return session;
+        throw new EdgekitError("invalid_argument", "the session is closed; make another with model.session()");
+    }
+
+    async #read(
+        source: string | Blob,
+        cache: boolean,
+        report: (progress: Progress) => void,
+        signal: AbortSignal,
+    ): Promise<{ address: number; size: number }> {
+        const loading = (loaded: number, total: number) => report({ phase: "load", loaded, total });
+        if (typeof source !== "string") return this.#copy(source, loading, signal);
+        if (source.startsWith("file:")) return this.#copy(await openFileUrl(source), loading, signal);
+        const { url } = splitPin(source);
+        return exclusively(url, async () => {
+            const slot = (cache && (await OpfsSlot.open(url))) || new HeapSlot(this.#native);
+            try {
+                await download(source, slot, { signal, report: (loaded, total) => report({ phase: "download", loaded, total }) });
+                return await slot.load(this.#native, loading);
+            } finally {
+                slot.close();
+            }
+        });
+    }
+
+    async #copy(blob: Blob, loading: (loaded: number, total: number) => void, signal: AbortSignal): Promise<{ address: number; size: number }> {
+        const address = this.#native.allocate(blob.size, ALIGNMENT);
+        for (let done = 0; done < blob.size; ) {
+            const block = new Uint8Array(await blob.slice(done, done + BLOCK_BYTES).arrayBuffer());
+            signal.throwIfAborted();
+            this.#native.bytes.set(block, address + done);
+            done += block.length;
+            loading(done, blob.size);
+        }
+        return { address, size: blob.size };
+    }
+}
+
+/** Two pages that append to one part would mix it; the second waits for the first. */
+function exclusively<T>(url: string, work: () => Promise<T>): Promise<T> {
+    const locks = globalThis.navigator?.locks;
+    return locks ? (locks.request(`edgekit ${url}`, work) as Promise<T>) : work();
+}
+
+interface NodeModules {
+    getBuiltinModule(name: "node:fs"): { openAsBlob(url: URL): Promise<Blob> };
+}
+
+async function openFileUrl(url: string): Promise<Blob> {
+    const node = (globalThis as { process?: NodeModules }).process;
+    if (!node) throw new EdgekitError("io_error", `${url}: a page cannot open file: addresses; pass the File a user picked`);
+    try {
+        return await node.getBuiltinModule("node:fs").openAsBlob(new URL(url));
+    } catch (error) {
+        throw new EdgekitError("io_error", `${url}: ${messageOf(error)}`);
+    }
+}

@@ -1,0 +1,154 @@
+import type { Variant } from "./variant.js";
+
+export type KvType = "auto" | "f32" | "f16" | "int8" | "int4";
+export type OnFull = "evict" | "stop" | "error";
+export type Finish = "eos" | "length" | "stop" | "cancelled" | "context_full";
+
+export interface Progress {
+    /** `download`: from the network into the cache; `load`: from the cache or a file into memory. */
+    phase: "download" | "load";
+    /** Bytes done. */
+    loaded: number;
+    /** Bytes in all; 0 when the server does not say. */
+    total: number;
+}
+
+export interface LoadOptions {
+    onProgress?: (progress: Progress) => void;
+    /** Ends loading; what is downloaded stays for the next time. `load` then rejects with the signal's reason. */
+    signal?: AbortSignal;
+    /** Compute threads, where threads can be had; by default half the processor's, at least 2 and at most 8. */
+    threads?: number;
+    /** The build of the engine; by default the fastest that runs here. */
+    variant?: Variant;
+    /** `false` computes in the calling thread, which then does nothing else meanwhile. Default `true`. */
+    worker?: boolean;
+    /** `false` leaves the browser's storage alone. Default `true`. */
+    cache?: boolean;
+    /** Check the package's own SHA-256 sums before use. Default `false`: a download is checked anyway. */
+    verifyHashes?: boolean;
+}
+
+export interface ModelInfo {
+    vocabSize: number;
+    nLayers: number;
+    dModel: number;
+    /** Positions the model was trained for. */
+    context: number;
+    hasTokenizer: boolean;
+    hasChatTemplate: boolean;
+    threads: number;
+    fileBytes: number;
+    /** Of the tensors the decoder reads. */
+    weightBytes: number;
+    nParameters: number;
+    isa: string;
+    modelType: string;
+    scheme: string;
+    variant: Variant;
+    /** The package's own metadata: spec, quality card, licence. */
+    metadata: Record<string, unknown>;
+}
+
+export interface SessionOptions {
+    /** Recent positions kept; default: the model's context, at most 4096, or what fits the budget. */
+    window?: number;
+    /** First positions kept for ever; default 4. */
+    sinks?: number;
+    kv?: KvType;
+    onFull?: OnFull;
+    /** Bytes a session may allocate. */
+    memoryBudgetBytes?: number;
+    /** Tokens per prefill step. */
+    chunk?: number;
+}
+
+/** What a session allocates, in bytes: `totalBytes` = cache + activations + model. */
+export interface MemoryPlan {
+    weightBytes: number;
+    tokenizerBytes: number;
+    cacheBytes: number;
+    activationBytes: number;
+    modelBytes: number;
+    totalBytes: number;
+    window: number;
+    sinks: number;
+    chunk: number;
+    kv: KvType;
+}
+
+export interface GenerateOptions {
+    /** Ends the generation soon, with a `done` event whose `finish` is `cancelled`. */
+    signal?: AbortSignal;
+    /** 0, the default: until the model ends or the generation is cancelled. */
+    maxTokens?: number;
+    ignoreEos?: boolean;
+    seed?: number;
+    /** 0, the default: greedy. */
+    temperature?: number;
+    topK?: number;
+    topP?: number;
+    minP?: number;
+    typicalP?: number;
+    repetitionPenalty?: number;
+    presencePenalty?: number;
+    frequencyPenalty?: number;
+    penaltyWindow?: number;
+    /** Token id -> what is added to its logit; -Infinity forbids it. */
+    logitBias?: Record<number, number>;
+    /** The text ends before the first of these that appears. */
+    stop?: string | string[];
+    /** Prompt-lookup draft length: -1 chosen by the engine, 0 off, at most 7. */
+    speculation?: number;
+    /** The prompt follows what the session holds; by default it is the whole text so far. */
+    append?: boolean;
+    /** Add what the tokenizer adds to a text (BOS ...). Default `true`; for messages the template does it. */
+    addSpecialTokens?: boolean;
+    /** Recognise special tokens written in the text. Default `true`. */
+    parseSpecial?: boolean;
+}
+
+export interface Statistics {
+    promptTokens: number;
+    /** Of the prompt's, found in the cache and not computed. */
+    cachedTokens: number;
+    generatedTokens: number;
+    draftedTokens: number;
+    acceptedTokens: number;
+    prefillMs: number;
+    firstTokenMs: number;
+    decodeMs: number;
+}
+
+/** Whole code points, possibly none yet, and the tokens sampled since the last event. */
+export interface TextEvent {
+    kind: "text";
+    text: string;
+    tokens: number[];
+}
+/** Positions [first, first + count) left the cache: the model no longer sees them. */
+export interface EvictedEvent {
+    kind: "evicted";
+    first: number;
+    count: number;
+}
+/** `done` of the prompt's `total` tokens are in. */
+export interface PromptEvent {
+    kind: "prompt";
+    done: number;
+    total: number;
+}
+/** The last event of a generation. */
+export interface DoneEvent {
+    kind: "done";
+    finish: Finish;
+    stats: Statistics;
+}
+export type GenerationEvent = TextEvent | EvictedEvent | PromptEvent | DoneEvent;
+
+/** One message of a conversation; a template may read more members. */
+export interface Message {
+    role: string;
+    content: unknown;
+    [member: string]: unknown;
+}

@@ -1,0 +1,4 @@
+declare module "*.mjs" {
+    const instantiate: (options: object) => Promise<never>;
+    export default instantiate;
+}
