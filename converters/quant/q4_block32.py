@@ -14,16 +14,28 @@ from .tiles import F32, GROUP, TILE_ROWS, U8, by_tile, grouped, lines, pad64, ro
 LEVELS = np.array([-63, -50, -40, -31, -24, -17, -11, -5, 1, 7, 12, 18, 25, 32, 42, 55], np.float32)
 BITS_PER_WEIGHT = 4.25
 
-# The nearest level of x, through a table over 128 + round(1.7 x). The factor keeps the largest weight of a
-# group, at most 63 / 0.86 steps, inside a byte; finer steps would be clipped, coarser ones cost accuracy.
-_STEPS = np.float32(1.7)
-_NEAREST = np.abs((np.arange(256)[:, None] - 128) / _STEPS - LEVELS).argmin(1).astype(np.uint8)
-_NEAREST_CODE = _NEAREST.tobytes()
-_NEAREST_LEVEL = LEVELS.astype(np.int8)[_NEAREST].tobytes()
+# Weights are sought in tables of 256 bytes, one for every step the weight may lie from zero.
+_BYTES = np.arange(256, dtype=np.float32) - 128
 
-# A group's largest weight is put near level -63 or near +55. The best scale lies below the one that reaches
-# it exactly: clipping that weight a little costs less than coarser steps for the other 31.
-_STARTS = tuple(np.float32(fraction / end) for end in (-63, 55) for fraction in (0.98, 0.86))
+
+def _nearest(x: F32) -> NDArray[np.intp]:
+    return np.abs(x[:, None] - LEVELS).argmin(1)
+
+
+# A scale below this has no inverse in float32 that could be stepped through: its weights count as zeros.
+_SMALLEST = np.float32(1e-36)
+
+# Steps of 1 / 1.7: the largest weight of a group, at most 63 / 0.86 from zero, stays inside a byte; finer
+# steps would be clipped, coarser ones cost accuracy.
+_STEPS = np.float32(1.7)
+_NEAREST_CODE = _nearest(_BYTES / _STEPS).astype(np.uint8).tobytes()
+
+# A group's largest weight is put near level -63 or near +55: a little beyond, because clipping it costs less
+# than coarser steps for the other 31. Each table gives the level of a weight that is so many 127ths of the
+# largest.
+_STARTS = tuple(
+    LEVELS.astype(np.int8)[_nearest(_BYTES * np.float32(end / 0.98 / 127))].tobytes() for end in (-63, 55)
+)
 
 
 def tile_bytes(k: int) -> int:
@@ -31,20 +43,17 @@ def tile_bytes(k: int) -> int:
     return 64 + round_up(16 * groups, 64) + 256 * groups
 
 
-def _nearest_steps(w: F32, inverse: F32, work: F32, *, clip: bool = False) -> bytes:
-    """One byte a weight: where w / scale lies in the tables. `work` is overwritten.
-
-    `clip`: the scale may be one, rounded towards zero, that puts the largest weight outside a byte.
-    """
-    np.multiply(w, (inverse * _STEPS)[..., None], out=work)
+def _to_bytes(w: F32, factor: F32, work: F32) -> bytearray:
+    """128 + round(w[32, m] · factor[m]), clipped to a byte, one a weight. `work[32, m]` is overwritten."""
+    np.multiply(w, factor, out=work)
     work += np.float32(128.5)
-    if clip:
-        np.clip(work, 0, 255, out=work)
-    return work.astype(np.uint8).tobytes()
+    np.clip(work, 0, 255, out=work)
+    return bytearray(work.astype(np.uint8))  # its translate() is twice as fast as that of bytes
 
 
 def _inverse(scale: F32) -> F32:
-    return np.divide(1, scale, out=np.zeros_like(scale), where=scale != 0)
+    """1 / scale, and 0 where that would overflow or has no meaning."""
+    return np.divide(1, scale, out=np.zeros_like(scale), where=np.abs(scale) > _SMALLEST)
 
 
 def fit(w: F32, importance: F32 | None = None) -> tuple[NDArray[np.uint8], NDArray[np.int8], F32]:
@@ -53,29 +62,36 @@ def fit(w: F32, importance: F32 | None = None) -> tuple[NDArray[np.uint8], NDArr
     Minimises the squared error, each column weighted by `importance[g, 32]` when given (the second moment
     of its activation).
     """
-    weighted = w if importance is None else w * importance
-    work, level = np.empty_like(w), np.empty_like(w)
-    high, low = w.max(-1), w.min(-1)
-    peak = np.where(high > -low, high, low)
-    best_scale = np.zeros_like(peak)
-    best_gain = np.full_like(peak, -1)
-    for start in _STARTS:
-        steps = _nearest_steps(w, _inverse(peak * start), work)
-        level[...] = np.frombuffer(steps.translate(_NEAREST_LEVEL), np.int8).reshape(w.shape)
-        # Of all multiples of these levels, <w, level> / <level, level> is nearest to w; it lowers the squared
-        # error by <w, level>² / <level, level>.
-        cross = np.einsum("ngk,ngk->ng", weighted, level)
+    n, groups, _ = w.shape
+    # A group down a column, so that whatever is done to all groups runs along contiguous memory.
+    x = np.ascontiguousarray(w.reshape(-1, GROUP).T)
+    weighted = x
+    if importance is not None:
+        importance = np.tile(importance.T, n)
+        weighted, importance = x * importance, np.sqrt(importance)
+    work, level = np.empty_like(x), np.empty_like(x)
+    high, low = x.max(0), x.min(0)
+    steps = _to_bytes(x, 127 * _inverse(np.where(high > -low, high, low)), work)
+    best_scale = np.zeros_like(high)
+    best_gain = np.full_like(high, -1)
+    for levels in _STARTS:
+        level[...] = np.frombuffer(steps.translate(levels), np.int8).reshape(x.shape)
+        # Of all multiples of these levels, <x, level> / <level, level> is nearest to x; it lowers the squared
+        # error by <x, level>² / <level, level>.
+        cross = np.einsum("km,km->m", weighted, level)
         if importance is not None:
-            level *= np.sqrt(importance)
-        scale = cross * _inverse(np.einsum("ngk,ngk->ng", level, level))
-        better = scale * cross > best_gain
-        np.copyto(best_gain, scale * cross, where=better)
+            level *= importance
+        scale = cross * _inverse(np.einsum("km,km->m", level, level))
+        gain = scale * cross
+        better = gain > best_gain
+        np.copyto(best_gain, gain, where=better)
         np.copyto(best_scale, scale, where=better)
+    best_scale = best_scale.reshape(n, groups)
     row_scale = (np.abs(best_scale).max(1) / 127).astype(np.float32)
     group_scale = np.rint(best_scale * _inverse(row_scale)[:, None]).astype(np.int8)
-    steps = _nearest_steps(w, _inverse(group_scale * row_scale[:, None]), work, clip=True)
-    codes = np.frombuffer(steps.translate(_NEAREST_CODE), np.uint8).reshape(w.shape)
-    return codes, group_scale, row_scale
+    steps = _to_bytes(x, _STEPS * _inverse(group_scale * row_scale[:, None]).reshape(-1), work)
+    codes = np.frombuffer(steps.translate(_NEAREST_CODE), np.uint8).reshape(GROUP, n, groups)
+    return codes.transpose(1, 2, 0), group_scale, row_scale
 
 
 def pack(codes: NDArray[np.uint8], group_scale: NDArray[np.int8], row_scale: F32) -> U8:
