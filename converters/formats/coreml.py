@@ -1,0 +1,137 @@
+"""Core ML: a directory with `model.mlpackage`, an ML Program for iOS 18 and macOS 15, and the checkpoint's
+tokenizer files (docs/coreml.md). Written without torch, in one pass over the checkpoint.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekit.converters.convert import ConvertInput, Progress, silent
+from edgekit.converters.formats import _quality
+from edgekit.converters.formats._checkpoint_files import copy_files, flat_config, write_card, write_json
+from edgekit.converters.formats._coreml_session import Cache, Session, facts
+from edgekit.errors import UsageError
+
+if TYPE_CHECKING:
+    from edgekit.converters.formats._coreml_decoder import Decoder
+
+SUFFIX = ""
+WINDOW, SINKS, CHUNK = 2048, 4, 64
+PACKAGE = "model.mlpackage"
+FUNCTIONS = ("decode", "prefill")
+
+# name -> (for the Neural Engine, bits, codes, type)
+_SCHEMES: dict[str, tuple[bool, int, str, str]] = {
+    "q4": (False, 4, "block", "fp16"),
+    "q8": (False, 8, "block", "fp16"),
+    "f16": (False, 0, "", "fp16"),
+    "f32": (False, 0, "", "fp32"),
+    "neural_engine_q8": (True, 8, "row", "fp16"),
+    "neural_engine_q6": (True, 6, "palette", "fp16"),
+    "neural_engine_q4": (True, 4, "palette", "fp16"),
+    "neural_engine_f16": (True, 0, "", "fp16"),
+}
+SCHEMES = tuple(_SCHEMES)
+
+
+def write(
+    model: ConvertInput,
+    path: Path,
+    scheme: str = SCHEMES[0],
+    progress: Progress = silent,
+    *,
+    window: int | None = None,
+    sinks: int = SINKS,
+    chunk: int = CHUNK,
+) -> None:
+    """Writes `model` as a directory with a Core ML package, whose cache keeps `window` recent positions (the
+    model's context, at most 2048) and the first `sinks`, and takes up to `chunk` tokens at a step. Memory stays
+    at a few slabs of rows.
+
+    Raises UsageError for an unknown scheme or without coremltools, UnsupportedModel.
+    """
+    cache = Cache(window or min(model.spec.context or WINDOW, WINDOW), sinks, chunk)
+    decoder = _decoder(model, scheme, cache)
+    from edgekit.converters.formats import _coreml_package
+
+    functions = {"decode": decoder.function(1), "prefill": decoder.function(chunk)}
+    program = _coreml_package.message(functions, decoder.weights)
+    description = program.description.metadata
+    source = model.metadata.get("source", {})
+    description.shortDescription = f"{source.get('name', model.spec.model_type)}, {scheme}"
+    description.license = source.get("license", "")
+    known = facts(model.spec, cache) | {"scheme": scheme, "eos_ids": model.metadata.get("eos_ids", [])}
+    description.userDefined["edgekit"] = json.dumps(known)
+    description.userDefined["edgekit.source"] = json.dumps(source)
+
+    path.mkdir()
+    _coreml_package.save(path / PACKAGE, program, decoder.weights, progress)
+    copy_files(model, path)
+    write_json(path / "config.json", flat_config(model))
+    use = f'MLModel(contentsOf: MLModel.compileModel(at: "{PACKAGE}"), configuration: functionName "prefill" or "decode")'
+    note = f"Sees the last {cache.window} tokens and the first {cache.sinks}, in constant memory."
+    write_card(model, path, "coreml", scheme, use, [note])
+
+
+def size_bytes(model: ConvertInput, scheme: str) -> int:
+    """Of the weights, without the program (a few hundred KB)."""
+    decoder = _decoder(model, scheme, Cache(16, 0, 2))
+    decoder.function(1)
+    return int(decoder.weights.size_bytes)
+
+
+def verify(model: ConvertInput, path: Path, scheme: str) -> dict[str, Any] | None:
+    """The quality card, from Core ML itself; None where there is none. Raises VerificationFailed."""
+    if sys.platform != "darwin":
+        return None
+    import coremltools
+
+    functions = {
+        name: coremltools.models.MLModel(str(path / PACKAGE), function_name=name) for name in FUNCTIONS
+    }
+    state = functions["decode"].make_state()
+    known, inputs = described(path)
+
+    def predict(function: str, given: dict[str, NDArray[Any]]) -> NDArray[Any]:
+        return np.asarray(functions[function].predict(given, state)["logits"], np.float32)
+
+    return card(model, Session(known, inputs, predict), scheme)
+
+
+def card(model: ConvertInput, session: Session, scheme: str) -> dict[str, Any]:
+    """What `session`, whose text has not begun, computes beside the checkpoint."""
+
+    def logits(ids: list[int]) -> NDArray[np.float32]:
+        return np.stack([session.step("decode", [id]) for id in ids])
+
+    return _quality.card(model, logits, scheme.rpartition("_")[2])
+
+
+def described(path: Path) -> tuple[dict[str, Any], dict[str, list[str]]]:
+    """A written directory's facts for drivers, and the inputs of each function."""
+    import coremltools
+
+    description = coremltools.utils.load_spec(str(path / PACKAGE)).description
+    inputs = {function.name: [given.name for given in function.input] for function in description.functions}
+    return json.loads(description.metadata.userDefined["edgekit"]), inputs
+
+
+def _decoder(model: ConvertInput, scheme: str, cache: Cache) -> Decoder:
+    if scheme not in _SCHEMES:
+        raise UsageError(f"scheme {scheme!r} is not one Core ML has; choose from {', '.join(SCHEMES)}")
+    if importlib.util.find_spec("coremltools") is None:
+        raise UsageError(
+            "writing Core ML packages needs coremltools, which is not installed",
+            hint="pip install 'edgekit[coreml]'",
+        )
+    from edgekit.converters.formats._coreml_decoder import Decoder, NeuralEngineDecoder, Scheme
+
+    chosen = Scheme(*_SCHEMES[scheme])
+    return (NeuralEngineDecoder if chosen.neural_engine else Decoder)(model, chosen, cache)

@@ -1,0 +1,359 @@
+"""Runs the functions of a saved Core ML package in numpy: the program of `model.mlmodel`, the values of
+`weight.bin`, states that stay between the calls. It knows the operators that edgekit emits, no others.
+
+    program = MilProgram(Path("model.mlpackage"))
+    state = program.make_state("decode")
+    outputs = program.predict("decode", {"input_ids": …}, state)
+
+`exact=True` rounds every float16 value to float16, as an engine does that adds up in float32; `exact=False` computes
+float16 programs in float32, states too, so that what is left of the difference is rounding of the reference.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from coremltools import proto
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+MIL = proto.MIL_pb2
+NUMPY = {
+    MIL.FLOAT16: np.dtype("<f2"),
+    MIL.FLOAT32: np.dtype("<f4"),
+    MIL.INT32: np.dtype("<i4"),
+    MIL.INT8: np.dtype("i1"),
+    MIL.UINT8: np.dtype("u1"),
+    MIL.UINT16: np.dtype("<u2"),
+    MIL.BOOL: np.dtype("?"),
+}
+CAST = {"fp16": np.dtype("<f2"), "fp32": np.dtype("<f4"), "int32": np.dtype("<i4")}
+# type in a record of weight.bin -> (type of the program, bits, signed)
+STORED = {
+    1: (MIL.FLOAT16, 16, True),
+    2: (MIL.FLOAT32, 32, True),
+    3: (MIL.UINT8, 8, False),
+    4: (MIL.INT8, 8, True),
+    8: (MIL.INT4, 4, True),
+    11: (MIL.UINT4, 4, False),
+    13: (MIL.UINT6, 6, False),
+    14: (MIL.INT32, 32, True),
+}
+
+
+class WeightBin:
+    """Apple's layout of a file of weights, read from its bytes."""
+
+    def __init__(self, path: Path) -> None:
+        self.bytes = np.memmap(path, np.uint8, "r")
+        self.count, version = struct.unpack("<II", self.bytes[:8].tobytes())
+        assert version == 2
+
+    def read(self, offset: int, type: int, shape: tuple[int, ...]) -> Array:
+        sentinel, code, size, begin, spare = struct.unpack(
+            "<IIQQQ", self.bytes[offset : offset + 32].tobytes()
+        )
+        assert sentinel == 0xDEADBEEF and offset % 64 == 0 and begin % 64 == 0, "a record is expected here"
+        stored, bits, signed = STORED[code]
+        assert stored == type, f"the file has {stored} where the program has {type}"
+        count = math.prod(shape)
+        assert size * 8 - spare == count * bits, f"{size} bytes for {count} values of {bits} bits"
+        data = np.asarray(self.bytes[begin : begin + size])
+        assert data.size == size, "the file ends too early"
+        if bits % 8 == 0:
+            return data.view(NUMPY[type]).reshape(shape)
+        stream = np.unpackbits(data, bitorder="little")[: count * bits].reshape(count, bits)
+        values = (stream.astype(np.int16) << np.arange(bits, dtype=np.int16)).sum(1).astype(np.int16)
+        if signed:
+            values = np.where(values >= 1 << (bits - 1), values - (1 << bits), values)
+        return values.reshape(shape)
+
+
+class MilProgram:
+    def __init__(self, package: Path, *, exact: bool = True) -> None:
+        data = package / "Data" / "com.apple.CoreML"
+        self.model = proto.Model_pb2.Model()
+        self.model.ParseFromString((data / "model.mlmodel").read_bytes())
+        self.weights = WeightBin(data / "weights" / "weight.bin")
+        self.exact = exact
+        self._values: dict[tuple[int, int, tuple[int, ...]], Array] = {}
+        self._constants: dict[tuple[str, str], Array] = {}
+
+    @property
+    def functions(self) -> dict[str, Any]:
+        return {function.name: function for function in self.model.description.functions}
+
+    def make_state(self, function: str) -> dict[str, Array]:
+        """Zeros, as Core ML's new states are."""
+        kind = np.float16 if self.exact else np.float32
+        return {
+            given.name: np.zeros(tuple(given.type.stateType.arrayType.shape), kind)
+            for given in self.functions[function].state
+        }
+
+    def predict(self, function: str, inputs: dict[str, Array], state: dict[str, Array]) -> dict[str, Array]:
+        """Runs a function, which changes `state`; its outputs."""
+        declared = self.functions[function]
+        assert {given.name for given in declared.input} == inputs.keys()
+        program = self.model.mlProgram.functions[function]
+        scope: dict[str, Any] = {}
+        for given in program.inputs:
+            if given.name in state:
+                scope[given.name] = State(state, given.name)
+                shape = given.type.stateType.wrappedType.tensorType.dimensions
+            else:
+                kind = NUMPY[given.type.tensorType.dataType]
+                if not self.exact and kind == np.float16:
+                    kind = np.dtype(np.float32)
+                scope[given.name] = np.asarray(inputs[given.name]).astype(kind)
+                shape = given.type.tensorType.dimensions
+            expected = tuple(dim.constant.size for dim in shape)
+            found = state.get(given.name, scope[given.name])
+            assert found.shape == expected, f"{given.name} is {found.shape}, the program takes {expected}"
+        block = program.block_specializations[program.opset]
+        for operation in block.operations:
+            self._run(function, operation, scope)
+        return {name: np.asarray(scope[name]) for name in block.outputs}
+
+    def _rounded(self, value: Array) -> Array:
+        if not self.exact and value.dtype == np.float16:
+            return value.astype(np.float32)
+        return value
+
+    def _run(self, function: str, operation: Any, scope: dict[str, Any]) -> None:
+        if operation.type == "const":
+            name = operation.outputs[0].name
+            if (function, name) not in self._constants:
+                self._constants[function, name] = self._value(operation.attributes["val"])
+            scope[name] = self._constants[function, name]
+            return
+        given: dict[str, Any] = {}
+        for name, argument in operation.inputs.items():
+            values = [
+                scope[binding.name] if binding.WhichOneof("binding") == "name" else self._value(binding.value)
+                for binding in argument.arguments
+            ]
+            given[name] = values if name == "values" else values[0]
+        if not self.exact and given.get("dtype") == "fp16":
+            given["dtype"] = "fp32"
+        if operation.type.startswith("constexpr_"):
+            name = operation.outputs[0].name
+            if (function, name) not in self._constants:
+                self._constants[function, name] = self._rounded(OPERATORS[operation.type](**given))
+            results: Any = self._constants[function, name]
+        else:
+            assert operation.type in OPERATORS, f"no operator {operation.type!r} here"
+            results = OPERATORS[operation.type](**given)
+        several = results if isinstance(results, (list, tuple)) else [results]
+        for output, result in zip(operation.outputs, several, strict=operation.type != "write_state"):
+            declared = output.type.tensorType
+            shape = tuple(dim.constant.size for dim in declared.dimensions)
+            assert result.shape == shape, f"{output.name} is {result.shape}, the program says {shape}"
+            scope[output.name] = self._rounded(
+                result.astype(NUMPY[declared.dataType]) if self.exact else result
+            )
+
+    def _value(self, value: Any) -> Any:
+        shape = tuple(dim.constant.size for dim in value.type.tensorType.dimensions)
+        kind = value.type.tensorType.dataType
+        if value.WhichOneof("value") == "blobFileValue":
+            assert value.blobFileValue.fileName == "@model_path/weights/weight.bin"
+            key = (value.blobFileValue.offset, kind, shape)
+            if key not in self._values:
+                self._values[key] = self._rounded(self.weights.read(*key))
+            return self._values[key]
+        tensor = value.immediateValue.tensor
+        field = tensor.WhichOneof("value")
+        values = getattr(tensor, field).values
+        if kind == MIL.STRING:
+            return values[0]
+        if field == "bytes":
+            return self._rounded(np.frombuffer(values, NUMPY[kind]).reshape(shape))
+        return np.array(values, NUMPY[kind]).reshape(shape)
+
+
+class State:
+    """A buffer that outlives the call."""
+
+    def __init__(self, all: dict[str, Array], name: str) -> None:
+        self.all, self.name = all, name
+
+    def read(self) -> Array:
+        return self.all[self.name].copy()
+
+    def write(self, data: Array) -> None:
+        assert data.shape == self.all[self.name].shape
+        self.all[self.name] = data.astype(self.all[self.name].dtype)
+
+
+def _float32(operator: Callable[..., Any]) -> Callable[..., Any]:
+    """Arithmetic in float32, whatever the operands; the caller rounds the result."""
+
+    def run(**given: Any) -> Any:
+        return operator(
+            **{
+                name: value.astype(np.float32)
+                if isinstance(value, np.ndarray) and value.dtype == np.float16
+                else value
+                for name, value in given.items()
+            }
+        )
+
+    return run
+
+
+def _softmax(x: Array, axis: Array) -> Array:
+    weights = np.exp(x - x.max(int(axis), keepdims=True))
+    return weights / weights.sum(int(axis), keepdims=True)
+
+
+def _layer_norm(x: Array, axes: Array, epsilon: Array) -> Array:
+    over = tuple(int(axis) for axis in axes)
+    centred = x - x.mean(over, keepdims=True)
+    return centred / np.sqrt(np.square(centred).mean(over, keepdims=True) + np.float32(epsilon))
+
+
+def _gelu(x: Array, mode: str) -> Array:
+    if mode == "TANH_APPROXIMATION":
+        return 0.5 * x * (1 + np.tanh(np.sqrt(np.float32(2 / np.pi)) * (x + np.float32(0.044715) * x**3)))
+    assert mode == "EXACT"
+    return 0.5 * x * (1 + np.vectorize(math.erf)(x / np.sqrt(2)).astype(np.float32))
+
+
+def _conv(
+    x: Array, weight: Array, pad_type: str, groups: Array, strides: Array, dilations: Array, pad: Array,
+    bias: Array | None = None,
+) -> Array:  # fmt: skip
+    """`[1, channels, 1, length]` by `[filters, channels / groups, 1, kernel]`."""
+    assert pad_type == "valid" and set(strides.tolist()) == set(dilations.tolist()) == {1} and not pad.any()
+    _, channels, _, length = x.shape
+    filters, _, _, kernel = weight.shape
+    windows = np.stack([x[0, :, 0, i : i + length - kernel + 1] for i in range(kernel)])
+    if groups == channels == filters:
+        out = np.einsum("kcl,ck->cl", windows, weight[:, 0, 0])
+    else:
+        assert groups == 1
+        out = np.einsum("kcl,fck->fl", windows, weight[:, :, 0], optimize=True)
+    if bias is not None:
+        out = out + bias[:, None]
+    return out[None, :, None]
+
+
+def _blockwise(data: Array, scale: Array, offset: Array | None = None) -> Array:
+    values = data.astype(np.float32)
+    if offset is not None:
+        values = values - _repeated(offset.astype(np.float32), data.shape)
+    return (values * _repeated(scale.astype(np.float32), data.shape)).astype(scale.dtype)
+
+
+def _repeated(x: Array, shape: tuple[int, ...]) -> Array:
+    for axis, (have, want) in enumerate(zip(x.shape, shape, strict=True)):
+        assert want % have == 0
+        x = np.repeat(x, want // have, axis)
+    return x
+
+
+def _palettes(indices: Array, lut: Array, vector_axis: Array | None = None) -> Array:
+    assert vector_axis is None and lut.shape[-1] == 1
+    *groups, count, _ = lut.shape
+    table = np.arange(math.prod(groups)).reshape(groups)
+    chosen = _repeated(table, indices.shape) * count + indices
+    return lut.reshape(-1)[chosen]
+
+
+def _slices(x: Array, begin: Array, end: Array, given: dict[str, Any]) -> tuple[slice, ...]:
+    begin_mask, end_mask = (given.get(name, np.zeros(x.ndim, bool)) for name in ("begin_mask", "end_mask"))
+    assert np.all(given.get("stride", np.ones(1)) == 1) and not np.any(given.get("squeeze_mask", False))
+    return tuple(
+        slice(0 if begin_mask[i] else int(begin[i]), x.shape[i] if end_mask[i] else int(end[i]))
+        for i in range(x.ndim)
+    )
+
+
+def _slice_by_index(x: Array, begin: Array, end: Array, **given: Any) -> Array:
+    return x[_slices(x, begin, end, given)]
+
+
+def _slice_update(x: Array, update: Array, begin: Array, end: Array, **given: Any) -> Array:
+    whole = x.copy()
+    target = whole[_slices(x, begin, end, given)]
+    assert target.shape == update.shape
+    target[...] = update
+    return whole
+
+
+def _split(
+    x: Array, axis: Array, num_splits: Array | None = None, split_sizes: Array | None = None
+) -> list[Array]:
+    if num_splits is not None:
+        return np.split(x, int(num_splits), int(axis))
+    assert split_sizes is not None and split_sizes.sum() == x.shape[int(axis)]
+    return np.split(x, np.cumsum(split_sizes)[:-1], int(axis))
+
+
+def _topk(x: Array, k: Array, axis: Array, **given: Any) -> tuple[Array, Array]:
+    assert not given["ascending"]
+    chosen = np.argsort(-x, int(axis), kind="stable").take(np.arange(int(k)), int(axis))
+    return np.take_along_axis(x, chosen, int(axis)), chosen.astype(np.int32)
+
+
+def _gather(x: Array, indices: Array, axis: Array, **given: Any) -> Array:
+    assert indices.min() >= 0 and indices.max() < x.shape[int(axis)] and not given.get("batch_dims")
+    return x.take(indices, int(axis))
+
+
+def _matmul(x: Array, y: Array, transpose_x: Array, transpose_y: Array) -> Array:
+    x = x.swapaxes(-1, -2) if transpose_x else x
+    return np.matmul(x, y.swapaxes(-1, -2) if transpose_y else y)
+
+
+def _linear(x: Array, weight: Array, bias: Array | None = None) -> Array:
+    y = x @ weight.astype(np.float32).T
+    return y if bias is None else y + bias
+
+
+def _axes(axes: Array) -> tuple[int, ...]:
+    return tuple(int(axis) for axis in axes)
+
+
+OPERATORS: dict[str, Callable[..., Any]] = {
+    "constexpr_blockwise_shift_scale": _blockwise,
+    "constexpr_lut_to_dense": _palettes,
+    "read_state": lambda input: input.read(),
+    "write_state": lambda input, data: (input.write(data), [])[1],
+    "add": _float32(lambda x, y: x + y),
+    "sub": _float32(lambda x, y: x - y),
+    "mul": _float32(lambda x, y: x * y),
+    "real_div": _float32(lambda x, y: x / y),
+    "greater_equal": lambda x, y: x >= y,
+    "rsqrt": _float32(lambda x, epsilon: 1 / np.sqrt(x + epsilon)),
+    "tanh": _float32(lambda x: np.tanh(x)),
+    "relu": lambda x: np.maximum(x, 0),
+    "silu": _float32(lambda x: x / (1 + np.exp(-np.maximum(x, -80)))),
+    "gelu": _float32(_gelu),
+    "softmax": _float32(_softmax),
+    "layer_norm": _float32(_layer_norm),
+    "reduce_mean": _float32(lambda x, axes, keep_dims: x.mean(_axes(axes), keepdims=bool(keep_dims))),
+    "reduce_sum": _float32(lambda x, axes, keep_dims: x.sum(_axes(axes), keepdims=bool(keep_dims))),
+    "reduce_min": lambda x, axes, keep_dims: x.min(_axes(axes), keepdims=bool(keep_dims)),
+    "matmul": _float32(_matmul),
+    "linear": _float32(_linear),
+    "conv": _float32(_conv),
+    "gather": _gather,
+    "topk": _topk,
+    "split": _split,
+    "concat": lambda values, axis, interleave: np.concatenate(values, int(axis)),
+    "slice_by_index": _slice_by_index,
+    "slice_update": _slice_update,
+    "reshape": lambda x, shape: x.reshape(shape),
+    "transpose": lambda x, perm: x.transpose(perm),
+    "expand_dims": lambda x, axes: np.expand_dims(x, _axes(axes)),
+    "squeeze": lambda x, axes: np.squeeze(x, _axes(axes)),
+    "cast": lambda x, dtype: x.astype(CAST[dtype]),
+}
