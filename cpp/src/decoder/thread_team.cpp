@@ -3,20 +3,35 @@
 #if defined(__linux__)
 #include <sched.h>
 #endif
+#if defined(__EMSCRIPTEN_PTHREADS__)
+#include <emscripten/threading.h>
+#endif
 
 namespace edgekit {
 
 namespace {
 
-// About 20 microseconds of spinning: longer than a phase is unbalanced, far shorter than a scheduler's time
-// slice.
+// Some 20 to 50 microseconds of spinning: longer than a phase is unbalanced, far shorter than a scheduler's
+// time slice. WebAssembly has no pause.
+#if defined(__EMSCRIPTEN__)
+constexpr uint32_t kSpins = 30000;
+#else
 constexpr uint32_t kSpins = 4000;
+#endif
 
 inline void pause() {
 #if defined(__x86_64__)
     __builtin_ia32_pause();
 #elif defined(__aarch64__)
     asm volatile("isb" ::: "memory");
+#endif
+}
+
+inline void yield() {
+#if defined(__EMSCRIPTEN_PTHREADS__)
+    emscripten_thread_sleep(0.05);  // milliseconds; yielding does nothing there
+#else
+    std::this_thread::yield();
 #endif
 }
 
@@ -27,7 +42,7 @@ void spin_until(const Ready& ready) {
         if (spin < kSpins)
             pause();
         else
-            std::this_thread::yield();
+            yield();
     }
 }
 
