@@ -92,9 +92,9 @@ async function attempt(url: string, slot: Slot, have: Origin | null, pinned: str
         throw new EdgekitError("io_error", `${url}: asked for the whole file, the server sent bytes from ${first}`);
     offset = first;
 
-    const expected = pinned ?? digestOf(response) ?? (offset ? (origin?.sha256 ?? null) : null) ?? (await sumBeside(url, options.signal));
+    const announced = pinned ?? digestOf(response) ?? (offset ? (origin?.sha256 ?? null) : null);
     const { headers: answered } = response;
-    const found: Origin = { url, etag: answered.get("ETag"), lastModified: answered.get("Last-Modified"), size: total, sha256: expected };
+    const found: Origin = { url, etag: answered.get("ETag"), lastModified: answered.get("Last-Modified"), size: total, sha256: announced };
     const needed = (total ?? 0) - offset;
     const room = await slot.room();
     if (needed > room)
@@ -106,6 +106,7 @@ async function attempt(url: string, slot: Slot, have: Origin | null, pinned: str
     await receive(response.body, total, slot, hash, options);
 
     const sha256 = hash.hex();
+    const expected = announced ?? (await sumBeside(url, options.signal));
     if (expected && sha256 !== expected) {
         await slot.drop();
         throw new EdgekitError(

@@ -1,0 +1,16 @@
+// A headless Chromium, driven by playwright-core (tools/setup-chromium.sh installs both).
+
+import { createRequire } from "node:module";
+import { homedir } from "node:os";
+import { join } from "node:path";
+
+const toolchains = process.env.EDGEKIT_TOOLCHAINS ?? join(homedir(), ".cache/edgekit/toolchains");
+const require = createRequire(join(toolchains, "playwright/node_modules/"));
+
+export function launch() {
+    const { chromium } = require("playwright-core");
+    return chromium.launch({
+        executablePath: process.env.EDGEKIT_CHROMIUM ?? "/usr/bin/chromium",
+        args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"],
+    });
+}
