@@ -506,6 +506,7 @@ void test(const Kernels& kernels, const Kernels& reference) {
                 }
             }
         test_matmul(kernels, Layout(layout), 50, 96, 64);
+        for (uint32_t m = 1; m <= 4; ++m) test_matmul(kernels, Layout(layout), 16 * 13, 64, m);
     }
     for (int type = 0; type < 4; ++type) {
         for (uint32_t head_dim : {8u, 40u, 64u, 80u, 128u})

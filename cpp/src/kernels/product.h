@@ -33,9 +33,9 @@ struct Tiles {
     EDGEKIT_INLINE const std::byte* tile(size_t i) const { return data + i * tile_bytes; }
 };
 
-// How far ahead packed weights are fetched into the second-level cache. Measured (docs/kernels.md): from 6 KB
-// on, twice the rate of fetching into the first level, whose few outstanding misses would be the limit.
-inline constexpr size_t kPrefetchBytes = 8192;
+// How far ahead packed weights are fetched into the second-level cache, over all streams together. Measured
+// (docs/kernels.md): fetching into the first level is limited by its few outstanding misses.
+inline constexpr size_t kPrefetchBytes = 6144;
 
 // A layout answers: its codes (all that a panel depends on), their bias, the scales of a group, the scale of
 // the rows, the dot product of a line's four columns, and for_each_line(codes of a group, f(line index 0 … 7,
@@ -48,11 +48,11 @@ struct Nibbles {
         return dot_levels(acc, line, a);
     }
     template <class F>
-    EDGEKIT_INLINE static void for_each_line(const std::byte* codes, F&& f) {
+    EDGEKIT_INLINE static void for_each_line(const std::byte* codes, size_t ahead, F&& f) {
         const LevelTable table = level_table(q4_block32::kLevels);
 #pragma GCC unroll 4
         for (int j = 0; j < 4; ++j) {
-            prefetch(codes + kPrefetchBytes + 64 * j);
+            prefetch(codes + ahead + 64 * j);
             const u8x64 packed = load_line(codes + 64 * j);
             f(j, levels_low(table, packed));
             f(j + 4, levels_high(table, packed));
@@ -67,10 +67,10 @@ struct Bytes {
         return dot_codes(acc, line, a);
     }
     template <class F>
-    EDGEKIT_INLINE static void for_each_line(const std::byte* codes, F&& f) {
+    EDGEKIT_INLINE static void for_each_line(const std::byte* codes, size_t ahead, F&& f) {
 #pragma GCC unroll 8
         for (int j = 0; j < 8; ++j) {
-            prefetch(codes + kPrefetchBytes + 64 * j);
+            prefetch(codes + ahead + 64 * j);
             f(j, biased_codes(load_line(codes + 64 * j)));
         }
     }
@@ -117,32 +117,49 @@ EDGEKIT_INLINE void with_count(uint32_t m, F&& f) {
     f(Count<Max>{});
 }
 
-// y[R][16]: the products of one tile.
-template <class L, int R>
-[[gnu::noinline]] void stream_tile(const Tiles& w, const std::byte* tile, const Rows& x, float* out) {
-    f32x16 y[R];
+// y[R][T][16]: the products of T neighbouring tiles. Several tiles at once are several streams from memory,
+// which hide more of its latency than one, and share the loads of the activations.
+template <class L, int R, int T>
+[[gnu::noinline]] void stream_tiles(const Tiles& w, const std::byte* tiles, const Rows& x, float* out) {
+    constexpr size_t kAhead = round_up64(kPrefetchBytes / T);
+    constexpr size_t kAheadGroups = kAhead / L::kGroupBytes;
+    f32x16 y[R][T];
 #pragma GCC unroll 16
-    for (int r = 0; r < R; ++r) y[r] = splat(0.0f);
+    for (int r = 0; r < R; ++r)
+#pragma GCC unroll 8
+        for (int t = 0; t < T; ++t) y[r][t] = splat(0.0f);
     for (size_t g = 0; g < w.n_groups; ++g) {
-        i32x16 acc[R];
+        i32x16 acc[R][T];
 #pragma GCC unroll 16
         for (int r = 0; r < R; ++r)
-            acc[r] = splat_i32(L::kBias ? -L::kBias * x.sums[r * x.scale_stride + g] : 0);
+#pragma GCC unroll 8
+            for (int t = 0; t < T; ++t)
+                acc[r][t] = splat_i32(L::kBias ? -L::kBias * x.sums[r * x.scale_stride + g] : 0);
         const int8_t* a = x.codes + g * kGroup;
-        L::for_each_line(tile + w.codes_offset + g * L::kGroupBytes,
-                         [&](int j, u8x64 line) EDGEKIT_INLINE_LAMBDA {
+        const std::byte* codes = tiles + w.codes_offset + g * L::kGroupBytes;
+        // Past the end of its codes a tile's stream goes on in the tile that will follow it.
+        const size_t ahead = g + kAheadGroups < w.n_groups ? kAhead : kAhead + (T - 1) * w.tile_bytes;
+#pragma GCC unroll 8
+        for (int t = 0; t < T; ++t)
+            L::for_each_line(codes + t * w.tile_bytes, ahead, [&](int j, u8x64 line) EDGEKIT_INLINE_LAMBDA {
 #pragma GCC unroll 16
-                             for (int r = 0; r < R; ++r)
-                                 acc[r] = L::dot(acc[r], line, a + r * x.code_stride + 4 * j);
-                         });
-        const f32x16 scales = L::scales(tile, g);
+                for (int r = 0; r < R; ++r)
+                    acc[r][t] = L::dot(acc[r][t], line, a + r * x.code_stride + 4 * j);
+            });
+#pragma GCC unroll 8
+        for (int t = 0; t < T; ++t) {
+            const f32x16 scales = L::scales(tiles + t * w.tile_bytes, g);
 #pragma GCC unroll 16
-        for (int r = 0; r < R; ++r)
-            y[r] = fma(to_f32(acc[r]), scales * splat(x.scales[r * x.scale_stride + g]), y[r]);
+            for (int r = 0; r < R; ++r)
+                y[r][t] = fma(to_f32(acc[r][t]), scales * splat(x.scales[r * x.scale_stride + g]), y[r][t]);
+        }
     }
-    const f32x16 row_scale = L::row_scale(tile);
+#pragma GCC unroll 8
+    for (int t = 0; t < T; ++t) {
+        const f32x16 row_scale = L::row_scale(tiles + t * w.tile_bytes);
 #pragma GCC unroll 16
-    for (int r = 0; r < R; ++r) store(out + 16 * r, y[r] * row_scale);
+        for (int r = 0; r < R; ++r) store(out + 16 * (r * T + t), y[r][t] * row_scale);
+    }
 }
 
 static_assert(kGemmTiles <= kMaxPanelTiles);
@@ -156,7 +173,7 @@ template <class L, int T>
     for (int t = 0; t < T; ++t)
         for (size_t g = 0; g < w.n_groups; ++g) {
             std::byte* group = panel + g * kPanelGroupBytes<T>;
-            L::for_each_line(tiles[t] + w.codes_offset + g * L::kGroupBytes,
+            L::for_each_line(tiles[t] + w.codes_offset + g * L::kGroupBytes, kPrefetchBytes,
                              [&](int j, u8x64 line)
                                  EDGEKIT_INLINE_LAMBDA { store_line(group + 64 * (T * j + t), line); });
 #ifdef EDGEKIT_PAIRS
@@ -243,11 +260,14 @@ EDGEKIT_INLINE void quantized_product(const Tiles& w, size_t begin, size_t end, 
     if (m == 0) return;
     if (m <= kStreamRows)
         return with_count<kStreamRows>(m, [&]<int R>(Count<R>) {
-            for (size_t tile = begin; tile < end; ++tile) {
-                alignas(64) float y[R * 16];
-                stream_tile<L, R>(w, w.tile(tile), x, y);
-                for (int r = 0; r < R; ++r) sink(uint32_t(r), tile, load(y + 16 * r));
-            }
+            constexpr int kMost = kStreamSums / R, kTiles = kMost < 1 ? 1 : kMost < 6 ? kMost : 6;
+            for_each_block<kTiles>(uint32_t(end - begin), [&]<int T>(Count<T>, uint32_t first) {
+                alignas(64) float y[R * T * 16];
+                stream_tiles<L, R, T>(w, w.tile(begin + first), x, y);
+                for (int r = 0; r < R; ++r)
+                    for (int t = 0; t < T; ++t)
+                        sink(uint32_t(r), begin + first + t, load(y + 16 * (r * T + t)));
+            });
         });
     for (size_t tile = begin; tile < end; tile += kGemmTiles)
         panel_product<L, kGemmTiles>(w, tile, end, x, m, scratch, sink);

@@ -16,7 +16,7 @@
 namespace edgekit::EDGEKIT_ISA {
 
 inline constexpr int kGemmRows = 12, kGemmTiles = 2;
-inline constexpr int kStreamRows = 8;
+inline constexpr int kStreamRows = 8, kStreamSums = 8;
 inline constexpr int kDenseRows = 8, kDenseTiles = 2;
 // vpdpbusd multiplies unsigned weights by signed activations.
 inline constexpr int kLevelBias = 64, kCodeBias = 128;
@@ -89,11 +89,11 @@ EDGEKIT_INLINE LevelTable level_table(const int8_t* levels) {
     const __m128i table = _mm_loadu_si128(reinterpret_cast<const __m128i*>(levels));
     return {_mm512_broadcast_i32x4(_mm_add_epi8(table, _mm_set1_epi8(kLevelBias)))};
 }
-EDGEKIT_INLINE u8x64 levels_low(LevelTable t, u8x64 a) {
-    return {_mm512_shuffle_epi8(t.v, _mm512_and_si512(a.v, _mm512_set1_epi8(15)))};
-}
+// vpermb reads six bits of an index; the table holds the 16 levels four times, so the upper two do not
+// matter.
+EDGEKIT_INLINE u8x64 levels_low(LevelTable t, u8x64 a) { return {_mm512_permutexvar_epi8(a.v, t.v)}; }
 EDGEKIT_INLINE u8x64 levels_high(LevelTable t, u8x64 a) {
-    return {_mm512_shuffle_epi8(t.v, _mm512_and_si512(_mm512_srli_epi16(a.v, 4), _mm512_set1_epi8(15)))};
+    return {_mm512_permutexvar_epi8(_mm512_srli_epi16(a.v, 4), t.v)};
 }
 EDGEKIT_INLINE void load_levels(const int8_t* levels, const void* p, f32x16& low, f32x16& high) {
     const __m512 table =

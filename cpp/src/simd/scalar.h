@@ -25,8 +25,9 @@
 namespace edgekit::EDGEKIT_ISA {
 
 // Blocking of the matrix kernels: accumulators of rows × tiles that fit the registers.
-inline constexpr int kGemmRows = 1, kGemmTiles = 1;    // integer, weights expanded
-inline constexpr int kStreamRows = 1;                  // rows served by one pass over packed weights
+inline constexpr int kGemmRows = 1, kGemmTiles = 1;  // integer, weights expanded
+inline constexpr int kStreamRows = 1,
+                     kStreamSums = 1;  // rows served by one pass over packed weights, rows × tiles
 inline constexpr int kDenseRows = 1, kDenseTiles = 1;  // float
 inline constexpr int kLevelBias = 0, kCodeBias = 0;
 
