@@ -21,6 +21,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from edgekit.converters.codes import Codes, Layout
 from edgekit.converters.spec import Source
 from edgekit.errors import InvalidFile
 
@@ -72,6 +73,12 @@ class TensorSource(Protocol):
 
     def source(self, source: Source) -> NDArray[np.float32]:
         """The tensor that `source` describes, as float32."""
+
+    def layout(self, name: str) -> Layout | None:
+        """How a quantized matrix is stored; None for floats."""
+
+    def codes(self, name: str, rows: tuple[int, int]) -> Codes:
+        """Rows of a matrix whose layout is not "other"."""
 
 
 @dataclass(frozen=True)
@@ -150,6 +157,12 @@ class Checkpoint:
 
     def source(self, source: Source) -> NDArray[np.float32]:
         return read_source(self, source)
+
+    def layout(self, name: str) -> Layout | None:
+        return None
+
+    def codes(self, name: str, rows: tuple[int, int]) -> Codes:
+        raise InvalidFile(f"tensor {name!r} has no integer codes")
 
     def _entry(self, name: str) -> Entry:
         if name not in self.tensors:

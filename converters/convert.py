@@ -14,6 +14,7 @@ and where it can,
                                                     any work
     cache_bytes(model, scheme, tokens) -> int       keys and values in the engine; without it 16-bit floats
     restored(rows, scheme) -> rows                  float32 [n, k] of a matrix, as the output will hold them
+    keeps(layout, scheme) -> bool                   whether it takes over codes of a quantized checkpoint
     verify(model, path, scheme) -> dict[str, Any]   a quality card from the engine that will run the output;
                                                     raises VerificationFailed
 
@@ -36,6 +37,7 @@ from numpy.typing import NDArray
 
 from edgekit.converters import models
 from edgekit.converters.checkpoint import TensorSource
+from edgekit.converters.codes import Codes, Layout
 from edgekit.converters.spec import ModelSpec, Source
 from edgekit.errors import InvalidFile, UnsupportedModel
 
@@ -76,6 +78,21 @@ class ConvertInput:
         name.
         """
         return models.Model(self.checkpoint, self.spec, self.tensors).load(name, rows)
+
+    def layout(self, name: str) -> Layout | None:
+        """How a quantized checkpoint holds a matrix; None when as floats."""
+        where = self.tensors.get(name)
+        if where is None or where.stack or where.shape is not None:
+            return None
+        return self.checkpoint.layout(where.name)
+
+    def codes(self, name: str, rows: tuple[int, int]) -> Codes:
+        """Rows `[rows[0], rows[1])` of a matrix as the checkpoint holds them, where its layout is not
+        "other".
+        """
+        where = self.tensors[name]
+        first = where.rows[0] if where.rows else 0
+        return self.checkpoint.codes(where.name, (first + rows[0], first + rows[1]))
 
 
 def read(path: Path, name: str) -> ConvertInput:

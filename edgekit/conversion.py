@@ -88,6 +88,8 @@ def convert(
     target = Path(out) if out is not None else Path(f"{name}-{chosen}{writer.SUFFIX or '-' + format}")
     _refuse(target, path)
     warnings = list(model.warnings)
+    if loss := preflight.requantized(writer, model, chosen, options):
+        warnings.append(loss)
     n_parameters = sum(_size(model, tensor) for tensor in model.tensors)
     quality = None
     size: int | None = None

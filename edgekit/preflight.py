@@ -40,20 +40,38 @@ def measure(writer: ModuleType, model: ConvertInput, scheme: str, options: dict[
         cache = int(writer.cache_bytes(model, scheme, tokens, **options))
     else:
         cache = model.spec.cache_numbers(tokens) * 2
-    sample = _sample(model)
+    first = [name for name in model.tensors if name.startswith("layers.0.")]
+    sample = max(first, key=lambda name: (len(model.spec.shape(name)) == 2, prod(model.spec.shape(name))))
     started = time.perf_counter()
-    n, k = model.spec.shape(sample)
-    rows = model.load(sample, (0, max(1, min(n, SAMPLE_WEIGHTS // k))))
-    assert rows is not None
-    changed = writer.restored(rows, scheme) - rows
+    error, sampled = _error(writer, model, scheme, sample)
     spent = time.perf_counter() - started
     weights = sum(prod(model.spec.shape(name)) for name in model.tensors)
-    seconds = spent * weights / rows.size / min(8, os.cpu_count() or 1)
-    error = float(np.linalg.norm(changed) / max(float(np.linalg.norm(rows)), 1e-30))
-    return Preflight(size, size + cache, tokens, seconds, error)
+    return Preflight(
+        size, size + cache, tokens, spent * weights / sampled / min(8, os.cpu_count() or 1), error
+    )
 
 
-def _sample(model: ConvertInput) -> str:
-    """A matrix of the first layer that is like most of the weights."""
-    first = [name for name in model.tensors if name.startswith("layers.0.")]
-    return max(first, key=lambda name: (len(model.spec.shape(name)) == 2, prod(model.spec.shape(name))))
+def requantized(writer: ModuleType, model: ConvertInput, scheme: str, options: dict[str, Any]) -> str | None:
+    """What quantizing a quantized checkpoint anew costs; None when all its codes are kept."""
+    layouts = {name: layout for name in model.tensors if (layout := model.layout(name))}
+    keeps = getattr(writer, "keeps", lambda layout, scheme: False)
+    anew = [name for name, layout in layouts.items() if not keeps(layout, scheme, **options)]
+    if not anew or not hasattr(writer, "restored"):
+        return None
+    error, _ = _error(writer, model, scheme, anew[0])
+    if error < 1e-6:  # floats
+        return None
+    return (
+        f"{len(anew)} of {len(layouts)} quantized matrices ({layouts[anew[0]]}) are quantized anew as "
+        f"{scheme}, which changes their weights by another {error:.2%} (RMS); the unquantized checkpoint "
+        "gives a better package"
+    )
+
+
+def _error(writer: ModuleType, model: ConvertInput, scheme: str, name: str) -> tuple[float, int]:
+    """RMS of what `scheme` changes in a part of a matrix, relative to its weights; and their number."""
+    n, k = model.spec.shape(name)
+    rows = model.load(name, (0, max(1, min(n, SAMPLE_WEIGHTS // k))))
+    assert rows is not None
+    changed = writer.restored(rows, scheme) - rows
+    return float(np.linalg.norm(changed) / max(float(np.linalg.norm(rows)), 1e-30)), rows.size

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from edgekit.converters.codes import Layout
 from edgekit.converters.convert import ConvertInput
 from edgekit.converters.formats import _block_codes
 from edgekit.converters.formats._onnx_graph import Block, Dim, Graph, Weight
@@ -25,6 +26,7 @@ from edgekit.converters.spec import Layer, Rope
 from edgekit.errors import UnsupportedModel
 
 MAX_POSITIONS = 131072  # of the tables of angles
+BLOCKS = (16, 32, 64, 128, 256)  # of MatMulNBits
 QUANTIZED = frozenset(["embed", "head", "q", "k", "v", "o", "gate", "up", "down", "conv_in", "conv_out"])
 
 
@@ -42,6 +44,8 @@ class Scheme:
 
 class Decoder:
     """Builds the graph; each method appends nodes and returns the name of its output."""
+
+    BITS: tuple[int, ...] = _block_codes.BITS
 
     def __init__(self, model: ConvertInput, scheme: Scheme) -> None:
         self.model = model
@@ -115,14 +119,34 @@ class Decoder:
     # ---- parts
 
     def embed(self, ids: str) -> str:
-        scheme = self.scheme
         if not self.packs("embed"):
             return self.graph.node("Gather", [self.dense("embed"), ids], "embed")
+        bits, block, _ = self.form("embed")
         codes, scales = self.quantized("embed", flat=True)
         return self.graph.contrib(
             "GatherBlockQuantized", [codes, ids, scales], "embed",
-            gather_axis=0, quantize_axis=1, block_size=scheme.block, bits=scheme.bits,
+            gather_axis=0, quantize_axis=1, block_size=block, bits=bits,
         )  # fmt: skip
+
+    @classmethod
+    def keeps(cls, scheme: Scheme, layout: Layout, part: str) -> bool:
+        """Whether a checkpoint's codes of a matrix are taken over. Offsets that are no whole number of steps,
+        and groups that are no multiple of 16, have no place.
+        """
+        bits, zeros = (cls.BITS, ("middle", "whole")) if part != "embed" else ((4, 8), ("middle",))
+        return (
+            layout.bits in bits
+            and layout.bits <= scheme.bits
+            and layout.zero in zeros
+            and layout.group % BLOCKS[0] == 0
+        )
+
+    def form(self, name: str) -> tuple[int, int, Layout | None]:
+        """Bits and block of a matrix of codes; the checkpoint's layout of it where its own codes are kept."""
+        own = self.model.layout(name)
+        if own is None or not self.keeps(self.scheme, own, name):
+            return self.scheme.bits, self.scheme.block, None
+        return own.bits, max(size for size in BLOCKS if own.group % size == 0), own
 
     def packs(self, name: str) -> bool:
         """Whether a matrix becomes codes. GatherBlockQuantized, which reads the embedding, is the stricter
@@ -136,11 +160,10 @@ class Decoder:
         path = path or name
         n, k = self.spec.shape(name)
         if self.packs(name):
-            codes, scales = self.quantized(name)
+            bits, block, _ = self.form(name)
             y = self.graph.contrib(
-                "MatMulNBits", [x, codes, scales], path,
-                K=k, N=n, bits=self.scheme.bits, block_size=self.scheme.block,
-                accuracy_level=self.scheme.accuracy_level,
+                "MatMulNBits", [x, *self.quantized(name)], path,
+                K=k, N=n, bits=bits, block_size=block, accuracy_level=self.scheme.accuracy_level,
             )  # fmt: skip
         else:
             y = self.graph.contrib("FusedMatMul", [x, self.dense(name)], path, transB=1)
@@ -382,39 +405,50 @@ class Decoder:
 
         return self.graph.weight(Weight(f"{name}.weight", self.type, (n, k), blocks))
 
-    def quantized(self, name: str, *, flat: bool = False) -> tuple[str, str]:
-        """Names of the codes `[n, blocks, bytes]` (flat: `[n, blocks * bytes]`) and scales `[n, blocks]`; the
-        scales follow the codes in the file.
+    def quantized(self, name: str, *, flat: bool = False) -> tuple[str, ...]:
+        """Names of codes `[n, blocks, bytes]` (flat: `[n, blocks * bytes]`), scales `[n, blocks]` and, where
+        groups have zeros of their own, those `[n, bytes]`; they follow the codes in the file.
         """
         n, k = self.spec.shape(name)
-        bits, block = self.scheme.bits, self.scheme.block
+        bits, block, own = self.form(name)
         count = _block_codes.blocks(k, block)
         kind = "<f2" if self.type == "F16" else "<f4"
-        kept: list[Block] = []  # emptied as it is written
+        later: list[list[Block]] = []  # emptied as it is written
 
-        def pack(slab: tuple[int, int]) -> tuple[Block, Block]:
+        def pack(slab: tuple[int, int]) -> tuple[Block, ...]:
+            if own is not None:
+                given = self.model.codes(name, slab).regrouped(block)
+                packed = _block_codes.pack(given.codes, bits), given.scale.astype(kind)
+                if own.zero == "middle" or given.zero is None:
+                    return packed
+                zeros = np.pad(given.zero, ((0, 0), (0, -count % (8 // bits))))
+                return *packed, _block_codes.pack(zeros, bits)
             rows = self.rows(name, slab)
             scale = _block_codes.fit(rows, bits, block).astype(kind)
             codes = _block_codes.encode(rows, scale.astype(np.float32), bits, block)
             return _block_codes.pack(codes, bits), scale
 
         def codes() -> Iterator[Block]:
-            for packed, scale in in_order(pack, row_slabs(n, k)):
-                kept.append(scale)
+            for packed, *rest in in_order(pack, row_slabs(n, k)):
+                later.append(rest)
                 yield packed
 
-        def scales() -> Iterator[Block]:
-            return (kept.pop(0) for _ in range(len(kept)))
+        def beside() -> Iterator[Block]:
+            return (rest.pop(0) for rest in later)
 
         size = block * bits // 8
         shape = (n, count * size) if flat else (n, count, size)
         if not flat and f"{name}.codes" in self.graph.weights:  # the embedding, as the output matrix
             alias = Weight(f"{name}.blocks", "U8", shape, lambda: iter(()), alias=f"{name}.codes")
             return self.graph.weight(alias), f"{name}.scales"
-        return (
+        found = [
             self.graph.weight(Weight(f"{name}.codes", "U8", shape, codes)),
-            self.graph.weight(Weight(f"{name}.scales", self.type, (n, count), scales)),
-        )
+            self.graph.weight(Weight(f"{name}.scales", self.type, (n, count), beside)),
+        ]
+        if own is not None and own.zero == "whole":
+            packed = (n, -(-count * bits // 8))
+            found.append(self.graph.weight(Weight(f"{name}.zeros", "U8", packed, beside)))
+        return tuple(found)
 
     def rows(self, name: str, slab: tuple[int, int]) -> NDArray[np.float32]:
         values = self.model.load(name, slab)

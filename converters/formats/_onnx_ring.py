@@ -29,11 +29,14 @@ from edgekit.converters.spec import Layer
 from edgekit.errors import UsageError
 
 OPSET = 24
+STORED = {4: "I4", 8: "I8"}  # codes of so many bits
 BATCH, LENGTH = 1, 1
 
 
 class RingDecoder(Decoder):
     """`window` recent positions and the first `sinks` stay in view."""
+
+    BITS = tuple(STORED)
 
     def __init__(self, model: ConvertInput, scheme: Scheme, window: int, sinks: int) -> None:
         if window < 1 or sinks < 0:
@@ -183,22 +186,23 @@ class RingDecoder(Decoder):
             return self.graph.node("Gather", [self.dense("embed"), ids], "embed")
         graph, k = self.graph, self.spec.d_model
         codes, scales = self.quantized("embed")
+        _, block, _ = self.form("embed")
         rows = graph.node("Gather", [codes, ids], "embed.codes_here", axis=1)  # [k, 1, 1]
         some = graph.node("Gather", [scales, ids], "embed.scales_here", axis=1)
         flat = [
             graph.node("Reshape", [part, graph.constant([-1, 1], "I64")], f"{part}.flat")
             for part in (rows, some)
         ]
-        values = graph.node("DequantizeLinear", flat, "embed.values", axis=0, block_size=self.scheme.block)
+        values = graph.node("DequantizeLinear", flat, "embed.values", axis=0, block_size=block)
         return graph.node("Reshape", [values, graph.constant([1, 1, k], "I64")], "embed")
 
     def linear(self, x: str, name: str, path: str | None = None) -> str:
         graph, path = self.graph, path or name
         n, k = self.spec.shape(name)
         if self.packs(name):
-            codes, scales = self.quantized(name)
+            _, block, _ = self.form(name)
             weight = graph.node(
-                "DequantizeLinear", [codes, scales], f"{path}.matrix", axis=0, block_size=self.scheme.block
+                "DequantizeLinear", [*self.quantized(name)], f"{path}.matrix", axis=0, block_size=block
             )
             y = graph.node("MatMul", [x, weight], path)
         else:
@@ -210,35 +214,60 @@ class RingDecoder(Decoder):
             graph.node("Add", [y, self.vector(bias)], f"{path}.biased") if bias in self.model.tensors else y
         )
 
-    def quantized(self, name: str, *, flat: bool = False) -> tuple[str, str]:
-        """Signed codes `[k, n]` and scales `[k / block, n]`: the layout ONNX Runtime fuses into one operator.
-        The embedding has 8 bits: Gather knows no narrower type.
+    def quantized(self, name: str, *, flat: bool = False) -> tuple[str, ...]:
+        """Signed codes `[k, n]`, scales `[k / block, n]` and, where groups have zeros of their own, those:
+        the layout ONNX Runtime fuses into one operator. The embedding has 8 bits: Gather knows no narrower
+        type.
         """
         n, k = self.spec.shape(name)
-        bits, block = 8 if name == "embed" else self.scheme.bits, self.scheme.block
-        kept: list[Block] = []
+        given_bits, block, own = self.form(name)
+        bits = 8 if name == "embed" else given_bits
+        shape = (k // block, n)
+        later: list[Block] = []
 
-        def pack(slab: tuple[int, int]) -> tuple[Block, Block]:
+        def pack(slab: tuple[int, int]) -> tuple[Block, ...]:
+            if own is not None:
+                given = self.model.codes(name, slab).regrouped(block)
+                zeros = [] if given.zero is None else [_signed(given.zero, given_bits)]
+                return _signed(given.codes, given_bits), given.scale.T, *zeros
             rows = self.rows(name, slab)
             scale = _block_codes.fit(rows, bits, block)
-            codes = _block_codes.encode(rows, scale, bits, block)
-            return (codes.astype(np.int16) - (1 << (bits - 1))).astype(np.int8).T, scale.T
+            return _signed(_block_codes.encode(rows, scale, bits, block), bits), scale.T
 
         def codes() -> Iterator[Block]:
-            whole, scales = np.empty((k, n), np.int8), np.empty((k // block, n), np.float32)
-            for (first, last), (part, scale) in zip(
+            whole, scales, zeros = (
+                np.empty((k, n), np.int8),
+                np.empty(shape, np.float32),
+                np.empty(shape, np.int8),
+            )
+            for (first, last), (part, scale, *zero) in zip(
                 row_slabs(n, k), in_order(pack, row_slabs(n, k)), strict=True
             ):
                 whole[:, first:last], scales[:, first:last] = part, scale
-            kept.append(scales)
-            if bits == 8:
-                yield whole
-            else:
-                nibbles = whole.reshape(-1).view(np.uint8) & np.uint8(15)
-                yield _block_codes.pack(np.pad(nibbles, (0, nibbles.size % 2)).reshape(1, -1), 4)
+                if zero:
+                    zeros[:, first:last] = zero[0]
+            later.extend([scales, _stored(zeros, bits)])
+            yield _stored(whole, bits)
 
-        kind = {4: "I4", 8: "I8"}[bits]
-        return (
-            self.graph.weight(Weight(f"{name}.codes", kind, (k, n), codes)),
-            self.graph.weight(Weight(f"{name}.scales", "F32", (k // block, n), lambda: iter([kept.pop()]))),
-        )
+        def beside() -> Iterator[Block]:
+            yield later.pop(0)
+
+        found = [
+            self.graph.weight(Weight(f"{name}.codes", STORED[bits], (k, n), codes)),
+            self.graph.weight(Weight(f"{name}.scales", "F32", shape, beside)),
+        ]
+        if own is not None and own.zero == "whole":
+            found.append(self.graph.weight(Weight(f"{name}.zeros", STORED[bits], shape, beside)))
+        return tuple(found)
+
+
+def _signed(codes: Block, bits: int) -> Block:
+    """Codes `[n, k]` as int8 `[k, n]` around 0."""
+    return (codes.astype(np.int16) - (1 << (bits - 1))).astype(np.int8).T
+
+
+def _stored(values: Block, bits: int) -> Block:
+    if bits == 8:
+        return values
+    nibbles = values.reshape(-1).view(np.uint8) & np.uint8(15)
+    return _block_codes.pack(np.pad(nibbles, (0, nibbles.size % 2)).reshape(1, -1), 4)

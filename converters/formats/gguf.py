@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgekit.converters.codes import Codes, Layout
 from edgekit.converters.convert import ConvertInput, Progress, silent
-from edgekit.converters.formats import _gguf_tokenizer, _quality
+from edgekit.converters.formats import _gguf_blocks, _gguf_tokenizer, _quality
 from edgekit.converters.formats._gguf_architecture import (
     PARTS,
     Architecture,
@@ -54,6 +55,7 @@ class Tensor:
     names: list[str] = field(default_factory=list)
     shape: tuple[int, ...] = ()
     type: str = "F32"
+    kept: bool = False  # the checkpoint's own codes
     values: NDArray[np.float32] | None = None  # instead of names
 
 
@@ -95,6 +97,16 @@ def restored(rows: NDArray[np.float32], scheme: str) -> NDArray[np.float32]:
 
     kind = GGMLQuantizationType[TYPES[scheme][0]]
     return np.asarray(quants.dequantize(quants.quantize(rows, kind), kind), np.float32)
+
+
+def keeps(layout: Layout, scheme: str) -> bool:
+    """Whether codes of a checkpoint are taken over: no wider than asked for, in a block that ggml has."""
+    return _keeps(layout, TYPES[scheme][0])
+
+
+def _keeps(layout: Layout, kind: str) -> bool:
+    own = _gguf_blocks.LAYOUTS.get(kind)
+    return own is not None and layout.bits <= own.bits and _gguf_blocks.type_for(layout) is not None
 
 
 def _begun(model: ConvertInput, path: Path, scheme: str) -> tuple[Architecture, dict[str, Tensor], Any]:
@@ -182,6 +194,10 @@ def tensors(model: ConvertInput, arch: Architecture, scheme: str) -> dict[str, T
             tensor.shape = (rows, *shapes[0][1:])
             if "_exps." in theirs:
                 tensor.shape = (len(shapes), rows // len(shapes), *shapes[0][1:])
+            layouts = {model.layout(name) for name in tensor.names}
+            layout = layouts.pop() if len(layouts) == 1 else None
+            if layout is not None and _keeps(layout, tensor.type):
+                tensor.type, tensor.kept = str(_gguf_blocks.type_for(layout)), True
     return found
 
 
@@ -193,6 +209,8 @@ def _data(model: ConvertInput, arch: Architecture, tensor: Tensor) -> NDArray[np
     kind = gguf.GGMLQuantizationType[tensor.type]
 
     def packed(slab: tuple[str, int, int]) -> NDArray[np.uint8]:
+        if tensor.kept:
+            return _gguf_blocks.pack(tensor.type, _codes(model, arch, *slab)).reshape(-1)
         values = _rows(model, arch, *slab)
         return np.ascontiguousarray(gguf.quants.quantize(values, kind)).view(np.uint8).reshape(-1)
 
@@ -221,18 +239,33 @@ def _rows(model: ConvertInput, arch: Architecture, name: str, first: int, last: 
     values = model.load(name, None if (first, last) == (0, shape[0]) else (first, last))
     if values is None:
         raise UnsupportedModel(f"the checkpoint has no tensor {name!r}")
-    part = name.rsplit(".", 1)[-1]
-    if part in ("q", "k", "q_bias", "k_bias") and arch.pairs:
+    values = _ordered(model, arch, name, values)
+    scaled = ("q_norm",) if model.spec.qk_norm != "none" else ("q", "q_bias")
+    if name.rsplit(".", 1)[-1] in scaled:
+        values = values * np.float32(query_scale(model.spec, arch))
+    return values
+
+
+def _codes(model: ConvertInput, arch: Architecture, name: str, first: int, last: int) -> Codes:
+    own = model.codes(name, (first, last))
+    codes, scale, offset = (
+        _ordered(model, arch, name, values) for values in (own.codes, own.scale, own.offset)
+    )
+    if name.endswith(".q") and model.spec.qk_norm == "none":
+        scale, offset = (values * np.float32(query_scale(model.spec, arch)) for values in (scale, offset))
+    return Codes(codes, scale, offset)
+
+
+def _ordered(model: ConvertInput, arch: Architecture, name: str, values: NDArray[Any]) -> NDArray[Any]:
+    """Rows of q and k where llama.cpp rotates neighbours."""
+    if name.rsplit(".", 1)[-1] in ("q", "k", "q_bias", "k_bias") and arch.pairs:
         layer = model.spec.layers[int(name.split(".")[1])]
         if layer.rope is not None and model.spec.ropes[layer.rope].dim != layer.head_dim:
             raise UnsupportedModel(
                 f"llama.cpp's {arch.name} rotates whole heads, this checkpoint a part of them"
             )
         halves = values.reshape(-1, 2, layer.head_dim // 2, *values.shape[1:])
-        values = np.ascontiguousarray(halves.swapaxes(1, 2)).reshape(values.shape)
-    scaled = ("q_norm",) if model.spec.qk_norm != "none" else ("q", "q_bias")
-    if part in scaled:
-        values = values * np.float32(query_scale(model.spec, arch))
+        return np.ascontiguousarray(halves.swapaxes(1, 2)).reshape(values.shape)
     return values
 
 

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit.converters import models
+from edgekit.converters.codes import Layout
 from edgekit.converters.convert import ConvertInput, Progress, silent
 from edgekit.converters.formats import _affine, _microscaling, _mlx_config, _quality
 from edgekit.converters.formats._checkpoint_files import copy_files, write_card, write_json
@@ -112,8 +113,9 @@ def write(model: ConvertInput, path: Path, scheme: str = SCHEMES[0], progress: P
     chosen = _scheme(model, scheme)
     path.mkdir(parents=True)
     copy_files(model, path)
-    write_json(path / "config.json", config(model, chosen))
-    _write_shards(path, [list(_entries(model, t, chosen)) for t in tensors(model)], progress)
+    found = tensors(model)
+    write_json(path / "config.json", config(model, chosen, found))
+    _write_shards(path, [list(_entries(model, t, chosen)) for t in found], progress)
     use = 'mlx_lm.generate --model THIS_DIRECTORY --prompt "Hello"'
     write_card(model, path, "mlx", scheme, use, _mlx_config.notes(model.spec))
 
@@ -169,12 +171,45 @@ def restored(rows: NDArray[np.float32], scheme: str) -> NDArray[np.float32]:
     return _affine.decode(codes, *(_widened(values, dtype) for values in beside))
 
 
-def config(model: ConvertInput, scheme: Scheme) -> dict[str, Any]:
+def keeps(layout: Layout, scheme: str) -> bool:
+    """Whether codes of a checkpoint are taken over: no wider than asked for, in groups that MLX has."""
+    return _keeps(layout, SCHEME_OF_NAME[scheme])
+
+
+def _keeps(layout: Layout, scheme: Scheme) -> bool:
+    return (
+        scheme.mode == "affine"
+        and layout.zero != "other"
+        and layout.bits in _affine.BITS
+        and layout.bits <= scheme.bits
+        and layout.group % _affine.GROUPS[0] == 0
+    )
+
+
+def _own(model: ConvertInput, tensor: Tensor, scheme: Scheme) -> Scheme | None:
+    """The scheme of the checkpoint's own codes of a matrix, where they are kept."""
+    layouts = {model.checkpoint.layout(source.name) for source, _ in tensor.parts} if tensor.matrix else set()
+    layout = layouts.pop() if len(layouts) == 1 else None
+    if layout is None or not _keeps(layout, scheme):
+        return None
+    group = max(size for size in _affine.GROUPS if layout.group % size == 0)
+    return dataclasses.replace(scheme, bits=layout.bits, group=group)
+
+
+def config(model: ConvertInput, scheme: Scheme, tensors: list[Tensor]) -> dict[str, Any]:
     """config.json, with the type of the floats and the quantization."""
     values = _mlx_config.config(model)
     values["torch_dtype"] = {"F16": "float16", "BF16": "bfloat16", "F32": "float32"}[str(scheme.dtype)]
     if scheme.mode:
-        quantization = {"group_size": scheme.group, "bits": scheme.bits, "mode": scheme.mode}
+
+        def words(scheme: Scheme) -> dict[str, Any]:
+            return {"group_size": scheme.group, "bits": scheme.bits, "mode": scheme.mode}
+
+        quantization = words(scheme)
+        for tensor in tensors:
+            own = _own(model, tensor, scheme)
+            if own not in (None, scheme):
+                quantization[tensor.path] = words(own)
         values |= {"quantization": quantization, "quantization_config": quantization}
     return values
 
@@ -210,11 +245,12 @@ def _tensor(model: ConvertInput, theirs: str, parts: list[tuple[str, Source]]) -
 
 
 def _entries(model: ConvertInput, tensor: Tensor, scheme: Scheme) -> Iterator[Entry]:
-    assert scheme.dtype is not None
+    dtype = str(scheme.dtype)
     named = tensor.path.rsplit(".", 1)[-1] == "bias"
     name = tensor.path if named else f"{tensor.path}.weight"
+    own = _own(model, tensor, scheme)
+    scheme = own or scheme
     if not (scheme.mode and tensor.matrix and tensor.k % scheme.group == 0):
-        dtype = scheme.dtype
 
         def plain(slab: tuple[Source, int, int]) -> Block:
             return _stored(_rows(model, slab), dtype)
@@ -222,24 +258,28 @@ def _entries(model: ConvertInput, tensor: Tensor, scheme: Scheme) -> Iterator[En
         yield Entry(name, dtype, tensor.shape, lambda: in_order(plain, _slabs(tensor)))
         return
     *outer, k = tensor.shape
-    kept: list[list[Block]] = []  # emptied as it is written
+    beside_codes: list[list[Block]] = []  # emptied as it is written
 
     def packed(slab: tuple[Source, int, int]) -> tuple[Block, ...]:
-        return _quantize(_rows(model, slab), scheme)
+        if own is None:
+            return _quantize(_rows(model, slab), scheme)
+        kept = model.checkpoint.codes(slab[0].name, _span(*slab)).regrouped(own.group)
+        lines = (_stored(values, dtype) for values in (kept.scale, kept.offset))
+        return _affine.pack(kept.codes, own.bits), *lines
 
     def weight() -> Iterator[Block]:
         for codes, *rest in in_order(packed, _slabs(tensor)):
-            kept.append(rest)
+            beside_codes.append(rest)
             yield codes
 
     def beside() -> Iterator[Block]:  # the next kind of what lies beside the codes
-        return (rest.pop(0) for rest in kept)
+        return (rest.pop(0) for rest in beside_codes)
 
     yield Entry(name, "U32", (*outer, k * scheme.bits // 32), weight)
     groups = (*outer, k // scheme.group)
     if scheme.mode == "affine":
-        yield Entry(f"{tensor.path}.scales", scheme.dtype, groups, beside)
-        yield Entry(f"{tensor.path}.biases", scheme.dtype, groups, beside)
+        yield Entry(f"{tensor.path}.scales", dtype, groups, beside)
+        yield Entry(f"{tensor.path}.biases", dtype, groups, beside)
     else:
         yield Entry(f"{tensor.path}.scales", "U8", groups, beside)
 
@@ -267,9 +307,14 @@ def _slabs(tensor: Tensor) -> Iterator[tuple[Source, int, int]]:
 def _rows(model: ConvertInput, slab: tuple[Source, int, int]) -> NDArray[np.float32]:
     source, first, last = slab
     if source.shape is None:
-        begin = source.rows[0] if source.rows else 0
-        source = dataclasses.replace(source, rows=(begin + first, begin + last))
+        source = dataclasses.replace(source, rows=_span(*slab))
     return model.checkpoint.source(source).reshape(last - first, -1)
+
+
+def _span(source: Source, first: int, last: int) -> tuple[int, int]:
+    """Rows of a part as rows of the checkpoint's tensor."""
+    begin = source.rows[0] if source.rows else 0
+    return begin + first, begin + last
 
 
 def _stored(values: NDArray[np.float32], dtype: str) -> Block:

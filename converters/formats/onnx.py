@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgekit.converters.codes import Layout
 from edgekit.converters.convert import ConvertInput, Progress, silent
 from edgekit.converters.formats import _block_codes, _quality
 from edgekit.converters.formats._checkpoint_files import copy_files, flat_config, write_card, write_json
@@ -116,6 +117,12 @@ def restored(rows: NDArray[np.float32], scheme: str) -> NDArray[np.float32]:
     scale = _block_codes.fit(rows, chosen.bits, chosen.block).astype(kind).astype(np.float32)
     codes = _block_codes.encode(rows, scale, chosen.bits, chosen.block)
     return _block_codes.decode(codes, scale, chosen.bits, rows.shape[1])
+
+
+def keeps(layout: Layout, scheme: str, *, opset_only: bool = False) -> bool:
+    """Whether codes of a checkpoint are taken over as a matrix's: no wider than asked for."""
+    kind: type[Decoder] = RingDecoder if opset_only else Decoder
+    return kind.keeps(SCHEME_OF_NAME[scheme], layout, "q")
 
 
 def _decoder(

@@ -16,7 +16,7 @@ from edgekit.errors import UnsupportedModel
 
 def open_source(path: str | os.PathLike[str]) -> Checkpoint:
     """The checkpoint at `path`: a GGUF file (or a directory that holds only that), an MLX directory, AWQ,
-    GPTQ, or Hugging Face's own layout.
+    GPTQ, compressed-tensors, or Hugging Face's own layout.
 
     Raises InvalidFile, and UnsupportedModel for a quantization that edgekit does not read.
     """
@@ -31,7 +31,8 @@ def open_source(path: str | os.PathLike[str]) -> Checkpoint:
         from edgekit.converters.sources.mlx import MlxCheckpoint
 
         return MlxCheckpoint(given)
-    method = _method(config)
+    quantization = _quantization(config)
+    method = quantization.get("quant_method")
     if method == "gptq":
         from edgekit.converters.sources.gptq import GptqCheckpoint
 
@@ -40,19 +41,23 @@ def open_source(path: str | os.PathLike[str]) -> Checkpoint:
         from edgekit.converters.sources.awq import AwqCheckpoint
 
         return AwqCheckpoint(given)
+    if method == "compressed-tensors":
+        from edgekit.converters.sources.compressed_tensors import reader
+
+        return reader(quantization, given.name)(given)
     if method:
         raise UnsupportedModel(
-            f"{given}: quantized by {method!r}; of quantized checkpoints MLX, GGUF, AWQ and GPTQ are read",
+            f"{given}: quantized by {method!r}; MLX, GGUF, AWQ, GPTQ and compressed-tensors are read",
             hint="take the unquantized checkpoint",
         )
     return Checkpoint(given)
 
 
-def _method(config: dict[str, Any]) -> str | None:
-    quantization = config.get("quantization_config") or (config.get("text_config") or {}).get(
-        "quantization_config"
-    )
-    return str(quantization.get("quant_method")) if isinstance(quantization, dict) else None
+def _quantization(config: dict[str, Any]) -> dict[str, Any]:
+    text = config.get("text_config")
+    inner = text.get("quantization_config") if isinstance(text, dict) else None
+    quantization = config.get("quantization_config") or inner
+    return quantization if isinstance(quantization, dict) else {}
 
 
 def _gguf_file(path: Path) -> Path | None:

@@ -1,76 +1,104 @@
-"""What AWQ and GPTQ checkpoints share: `<path>.qweight`, `.qzeros` and `.scales` where others have
-`<path>.weight`.
+"""What checkpoints with packed matrices share: `<path>.qweight`, or whatever the tensor of codes is called,
+and others beside it where a plain checkpoint has `<path>.weight`.
 """
 
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgekit.converters.checkpoint import Checkpoint, Entry, to_float32
+from edgekit.converters.codes import Codes, Layout
 from edgekit.errors import InvalidFile, UnsupportedModel
 
-HIDDEN = (".qzeros", ".scales", ".g_idx")
+
+@dataclass(frozen=True)
+class Packed:
+    """weight[out, in] = scale[out, group_of[in]] * (code[out, in] - zero[out, group_of[in]])"""
+
+    codes: NDArray[np.uint8]  # [rows, d_in]
+    scale: NDArray[np.float32]  # [rows, groups]
+    zero: NDArray[np.uint8]  # [rows, groups]
 
 
 class PackedCheckpoint(Checkpoint):
-    """Packed matrices come back as float32 `[d_out, d_in]`; `decode` says how they are packed.
+    """Packed matrices come back as float32 `[d_out, d_in]`; `unpack` says how they are packed.
 
     Raises InvalidFile for sizes that do not fit together.
     """
+
+    WEIGHT: str  # the tensor of codes
+    BESIDE: tuple[str, ...]  # the others
+    SCALES: str
+    ORDER: str  # the group of each input
 
     def __init__(self, path: str | os.PathLike[str], *, check: bool = True) -> None:
         super().__init__(path, check=check)
         given = self.config.pop("quantization_config", None)
         self.quantization: dict[str, Any] = given if isinstance(given, dict) else {}
-        self._packed = {n.removesuffix(".qweight") for n in self.tensors if n.endswith(".qweight")}
-        self._last: tuple[str, dict[str, NDArray[Any]]] | None = (
-            None  # slabs of one matrix come one after another
-        )
+        tail = f".{self.WEIGHT}"
+        self._packed = {
+            n.removesuffix(tail)
+            for n in self.tensors
+            if n.endswith(tail) and f"{n.removesuffix(tail)}.{self.SCALES}" in self.tensors
+        }
+        self._layouts: dict[str, Layout] = {}
+        # Slabs of one matrix come one after another.
+        self._last: tuple[str, dict[str, NDArray[Any]]] | None = None
 
-    def bits(self, *known: int) -> int:
-        bits = self.quantization.get("bits", self.quantization.get("w_bit"))
-        if bits not in known:
-            raise UnsupportedModel(
-                f"{self.path.name}: {bits!r} bits; {', '.join(map(str, known))} are read",
-                hint="take the unquantized checkpoint",
-            )
-        return int(bits)
+    def bits(self, path: str) -> int:
+        """The width of a matrix's codes. Raises UnsupportedModel for others than are read."""
+        raise NotImplementedError
+
+    def shape(self, path: str) -> tuple[int, int, int]:
+        """`(d_out, d_in, groups)`, checked against every tensor of the matrix."""
+        raise NotImplementedError
+
+    def unpack(self, path: str, parts: dict[str, NDArray[Any]], first: int, last: int) -> Packed:
+        """Rows `[first, last)`, from the tensors after `path` by their last word."""
+        raise NotImplementedError
 
     def names(self) -> list[str]:
-        hidden = {f"{path}{tail}" for path in self._packed for tail in HIDDEN}
-        return sorted(
-            f"{n.removesuffix('.qweight')}.weight" if n.endswith(".qweight") else n
-            for n in self.tensors
-            if n not in hidden
-        )
+        hidden = {f"{path}.{tail}" for path in self._packed for tail in (self.WEIGHT, *self.BESIDE)}
+        return sorted([n for n in self.tensors if n not in hidden] + [f"{p}.weight" for p in self._packed])
 
     def info(self, name: str) -> tuple[str, tuple[int, ...]]:
         path = name.removesuffix(".weight")
         if path not in self._packed:
             return super().info(name)
-        return "F16", self.shape(path)
+        return self.tensors[f"{path}.{self.SCALES}"].dtype, self.shape(path)[:2]
 
     def read(self, name: str, rows: tuple[int, int] | None = None) -> NDArray[np.float32]:
         path = name.removesuffix(".weight")
         if path not in self._packed:
             return super().read(name, rows)
-        n, _ = self.shape(path)
-        first, last = rows or (0, n)
-        if not 0 <= first <= last <= n:
-            raise InvalidFile(f"tensor {name!r}: rows {first}..{last} of {n} do not exist")
-        return np.ascontiguousarray(self.decode(path, self._parts(path), first, last).T)
+        n, _, _ = self.shape(path)
+        part = self._rows(name, *(rows or (0, n)))
+        group_of = self._group_of(path)
+        values = part.codes.astype(np.float32)
+        values -= part.zero.astype(np.float32)[:, group_of]
+        values *= part.scale[:, group_of]
+        return values
 
-    def shape(self, path: str) -> tuple[int, int]:
-        """`[d_out, d_in]`"""
-        raise NotImplementedError
+    def layout(self, name: str) -> Layout | None:
+        path = name.removesuffix(".weight")
+        if path not in self._packed:
+            return None
+        if path not in self._layouts:
+            n, k, groups = self.shape(path)
+            bits, size = self.bits(path), k // groups
+            in_order = np.array_equal(self._group_of(path), np.arange(k) // size)
+            middle = in_order and bool((self._rows(name, 0, n).zero == 1 << (bits - 1)).all())
+            self._layouts[path] = Layout(bits, size, "middle" if middle else "whole" if in_order else "other")
+        return self._layouts[path]
 
-    def decode(self, path: str, parts: dict[str, NDArray[Any]], first: int, last: int) -> NDArray[np.float32]:
-        """Columns `[first, last)` of `[d_in, d_out]`, from the tensors after `path` by their last word."""
-        raise NotImplementedError
+    def codes(self, name: str, rows: tuple[int, int]) -> Codes:
+        part = self._rows(name, *rows)
+        return Codes(part.codes, part.scale, -part.scale * part.zero.astype(np.float32), part.zero)
 
     def entry(self, path: str, tail: str, *dtypes: str, dims: int = 2) -> Entry:
         """A packed tensor's entry, checked."""
@@ -82,13 +110,43 @@ class PackedCheckpoint(Checkpoint):
             )
         return entry
 
+    def unsupported(self, what: str) -> UnsupportedModel:
+        return UnsupportedModel(f"{self.path.name}: {what}", hint="take the unquantized checkpoint")
+
+    def _rows(self, name: str, first: int, last: int) -> Packed:
+        path = name.removesuffix(".weight")
+        n, _, _ = self.shape(path)
+        if not 0 <= first <= last <= n:
+            raise InvalidFile(f"tensor {name!r}: rows {first}..{last} of {n} do not exist")
+        part = self.unpack(path, self._parts(path), first, last)
+        if self.check and not np.isfinite(part.scale).all():
+            raise InvalidFile(f"{path}.{self.SCALES} has NaN or infinite values")
+        return part
+
+    def _group_of(self, path: str) -> NDArray[np.int64]:
+        """The group of each input, `[d_in]`."""
+        _, k, groups = self.shape(path)
+        given = self._parts(path).get(self.ORDER)
+        if given is None or (given < 0).all():  # compressed-tensors fills an unused one with -1
+            return np.arange(k, dtype=np.int64) // (k // groups)
+        if given.shape != (k,) or given.min() < 0 or given.max() >= groups:
+            raise InvalidFile(f"{path}.{self.ORDER} names groups that do not exist")
+        return given.astype(np.int64)
+
     def _parts(self, path: str) -> dict[str, NDArray[Any]]:
-        if self._last is None or self._last[0] != path:
+        last = self._last  # once: slabs are read by several threads
+        if last is None or last[0] != path:
             parts = {}
-            for tail in ("qweight", "qzeros", "scales", "g_idx"):
+            for tail in (self.WEIGHT, *self.BESIDE):
                 entry = self.tensors.get(f"{path}.{tail}")
                 if entry is not None:
                     bits = self._bits(f"{path}.{tail}", entry, None)
-                    parts[tail] = to_float32(entry.dtype, bits) if tail == "scales" else bits
-            self._last = (path, parts)
-        return self._last[1]
+                    parts[tail] = to_float32(entry.dtype, bits) if tail == self.SCALES else bits
+            self._last = last = (path, parts)
+        return last[1]
+
+
+def bit_stream(words: NDArray[np.int32], bits: int) -> NDArray[np.uint8]:
+    """`[n, words]` -> codes `[n, words * 32 / bits]`: one stream of bits per row, low bits first."""
+    stream = np.unpackbits(np.ascontiguousarray(words).view(np.uint8), axis=-1, bitorder="little")
+    return np.packbits(stream.reshape(len(words), -1, bits), axis=-1, bitorder="little")[..., 0]

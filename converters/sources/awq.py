@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekit.converters.sources._packed import PackedCheckpoint
-from edgekit.errors import InvalidFile, UnsupportedModel
+from edgekit.converters.checkpoint import FLOAT_TYPES
+from edgekit.converters.sources._packed import Packed, PackedCheckpoint
+from edgekit.errors import InvalidFile
 
 # Column 8 i + j lies in nibble NIBBLE[j] of word i.
 NIBBLE = np.array([0, 4, 1, 5, 2, 6, 3, 7])
@@ -23,12 +24,19 @@ NIBBLE = np.array([0, 4, 1, 5, 2, 6, 3, 7])
 class AwqCheckpoint(PackedCheckpoint):
     """Raises UnsupportedModel for layouts other than "gemm" at 4 bits."""
 
-    def shape(self, path: str) -> tuple[int, int]:
-        self.bits(4)
+    WEIGHT, BESIDE = "qweight", ("qzeros", "scales")
+    SCALES, ORDER = "scales", "g_idx"
+
+    def bits(self, path: str) -> int:
+        bits = self.quantization.get("bits", self.quantization.get("w_bit"))
         version = str(self.quantization.get("version", "gemm")).lower()
-        if version != "gemm":
-            raise UnsupportedModel(f"AWQ layout {version!r} is not read; 'gemm' is")
-        weight, scales = self.entry(path, "qweight", "I32"), self.entry(path, "scales", "F16", "BF16", "F32")
+        if bits != 4 or version != "gemm":
+            raise self.unsupported(f"AWQ layout {version!r} with {bits!r} bits; 'gemm' with 4 bits is read")
+        return 4
+
+    def shape(self, path: str) -> tuple[int, int, int]:
+        self.bits(path)
+        weight, scales = self.entry(path, "qweight", "I32"), self.entry(path, "scales", *FLOAT_TYPES)
         zeros = self.entry(path, "qzeros", "I32")
         k, n, groups = weight.shape[0], weight.shape[1] * 8, scales.shape[0]
         if scales.shape[1] != n or zeros.shape != (groups, n // 8) or k % groups:
@@ -36,22 +44,16 @@ class AwqCheckpoint(PackedCheckpoint):
                 f"{path}: codes {list(weight.shape)}, scales {list(scales.shape)}, zeros {list(zeros.shape)} "
                 "do not fit together"
             )
-        return n, k
+        return n, k, groups
 
-    def decode(self, path: str, parts: dict[str, NDArray[Any]], first: int, last: int) -> NDArray[np.float32]:
-        _, k = self.shape(path)
-        size = k // len(parts["scales"])
+    def unpack(self, path: str, parts: dict[str, NDArray[Any]], first: int, last: int) -> Packed:
         begin = first // 8 * 8
-        words = slice(begin // 8, -(-last // 8))
-        here = slice(first - begin, last - begin)
-        codes = unpack(parts["qweight"][:, words])[:, here].astype(np.float32)
-        zeros = unpack(parts["qzeros"][:, words])[:, here].astype(np.float32)
-        codes -= np.repeat(zeros, size, axis=0)
-        weights: NDArray[np.float32] = codes * np.repeat(parts["scales"][:, first:last], size, axis=0)
-        return weights
+        words, here = slice(begin // 8, -(-last // 8)), slice(first - begin, last - begin)
+        codes, zeros = (nibbles(parts[tail][:, words])[:, here].T for tail in ("qweight", "qzeros"))
+        return Packed(codes, np.ascontiguousarray(parts["scales"][:, first:last].T), zeros)
 
 
-def unpack(words: NDArray[np.int32]) -> NDArray[np.uint32]:
+def nibbles(words: NDArray[np.int32]) -> NDArray[np.uint8]:
     """`[n, words]` -> codes `[n, words * 8]`."""
-    nibbles = (words.view(np.uint32)[..., None] >> (4 * NIBBLE).astype(np.uint32)) & np.uint32(15)
-    return nibbles.reshape(len(words), -1)
+    found = (words.view(np.uint32)[..., None] >> (4 * NIBBLE).astype(np.uint32)) & np.uint32(15)
+    return found.astype(np.uint8).reshape(len(words), -1)

@@ -14,7 +14,7 @@ import math
 import os
 import struct
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,8 @@ from numpy.typing import NDArray
 
 from edgekit.converters import models
 from edgekit.converters.checkpoint import Checkpoint, Entry
+from edgekit.converters.codes import Codes, Layout
+from edgekit.converters.formats import _gguf_blocks
 from edgekit.converters.formats._gguf_architecture import BY_MODEL_TYPE, PARTS, Architecture
 from edgekit.converters.sources import _gguf_words
 from edgekit.converters.spec import ModelSpec, Source
@@ -50,6 +52,18 @@ class Tensor:
     row_bytes: int
 
 
+@dataclass(frozen=True)
+class Place:
+    """A tensor of the file, and the row of it at which one of the spec begins."""
+
+    name: str
+    stored: Tensor
+    row: int
+
+
+Rows = Callable[[str, Tensor, int, int], NDArray[Any]]
+
+
 class GgufCheckpoint(Checkpoint):
     """A GGUF file. Raises InvalidFile for a damaged one, UnsupportedModel for unknown architectures and
     types.
@@ -64,7 +78,7 @@ class GgufCheckpoint(Checkpoint):
         self.keys, self.stored = read_header(file)
         self.config = _gguf_words.config(self.keys, {name: t.shape for name, t in self.stored.items()})
         rope = [name for name in self.stored if name.startswith("rope_f")]
-        factors = {name: self._rows(name, self.stored[name], 0, 1)[0].tolist() for name in rope}
+        factors = {name: self._floats(name, self.stored[name], 0, 1)[0].tolist() for name in rope}
         if scaling := _gguf_words.scaling(self.keys, factors, self.config):
             self.config["rope_scaling"] = scaling
         family = models.load(self.config)
@@ -90,25 +104,35 @@ class GgufCheckpoint(Checkpoint):
         shape = self._entry(name).shape
         part, source = self._parts[name][0]
         if source.stack:
-            return self._read_part(part, *(source.rows or (0, 1)))[0][slice(*rows) if rows else slice(None)]
+            vector = self._read_part(part, *(source.rows or (0, 1)), self._floats)[0]
+            return np.asarray(vector[slice(*rows) if rows else slice(None)], np.float32)
         first, last = rows or (0, shape[0])
-        if not 0 <= first <= last <= shape[0]:
-            raise InvalidFile(f"tensor {name!r}: rows {first}..{last} of shape {list(shape)} do not exist")
-        found, begin = [], 0
-        for part, source in self._parts[name]:
-            count = self.spec.shape(part)[0]
-            a, b = max(first - begin, 0), min(last - begin, count)
-            if a < b:
-                values = self._read_part(part, a, b)
-                found.append(values - np.float32(source.add) if source.add else values)
-            begin += count
-        values = np.concatenate(found) if found else np.empty((0, *shape[1:]), np.float32)
+        values = self._rows_of_parts(name, first, last, self._floats)
+        if source.add:
+            values = values - np.float32(source.add)
         if self.check and values.size and not np.isfinite(values).all():
             raise InvalidFile(f"{self.files[0].name}: tensor {name!r} has NaN or infinite values")
         return values.reshape(last - first, *shape[1:])
 
     def read_raw(self, name: str) -> tuple[str, NDArray[Any]]:
         return "F32", self.read(name)
+
+    def layout(self, name: str) -> Layout | None:
+        if len(self._entry(name).shape) != 2:
+            return None
+        types = {self._find(part).stored.type for part, _ in self._parts[name]}
+        if types <= PLAIN.keys():
+            return None
+        kind = _type_name(types.pop())
+        if types or kind not in _gguf_blocks.LAYOUTS:
+            where = self._find(self._parts[name][0][0])
+            return Layout(8 * where.stored.row_bytes // where.stored.shape[-1], 0, "other")
+        return _gguf_blocks.LAYOUTS[kind]
+
+    def codes(self, name: str, rows: tuple[int, int]) -> Codes:
+        kind = _type_name(self._find(self._parts[name][0][0]).stored.type)
+        found = self._rows_of_parts(name, *rows, self._bytes)
+        return _gguf_blocks.unpack(kind, found)
 
     def _shape(self, parts: list[tuple[str, Source]]) -> tuple[int, ...]:
         shapes = [self.spec.shape(name) for name, _ in parts]
@@ -119,37 +143,55 @@ class GgufCheckpoint(Checkpoint):
             return (shapes[0][0], 1, shapes[0][1])
         return (sum(shape[0] for shape in shapes), *shapes[0][1:])
 
-    def _read_part(self, name: str, first: int, last: int) -> NDArray[np.float32]:
-        """Rows of a tensor of the spec."""
+    def _rows_of_parts(self, name: str, first: int, last: int, rows: Rows) -> NDArray[Any]:
+        shape = self._entry(name).shape
+        if not 0 <= first <= last <= shape[0]:
+            raise InvalidFile(f"tensor {name!r}: rows {first}..{last} of shape {list(shape)} do not exist")
+        found, begin = [], 0
+        for part, _ in self._parts[name]:
+            count = self.spec.shape(part)[0]
+            a, b = max(first - begin, 0), min(last - begin, count)
+            if a < b:
+                found.append(self._read_part(part, a, b, rows))
+            begin += count
+        return np.concatenate(found) if found else np.empty((0, *shape[1:]), np.float32)
+
+    def _find(self, name: str) -> Place:
+        """Where a tensor of the spec lies."""
+        shape = self.spec.shape(name)
         for theirs, expert, skipped in _candidates(name, self.spec, self.architecture):
-            if theirs not in self.stored:
+            stored = self.stored.get(theirs)
+            if stored is None:
                 continue
-            stored = self.stored[theirs]
-            shape = self.spec.shape(name)
-            wanted = math.prod(shape[1:])
-            if stored.shape[-1] != (wanted if len(shape) > 1 else shape[0]) and len(shape) > 1:
+            if len(shape) > 1 and stored.shape[-1] != math.prod(shape[1:]):
                 raise InvalidFile(
                     f"{theirs} has shape {list(stored.shape)}; {name} should have {list(shape)}"
                 )
-            offset = skipped + (0 if expert is None else expert * stored.shape[-2])
-            reorder = self.architecture.pairs and name.rsplit(".", 1)[-1] in ("q", "k", "q_bias", "k_bias")
-            if len(shape) == 1:
-                values = self._rows(theirs, stored, 0, 1).reshape(-1)[skipped:][: shape[0]]
-                values = self._unpaired(name, values) if reorder else values
-                return values[first:last]
-            if reorder:
-                return self._unpaired(name, self._rows(theirs, stored, offset, offset + shape[0]))[first:last]
-            return self._rows(theirs, stored, offset + first, offset + last)
+            before = 0 if expert is None else expert * stored.shape[-2]
+            return Place(theirs, stored, skipped + before)
         raise InvalidFile(f"{self.files[0].name}: no tensor for {name}")
 
-    def _unpaired(self, name: str, values: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _read_part(self, name: str, first: int, last: int, rows: Rows) -> NDArray[Any]:
+        """Rows of a tensor of the spec."""
+        shape, place = self.spec.shape(name), self._find(name)
+        reorder = self.architecture.pairs and name.rsplit(".", 1)[-1] in ("q", "k", "q_bias", "k_bias")
+        if len(shape) == 1:
+            values = rows(place.name, place.stored, 0, 1).reshape(-1)[place.row :][: shape[0]]
+            values = self._unpaired(name, values) if reorder else values
+            return values[first:last]
+        if reorder:
+            whole = rows(place.name, place.stored, place.row, place.row + shape[0])
+            return self._unpaired(name, whole)[first:last]
+        return rows(place.name, place.stored, place.row + first, place.row + last)
+
+    def _unpaired(self, name: str, values: NDArray[Any]) -> NDArray[Any]:
         """Rows of q or k in llama.cpp's order, back in Hugging Face's."""
         head_dim = self.spec.layers[int(name.split(".")[1])].head_dim
         pairs = values.reshape(-1, head_dim // 2, 2, *values.shape[1:])
         return np.ascontiguousarray(pairs.swapaxes(1, 2)).reshape(values.shape)
 
-    def _rows(self, name: str, stored: Tensor, first: int, last: int) -> NDArray[np.float32]:
-        """Rows, all but the last dimension taken together, as float32 `[rows, columns]`."""
+    def _bytes(self, name: str, stored: Tensor, first: int, last: int) -> NDArray[np.uint8]:
+        """Rows, all but the last dimension taken together, `[rows, row_bytes]`."""
         total = math.prod(stored.shape[:-1])
         if not 0 <= first <= last <= total:
             raise InvalidFile(f"{name}: rows {first}..{last} of {total} do not exist")
@@ -158,7 +200,11 @@ class GgufCheckpoint(Checkpoint):
             data = np.fromfile(file, np.uint8, (last - first) * stored.row_bytes)
         if data.size != (last - first) * stored.row_bytes:
             raise InvalidFile(f"{self.files[0].name}: ends inside tensor {name!r}")
-        data = data.reshape(last - first, stored.row_bytes)
+        return data.reshape(last - first, stored.row_bytes)
+
+    def _floats(self, name: str, stored: Tensor, first: int, last: int) -> NDArray[np.float32]:
+        """The same as float32 `[rows, columns]`."""
+        data = self._bytes(name, stored, first, last)
         if stored.type in PLAIN:
             kind, numpy_kind = PLAIN[stored.type]
             bits = data.view(numpy_kind)
@@ -167,6 +213,10 @@ class GgufCheckpoint(Checkpoint):
             return bits.astype(np.float32)
         quants = _quants()
         return np.asarray(quants.dequantize(data, quants.GGMLQuantizationType(stored.type)), np.float32)
+
+
+def _type_name(kind: int) -> str:
+    return str(_quants().GGMLQuantizationType(kind).name)
 
 
 def _candidates(name: str, spec: ModelSpec, arch: Architecture) -> Iterator[tuple[str, int | None, int]]:

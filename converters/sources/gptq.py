@@ -13,18 +13,28 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekit.converters.sources._packed import PackedCheckpoint
+from edgekit.converters.checkpoint import FLOAT_TYPES
+from edgekit.converters.sources._packed import Packed, PackedCheckpoint, bit_stream
 from edgekit.errors import InvalidFile
 
-FLOATS = ("F16", "BF16", "F32")
+WIDTHS = (2, 4, 8)
 
 
 class GptqCheckpoint(PackedCheckpoint):
     """Raises UnsupportedModel for widths other than 2, 4 and 8 bits."""
 
-    def shape(self, path: str) -> tuple[int, int]:
-        bits = self.bits(2, 4, 8)
-        weight, scales = self.entry(path, "qweight", "I32"), self.entry(path, "scales", *FLOATS)
+    WEIGHT, BESIDE = "qweight", ("qzeros", "scales", "g_idx")
+    SCALES, ORDER = "scales", "g_idx"
+
+    def bits(self, path: str) -> int:
+        bits = self.quantization.get("bits")
+        if bits not in WIDTHS:
+            raise self.unsupported(f"GPTQ with {bits!r} bits; {', '.join(map(str, WIDTHS))} are read")
+        return int(bits)
+
+    def shape(self, path: str) -> tuple[int, int, int]:
+        bits = self.bits(path)
+        weight, scales = self.entry(path, "qweight", "I32"), self.entry(path, "scales", *FLOAT_TYPES)
         zeros = self.entry(path, "qzeros", "I32")
         n, k = weight.shape[1], weight.shape[0] * 32 // bits
         groups = scales.shape[0]
@@ -33,25 +43,12 @@ class GptqCheckpoint(PackedCheckpoint):
                 f"{path}: codes {list(weight.shape)}, scales {list(scales.shape)}, zeros {list(zeros.shape)} "
                 f"do not fit together at {bits} bits"
             )
-        return n, k
+        return n, k, groups
 
-    def decode(self, path: str, parts: dict[str, NDArray[Any]], first: int, last: int) -> NDArray[np.float32]:
-        bits = self.bits(2, 4, 8)
-        _, k = self.shape(path)
-        groups = len(parts["scales"])
-        group_of = parts.get("g_idx", np.arange(k) // (k // groups))
-        if group_of.shape != (k,) or group_of.min() < 0 or group_of.max() >= groups:
-            raise InvalidFile(f"{path}.g_idx names groups that do not exist")
-        codes = unpack(np.ascontiguousarray(parts["qweight"][:, first:last].T), bits).T
-        zeros = unpack(parts["qzeros"], bits)[:, first:last].astype(np.int32)
+    def unpack(self, path: str, parts: dict[str, NDArray[Any]], first: int, last: int) -> Packed:
+        bits = self.bits(path)
+        zeros = bit_stream(parts["qzeros"], bits)[:, first:last]
         if self.quantization.get("checkpoint_format", "gptq") != "gptq_v2":
-            zeros = (zeros + 1) & ((1 << bits) - 1)
-        scales = parts["scales"][:, first:last]
-        shifted: NDArray[np.float32] = codes.astype(np.float32) - zeros[group_of].astype(np.float32)
-        return shifted * scales[group_of]
-
-
-def unpack(words: NDArray[np.int32], bits: int) -> NDArray[np.uint8]:
-    """`[n, words]` -> codes `[n, words * 32 / bits]`: one stream of bits per row, low bits first."""
-    stream = np.unpackbits(np.ascontiguousarray(words).view(np.uint8), axis=-1, bitorder="little")
-    return np.packbits(stream.reshape(len(words), -1, bits), axis=-1, bitorder="little")[..., 0]
+            zeros = (zeros + np.uint8(1)) & np.uint8((1 << bits) - 1)
+        codes = bit_stream(parts["qweight"][:, first:last].T, bits)
+        return Packed(codes, np.ascontiguousarray(parts["scales"][:, first:last].T), zeros.T)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit.converters.checkpoint import FLOAT_TYPES, Checkpoint, Entry, to_float32
+from edgekit.converters.codes import Codes, Layout
 from edgekit.converters.formats import _affine, _microscaling
 from edgekit.errors import InvalidFile, UnsupportedModel
 
@@ -72,17 +73,40 @@ class MlxCheckpoint(Checkpoint):
         bits, _, mode = self._scheme(theirs)
         path = theirs.removesuffix(".weight")
         codes = _affine.unpack(self._part(theirs, expert, begin, end), bits)
-        scale = self._part(f"{path}.scales", expert, begin, end)
         if mode != "affine":
-            return _microscaling.decode(codes, scale, mode)
-        if f"{path}.biases" not in self.tensors:
-            raise InvalidFile(f"{path}: has scales but no biases")
-        bias = self._part(f"{path}.biases", expert, begin, end)
-        if bias.shape != scale.shape or scales.dtype not in FLOAT_TYPES:
-            raise InvalidFile(f"{path}: scales {list(scale.shape)} with biases {list(bias.shape)}")
-        return _affine.decode(
-            codes, to_float32(scales.dtype, scale), to_float32(self.tensors[f"{path}.biases"].dtype, bias)
-        )
+            return _microscaling.decode(codes, self._part(f"{path}.scales", expert, begin, end), mode)
+        return _affine.decode(codes, *self._line(theirs, expert, (begin, end)))
+
+    def layout(self, name: str) -> Layout | None:
+        theirs, _ = self._find(name)
+        if self._scales(theirs) is None:
+            return None
+        bits, group, mode = self._scheme(theirs)
+        return Layout(bits, group, "free" if mode == "affine" else "other")
+
+    def codes(self, name: str, rows: tuple[int, int]) -> Codes:
+        theirs, expert = self._find(name)
+        _, shape = self.info(name)
+        if not 0 <= rows[0] <= rows[1] <= shape[0]:
+            raise InvalidFile(f"tensor {name!r}: rows {rows[0]}..{rows[1]} of {shape[0]} do not exist")
+        bits, _, _ = self._scheme(theirs)
+        codes = _affine.unpack(self._part(theirs, expert, *rows), bits)
+        scale, offset = self._line(theirs, expert, rows)
+        return Codes(codes, scale, offset)
+
+    def _line(self, name: str, expert: int | None, rows: tuple[int, int]) -> list[NDArray[np.float32]]:
+        """Scales and biases of rows, `[n, groups]`."""
+        path, found = name.removesuffix(".weight"), []
+        for tail in BESIDE:
+            entry = self.tensors.get(f"{path}{tail}")
+            shape = self.tensors[f"{path}.scales"].shape
+            if entry is None or entry.shape != shape or entry.dtype not in FLOAT_TYPES:
+                seen = "missing" if entry is None else f"{entry.dtype} {list(entry.shape)}"
+                raise InvalidFile(f"{path}{tail} is {seen}; floats of shape {list(shape)} are expected")
+            found.append(to_float32(entry.dtype, self._part(f"{path}{tail}", expert, *rows)))
+        if self.check and not all(np.isfinite(values).all() for values in found):
+            raise InvalidFile(f"{path}: scales or biases are NaN or infinite")
+        return found
 
     def _find(self, name: str) -> tuple[str, int | None]:
         if name not in self._where:

@@ -1,139 +1,98 @@
-"""AWQ and GPTQ checkpoints: packed here, from known weights, in the layouts that their makers write."""
+"""AWQ, GPTQ and compressed-tensors checkpoints, packed here in the layouts that their makers write."""
 
 from __future__ import annotations
 
 import json
-import struct
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from edgekit.converters import models, sources
 from edgekit.converters.checkpoint import Checkpoint
-from edgekit.converters.sources.awq import AwqCheckpoint
-from edgekit.converters.sources.gptq import GptqCheckpoint
+from edgekit.converters.sources._packed import PackedCheckpoint
 from edgekit.errors import EdgekitError, UnsupportedModel
 
 pytest.importorskip("transformers", reason="needs the [test] extra")
 
+from packed_checkpoints import quantize, save
 from tiny_models import make_checkpoint
 
-GROUP = 16
-AWQ_ORDER = [0, 2, 4, 6, 1, 3, 5, 7]  # nibble i of a word holds column AWQ_ORDER[i]
-Tensors = dict[str, NDArray[Any]]
-
-
-def save(directory: Path, config: dict[str, Any], tensors: Tensors) -> Path:
-    kinds = {"float32": "F32", "float16": "F16", "int32": "I32"}
-    header, offset = {}, 0
-    for name, values in tensors.items():
-        span = [offset, offset + values.nbytes]
-        header[name] = {"dtype": kinds[str(values.dtype)], "shape": values.shape, "data_offsets": span}
-        offset += values.nbytes
-    text = json.dumps(header).encode()
-    directory.mkdir()
-    data = b"".join(np.ascontiguousarray(v).tobytes() for v in tensors.values())
-    (directory / "model.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + data)
-    (directory / "config.json").write_text(json.dumps(config))
-    return directory
-
-
-def codes_of(weight: NDArray[np.float32], bits: int) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """(codes [in, out], zeros [groups, out], scales [groups, out]) of a weight [out, in]."""
-    groups = weight.T.reshape(-1, GROUP, weight.shape[0])
-    low, high = groups.min(1), groups.max(1)
-    scale = ((high - low) / ((1 << bits) - 1)).astype(np.float16)
-    zero = np.clip(np.rint(-low / scale.astype(np.float32)), 1, (1 << bits) - 1)
-    codes = np.clip(np.rint(groups / scale.astype(np.float32)[:, None] + zero[:, None]), 0, (1 << bits) - 1)
-    return codes.reshape(-1, weight.shape[0]).astype(np.int64), zero.astype(np.int64), scale
-
-
-def stream(codes: NDArray[Any], bits: int) -> NDArray[np.int32]:
-    """Along the last axis, low bits first."""
-    out = np.zeros((len(codes), codes.shape[1] * bits // 32), np.int32)
-    for row, values in zip(out, codes, strict=True):
-        number = sum(int(value) << (bits * i) for i, value in enumerate(values))
-        row[:] = np.frombuffer(number.to_bytes(row.nbytes, "little"), np.int32)
-    return out
-
-
-def nibbles(codes: NDArray[Any]) -> NDArray[np.int32]:
-    parts = codes.reshape(len(codes), -1, 8)[..., AWQ_ORDER].astype(np.uint64)
-    words = sum(parts[..., i] << np.uint64(4 * i) for i in range(8))
-    return np.asarray(words).astype(np.uint32).view(np.int32)
-
-
-def quantize(source: Path, out: Path, method: str, bits: int, shuffled: bool = False) -> tuple[Path, Tensors]:
-    """A checkpoint packed as `method`, and the weights its codes stand for."""
-    checkpoint = Checkpoint(source)
-    tensors: Tensors = {}
-    want: Tensors = {}
-    for name in checkpoint.names():
-        weight = checkpoint.read(name)
-        if "_proj.weight" not in name:
-            tensors[name] = want[name] = weight
-            continue
-        path = name.removesuffix(".weight")
-        order = (
-            np.random.default_rng(0).permutation(weight.shape[1]) if shuffled else np.arange(weight.shape[1])
-        )
-        codes, zeros, scales = codes_of(weight[:, order], bits)
-        group_of = np.arange(len(codes)) // GROUP
-        values = (codes - zeros[group_of]) * scales.astype(np.float32)[group_of]
-        back = np.argsort(order)
-        want[name] = values[back].T.astype(np.float32)
-        tensors[f"{path}.scales"] = scales
-        if method == "gptq":
-            tensors[f"{path}.qweight"] = stream(codes[back].T, bits).T.copy()
-            tensors[f"{path}.qzeros"] = stream(zeros - 1, bits)
-            tensors[f"{path}.g_idx"] = group_of[back].astype(np.int32)
-        else:
-            tensors[f"{path}.qweight"] = nibbles(codes)
-            tensors[f"{path}.qzeros"] = nibbles(zeros)
-    quantization = {"quant_method": method, "bits": bits, "group_size": GROUP, "version": "gemm"}
-    return save(out, checkpoint.config | {"quantization_config": quantization}, tensors), want
+COMPRESSED = ("pack-quantized", "int-quantized")
 
 
 @pytest.mark.parametrize(
-    ("method", "bits", "shuffled"),
+    ("method", "bits", "options"),
     [
-        ("gptq", 4, False),
-        ("gptq", 4, True),
-        ("gptq", 8, False),
-        ("gptq", 2, False),
-        ("awq", 4, False),
+        ("gptq", 4, {}),
+        ("gptq", 4, {"shuffled": True}),
+        ("gptq", 4, {"symmetric": True}),
+        ("gptq", 8, {}),
+        ("gptq", 2, {}),
+        ("awq", 4, {}),
+        ("pack-quantized", 4, {}),
+        ("pack-quantized", 4, {"symmetric": True}),
+        ("pack-quantized", 8, {"symmetric": True}),
+        ("int-quantized", 8, {}),
+        ("int-quantized", 8, {"symmetric": True}),
     ],
 )
-def test_weights_are_what_the_codes_stand_for(method: str, bits: int, shuffled: bool, tmp_path: Path) -> None:
+def test_weights_are_what_the_codes_stand_for(
+    method: str, bits: int, options: dict[str, bool], tmp_path: Path
+) -> None:
     source = make_checkpoint("llama", tmp_path / "hf")
-    directory, want = quantize(source, tmp_path / "packed", method, bits, shuffled)
+    directory, want = quantize(source, tmp_path / "packed", method, bits, **options)
     opened = sources.open_source(directory)
-    assert isinstance(opened, GptqCheckpoint if method == "gptq" else AwqCheckpoint)
+    assert isinstance(opened, PackedCheckpoint)
     for name, values in want.items():
         assert np.allclose(opened.read(name), values, atol=1e-6), name
         assert np.array_equal(opened.read(name, (3, 17)), opened.read(name)[3:17]) or values.ndim == 1
     assert models.open_model(opened).spec == models.open_model(Checkpoint(source)).spec
+    name = "model.layers.0.self_attn.q_proj.weight"
+    layout = opened.layout(name)
+    assert layout is not None and layout.bits == bits
+    assert opened.layout("model.norm.weight") is None
+    if options.get("shuffled"):
+        assert layout.zero == "other"
+        return
+    assert (layout.group, layout.zero) == (16, "middle" if options.get("symmetric") else "whole")
+    codes = opened.codes(name, (3, 17)).regrouped(8)
+    values = codes.codes * np.repeat(codes.scale, 8, 1) + np.repeat(codes.offset, 8, 1)
+    assert np.allclose(values, want[name][3:17], atol=1e-6)
 
 
-@pytest.mark.parametrize("method", ["gptq", "awq"])
-@pytest.mark.parametrize("damage", ["qzeros", "scales", "shape", "bits"])
+@pytest.mark.parametrize("method", ["gptq", "awq", *COMPRESSED])
+@pytest.mark.parametrize("damage", ["zeros", "zero's shape", "scales", "NaN", "shape", "bits", "nothing"])
 def test_damaged_checkpoints_are_errors(method: str, damage: str, tmp_path: Path) -> None:
-    directory, _ = quantize(make_checkpoint("llama", tmp_path / "hf"), tmp_path / "packed", method, 4)
-    path = "model.layers.0.self_attn.q_proj"
+    source = make_checkpoint("llama", tmp_path / "hf")
+    directory, _ = quantize(source, tmp_path / "packed", method, 8 if method == "int-quantized" else 4)
     opened = sources.open_source(directory)
+    assert isinstance(opened, PackedCheckpoint)
+    path = "model.layers.0.self_attn.q_proj"
+    zeros = f"{path}.{'weight_zero_point' if method in COMPRESSED else 'qzeros'}"
+    scales, weight = f"{path}.{opened.SCALES}", f"{path}.{opened.WEIGHT}"
     config = json.loads((directory / "config.json").read_text())
-    tensors = {n: opened.read_raw(n)[1] for n in opened.tensors}
+    tensors: dict[str, Any] = {n: opened.read_raw(n)[1] for n in opened.tensors}
     if damage == "shape":
-        tensors[f"{path}.qweight"] = tensors[f"{path}.qweight"][:, :-1].copy()
+        tensors[weight] = tensors[weight][:, :-1].copy()
     elif damage == "bits":
-        config["quantization_config"]["bits"] = 7
+        config["quantization_config"] |= {"bits": 7, "config_groups": {"g": {"weights": {"num_bits": 7}}}}
+    elif damage == "NaN":
+        tensors[scales] = np.full_like(tensors[scales], np.nan)
+    elif damage == "zero's shape":
+        tensors[zeros] = tensors[zeros][:, :-1].copy()
+    elif damage == "zeros" and method not in COMPRESSED:  # which has none where they are in the middle
+        del tensors[zeros]
+    elif damage == "scales":
+        del tensors[scales]
     else:
-        del tensors[f"{path}.{damage}"]
-    broken = sources.open_source(save(tmp_path / "broken", config, tensors))
+        config["quantization_config"]["format"] = "unheard-of"
+        if method not in COMPRESSED:
+            config["quantization_config"]["quant_method"] = "unheard-of"
     with pytest.raises(EdgekitError):
+        broken = sources.open_source(save(tmp_path / "broken", config, tensors))
+        broken.info(f"{path}.weight")
         broken.read(f"{path}.weight")
 
 
