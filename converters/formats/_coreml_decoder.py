@@ -12,9 +12,10 @@
     conv_cache_N                 state, float16 [1, d_model, 1, kernel - 1]
     logits         [1, vocab_size]
 
-`Decoder` is laid out for GPUs: `[1, tokens, d_model]`, linear layers, the residual in float32. `NeuralEngineDecoder`
-is laid out for the Neural Engine: `[1, d_model, 1, tokens]`, 1x1 convolutions, float16 throughout, an output
-matrix in chunks. Constants are only shapes while the program is built; `WeightFile` streams their values.
+`Decoder` is laid out for GPUs: `[1, tokens, d_model]`, linear layers, the residual in float32.
+`NeuralEngineDecoder` is laid out for the Neural Engine: `[1, d_model, 1, tokens]`, 1x1 convolutions, float16
+throughout, an output matrix in chunks. Constants are only shapes while the program is built; `WeightFile`
+streams their values.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ class Decoder:
         self.type = types.fp16 if scheme.type == "fp16" else types.fp32
         if len({layer.conv_kernel for layer in self.spec.layers if layer.mixer == "conv"}) > 1:
             raise UnsupportedModel(
-                "Core ML output takes one length of short convolutions, this model has several"
+                "the short convolutions of this model differ in length, Core ML output takes one"
             )
 
     def function(self, tokens: int) -> Any:
@@ -87,7 +88,7 @@ class Decoder:
         function = Function(self.placeholders(), opset_version=TARGET)
         self.inputs = function.inputs
         with function:
-            x = self.widened(self.scaled(self.embed(), spec.embed_scale))
+            x = self.scaled(self.widened(self.embed()), spec.embed_scale)
             for index, layer in enumerate(spec.layers):
                 x = self.layer(x, index, layer)
             if tokens > 1:
@@ -354,7 +355,7 @@ class Decoder:
     def softcap(self, x: Value, cap: float) -> Value:
         if not cap:
             return x
-        inner = mb.tanh(x=mb.mul(x=x, y=self.number(1 / cap, x.dtype)))
+        inner = mb.tanh(x=mb.real_div(x=x, y=self.number(cap, x.dtype)))
         return mb.mul(x=inner, y=self.number(cap, x.dtype))
 
     def part(self, x: Value, axis: int, first: int, last: int) -> Value:

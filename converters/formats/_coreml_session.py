@@ -1,4 +1,4 @@
-"""What a program that runs a Core ML package does between the calls: which slots, masks and angles a step gets.
+"""What a program that runs a Core ML package does between the calls: the slots, masks and angles of a step.
 
 The package has two functions, `decode` (one token) and `prefill` (up to `chunk`), over the same weights and
 states. `docs/coreml.md` describes their inputs; this is the same in numpy, without Core ML itself.

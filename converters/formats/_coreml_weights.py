@@ -1,12 +1,12 @@
 """weight.bin of a Core ML package: tensors streamed into the file that an ML Program's constants point into.
 
     header    64 bytes   uint32 number of records, uint32 version 2
-    record    64 bytes   uint32 0xDEADBEEF, uint32 type, uint64 size of the data in bytes, uint64 where they begin,
-                         uint64 bits of the last byte that are not used
-    data                 little-endian, low bits first; every record and all data begin on a multiple of 64 bytes
+    record    64 bytes   uint32 0xDEADBEEF, uint32 type, uint64 size of the data in bytes, uint64 where they
+                         begin, uint64 bits of the last byte that are not used
+    data                 little-endian, low bits first
 
-A constant names its record's offset. A record may point into another tensor's data: that is how rows of the
-embedding are the output matrix too.
+Every record and all data begin on a multiple of 64 bytes. A constant names its record's offset. A record may
+point into another tensor's data: that is how rows of the embedding are the output matrix too.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ import importlib.util
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,15 +17,12 @@ from edgekit.converters.convert import ConvertInput, Progress, silent
 from edgekit.converters.formats import _quality
 from edgekit.converters.formats._checkpoint_files import copy_files, flat_config, write_card, write_json
 from edgekit.converters.formats._coreml_session import Cache, Session, facts
+from edgekit.converters.formats._coreml_weights import WeightFile
 from edgekit.errors import UsageError
-
-if TYPE_CHECKING:
-    from edgekit.converters.formats._coreml_decoder import Decoder
 
 SUFFIX = ""
 WINDOW, SINKS, CHUNK = 2048, 4, 64
 PACKAGE = "model.mlpackage"
-FUNCTIONS = ("decode", "prefill")
 
 # name -> (for the Neural Engine, bits, codes, type)
 _SCHEMES: dict[str, tuple[bool, int, str, str]] = {
@@ -40,6 +37,12 @@ _SCHEMES: dict[str, tuple[bool, int, str, str]] = {
 }
 SCHEMES = tuple(_SCHEMES)
 
+_USE = """let configuration = MLModelConfiguration()
+configuration.functionName = "prefill"  // and another model with "decode", on the same state
+let compiled = try await MLModel.compileModel(at: packageURL)
+let prefill = try await MLModel.load(contentsOf: compiled, configuration: configuration)
+let state = prefill.makeState()"""
+
 
 def write(
     model: ConvertInput,
@@ -52,17 +55,15 @@ def write(
     chunk: int = CHUNK,
 ) -> None:
     """Writes `model` as a directory with a Core ML package, whose cache keeps `window` recent positions (the
-    model's context, at most 2048) and the first `sinks`, and takes up to `chunk` tokens at a step. Memory stays
-    at a few slabs of rows.
+    model's context, at most 2048) and the first `sinks`, and takes up to `chunk` tokens at a step. Memory
+    stays at a few slabs of rows.
 
     Raises UsageError for an unknown scheme or without coremltools, UnsupportedModel.
     """
-    cache = Cache(window or min(model.spec.context or WINDOW, WINDOW), sinks, chunk)
-    decoder = _decoder(model, scheme, cache)
+    cache = Cache(_window(model) if window is None else window, sinks, chunk)
+    program, weights = _built(model, scheme, cache)
     from edgekit.converters.formats import _coreml_package
 
-    functions = {"decode": decoder.function(1), "prefill": decoder.function(chunk)}
-    program = _coreml_package.message(functions, decoder.weights)
     description = program.description.metadata
     source = model.metadata.get("source", {})
     description.shortDescription = f"{source.get('name', model.spec.model_type)}, {scheme}"
@@ -72,19 +73,17 @@ def write(
     description.userDefined["edgekit.source"] = json.dumps(source)
 
     path.mkdir()
-    _coreml_package.save(path / PACKAGE, program, decoder.weights, progress)
+    _coreml_package.save(path / PACKAGE, program, weights, progress)
     copy_files(model, path)
     write_json(path / "config.json", flat_config(model))
-    use = f'MLModel(contentsOf: MLModel.compileModel(at: "{PACKAGE}"), configuration: functionName "prefill" or "decode")'
     note = f"Sees the last {cache.window} tokens and the first {cache.sinks}, in constant memory."
-    write_card(model, path, "coreml", scheme, use, [note])
+    write_card(model, path, "coreml", scheme, _USE, [note])
 
 
 def size_bytes(model: ConvertInput, scheme: str) -> int:
-    """Of the weights, without the program (a few hundred KB)."""
-    decoder = _decoder(model, scheme, Cache(16, 0, 2))
-    decoder.function(1)
-    return int(decoder.weights.size_bytes)
+    """Of the package."""
+    program, weights = _built(model, scheme, Cache(_window(model), SINKS, CHUNK))
+    return int(program.ByteSize()) + weights.size_bytes
 
 
 def verify(model: ConvertInput, path: Path, scheme: str) -> dict[str, Any] | None:
@@ -94,7 +93,8 @@ def verify(model: ConvertInput, path: Path, scheme: str) -> dict[str, Any] | Non
     import coremltools
 
     functions = {
-        name: coremltools.models.MLModel(str(path / PACKAGE), function_name=name) for name in FUNCTIONS
+        name: coremltools.models.MLModel(str(path / PACKAGE), function_name=name)
+        for name in ("decode", "prefill")
     }
     state = functions["decode"].make_state()
     known, inputs = described(path)
@@ -123,7 +123,12 @@ def described(path: Path) -> tuple[dict[str, Any], dict[str, list[str]]]:
     return json.loads(description.metadata.userDefined["edgekit"]), inputs
 
 
-def _decoder(model: ConvertInput, scheme: str, cache: Cache) -> Decoder:
+def _window(model: ConvertInput) -> int:
+    return min(model.spec.context or WINDOW, WINDOW)
+
+
+def _built(model: ConvertInput, scheme: str, cache: Cache) -> tuple[Any, WeightFile]:
+    """The model's protobuf message, and its weights before they are written."""
     if scheme not in _SCHEMES:
         raise UsageError(f"scheme {scheme!r} is not one Core ML has; choose from {', '.join(SCHEMES)}")
     if importlib.util.find_spec("coremltools") is None:
@@ -131,7 +136,10 @@ def _decoder(model: ConvertInput, scheme: str, cache: Cache) -> Decoder:
             "writing Core ML packages needs coremltools, which is not installed",
             hint="pip install 'edgekit[coreml]'",
         )
+    from edgekit.converters.formats import _coreml_package
     from edgekit.converters.formats._coreml_decoder import Decoder, NeuralEngineDecoder, Scheme
 
     chosen = Scheme(*_SCHEMES[scheme])
-    return (NeuralEngineDecoder if chosen.neural_engine else Decoder)(model, chosen, cache)
+    decoder = (NeuralEngineDecoder if chosen.neural_engine else Decoder)(model, chosen, cache)
+    functions = {"decode": decoder.function(1), "prefill": decoder.function(cache.chunk)}
+    return _coreml_package.message(functions, decoder.weights), decoder.weights

@@ -5,8 +5,8 @@
     state = program.make_state("decode")
     outputs = program.predict("decode", {"input_ids": …}, state)
 
-`exact=True` rounds every float16 value to float16, as an engine does that adds up in float32; `exact=False` computes
-float16 programs in float32, states too, so that what is left of the difference is rounding of the reference.
+`exact=True` rounds every float16 value to float16, as an engine does that adds up in float32; `exact=False`
+computes float16 programs in float32, states too: what differs then from float32 logits is wrong.
 """
 
 from __future__ import annotations
@@ -120,6 +120,15 @@ class MilProgram:
         for operation in block.operations:
             self._run(function, operation, scope)
         return {name: np.asarray(scope[name]) for name in block.outputs}
+
+    def constants(self, function: str) -> dict[str, Array]:
+        """The constants of a function by name, decompressed."""
+        program = self.model.mlProgram.functions[function]
+        scope: dict[str, Any] = {}
+        for operation in program.block_specializations[program.opset].operations:
+            if operation.type.startswith("const"):
+                self._run(function, operation, scope)
+        return scope
 
     def _rounded(self, value: Array) -> Array:
         if not self.exact and value.dtype == np.float16:

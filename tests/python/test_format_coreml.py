@@ -1,0 +1,305 @@
+"""The Core ML package: what its saved program computes from its saved weights, over prefill, decode and past
+the end of the ring.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+pytest.importorskip("coremltools", reason="needs coremltools (the [coreml] extra)")
+pytest.importorskip("transformers", reason="needs the [test] extra")
+
+import coremltools
+from coremltools.converters.mil.frontend.milproto.load import load as load_program
+from coremltools.libmilstoragepython import _BlobStorageReader
+from mil_interpreter import MIL, MilProgram
+from tiny_models import TINY_CONFIGS, make_checkpoint
+
+from edgekit.conversion import convert as convert_checkpoint
+from edgekit.converters import convert
+from edgekit.converters.convert import ConvertInput
+from edgekit.converters.formats import _coreml_palettes, coreml
+from edgekit.converters.formats._coreml_session import HIDDEN, Cache, Ring, Session, facts
+from edgekit.converters.formats._coreml_weights import Tensor, WeightFile
+from edgekit.converters.reference import Reference
+from edgekit.errors import UsageError, VerificationFailed
+
+ROOT = Path(__file__).resolve().parents[2]
+WINDOW, SINKS, CHUNK = 12, 3, 8
+# Tokens at a step, 55 in all: through rings of 32 slots and less.
+STEPS = [8, 5, 1, 1, 8, 3, 1, 1, 8, 6, 2, 1, 1, 8, 1]
+IDS = [int(i) for i in np.random.default_rng(0).integers(0, 199, sum(STEPS))]
+F32 = NDArray[np.float32]
+
+
+def read(name: str, tmp_path: Path) -> ConvertInput:
+    return convert.read(make_checkpoint(name, tmp_path / "hf"), name)
+
+
+def written(model: ConvertInput, tmp_path: Path, scheme: str) -> Path:
+    coreml.write(model, tmp_path / scheme, scheme, window=WINDOW, sinks=SINKS, chunk=CHUNK)
+    return tmp_path / scheme
+
+
+def session(program: MilProgram, path: Path) -> Session:
+    """One text; both functions share its states."""
+    state = program.make_state("decode")
+    known, inputs = coreml.described(path)
+    return Session(known, inputs, lambda name, given: program.predict(name, given, state)["logits"])
+
+
+def stepped(text: Session, ids: list[int] = IDS) -> F32:
+    """Logits `[len(STEPS), vocab_size]` after each step."""
+    ends = np.cumsum(STEPS)
+    return np.stack([text.feed(ids[end - n : end]) for n, end in zip(STEPS, ends, strict=True)])
+
+
+def expected(model: ConvertInput, weights: Weights | None = None) -> F32:
+    spec, load = (model.spec, model.load) if weights is None else (weights.spec, weights.load)
+    reference = Reference(spec, load, cache=(SINKS, WINDOW), context=WINDOW + SINKS)
+    return reference.logits(IDS)[np.cumsum(STEPS) - 1]
+
+
+def relative(got: F32, want: F32) -> float:
+    return float(np.abs(got - want).max() / np.abs(want).max())
+
+
+def narrowed(value: float) -> float:
+    return float(np.float16(value))
+
+
+class Weights:
+    """The numbers of a package: what its matrices stand for, and the rest in the type in which it has it."""
+
+    def __init__(self, program: MilProgram, model: ConvertInput, scheme: str) -> None:
+        self.model = model
+        self.values = program.constants("decode")
+        self.narrow_norms = scheme.startswith("neural_engine")
+        spec = model.spec
+        self.spec = replace(
+            spec, attn_scale=narrowed(spec.attn_scale), logit_scale=narrowed(spec.logit_scale)
+        )
+        if self.narrow_norms:
+            names = ("embed_scale", "residual_scale", "norm_eps")
+            self.spec = replace(self.spec, **{name: narrowed(getattr(spec, name)) for name in names})
+
+    def load(self, name: str, rows: tuple[int, int] | None = None) -> F32 | None:
+        path = name.replace(".", "_")
+        path = path if path in self.values else f"{path}_rows_0"
+        if path in self.values:
+            values = self.values[path].astype(np.float32).reshape(self.model.spec.shape(name))
+            return values if rows is None else values[slice(*rows)]
+        loaded = self.model.load(name, rows)
+        if loaded is None or ("norm" in name and not self.narrow_norms):
+            return loaded
+        return loaded.astype(np.float16).astype(np.float32)
+
+
+@pytest.mark.parametrize("name", TINY_CONFIGS)
+def test_every_family_gives_the_checkpoints_logits(name: str, tmp_path: Path) -> None:
+    model = read(name, tmp_path)
+    path = written(model, tmp_path, "f32")
+    got = stepped(session(MilProgram(path / coreml.PACKAGE), path))
+    assert relative(got, expected(model)) <= 1e-3  # the caches are float16
+
+
+@pytest.mark.parametrize("name", TINY_CONFIGS)
+def test_every_family_runs_in_the_layout_of_the_neural_engine(name: str, tmp_path: Path) -> None:
+    model = read(name, tmp_path)
+    path = written(model, tmp_path, "neural_engine_q8")
+    program = MilProgram(path / coreml.PACKAGE, exact=False)
+    want = expected(model, Weights(program, model, "neural_engine_q8"))
+    assert relative(stepped(session(program, path)), want) <= 2e-5
+
+
+@pytest.mark.parametrize("name", ["llama_mqa", "qwen2", "gemma3", "lfm2", "olmoe"])
+@pytest.mark.parametrize("scheme", [s for s in coreml.SCHEMES if s != "f32"])
+def test_packages_give_the_logits_of_their_own_weights(name: str, scheme: str, tmp_path: Path) -> None:
+    model = read(name, tmp_path)
+    path = written(model, tmp_path, scheme)
+    program = MilProgram(path / coreml.PACKAGE, exact=False)
+    want = expected(model, Weights(program, model, scheme))
+    assert relative(stepped(session(program, path)), want) <= 2e-5
+    rounded = stepped(session(MilProgram(path / coreml.PACKAGE), path))
+    assert relative(rounded, want) <= 1e-2  # in float16
+
+
+@pytest.mark.parametrize("scheme", ["q4", "neural_engine_q6", "neural_engine_f16"])
+def test_coremltools_reads_the_package(scheme: str, tmp_path: Path) -> None:
+    """Its own reader of weights gives our values, and its own types are those of our program."""
+    path = written(read("llama", tmp_path), tmp_path, scheme) / coreml.PACKAGE
+    model = coremltools.models.MLModel(str(path), skip_model_load=True)
+    weights = path / "Data" / "com.apple.CoreML" / "weights"
+    loaded = load_program(
+        model.get_spec(), specification_version=model.get_spec().specificationVersion,
+        file_weights_dir=str(weights),
+    )  # fmt: skip
+    assert set(loaded.functions) == {"decode", "prefill"}
+
+    program = MilProgram(path)
+    reader = _BlobStorageReader(str(weights / "weight.bin"))
+    read_as = {
+        MIL.FLOAT16: lambda at: reader.read_fp16_data(at).view(np.float16),
+        MIL.FLOAT32: reader.read_float_data,
+        MIL.INT4: reader.read_int4_data,
+        MIL.UINT6: reader.read_uint6_data,
+    }
+    program.constants("decode")
+    program.constants("prefill")
+    assert len(program._values) > 20
+    for (offset, type, shape), values in program._values.items():
+        assert np.array_equal(read_as[type](offset).reshape(shape), values)
+
+
+def test_the_functions_share_their_weights(tmp_path: Path) -> None:
+    path = written(read("qwen2", tmp_path), tmp_path, "q8")
+    program = MilProgram(path / coreml.PACKAGE)
+    program.constants("decode")
+    alone = len(program._values)
+    program.constants("prefill")
+    assert len(program._values) == alone
+    description = program.model.description
+    assert description.defaultFunctionName == "decode"
+    states = [[(s.name, s.type.SerializeToString()) for s in f.state] for f in description.functions]
+    assert states[0] == states[1] and len(states[0]) == 6
+    assert all(
+        s.type.stateType.arrayType.dataType == 65552 for s in description.functions[0].state
+    )  # FLOAT16
+
+
+@pytest.mark.parametrize("scheme", ["q8", "neural_engine_q8"])
+def test_tied_matrices_lie_in_the_file_once(scheme: str, tmp_path: Path) -> None:
+    model = read("qwen2", tmp_path)
+    path = written(model, tmp_path, scheme)
+    shapes = [model.spec.shape(name) for name in model.tensors]
+    matrices = [shape for shape in shapes if len(shape) == 2]
+    most = sum(n * k * (2 if scheme == "q8" and k % 32 else 1 + 2 / 32) for n, k in matrices)
+    slack = 320 * len(shapes)
+    assert slack < model.spec.vocab_size * model.spec.d_model
+    size = (path / coreml.PACKAGE / "Data/com.apple.CoreML/weights/weight.bin").stat().st_size
+    assert sum(n * k for n, k in matrices) < size < most + slack
+    program = (path / coreml.PACKAGE / "Data/com.apple.CoreML/model.mlmodel").stat().st_size
+    assert coreml.size_bytes(model, scheme) == pytest.approx(size + program, rel=0.02)
+
+
+def test_chunks_of_the_output_matrix_are_rows_of_the_embedding(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from edgekit.converters.formats import _coreml_decoder
+
+    monkeypatch.setattr(_coreml_decoder, "HEAD_ROWS", 64)
+    model = read("qwen2", tmp_path)
+    for scheme in ("neural_engine_q8", "neural_engine_f16"):
+        path = written(model, tmp_path, scheme)
+        program = MilProgram(path / coreml.PACKAGE, exact=False)
+        assert program.constants("decode")["embed_rows_192"].shape == (7, 64, 1, 1)
+        want = expected(model, Weights(program, model, scheme))
+        assert relative(stepped(session(program, path)), want) <= 2e-5
+
+
+@pytest.mark.parametrize("scheme", ["q4", "neural_engine_q6"])
+def test_the_sample_model(scheme: str, tmp_path: Path) -> None:
+    if not (ROOT / "samples" / "model" / "config.json").is_file():
+        pytest.skip("samples/model is not in this checkout")
+    report = convert_checkpoint(ROOT / "samples" / "model", tmp_path / "out", format="coreml", scheme=scheme)
+    assert report.quality is not None or any("not verified" in text for text in report.warnings)
+    model = convert.read(ROOT / "samples" / "model", "sample")
+    assert (tmp_path / "out" / "tokenizer.json").exists()
+    text = session(MilProgram(tmp_path / "out" / coreml.PACKAGE), tmp_path / "out")
+    assert text.facts["window"] == model.spec.context == 512
+    card = coreml.card(model, text, scheme)
+    assert card["relative_error"] < {"q4": 0.5, "neural_engine_q6": 0.2}[scheme]
+
+
+def test_a_wrong_program_fails_verification(tmp_path: Path) -> None:
+    model = read("llama", tmp_path)
+    path = written(model, tmp_path, "f16")
+    text = session(MilProgram(path / coreml.PACKAGE), path)
+    text.facts = text.facts | {"ropes": [rope | {"factor": 0.5} for rope in text.facts["ropes"]]}
+    with pytest.raises(VerificationFailed):
+        coreml.card(model, text, "f16")
+
+
+def test_masks_and_slots_of_the_ring() -> None:
+    """Against a plain loop: what each slot holds after every step, and which of it a token sees."""
+    random = np.random.default_rng(1)
+    for sinks, window, chunk, start in [
+        (3, 5, 4, 0),
+        (0, 7, 1, 0),
+        (4, 20, 8, 0),
+        (2, 6, 5, 10**12),
+        (0, 3, 3, 1),
+    ]:
+        slots = sinks + window + chunk - 1 + int(random.integers(3))
+        ring = Ring(sinks, window, slots)
+        held: dict[int, int] = {}
+        for position in [*range(sinks), *range(max(sinks, start - slots), start)]:
+            held[ring.slot(position)] = position
+        position = start
+        for _ in range(60):
+            new = range(position, position + int(random.integers(1, chunk + 1)))
+            held |= {ring.slot(p): p for p in new}
+            want = np.full((len(new), slots), HIDDEN, np.float32)
+            seen = set()
+            for row, query in enumerate(new):
+                for slot, key in held.items():
+                    if key <= query and (query - key < window or key < sinks):
+                        want[row, slot] = 0
+                        seen.add((query, key))
+            assert all(
+                (query, key) in seen for query in new for key in range(max(0, query - window + 1), query)
+            )
+            assert np.array_equal(ring.mask(np.array(new), new[-1]), want)
+            position = new[-1] + 1
+
+
+def test_facts_are_what_a_driver_needs(tmp_path: Path) -> None:
+    model = read("gemma3", tmp_path)
+    known, inputs = coreml.described(written(model, tmp_path, "q4"))
+    plain = json.loads(json.dumps(facts(model.spec, Cache(WINDOW, SINKS, CHUNK))))
+    assert known == plain | {"scheme": "q4", "eos_ids": model.metadata["eos_ids"]}
+    assert [ring["sinks"] for ring in known["rings"]] == [0, SINKS]
+    assert {"input_ids", "slot_0", "mask_1", "cos_1", "sink_sin_0"} <= set(inputs["decode"])
+    assert {"write_0", "select"} <= set(inputs["prefill"])
+
+
+@pytest.mark.parametrize(("bits", "error"), [(4, 0.0985), (6, 0.0275)])
+def test_palettes_are_as_good_as_they_can_be(bits: int, error: float) -> None:
+    """Lloyd and Max's quantizers of a Gaussian have relative errors of 0.0975 and 0.0260."""
+    groups = np.random.default_rng(0).standard_normal((3, 16384)).astype(np.float32)
+    values = _coreml_palettes.fit(groups, bits)
+    codes = _coreml_palettes.encode(groups, values)
+    assert np.linalg.norm(_coreml_palettes.decode(codes, values) - groups) / np.linalg.norm(groups) < error
+    few = np.array([[1.0, -2.0, 1.0, 0.5]], np.float32)
+    values = _coreml_palettes.fit(few, bits)
+    found = _coreml_palettes.decode(_coreml_palettes.encode(few, values), values)
+    assert np.allclose(found, few, atol=2e-3)
+
+
+def test_values_that_fill_no_whole_bytes(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(0, 64, (9, 7)).astype(np.uint8)
+    weights = WeightFile()
+    weights.add("a", Tensor("uint6", 9, 7, lambda: iter([values[:2], values[2:5], values[5:]])))
+    weights.save(tmp_path / "weight.bin", lambda *_: None)
+    reader = _BlobStorageReader(str(tmp_path / "weight.bin"))
+    assert np.array_equal(reader.read_uint6_data(weights.record("a")), values.reshape(-1))
+    assert (tmp_path / "weight.bin").stat().st_size == weights.size_bytes
+
+
+def test_refusals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = read("llama", tmp_path)
+    with pytest.raises(UsageError, match="q7"):
+        coreml.write(model, tmp_path / "out", "q7")
+    with pytest.raises(UsageError, match="window of 0"):
+        coreml.write(model, tmp_path / "out", window=0)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UsageError, match="coremltools"):
+        coreml.write(model, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
