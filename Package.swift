@@ -1,0 +1,39 @@
+// swift-tools-version:6.0
+import PackageDescription
+
+// The core is built from source, without flags that SwiftPM calls unsafe. `edgekit package apple` makes the same package around a
+// prebuilt CEdgeKit.xcframework.
+let package = Package(
+    name: "EdgeKit",
+    platforms: [.iOS(.v16), .macOS(.v13), .macCatalyst(.v16), .visionOS(.v1)],
+    products: [.library(name: "EdgeKit", targets: ["EdgeKit"])],
+    targets: [
+        .target(
+            name: "EdgeKit",
+            dependencies: ["CEdgeKit"],
+            path: "runtimes/apple/EdgeKit",
+            resources: [.copy("PrivacyInfo.xcprivacy")]
+        ),
+        .target(
+            name: "CEdgeKit",
+            dependencies: ["CEdgeKitKernels"],
+            path: "cpp",
+            exclude: ["CMakeLists.txt", "bench", "fuzz", "src/isa", "src/kernels/dispatch.cpp"],
+            sources: ["src"],
+            cxxSettings: [.headerSearchPath("src")]
+        ),
+        // cpp/src/isa and the choice among them, each under the target attribute of its instruction set.
+        .target(
+            name: "CEdgeKitKernels",
+            path: "runtimes/apple/Kernels",
+            publicHeadersPath: ".",
+            cxxSettings: [.headerSearchPath("../../../cpp/src")]
+        ),
+        .testTarget(
+            name: "EdgeKitTests",
+            dependencies: ["EdgeKit"],
+            path: "tests/apple/EdgeKitTests"
+        ),
+    ],
+    cxxLanguageStandard: .cxx20
+)

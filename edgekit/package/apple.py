@@ -1,0 +1,166 @@
+"""A Swift package around a prebuilt core: CEdgeKit.xcframework, the Swift sources, the model.
+
+    Package.swift                 `.package(path: "…")` in Xcode: module EdgeKit
+    CEdgeKit.xcframework          the engine as static libraries: iOS, its simulator, macOS; all arm64
+    Sources/EdgeKit
+    NAME.edge, README.md
+
+The core is cross-compiled by zig (`pip install ziglang`), which brings Apple's C headers and runs on any system. The
+sources are those that Package.swift of the repository builds, without flags for single files.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import plistlib
+import shutil
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgekit.errors import EdgekitError, UsageError
+from edgekit.package import ROOT, sources
+
+
+@dataclass(frozen=True)
+class Slice:
+    """One library of an xcframework, for one platform."""
+
+    identifier: str  # its folder
+    target: str  # as zig spells it, with the oldest system it runs on
+    platform: str
+    variant: str | None = None
+
+
+SLICES = (
+    Slice("ios-arm64", "aarch64-ios.16.0", "ios"),
+    Slice("ios-arm64-simulator", "aarch64-ios.16.0-simulator", "ios", "simulator"),
+    Slice("macos-arm64", "aarch64-macos.13.0", "macos"),
+)
+FLAGS = ["-std=c++20", "-O2", "-DNDEBUG", "-fvisibility=hidden", "-fvisibility-inlines-hidden"]
+LIBRARY = "libCEdgeKit.a"
+
+
+def package(model: Path | None, out: Path) -> list[Path]:
+    """Fills `out`. Raises UsageError when zig or the sources are missing, EdgekitError when the build fails."""
+    swift = sources("apple")
+    zig = find_zig()
+    framework = out / "CEdgeKit.xcframework"
+    for one in SLICES:
+        folder = framework / one.identifier
+        shutil.copytree(ROOT / "cpp" / "include", folder / "Headers", ignore=shutil.ignore_patterns("*.hpp"))
+        build(zig, one, folder / LIBRARY)
+    (framework / "Info.plist").write_bytes(plistlib.dumps(info()))
+    shutil.copytree(swift / "EdgeKit", out / "Sources" / "EdgeKit")
+    (out / "Package.swift").write_text((swift / "Package.binary.swift").read_text())
+    if model is not None:
+        shutil.copyfile(model, out / model.name)
+    (out / "README.md").write_text(readme(model, out))
+    return [path for path in out.rglob("*") if path.is_file()]
+
+
+def find_zig() -> list[str]:
+    """The command that runs zig. Raises UsageError."""
+    if importlib.util.find_spec("ziglang") is not None:
+        return [sys.executable, "-m", "ziglang"]
+    if (zig := shutil.which("zig")) is not None:
+        return [zig]
+    raise UsageError("the Apple libraries are compiled by zig, which is not here", hint="pip install ziglang")
+
+
+def core_sources() -> list[Path]:
+    """What is compiled: the core without its per-instruction-set files, and those under target attributes."""
+    core = ROOT / "cpp" / "src"
+    left_out = {core / "kernels" / "dispatch.cpp", *(core / "isa").glob("*.cpp")}
+    return sorted({*core.rglob("*.cpp")} - left_out) + sorted((sources("apple") / "Kernels").glob("*.cpp"))
+
+
+def build(zig: list[str], one: Slice, library: Path) -> None:
+    """Compiles the core for one platform into a static library."""
+    headers = ROOT / "cpp"
+    system = Path(zig_lib(zig)) / "libc" / "include" / "any-darwin-any"
+    flags = ["-target", one.target, *FLAGS, "-isystem", str(system), f"-I{headers / 'include'}"]
+    with tempfile.TemporaryDirectory() as folder:
+
+        def compile_one(source: Path) -> str:
+            name = "_".join(source.relative_to(ROOT).with_suffix(".o").parts[1:])
+            object_file = str(Path(folder) / name)
+            run([*zig, "c++", *flags, f"-I{headers / 'src'}", "-c", str(source), "-o", object_file])
+            return object_file
+
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            objects = list(pool.map(compile_one, core_sources()))
+        run([*zig, "ar", "--format=darwin", "rcs", str(library), *objects])
+
+
+def zig_lib(zig: list[str]) -> str:
+    """zig's own library folder."""
+    env = run([*zig, "env"])
+    line = next(line for line in env.splitlines() if "lib_dir" in line)
+    return line.split('"')[-2]
+
+
+def run(command: list[str]) -> str:
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise EdgekitError(f"{' '.join(command)} failed:\n{done.stderr.strip()[-2000:]}")
+    return done.stdout
+
+
+def info() -> dict[str, object]:
+    """Info.plist of the xcframework."""
+    libraries = []
+    for one in SLICES:
+        entry: dict[str, object] = {
+            "BinaryPath": LIBRARY,
+            "HeadersPath": "Headers",
+            "LibraryIdentifier": one.identifier,
+            "LibraryPath": LIBRARY,
+            "SupportedArchitectures": ["arm64"],
+            "SupportedPlatform": one.platform,
+        }
+        if one.variant is not None:
+            entry["SupportedPlatformVariant"] = one.variant
+        libraries.append(entry)
+    return {
+        "AvailableLibraries": libraries,
+        "CFBundlePackageType": "XFWK",
+        "XCFrameworkFormatVersion": "1.0",
+    }
+
+
+def readme(model: Path | None, out: Path) -> str:
+    name = model.stem if model is not None else "model"
+    sizes = "\n".join(
+        f"| {path.relative_to(out)} | {path.stat().st_size / 1e6:.1f} MB |"
+        for path in sorted([*out.rglob(LIBRARY), *out.glob("*.edge")])
+    )
+    return f"""# EdgeKit
+
+1. Xcode, File › Add Package Dependencies › Add Local…: this folder. Add the library EdgeKit to your app.
+2. Drag `{name}.edge` into the app, so that it is copied into its bundle. (Or fetch it at first start: `Downloader`.)
+3. Paste:
+
+```swift
+import EdgeKit
+
+let model = try await Model(Bundle.main.url(forResource: "{name}", withExtension: "edge")!)
+let chat = try ChatSession(model, instructions: "Answer in one sentence.")
+for try await event in chat.respond(to: "Why is the sky blue?", GenerationOptions(temperature: 0.7)) {{
+    print(event.text, terminator: "")
+}}
+```
+
+A model without a chat template continues text: `Session(model).generate("Once upon a time")`.
+
+| file | size |
+|---|---|
+{sizes}
+
+A static library is several times what it adds to an app: the linker takes what is used and strips the rest.
+The libraries were cross-compiled; iOS 16 or macOS 13 and later, arm64.
+"""

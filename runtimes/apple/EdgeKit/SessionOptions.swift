@@ -1,0 +1,82 @@
+import CEdgeKit
+
+/// How a session keeps what it has read. Everything is allocated when the session is made.
+public struct SessionOptions: Sendable, Equatable {
+    public enum Cache: UInt32, Sendable { case auto, f32, f16, int8, int4 }
+    public enum OnFull: UInt32, Sendable {
+        /// The oldest tokens after the sinks leave; `Event.evicted` tells.
+        case evict
+        /// Generation ends with `Finish.contextFull`.
+        case stop
+        /// Generation throws `EdgeKitError.contextFull`.
+        case fail
+    }
+
+    /// Recent positions kept; nil: as many as the model was trained for, at most 4096, or what fits the budget.
+    public var window: Int?
+    /// First positions kept for ever.
+    public var sinks: Int = 4
+    public var cache: Cache = .auto
+    public var onFull: OnFull = .evict
+    /// Bytes, for everything the session allocates; the engine chooses `window` and `cache` to fit.
+    public var memoryBudget: UInt64?
+
+    public init(
+        window: Int? = nil, sinks: Int = 4, cache: Cache = .auto, onFull: OnFull = .evict,
+        memoryBudget: UInt64? = nil
+    ) {
+        self.window = window
+        self.sinks = sinks
+        self.cache = cache
+        self.onFull = onFull
+        self.memoryBudget = memoryBudget
+    }
+
+    var native: edgekit_session_options {
+        var native = edgekit_session_options()
+        edgekit_session_options_init(&native)
+        native.window = UInt32(clamping: window ?? 0)
+        native.sinks = UInt32(clamping: sinks)
+        native.kv_type = edgekit_kv_type(rawValue: .init(cache.rawValue))
+        native.on_full = edgekit_on_full(rawValue: .init(onFull.rawValue))
+        native.memory_budget_bytes = memoryBudget ?? 0
+        return native
+    }
+}
+
+/// What a session allocates, to the byte, and what is mapped.
+public struct MemoryPlan: Sendable, Equatable {
+    /// Mapped from the file: shared, clean, reclaimable by the system.
+    public let weightBytes: UInt64
+    /// Mapped too, the chat template included.
+    public let tokenizerBytes: UInt64
+    /// Allocated: keys and values.
+    public let cacheBytes: UInt64
+    /// Allocated: everything else of a session.
+    public let activationBytes: UInt64
+    /// Allocated once per model.
+    public let modelBytes: UInt64
+    /// Allocated in all: cache, activations, model.
+    public let totalBytes: UInt64
+    public let window: Int
+    public let sinks: Int
+    public let cache: SessionOptions.Cache
+
+    static var empty: edgekit_memory_plan {
+        var plan = edgekit_memory_plan()
+        plan.struct_size = MemoryLayout<edgekit_memory_plan>.size
+        return plan
+    }
+
+    init(_ native: edgekit_memory_plan) {
+        weightBytes = native.weight_bytes
+        tokenizerBytes = native.tokenizer_bytes
+        cacheBytes = native.cache_bytes
+        activationBytes = native.activation_bytes
+        modelBytes = native.model_bytes
+        totalBytes = native.total_bytes
+        window = Int(native.window)
+        sinks = Int(native.sinks)
+        cache = SessionOptions.Cache(rawValue: UInt32(native.kv_type.rawValue)) ?? .auto
+    }
+}

@@ -1,0 +1,5 @@
+#if defined(__aarch64__)
+#include "target.h"
+
+#include "isa/neon.cpp"
+#endif

@@ -1,0 +1,3 @@
+#include "target.h"
+
+#include "isa/scalar.cpp"

@@ -1,0 +1,17 @@
+// swift-tools-version:6.0
+import PackageDescription
+
+let package = Package(
+    name: "EdgeKit",
+    platforms: [.iOS(.v16), .macOS(.v13)],
+    products: [.library(name: "EdgeKit", targets: ["EdgeKit"])],
+    targets: [
+        .target(
+            name: "EdgeKit",
+            dependencies: ["CEdgeKit"],
+            resources: [.copy("PrivacyInfo.xcprivacy")],
+            linkerSettings: [.linkedLibrary("c++")]
+        ),
+        .binaryTarget(name: "CEdgeKit", path: "CEdgeKit.xcframework"),
+    ]
+)
