@@ -289,7 +289,7 @@ internal class SessionTest {
         val none = assertThrows(EdgekitException.IoError::class.java) { Model.open(File("no such file")) }
         assertTrue("no such file" in none.message!!)
         assertThrows(EdgekitException.InvalidFile::class.java) { Model.open(File(Golden.folder, "download.json")) }
-        assertThrows(EdgekitException.InvalidArgument::class.java) { Model.open(File(Golden.folder, "engine/text.edge")) { isa = "abacus" } }
+        assertThrows(EdgekitException.Unsupported::class.java) { Model.open(File(Golden.folder, "engine/text.edge")) { isa = "abacus" } }
         val truncated = Files.createTempFile("truncated", ".edge").toFile()
         truncated.writeBytes(File(Golden.folder, "engine/text.edge").readBytes().copyOf(100_000))
         assertThrows(EdgekitException.InvalidFile::class.java) { Model.open(truncated) }

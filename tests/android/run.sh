@@ -22,11 +22,11 @@ kotlin=$EDGEKIT_TOOLCHAINS/kotlin/node_modules/kotlin-compiler/lib
 runtime=$kotlin/kotlin-stdlib.jar:$kotlin/kotlinx-coroutines-core-jvm.jar
 junit=$(printf '%s:' /usr/share/java/{junit-jupiter{,-api,-engine,-params},junit-platform-{console,commons,engine,launcher,reporting},opentest4j,apiguardian-api,picocli,univocity-parsers}.jar)
 classes=$PWD/build/jvm
-kotlinc() { # OUTPUT CLASSPATH ARGUMENT...: nothing is compiled twice
-    local out=$1 classpath=$2
+sources=runtimes/android/src/main/kotlin
+kotlinc() { # OUTPUT CLASSPATH SOURCES OPTION...: nothing is compiled twice
+    local out=$1 classpath=$2 stamp
     shift 2
-    local stamp
-    stamp=$(cat runtimes/android/src/main/kotlin/io/github/edgekit/*.kt tests/android/*.kt | sha256sum)
+    stamp=$(find "$sources" "$1" -name '*.kt' -print0 | sort -z | xargs -0 cat | sha256sum)
     [ "$(cat "$out.stamp" 2>/dev/null)" = "$stamp" ] && return
     say "kotlinc    $out"
     rm -rf "$out"
@@ -35,9 +35,9 @@ kotlinc() { # OUTPUT CLASSPATH ARGUMENT...: nothing is compiled twice
     echo "$stamp" >"$out.stamp"
 }
 mkdir -p "$classes"
-kotlinc "$classes/main" "$runtime" -module-name edgekit runtimes/android/src/main/kotlin
-kotlinc "$classes/test" "$runtime:$classes/main:$junit" -Xfriend-paths="$classes/main" -module-name edgekit_test tests/android
-javac -Xlint:all,-classfile -Werror --release 11 -cp "$classes/main:$runtime:$junit" -d "$classes/java" tests/android/*.java
+kotlinc "$classes/main" "$runtime" "$sources" -module-name edgekit
+kotlinc "$classes/test" "$runtime:$classes/main:$junit" tests/android -Xfriend-paths="$classes/main" -module-name edgekit_test
+javac -Xlint:all,-classfile,-path -Werror --release 11 -cp "$classes/main:$runtime:$junit" -d "$classes/java" tests/android/*.java
 
 log=$classes/run.log
 "${jvm[@]}" -Xmx512m -Djava.library.path="$build" -Dedgekit.golden="$PWD/tests/golden" \

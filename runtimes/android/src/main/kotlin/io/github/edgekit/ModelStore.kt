@@ -11,7 +11,10 @@ import java.net.URLDecoder
 import java.security.MessageDigest
 import java.util.Base64
 import java.util.concurrent.ConcurrentHashMap
+import kotlinx.coroutines.CancellationException
+import kotlinx.coroutines.CoroutineScope
 import kotlinx.coroutines.Dispatchers
+import kotlinx.coroutines.async
 import kotlinx.coroutines.currentCoroutineContext
 import kotlinx.coroutines.delay
 import kotlinx.coroutines.ensureActive
@@ -52,13 +55,22 @@ class ModelStore @JvmOverloads constructor(
      * The package at `url`, fetched when it is not here; `url` may end with `#sha256=` and the sum. Throws
      * [EdgekitException.IoError], [EdgekitException.InvalidFile] for a wrong sum, [EdgekitException.InvalidArgument].
      */
-    suspend fun download(url: String, progress: DownloadProgress? = null): File = withContext(Dispatchers.IO) {
+    suspend fun download(url: String, progress: DownloadProgress? = null): File {
         val (address, pin) = splitPin(url)
         val target = file(url)
-        onlyOne.computeIfAbsent(target) { Mutex() }.withLock {
-            makeDirectory(target)
-            val have = if (target.exists()) readState(target.beside(), address) else null
-            if (have != null && pin != null && have.sha256 == pin) target else retry(address, target, have, pin, progress)
+        // In a scope of its own: who cancels need not wait for a read that hangs; the next download of this file does.
+        val worker = CoroutineScope(Dispatchers.IO).async {
+            onlyOne.computeIfAbsent(target) { Mutex() }.withLock {
+                makeDirectory(target)
+                val have = if (target.exists()) readState(target.beside(), address) else null
+                if (have != null && pin != null && have.sha256 == pin) target else retry(address, target, have, pin, progress)
+            }
+        }
+        try {
+            return worker.await()
+        } catch (cancelled: CancellationException) {
+            worker.cancel()
+            throw cancelled
         }
     }
 
@@ -94,6 +106,7 @@ class ModelStore @JvmOverloads constructor(
                 if (failures >= ATTEMPTS) {
                     throw EdgekitException.IoError("$url: ${error.message}; try again: it continues where it stopped")
                 }
+                currentCoroutineContext().ensureActive()
                 delay(retryMs shl (failures - 1))
             }
         }
@@ -188,6 +201,7 @@ class ModelStore @JvmOverloads constructor(
         val block = ByteArray(BLOCK_BYTES)
         while (true) {
             val size = connected { from.read(block) }
+            currentCoroutineContext().ensureActive()
             if (size < 0) break
             to.write(block, 0, size)
             copied.sum?.update(block, 0, size)
@@ -196,7 +210,6 @@ class ModelStore @JvmOverloads constructor(
             if (copied.total in 1 until copied.done) {
                 throw EdgekitException.InvalidFile("$target: the server sent ${copied.done} bytes and had announced ${copied.total}")
             }
-            currentCoroutineContext().ensureActive()
         }
         to.fd.sync()
     }
