@@ -102,12 +102,12 @@ final class ScriptedServer: @unchecked Sendable {
         port = UInt16(bigEndian: address.sin_port)
         Thread { [self] in
             while case let connection = accept(listener, nil, nil), connection >= 0 { answer(connection) }
+            close(listener)  // here and not in stop(): its number must not be another's while this thread waits
         }.start()
     }
 
     func stop() {
         shutdown(listener, Int32(SHUT_RDWR))
-        close(listener)
         for connection in lock.withLock({ open }) { close(connection) }
     }
 
