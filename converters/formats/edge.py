@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import struct
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -38,16 +39,31 @@ MATRICES = frozenset(
 # Small and sensitive: a wrong expert costs more than these bytes.
 KEPT_WIDE = frozenset(["router"])
 
-# scheme -> the layout of a model's matrices
-LAYOUT_OF_SCHEME = {
-    "q4": "q4_block32",
-    "q8": "q8_block32",
-    "f16": "f16",
-    "f32": "f32",
-    "q4_block32": "q4_block32",
-    "q8_block32": "q8_block32",
+# What turns ids into vectors and back: at 4 bits these cost as much quality as all the rest.
+ENDS = frozenset(["embed", "head"])
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """The layout of a model's matrices, and of an embedding or head of at most `ends_up_to` weights."""
+
+    layout: str
+    ends: str = ""
+    ends_up_to: float = 0
+
+
+# `q4` spends 8 bits on the ends where that is at most 8 MiB more. Those of large vocabularies are a fifth of
+# all that a token reads.
+LAYOUTS_OF_SCHEME = {
+    "q4": Scheme("q4_block32", "q8_block32", 1 << 24),
+    "q8": Scheme("q8_block32"),
+    "f16": Scheme("f16"),
+    "f32": Scheme("f32"),
+    "q4_head8": Scheme("q4_block32", "q8_block32", math.inf),
+    "q4_block32": Scheme("q4_block32"),
+    "q8_block32": Scheme("q8_block32"),
 }
-SCHEMES = tuple(LAYOUT_OF_SCHEME)
+SCHEMES = tuple(LAYOUTS_OF_SCHEME)
 
 _SLAB_WEIGHTS = 1 << 18  # weights packed at a time by a thread: what fits a second-level cache
 
@@ -65,8 +81,13 @@ def is_matrix(name: str) -> bool:
     return name.rsplit(".", 1)[-1] in MATRICES
 
 
-def _kept_wide(name: str) -> bool:
-    return name.rsplit(".", 1)[-1] in KEPT_WIDE
+def layout_of(name: str, shape: Sequence[int], scheme: str) -> str:
+    """The layout of a matrix; "f16" stands for "bf16" too."""
+    chosen = LAYOUTS_OF_SCHEME[scheme]
+    last = name.rsplit(".", 1)[-1]
+    if last in KEPT_WIDE and chosen.layout != "f32":
+        return "f16"
+    return chosen.ends if last in ENDS and math.prod(shape) <= chosen.ends_up_to else chosen.layout
 
 
 def encode(layout: str, rows: F32) -> U8:
@@ -101,7 +122,7 @@ def write(model: ConvertInput, path: Path, scheme: str = "q4", progress: Progres
     Raises UsageError for an unknown scheme, InvalidFile when the checkpoint cannot be read, OSError when
     the disk is full.
     """
-    if scheme not in LAYOUT_OF_SCHEME:
+    if scheme not in LAYOUTS_OF_SCHEME:
         raise UsageError(
             f"scheme {scheme!r} is not one the edge format has; choose from {', '.join(SCHEMES)}"
         )
@@ -161,8 +182,7 @@ def size_bytes(model: ConvertInput, scheme: str) -> int:
     for name in model.tensors:
         shape = model.spec.shape(name)
         if is_matrix(name):
-            layout = LAYOUT_OF_SCHEME[scheme]
-            layout = "f16" if _kept_wide(name) and layout != "f32" else layout
+            layout = layout_of(name, shape, scheme)
             size += round_up(shape[0], TILE_ROWS) // TILE_ROWS * tile_bytes(layout, shape[1])
         else:
             size += round_up(int(np.prod(shape)) * 4, ALIGNMENT)
@@ -172,7 +192,7 @@ def size_bytes(model: ConvertInput, scheme: str) -> int:
 def restored(rows: F32, scheme: str) -> F32:
     """Rows of a matrix `[n, k]` as a package holds them."""
     n, k = rows.shape
-    layout = LAYOUT_OF_SCHEME[scheme]
+    layout = LAYOUTS_OF_SCHEME[scheme].layout
     return decode(layout, encode(layout, np.pad(rows, ((0, -n % TILE_ROWS), (0, 0)))), n, k)
 
 
@@ -279,9 +299,7 @@ def _matrix(model: ConvertInput, source: Source) -> Matrix:
 
 
 def _layout(name: str, matrix: Matrix, scheme: str) -> str:
-    layout = LAYOUT_OF_SCHEME[scheme]
-    if _kept_wide(name) and layout != "f32":
-        layout = "f16"
+    layout = layout_of(name, (matrix.n, matrix.k), scheme)
     if layout == "f16":  # float16 where it keeps what the checkpoint has, else bfloat16
         rows = max(1, _SLAB_WEIGHTS // matrix.k)
         slabs = (matrix.read(a, min(a + rows, matrix.n)) for a in range(0, matrix.n, rows))

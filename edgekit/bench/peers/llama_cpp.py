@@ -11,6 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 MODULE = "llama_cpp"
 INSTALL = "CMAKE_ARGS=-DGGML_NATIVE=ON pip install --no-binary llama-cpp-python llama-cpp-python"
 SUFFIX = ".gguf"
@@ -70,6 +73,23 @@ class Engine:
             ):
                 raise RuntimeError(f"llama_decode returned {status}")
         self._api.llama_synchronize(self._context)
+
+    def logits(self, ids: Sequence[int]) -> NDArray[np.float32]:
+        """`[len(ids), vocab_size]`, from an empty cache; at most `BATCH` ids."""
+        api = self._api
+        self.truncate(0)
+        batch = api.llama_batch_init(len(ids), 0, 1)
+        try:
+            batch.n_tokens = len(ids)
+            for i, id in enumerate(ids):
+                batch.token[i], batch.pos[i], batch.logits[i] = id, i, 1
+                batch.n_seq_id[i], batch.seq_id[i][0] = 1, 0
+            if status := api.llama_decode(self._context, batch):
+                raise RuntimeError(f"llama_decode returned {status}")
+        finally:
+            api.llama_batch_free(batch)
+        found = np.ctypeslib.as_array(api.llama_get_logits(self._context), (len(ids), self.vocab_size))
+        return found.copy()
 
     def generate(self, ids: Sequence[int], count: int) -> Iterator[None]:
         self.append(ids)
