@@ -1,5 +1,6 @@
 # make demo    convert the sample model and let it tell a story      make test    everything that is tested on this machine
 # make lint    ruff, mypy, clang-format, shellcheck                 make format  put the sources in shape
+# make tidy    clang-tidy
 # make bench   the native programs of cpp/bench, in build/native     make clean   remove build/, keep .venv
 
 PYTHON ?= python3
@@ -16,7 +17,7 @@ CTEST := PATH="$(CURDIR)/$(BIN):$$PATH" ctest
 NATIVE_SOURCES := $(shell find cpp/include cpp/src cpp/bench cmake runtimes/python -name '*.cpp' -o -name '*.h' -o -name '*.hpp' -o -name '*.cmake')
 C_FILES = $(shell git ls-files '*.cpp' '*.h' '*.hpp')
 
-.PHONY: demo test test-python test-cpp bench lint format clean
+.PHONY: demo test test-python test-cpp bench lint tidy format clean
 .DELETE_ON_ERROR:
 
 # ---- environment ---------------------------------------------------------------------------------------------------------
@@ -76,6 +77,12 @@ lint: $(STAMPS)/lint
 	$(BIN)/mypy
 	$(BIN)/clang-format --dry-run --Werror $(C_FILES)
 	$(BIN)/shellcheck --external-sources --shell=bash tools/*.sh tools/trixie .ci/run .ci/*.sh
+
+# clang-tidy over the engine, the kernels as plain C++ among it; minutes, so apart from lint.
+tidy: $(STAMPS)/lint
+	$(CMAKE) -S . -B build/native -GNinja -DEDGEKIT_BUILD_TESTS=ON -DEDGEKIT_BUILD_BENCH=ON >/dev/null
+	git ls-files 'cpp/src/*.cpp' 'cpp/bench/*.cpp' | grep -vE 'src/isa/(avx|neon|wasm)' | \
+	    xargs -P "$$(nproc)" -n 1 $(BIN)/clang-tidy --quiet -p build/native
 
 format: $(STAMPS)/lint
 	$(BIN)/ruff check --fix .

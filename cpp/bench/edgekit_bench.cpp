@@ -195,9 +195,9 @@ int main() {
     for (std::string line; std::getline(std::cin, line);) {
         if (line.empty()) continue;
         try {
-            std::cout << answer(bench, line) << std::endl;
+            std::cout << answer(bench, line) << '\n' << std::flush;
         } catch (const std::exception& error) {
-            std::cout << "{\"error\": " << json_text(error.what()) << "}" << std::endl;
+            std::cout << "{\"error\": " << json_text(error.what()) << "}\n" << std::flush;
         }
     }
     return 0;

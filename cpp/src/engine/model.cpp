@@ -12,7 +12,7 @@ namespace {
 constexpr uint32_t kMaxThreads = 64;
 
 const Kernels& choose_kernels(const char* isa) {
-    if (!isa) isa = std::getenv("EDGEKIT_ISA");
+    if (!isa) isa = std::getenv("EDGEKIT_ISA");  // NOLINT(concurrency-mt-unsafe): read only
     if (isa && !*isa) isa = nullptr;
     const Kernels* found = find_kernels(isa);
     if (found) return *found;

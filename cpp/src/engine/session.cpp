@@ -101,6 +101,7 @@ void Session::generate(const edgekit_generate_options& options) {
                                                   std::to_string(PromptLookup::kMaxDraft));
     SamplerOptions sampler = SamplerOptions::from(options, spec.vocab_size);
     std::vector<std::string> stops;
+    stops.reserve(options.stops_count);
     for (size_t i = 0; i < options.stops_count; ++i)
         stops.emplace_back(options.stops[i].data, options.stops[i].size);
 

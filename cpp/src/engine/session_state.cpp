@@ -10,8 +10,10 @@
 //   end - 64   SHA-256 of everything before, in hexadecimal
 
 #include <algorithm>
+#include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <system_error>
 
 #include "engine/session.h"
 #include "error.h"
@@ -169,7 +171,7 @@ void Session::save(const std::string& path) const {
 #endif
     if (file) ok = std::fclose(file) == 0 && ok;
     if (!ok || std::rename(beside.c_str(), path.c_str()) != 0) {
-        const std::string reason = std::strerror(errno);
+        const std::string reason = std::generic_category().message(errno);
         std::remove(beside.c_str());
         throw Error(Status::io_error, "cannot write '" + path + "': " + reason);
     }
