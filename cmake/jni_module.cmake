@@ -5,8 +5,9 @@ target_link_libraries(edgekit_jni PRIVATE edgekit_core)
 # Android 15 loads libraries on pages of 16 KiB; what is exported is the functions of Native and nothing of the engine.
 target_link_options(edgekit_jni PRIVATE -Wl,-z,max-page-size=16384 -Wl,--exclude-libs,ALL -Wl,--gc-sections)
 if(NOT ANDROID)  # the NDK brings jni.h with it
-    if(NOT IS_DIRECTORY "$ENV{JAVA_HOME}/include")
-        message(FATAL_ERROR "EDGEKIT_BUILD_JNI needs jni.h, but JAVA_HOME is \"$ENV{JAVA_HOME}\": set it to a JDK")
+    set(EDGEKIT_JDK "$ENV{JAVA_HOME}" CACHE PATH "A JDK, for its jni.h (default: JAVA_HOME)")
+    if(NOT EXISTS ${EDGEKIT_JDK}/include/jni.h)
+        message(FATAL_ERROR "EDGEKIT_BUILD_JNI needs jni.h, and \"${EDGEKIT_JDK}\" is no JDK: pass -DEDGEKIT_JDK=<a JDK>")
     endif()
-    target_include_directories(edgekit_jni SYSTEM PRIVATE $ENV{JAVA_HOME}/include $ENV{JAVA_HOME}/include/linux)
+    target_include_directories(edgekit_jni SYSTEM PRIVATE ${EDGEKIT_JDK}/include ${EDGEKIT_JDK}/include/linux)
 endif()
