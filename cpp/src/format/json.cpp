@@ -573,7 +573,7 @@ std::string format_double(double value) {
     if (exponent < 0) return sign + "0." + std::string(static_cast<std::size_t>(-exponent - 1), '0') + digits;
     if (n_digits <= exponent + 1)
         return sign + digits + std::string(static_cast<std::size_t>(exponent + 1 - n_digits), '0') + ".0";
-    return sign + digits.insert(static_cast<std::size_t>(exponent + 1), ".");
+    return sign + digits.insert(static_cast<std::size_t>(exponent) + 1, ".");
 }
 
 namespace {

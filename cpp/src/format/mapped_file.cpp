@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <cstring>
 #include <new>
+#include <system_error>
 
 #include "error.h"
 
@@ -20,7 +21,8 @@ namespace edgekit {
 namespace {
 
 [[noreturn]] void fail(const std::string& path, const char* what) {
-    throw Error(Status::io_error, "cannot " + std::string(what) + " '" + path + "': " + std::strerror(errno));
+    throw Error(Status::io_error,
+                "cannot " + std::string(what) + " '" + path + "': " + std::generic_category().message(errno));
 }
 
 }  // namespace
@@ -53,7 +55,7 @@ MappedFile::MappedFile(const std::string& path) {
     ::close(file);
     if (address == MAP_FAILED) {
         throw Error(Status::out_of_memory, "cannot map '" + path + "' (" + std::to_string(size) +
-                                               " bytes): " + std::strerror(errno));
+                                               " bytes): " + std::generic_category().message(errno));
     }
 #ifdef MADV_HUGEPAGE
     // A cold file is then read in pages of 2 MB, where the file system can: fewer faults, and weights that
