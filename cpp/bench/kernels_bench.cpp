@@ -161,7 +161,7 @@ void bench(const Kernels& kernels, const std::byte* buffer, double hz, const dou
     const uint32_t k = 2048, max_m = 512;
     const Rows rows = make_rows(kernels, max_m, k);
     auto* out = reinterpret_cast<float*>(allocate(size_t{4} * (1u << 20)));
-    std::byte* scratch[2] = {allocate(matmul_scratch_bytes(8192)), allocate(matmul_scratch_bytes(8192))};
+    std::byte* scratch[2] = {allocate(matmul_scratch_bytes()), allocate(matmul_scratch_bytes())};
 
     for (const auto& [layout, name] : kLayouts) {
         const size_t bytes = tile_bytes(layout, k);

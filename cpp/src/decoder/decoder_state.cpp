@@ -110,11 +110,10 @@ void DecoderState::take_buffers(const ModelSpec& spec, const Weights& weights, u
     if (n_threads > 1) partial_ = take_attend_state(arena, n_threads * widths.heads, widths.head_dim);
 
     const uint32_t queries = widths.group * std::min(chunk_, kAttendRows);
-    const uint32_t widest = std::max(input, widths.ffn);
     for (uint32_t thread = 0; thread < n_threads; ++thread) {
         ThreadScratch scratch{};
         scratch.row = take_rows(arena, 1, input, true);
-        scratch.matmul = arena.take<std::byte>(matmul_scratch_bytes(widest));
+        scratch.matmul = arena.take<std::byte>(matmul_scratch_bytes());
         scratch.gate = arena.take<float>(gate_floats(chunk_));
         scratch.up = arena.take<float>(gate_floats(chunk_));
         scratch.head = arena.take<float>(std::max(widths.q, widths.kv));

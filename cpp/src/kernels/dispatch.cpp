@@ -104,9 +104,9 @@ const Kernels* find_kernels(const char* isa) {
     return nullptr;
 }
 
-// The panel of expanded weights: kMaxPanelTiles tiles of k codes and float scales.
-size_t matmul_scratch_bytes(uint32_t k) {
-    return size_t{kMaxPanelTiles} * (512 + 64) * ((k + kGroup - 1) / kGroup);
+// A panel of expanded weights (codes and float scales), and the sums of its rows.
+size_t matmul_scratch_bytes() {
+    return kMaxPanelTiles * (kPanelGroups * (512 + 64) + kPanelRows * 16 * sizeof(float));
 }
 
 size_t kv_k_bytes(KvType type, uint32_t head_dim, uint32_t n_slots) {
@@ -121,7 +121,7 @@ size_t attend_query_bytes(KvType type, uint32_t head_dim) { return kv::query_byt
 size_t attend_scratch_bytes(uint32_t n_queries, uint32_t head_dim) {
     const size_t floats =
         size_t{64} * n_queries + round_up(n_queries, 16) + size_t{64} * round_up(head_dim, 16);
-    return round_up64(4 * floats) + matmul_scratch_bytes(head_dim);
+    return round_up64(4 * floats) + matmul_scratch_bytes();
 }
 
 }  // namespace edgekit

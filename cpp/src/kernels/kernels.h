@@ -75,7 +75,7 @@ struct Kernels {
     // Codes, scales and sums of m rows of k activations.
     void (*quantize)(const float* x, size_t stride_x, uint32_t m, uint32_t k, int8_t* codes, float* scales,
                      int32_t* sums);
-    // Rows of tiles [tile_begin, tile_end) of w times every row of x. `scratch`: matmul_scratch_bytes(k), one
+    // Rows of tiles [tile_begin, tile_end) of w times every row of x. `scratch`: matmul_scratch_bytes(), one
     // per thread.
     void (*matmul)(const Matrix& w, const Activations& x, const Store& store, uint32_t tile_begin,
                    uint32_t tile_end, std::byte* scratch);
@@ -108,8 +108,9 @@ struct Kernels {
     void (*attend_finish)(KvType type, const AttendState& state, uint32_t n, uint32_t head_dim, float* out);
 };
 
-inline constexpr int kMaxPanelTiles = 2;  // tiles that matmul expands at once
-size_t matmul_scratch_bytes(uint32_t k);
+// What matmul expands at once, and how many rows it multiplies by that.
+inline constexpr size_t kMaxPanelTiles = 2, kPanelGroups = 16, kPanelRows = 256;
+size_t matmul_scratch_bytes();
 // Bytes of `n_slots` positions of one head: the same for every instruction set, a multiple of 64.
 size_t kv_k_bytes(KvType type, uint32_t head_dim, uint32_t n_slots);
 size_t kv_v_bytes(KvType type, uint32_t head_dim, uint32_t n_slots);

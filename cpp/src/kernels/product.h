@@ -22,6 +22,10 @@ struct Rows {
     const float* scales;
     const int32_t* sums;
     size_t code_stride, scale_stride;
+    EDGEKIT_INLINE Rows from(size_t row) const {
+        return {codes + row * code_stride, scales + row * scale_stride, sums + row * scale_stride,
+                code_stride, scale_stride};
+    }
 };
 
 // A run of tiles, one after the other.
@@ -117,12 +121,18 @@ EDGEKIT_INLINE void with_count(uint32_t m, F&& f) {
     f(Count<Max>{});
 }
 
+// How far ahead of group g each of T neighbouring tiles fetches: past the end of its codes a stream goes on
+// in the tile that will follow it.
+template <class L, int T>
+EDGEKIT_INLINE size_t stream_ahead(const Tiles& w, size_t g) {
+    constexpr size_t kAhead = kPrefetchBytes / T;
+    return g + kAhead / L::kGroupBytes < w.n_groups ? kAhead : kAhead + (T - 1) * w.tile_bytes;
+}
+
 // y[R][T][16]: the products of T neighbouring tiles. Several tiles at once are several streams from memory,
 // which hide more of its latency than one, and share the loads of the activations.
 template <class L, int R, int T>
 [[gnu::noinline]] void stream_tiles(const Tiles& w, const std::byte* tiles, const Rows& x, float* out) {
-    constexpr size_t kAhead = round_up64(kPrefetchBytes / T);
-    constexpr size_t kAheadGroups = kAhead / L::kGroupBytes;
     f32x16 y[R][T];
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r)
@@ -137,8 +147,7 @@ template <class L, int R, int T>
                 acc[r][t] = splat_i32(L::kBias ? -L::kBias * x.sums[r * x.scale_stride + g] : 0);
         const int8_t* a = x.codes + g * kGroup;
         const std::byte* codes = tiles + w.codes_offset + g * L::kGroupBytes;
-        // Past the end of its codes a tile's stream goes on in the tile that will follow it.
-        const size_t ahead = g + kAheadGroups < w.n_groups ? kAhead : kAhead + (T - 1) * w.tile_bytes;
+        const size_t ahead = stream_ahead<L, T>(w, g);
 #pragma GCC unroll 8
         for (int t = 0; t < T; ++t)
             L::for_each_line(codes + t * w.tile_bytes, ahead, [&](int j, u8x64 line) EDGEKIT_INLINE_LAMBDA {
@@ -168,19 +177,23 @@ static_assert(kGemmTiles <= kMaxPanelTiles);
 template <int T>
 inline constexpr size_t kPanelGroupBytes = T * (512 + 64);
 
+// Groups [g, g + n) of T tiles.
 template <class L, int T>
-[[gnu::noinline]] void expand_panel(const Tiles& w, const std::byte* const (&tiles)[T], std::byte* panel) {
-    for (int t = 0; t < T; ++t)
-        for (size_t g = 0; g < w.n_groups; ++g) {
-            std::byte* group = panel + g * kPanelGroupBytes<T>;
-            L::for_each_line(tiles[t] + w.codes_offset + g * L::kGroupBytes, kPrefetchBytes,
+[[gnu::noinline]] void expand_panel(const Tiles& w, const std::byte* const (&tiles)[T], size_t g, size_t n,
+                                    std::byte* panel) {
+    for (size_t i = 0; i < n; ++i) {
+        std::byte* group = panel + i * kPanelGroupBytes<T>;
+        const size_t ahead = stream_ahead<L, T>(w, g + i);
+        for (int t = 0; t < T; ++t) {
+            L::for_each_line(tiles[t] + w.codes_offset + (g + i) * L::kGroupBytes, ahead,
                              [&](int j, u8x64 line)
                                  EDGEKIT_INLINE_LAMBDA { store_line(group + 64 * (T * j + t), line); });
-#ifdef EDGEKIT_PAIRS
-            pair_lines(group);
-#endif
-            store(reinterpret_cast<float*>(group + T * 512) + 16 * t, L::scales(tiles[t], g));
+            store(reinterpret_cast<float*>(group + T * 512) + 16 * t, L::scales(tiles[t], g + i));
         }
+#ifdef EDGEKIT_PAIRS
+        pair_lines(group);
+#endif
+    }
 }
 
 // acc[R][T] += the products of a panel's group.
@@ -201,24 +214,24 @@ EDGEKIT_INLINE void dot_group(const std::byte* group, const int8_t* a, size_t st
     }
 }
 
-// y[R][T][16], without the scale of the rows.
+// sums[R][T][16] += the products of groups [g, g + n), without the scale of the rows; from zero when g is 0.
 template <class Codes, int R, int T>
-[[gnu::noinline]] void multiply_panel(const std::byte* panel, size_t n_groups, const Rows& x, float* out) {
+[[gnu::noinline]] void multiply_panel(const std::byte* panel, size_t g, size_t n, const Rows& x,
+                                      float* sums) {
     f32x16 y[R][T];
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4
-        for (int t = 0; t < T; ++t) y[r][t] = splat(0.0f);
-    for (size_t g = 0; g < n_groups; ++g) {
-        const std::byte* group = panel + g * kPanelGroupBytes<T>;
+        for (int t = 0; t < T; ++t) y[r][t] = g ? load(sums + 16 * (r * T + t)) : splat(0.0f);
+    for (const size_t end = g + n; g < end; ++g, panel += kPanelGroupBytes<T>) {
         i32x16 acc[R][T];
 #pragma GCC unroll 16
         for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4
             for (int t = 0; t < T; ++t)
                 acc[r][t] = splat_i32(Codes::kBias ? -Codes::kBias * x.sums[r * x.scale_stride + g] : 0);
-        dot_group<Codes>(group, x.codes + g * kGroup, x.code_stride, acc);
-        const float* scales = reinterpret_cast<const float*>(group + T * 512);
+        dot_group<Codes>(panel, x.codes + g * kGroup, x.code_stride, acc);
+        const float* scales = reinterpret_cast<const float*>(panel + T * 512);
 #pragma GCC unroll 16
         for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4
@@ -229,27 +242,34 @@ template <class Codes, int R, int T>
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4
-        for (int t = 0; t < T; ++t) store(out + 16 * (r * T + t), y[r][t]);
+        for (int t = 0; t < T; ++t) store(sums + 16 * (r * T + t), y[r][t]);
 }
 
-// The last panel of an odd number of tiles repeats its last tile, unheard.
+// T tiles times at most kPanelRows rows. The last panel of an odd number of tiles repeats its last tile,
+// unheard.
 template <class L, int T, class Sink>
 EDGEKIT_INLINE void panel_product(const Tiles& w, size_t first, size_t end, const Rows& x, uint32_t m,
-                                  std::byte* panel, Sink&& sink) {
+                                  std::byte* scratch, Sink&& sink) {
     const std::byte* tiles[T];
     for (size_t t = 0; t < T; ++t) tiles[t] = w.tile(first + t < end ? first + t : end - 1);
-    expand_panel<L, T>(w, tiles, panel);
     const int heard = end - first < T ? int(end - first) : T;
-    for_each_block<kGemmRows>(m, [&]<int R>(Count<R>, uint32_t row) {
-        const size_t codes = row * x.code_stride, scales = row * x.scale_stride;
-        alignas(64) float y[R * T * 16];
-        multiply_panel<typename L::Codes, R, T>(
-            panel, w.n_groups,
-            {x.codes + codes, x.scales + scales, x.sums + scales, x.code_stride, x.scale_stride}, y);
-        for (int r = 0; r < R; ++r)
-            for (int t = 0; t < heard; ++t)
-                sink(row + r, first + t, load(y + 16 * (r * T + t)) * L::row_scale(tiles[t]));
-    });
+    std::byte* const panel = scratch;
+    float* const sums = reinterpret_cast<float*>(scratch + kPanelGroups * kPanelGroupBytes<T>);
+    const uint32_t blocks = (m + kGemmRows - 1) / kGemmRows;
+    for (size_t g = 0; g < w.n_groups; g += kPanelGroups) {
+        const size_t n = w.n_groups - g < kPanelGroups ? w.n_groups - g : kPanelGroups;
+        expand_panel<L, T>(w, tiles, g, n, panel);
+        for (uint32_t block = 0; block < blocks; ++block) {  // of equal size, or one row less
+            const uint32_t row = m * block / blocks, rows = m * (block + 1) / blocks - row;
+            with_count<kGemmRows>(rows, [&]<int R>(Count<R>) {
+                multiply_panel<typename L::Codes, R, T>(panel, g, n, x.from(row),
+                                                        sums + size_t{row} * T * 16);
+            });
+        }
+    }
+    for (uint32_t row = 0; row < m; ++row)
+        for (int t = 0; t < heard; ++t)
+            sink(row, first + t, load(sums + 16 * (size_t{row} * T + t)) * L::row_scale(tiles[t]));
 }
 
 // Calls sink(row, tile, y: the products of 16 weight rows) for m rows and tiles [begin, end). Scratch:
@@ -269,8 +289,11 @@ EDGEKIT_INLINE void quantized_product(const Tiles& w, size_t begin, size_t end, 
                         sink(uint32_t(r), begin + first + t, load(y + 16 * (r * T + t)));
             });
         });
-    for (size_t tile = begin; tile < end; tile += kGemmTiles)
-        panel_product<L, kGemmTiles>(w, tile, end, x, m, scratch, sink);
+    for (uint32_t row = 0; row < m; row += kPanelRows)
+        for (size_t tile = begin; tile < end; tile += kGemmTiles)
+            panel_product<L, kGemmTiles>(
+                w, tile, end, x.from(row), m - row < kPanelRows ? m - row : kPanelRows, scratch,
+                [&](uint32_t r, size_t t, f32x16 y) EDGEKIT_INLINE_LAMBDA { sink(row + r, t, y); });
 }
 
 // Dense weights: element 16 · k + r of a tile is row r, column k.
