@@ -18,16 +18,16 @@ let package = Package(
             name: "CEdgeKit",
             dependencies: ["CEdgeKitKernels"],
             path: "cpp",
-            exclude: ["CMakeLists.txt", "bench", "fuzz", "src/isa", "src/kernels/dispatch.cpp"],
+            exclude: ["CMakeLists.txt", "bench", "fuzz", "swiftpm", "src/isa", "src/kernels/dispatch.cpp"],
             sources: ["src"],
             cxxSettings: [.headerSearchPath("src")]
         ),
         // cpp/src/isa and the choice among them, each under the target attribute of its instruction set.
         .target(
             name: "CEdgeKitKernels",
-            path: "runtimes/apple/Kernels",
+            path: "cpp/swiftpm",
             publicHeadersPath: ".",
-            cxxSettings: [.headerSearchPath("../../../cpp/src")]
+            cxxSettings: [.headerSearchPath("../src")]
         ),
         .testTarget(
             name: "EdgeKitTests",

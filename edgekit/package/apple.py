@@ -1,12 +1,12 @@
 """A Swift package around a prebuilt core: CEdgeKit.xcframework, the Swift sources, the model.
 
-    Package.swift                 `.package(path: "…")` in Xcode: module EdgeKit
+    Package.swift                 module EdgeKit; Xcode takes the folder as a local package
     CEdgeKit.xcframework          the engine as static libraries: iOS, its simulator, macOS; all arm64
     Sources/EdgeKit
     NAME.edge, README.md
 
-The core is cross-compiled by zig (`pip install ziglang`), which brings Apple's C headers and runs on any system. The
-sources are those that Package.swift of the repository builds, without flags for single files.
+The core is cross-compiled by zig (`pip install ziglang`), which brings Apple's C headers and runs on any
+system, from the sources that the repository's Package.swift builds: none needs flags of its own.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import importlib.util
 import os
 import plistlib
 import shutil
+import struct
 import subprocess
 import sys
 import tempfile
@@ -31,32 +32,35 @@ class Slice:
     """One library of an xcframework, for one platform."""
 
     identifier: str  # its folder
-    target: str  # as zig spells it, with the oldest system it runs on
+    target: str  # what it is compiled for, as zig spells it, with the oldest system it runs on
     platform: str
     variant: str | None = None
 
 
 SLICES = (
     Slice("ios-arm64", "aarch64-ios.16.0", "ios"),
-    Slice("ios-arm64-simulator", "aarch64-ios.16.0-simulator", "ios", "simulator"),
+    Slice("ios-arm64-simulator", "aarch64-ios.16.0", "ios", "simulator"),
     Slice("macos-arm64", "aarch64-macos.13.0", "macos"),
 )
 FLAGS = ["-std=c++20", "-O2", "-DNDEBUG", "-fvisibility=hidden", "-fvisibility-inlines-hidden"]
 LIBRARY = "libCEdgeKit.a"
+LC_BUILD_VERSION, PLATFORM_IOSSIMULATOR = 0x32, 7  # of mach-o/loader.h
 
 
 def package(model: Path | None, out: Path) -> list[Path]:
-    """Fills `out`. Raises UsageError when zig or the sources are missing, EdgekitError when the build fails."""
+    """Fills `out`. Raises UsageError (zig or the sources are missing), EdgekitError (the build fails)."""
     swift = sources("apple")
     zig = find_zig()
     framework = out / "CEdgeKit.xcframework"
-    for one in SLICES:
-        folder = framework / one.identifier
-        shutil.copytree(ROOT / "cpp" / "include", folder / "Headers", ignore=shutil.ignore_patterns("*.hpp"))
-        build(zig, one, folder / LIBRARY)
+    with tempfile.TemporaryDirectory() as work:
+        for target in dict.fromkeys(one.target for one in SLICES):
+            objects = compile_core(zig, target, Path(work) / target)
+            for one in SLICES:
+                if one.target == target:
+                    archive(zig, one, objects, framework / one.identifier)
     (framework / "Info.plist").write_bytes(plistlib.dumps(info()))
     shutil.copytree(swift / "EdgeKit", out / "Sources" / "EdgeKit")
-    (out / "Package.swift").write_text((swift / "Package.binary.swift").read_text())
+    shutil.copyfile(swift / "Package.binary.swift", out / "Package.swift")
     if model is not None:
         shutil.copyfile(model, out / model.name)
     (out / "README.md").write_text(readme(model, out))
@@ -73,28 +77,48 @@ def find_zig() -> list[str]:
 
 
 def core_sources() -> list[Path]:
-    """What is compiled: the core without its per-instruction-set files, and those under target attributes."""
+    """The core without its files that need flags, and what stands for them: cpp/swiftpm."""
     core = ROOT / "cpp" / "src"
     left_out = {core / "kernels" / "dispatch.cpp", *(core / "isa").glob("*.cpp")}
-    return sorted({*core.rglob("*.cpp")} - left_out) + sorted((sources("apple") / "Kernels").glob("*.cpp"))
+    return sorted({*core.rglob("*.cpp")} - left_out) + sorted((ROOT / "cpp" / "swiftpm").glob("*.cpp"))
 
 
-def build(zig: list[str], one: Slice, library: Path) -> None:
-    """Compiles the core for one platform into a static library."""
-    headers = ROOT / "cpp"
+def compile_core(zig: list[str], target: str, folder: Path) -> list[Path]:
+    """The objects of the core, in `folder`."""
+    folder.mkdir()
+    cpp = ROOT / "cpp"
     system = Path(zig_lib(zig)) / "libc" / "include" / "any-darwin-any"
-    flags = ["-target", one.target, *FLAGS, "-isystem", str(system), f"-I{headers / 'include'}"]
-    with tempfile.TemporaryDirectory() as folder:
+    flags = ["-target", target, *FLAGS, "-isystem", str(system), f"-I{cpp / 'include'}", f"-I{cpp / 'src'}"]
 
-        def compile_one(source: Path) -> str:
-            name = "_".join(source.relative_to(ROOT).with_suffix(".o").parts[1:])
-            object_file = str(Path(folder) / name)
-            run([*zig, "c++", *flags, f"-I{headers / 'src'}", "-c", str(source), "-o", object_file])
-            return object_file
+    def compile_one(source: Path) -> Path:
+        made = folder / "_".join(source.relative_to(cpp).with_suffix(".o").parts)
+        run([*zig, "c++", *flags, "-c", str(source), "-o", str(made)])
+        return made
 
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            objects = list(pool.map(compile_one, core_sources()))
-        run([*zig, "ar", "--format=darwin", "rcs", str(library), *objects])
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(pool.map(compile_one, core_sources()))
+
+
+def archive(zig: list[str], one: Slice, objects: list[Path], folder: Path) -> None:
+    """Headers and static library of one slice, in `folder`."""
+    ignored = shutil.ignore_patterns("*.hpp")
+    shutil.copytree(ROOT / "cpp" / "include", folder / "Headers", ignore=ignored)
+    if one.variant == "simulator":  # after the device's slice, from the same objects
+        for path in objects:
+            path.write_bytes(for_simulator(path.read_bytes()))
+    run([*zig, "ar", "--format=darwin", "rcs", str(folder / LIBRARY), *map(str, objects)])
+
+
+def for_simulator(data: bytes) -> bytes:
+    """A Mach-O object for iOS, marked as one for its simulator, as `vtool` does: the code is the same."""
+    marked = bytearray(data)
+    n_commands, at = struct.unpack_from("<I", data, 16)[0], 32
+    for _ in range(n_commands):
+        command, size = struct.unpack_from("<II", data, at)
+        if command == LC_BUILD_VERSION:
+            struct.pack_into("<I", marked, at + 8, PLATFORM_IOSSIMULATOR)
+        at += size
+    return bytes(marked)
 
 
 def zig_lib(zig: list[str]) -> str:
@@ -142,7 +166,7 @@ def readme(model: Path | None, out: Path) -> str:
     return f"""# EdgeKit
 
 1. Xcode, File › Add Package Dependencies › Add Local…: this folder. Add the library EdgeKit to your app.
-2. Drag `{name}.edge` into the app, so that it is copied into its bundle. (Or fetch it at first start: `Downloader`.)
+2. Drag `{name}.edge` into the app, so that it is copied into its bundle. Or let `Downloader` fetch it.
 3. Paste:
 
 ```swift

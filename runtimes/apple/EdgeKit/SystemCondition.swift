@@ -42,7 +42,9 @@ public enum SystemCondition: Sendable, Equatable {
             stops.append { pressure.cancel() }
             #endif
             let all = stops
-            stream.onTermination = { _ in all.forEach { $0() } }
+            stream.onTermination = { _ in
+                for stop in all { stop() }
+            }
         }
     }
 }

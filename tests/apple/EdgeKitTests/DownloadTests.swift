@@ -52,9 +52,11 @@ final class DownloadTests: XCTestCase {
     }
 
     func testProgressAndTwoAtOnce() async throws {
-        let whole = Answer(status: 200, headers: ["ETag": "\"a1\"", "Content-Length": "1000"], body: Body("a", 0, 1000))
+        let whole = Answer(
+            status: 200, headers: ["ETag": "\"a1\"", "Content-Length": "1000"], body: Body("a", 0, 1000))
         let again = Answer(status: 304, headers: ["Content-Length": "0"], body: nil)
-        let server = try ScriptedServer([Exchange(request: [:], response: whole), Exchange(request: [:], response: again)])
+        let answers = [whole, again].map { Exchange(request: [:], response: $0) }
+        let server = try ScriptedServer(answers)
         defer { server.stop() }
         let downloader = Downloader(directory: folder)
         let address = URL(string: "http://127.0.0.1:\(server.port)/m.edge")!
@@ -88,8 +90,8 @@ final class DownloadTests: XCTestCase {
     func testAddresses() async throws {
         let downloader = Downloader(directory: folder)
         for bad in ["ftp://host/m.edge", "file:///m.edge", "http://host/m.edge#sha256=12", "http://host/m.edge#part"] {
-            guard case .badAddress = await thrown({ _ = try await downloader.fetch(URL(string: bad)!) }) as? DownloadError
-            else { return XCTFail(bad) }
+            let error = await thrown { _ = try await downloader.fetch(URL(string: bad)!) }
+            guard case .badAddress = error as? DownloadError else { return XCTFail(bad) }
         }
     }
 

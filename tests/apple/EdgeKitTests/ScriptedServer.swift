@@ -62,7 +62,9 @@ struct Body: Decodable {
     let first: Int
     let last: Int
 
-    init(_ version: String, _ first: Int, _ last: Int) { (self.version, self.first, self.last) = (version, first, last) }
+    init(_ version: String, _ first: Int, _ last: Int) {
+        (self.version, self.first, self.last) = (version, first, last)
+    }
 }
 
 /// Bytes [first, last) of a version, as download.json defines them.
@@ -145,13 +147,16 @@ final class ScriptedServer: @unchecked Sendable {
     private func read(_ connection: Int32) -> (path: String, headers: [String: String]) {
         var bytes: [UInt8] = []
         var byte: UInt8 = 0
-        while !bytes.suffix(4).elementsEqual([13, 10, 13, 10]), recv(connection, &byte, 1, 0) == 1 { bytes.append(byte) }
+        while !bytes.suffix(4).elementsEqual([13, 10, 13, 10]), recv(connection, &byte, 1, 0) == 1 {
+            bytes.append(byte)
+        }
         let lines = String(decoding: bytes, as: UTF8.self).components(separatedBy: "\r\n")
         let path = lines[0].split(separator: " ").dropFirst().first.map(String.init) ?? ""
         var headers: [String: String] = [:]
         for line in lines.dropFirst() {
             guard let colon = line.firstIndex(of: ":") else { continue }
-            headers[line[..<colon].lowercased()] = line[line.index(after: colon)...].trimmingCharacters(in: .whitespaces)
+            headers[line[..<colon].lowercased()] = line[line.index(after: colon)...].trimmingCharacters(
+                in: .whitespaces)
         }
         return (path, headers)
     }

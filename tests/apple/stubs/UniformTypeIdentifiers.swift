@@ -1,0 +1,1 @@
+// SwiftUI.swift beside it has the one type that is used.
