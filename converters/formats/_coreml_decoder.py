@@ -272,15 +272,17 @@ class Decoder:
     def stored(self, name: str, new: Value, ring: Ring) -> Value:
         """The cache with this step's `new` `[1, n_kv_heads, tokens, head_dim]` in it."""
         state, kind = self.inputs[name], self.rings.index(ring)
-        old, new = mb.read_state(input=state), self.cast(new, types.fp16)
+        new = self.cast(new, types.fp16)
         if self.writes_slices():
             begin, end = self.bounds(kind)
             mask = [True, True, False, True]
+            # Read, updated and written in a row, which Core ML does in place.
+            old = mb.read_state(input=state)
             whole = mb.slice_update(x=old, update=new, begin=begin, end=end, begin_mask=mask, end_mask=mask)
         else:
-            write = self.inputs[f"write_{kind}"]
+            write, kept = self.inputs[f"write_{kind}"], self.kept(kind)
             placed = mb.mul(x=write, y=new) if self.tokens == 1 else mb.matmul(x=write, y=new)
-            whole = mb.add(x=mb.mul(x=old, y=self.kept(kind)), y=placed)
+            whole = mb.add(x=mb.mul(x=mb.read_state(input=state), y=kept), y=placed)
         return self.cast(mb.coreml_update_state(state=state, value=whole), self.type)
 
     def bounds(self, kind: int) -> tuple[Value, Value]:
