@@ -123,13 +123,8 @@ def read(path: Path, name: str) -> ConvertInput:
     source = {"name": name, "sha256": checkpoint.sha256(), "license": _license(checkpoint.path)}
     metadata: dict[str, Any] = {
         "source": {key: value for key, value in source.items() if value is not None},
-        "eos_ids": [
-            id for id in _eos_ids(checkpoint.path, checkpoint.config) if 0 <= id < model.spec.vocab_size
-        ],
-        "special_tokens": _special_tokens(checkpoint.path),
+        **describe(checkpoint.path, checkpoint.config, model.spec.vocab_size),
     }
-    if generation := _generation(checkpoint.path):
-        metadata["generation"] = generation
     return ConvertInput(
         model.spec,
         checkpoint,
@@ -139,6 +134,17 @@ def read(path: Path, name: str) -> ConvertInput:
         metadata,
         tuple(warnings),
     )
+
+
+def describe(directory: Path, config: dict[str, Any], vocab_size: int) -> dict[str, Any]:
+    """`eos_ids`, `special_tokens` and, where the model's makers advise it, `generation`: see ConvertInput."""
+    found: dict[str, Any] = {
+        "eos_ids": [id for id in _eos_ids(directory, config) if 0 <= id < vocab_size],
+        "special_tokens": _special_tokens(directory),
+    }
+    if generation := _generation(directory):
+        found["generation"] = generation
+    return found
 
 
 def _json_beside(directory: Path, name: str) -> dict[str, Any]:

@@ -17,7 +17,8 @@ from typing import Any
 
 from edgekit import hub, preflight
 from edgekit.converters import convert as source
-from edgekit.converters import formats
+from edgekit.converters import exporters, formats
+from edgekit.converters.checkpoint import read_json
 from edgekit.converters.convert import ConvertInput, Progress, silent
 from edgekit.errors import IoFailure, UsageError
 from edgekit.preflight import Preflight
@@ -28,14 +29,15 @@ class ConvertReport:
     """What was written, or with `dry_run` what would be.
 
     `bytes` is the whole output, `bits_per_weight` that over all parameters; `quality` is what verification
-    measured, or None when nothing was verified. `preflight` is what a dry run estimates, else None.
+    measured, or None when nothing was verified. `preflight` is what a dry run estimates, else None. An
+    exporter's dry run knows neither sizes nor `n_parameters`.
     """
 
     path: str
     format: str
     scheme: str
     model_type: str
-    n_parameters: int
+    n_parameters: int | None
     bytes: int | None
     bits_per_weight: float | None
     seconds: float
@@ -49,7 +51,7 @@ class ConvertReport:
 
 
 def known_formats() -> list[str]:
-    return sorted(m.name for m in pkgutil.iter_modules(formats.__path__) if not m.name.startswith("_"))
+    return _modules(formats)
 
 
 def convert(
@@ -59,6 +61,7 @@ def convert(
     format: str = "edge",
     scheme: str | None = None,
     opset_only: bool = False,
+    exporter: str | None = None,
     verify: bool = True,
     dry_run: bool = False,
     threads: int | None = None,
@@ -67,26 +70,35 @@ def convert(
     """Converts a checkpoint (a path, a Hugging Face id) and verifies the result against it.
 
     `out` defaults to `<name>-<scheme>` in the current directory; a file that is there is replaced, at the end
-    and at once. `opset_only` writes ONNX of standard operators alone, in constant memory. Raises
+    and at once. `opset_only` writes ONNX of standard operators alone, in constant memory; `exporter` has
+    ONNX written by another program, for architectures that edgekit does not know ("optimum"). Raises
     UnsupportedModel before any work, VerificationFailed, InvalidFile, IoFailure, UsageError; `out` is then as
     it was.
     """
     started = time.monotonic()
-    writer = _writer(format)
+    writer = (
+        _named(formats, format, "format") if exporter is None else _named(exporters, exporter, "exporter")
+    )
+    if exporter is not None and format != "onnx":
+        raise UsageError(f"--exporter {exporter} writes the onnx format; this is {format}")
     chosen = writer.SCHEMES[0] if scheme is None else scheme
     if chosen not in writer.SCHEMES:
         raise UsageError(
-            f"the {format} format has no scheme {chosen!r}; choose one of: {', '.join(writer.SCHEMES)}"
+            f"{exporter or f'the {format} format'} has no scheme {chosen!r}; choose one of: "
+            f"{', '.join(writer.SCHEMES)}"
         )
     options = {"opset_only": True} if opset_only else {}
     if options.keys() - set(getattr(writer, "OPTIONS", ())):
-        raise UsageError(f"--opset-only belongs to the onnx format; this is {format}")
+        raise UsageError(f"--opset-only belongs to edgekit's own onnx format; this is {exporter or format}")
     path = hub.resolve(checkpoint, progress)
     local = Path(checkpoint).expanduser().exists()
     name = path.resolve().stem if path.is_file() else path.resolve().name if local else _hub_name(checkpoint)
-    model = source.read(path, name if local else os.fspath(checkpoint))
-    target = Path(out) if out is not None else Path(f"{name}-{chosen}{writer.SUFFIX or '-' + format}")
+    suffix = getattr(writer, "SUFFIX", "") or f"-{format}"
+    target = Path(out) if out is not None else Path(f"{name}-{chosen}{suffix}")
     _refuse(target, path)
+    if exporter is not None:
+        return _export(writer, path, target, chosen, started, verify, dry_run, progress)
+    model = source.read(path, name if local else os.fspath(checkpoint))
     warnings = list(model.warnings)
     if loss := preflight.requantized(writer, model, chosen, options):
         warnings.append(loss)
@@ -121,6 +133,42 @@ def convert(
     )
 
 
+def _export(
+    exporter: ModuleType,
+    checkpoint: Path,
+    target: Path,
+    scheme: str,
+    started: float,
+    verify: bool,
+    dry_run: bool,
+    progress: Progress,
+) -> ConvertReport:
+    exporter.check(checkpoint)
+    size, quality = None, None
+    if dry_run:
+        kind, n_parameters = str(read_json(checkpoint / "config.json").get("model_type")), None
+    else:
+        with _in_place_of(target) as temporary:
+            done = exporter.export(checkpoint, temporary, scheme, progress)
+            kind, n_parameters = done.model_type, done.n_parameters
+            if verify:
+                quality = exporter.verify(checkpoint, temporary, scheme)
+            size = _bytes_of(temporary)
+    return ConvertReport(
+        path=str(target),
+        format="onnx",
+        scheme=scheme,
+        model_type=kind,
+        n_parameters=n_parameters,
+        bytes=size,
+        bits_per_weight=None if size is None or not n_parameters else 8 * size / n_parameters,
+        seconds=time.monotonic() - started,
+        quality=quality,
+        warnings=(),
+        dry_run=dry_run,
+    )
+
+
 def _hub_name(checkpoint: str | os.PathLike[str]) -> str:
     """ "org/name@revision" -> "name": a snapshot's directory is called by its hash."""
     return os.fspath(checkpoint).partition("@")[0].rpartition("/")[2]
@@ -149,11 +197,15 @@ def _verify(
     return card
 
 
-def _writer(format: str) -> ModuleType:
-    known = known_formats()
-    if format not in known:
-        raise UsageError(f"there is no format {format!r}; choose one of: {', '.join(known)}")
-    return importlib.import_module(f"{formats.__name__}.{format}")
+def _named(package: ModuleType, name: str, kind: str) -> ModuleType:
+    known = _modules(package)
+    if name not in known:
+        raise UsageError(f"there is no {kind} {name!r}; choose one of: {', '.join(known)}")
+    return importlib.import_module(f"{package.__name__}.{name}")
+
+
+def _modules(package: ModuleType) -> list[str]:
+    return sorted(m.name for m in pkgutil.iter_modules(package.__path__) if not m.name.startswith("_"))
 
 
 def _refuse(target: Path, checkpoint: Path) -> None:

@@ -31,9 +31,19 @@ def card(
     """
     spec = spec or model.spec
     count = min([TOKENS, *(r.original_context for r in spec.ropes if r.long_inv_freq and r.original_context)])
-    ids = np.random.default_rng(0).integers(0, spec.vocab_size, count).tolist()
-    got = engine(ids).astype(np.float64)
-    want = Reference(spec, model.load).logits(ids).astype(np.float64)
+    ids = random_ids(spec.vocab_size, count)
+    return compare(engine(ids), Reference(spec, model.load).logits(ids), ids, scheme)
+
+
+def random_ids(vocab_size: int, count: int) -> list[int]:
+    return [int(id) for id in np.random.default_rng(0).integers(0, vocab_size, count)]
+
+
+def compare(ours: F32, theirs: F32, ids: list[int], scheme: str) -> dict[str, Any]:
+    """The card of an output's logits `[len(ids), vocab_size]` beside the checkpoint's. Raises
+    VerificationFailed.
+    """
+    got, want = ours.astype(np.float64), theirs.astype(np.float64)
     centred = [logits - logits.mean(1, keepdims=True) for logits in (got, want)]
     error = float(np.linalg.norm(centred[0] - centred[1]) / max(np.linalg.norm(centred[1]), 1e-30))
     kind = scheme.partition("_")[0]
@@ -44,13 +54,13 @@ def card(
             f"their spread, at most {limit:g} is expected of {scheme}",
             hint="this is a bug in edgekit; please report it with the checkpoint's config.json",
         )
-    ours, theirs = (_log_softmax(logits) for logits in (got, want))
-    divergence = (np.exp(theirs) * (theirs - ours)).sum(1)
-    following = np.arange(count - 1), ids[1:]
-    surprise = [float(np.exp(-logs[following].mean())) for logs in (ours, theirs)]
+    logs = [_log_softmax(logits) for logits in (got, want)]
+    divergence = (np.exp(logs[1]) * (logs[1] - logs[0])).sum(1)
+    following = np.arange(len(ids) - 1), ids[1:]
+    surprise = [float(np.exp(-values[following].mean())) for values in logs]
     return {
         "text": "random ids",
-        "tokens": count,
+        "tokens": len(ids),
         "relative_error": error,
         "top1_agreement": float((got.argmax(1) == want.argmax(1)).mean()),
         "kl_mean": float(divergence.mean()),

@@ -216,6 +216,7 @@ def _logits(file: Path, ids: list[int]) -> NDArray[np.float32]:
         feed = {
             "input_ids": np.array([part]),
             "position": np.array([at]),
+            "position_ids": np.arange(at, at + len(part))[None],
             "attention_mask": np.ones((1, at + len(part)), np.int64),
         }
         out = dict(

@@ -1,9 +1,10 @@
 """ONNX directories through ONNX Runtime: `OnnxModel` and `OnnxSession` have the face of `edgekit.Model` and
 `Session`.
 
-Keys and values lie in buffers that are inputs and outputs of a step at once, allocated with the session. A
-directory with GroupQueryAttention ends at its window ("context_full"); one of the ring schemes lets the
-oldest tokens go, as edgekit's own engine does.
+Keys and values lie in buffers that are inputs and outputs of a step at once, allocated with the session;
+those of an exporter's directory grow with the text instead. A directory with GroupQueryAttention ends at its
+window ("context_full"), as does an exporter's; one of standard operators alone lets the oldest tokens go, as
+edgekit's own engine does.
 """
 
 from __future__ import annotations
@@ -80,6 +81,7 @@ class OnnxModel:
         facts = self.runtime.get_modelmeta().custom_metadata_map
         self.facts = {k.removeprefix("edgekit."): v for k, v in facts.items() if k.startswith("edgekit.")}
         self.is_ring = "position" in self.inputs
+        self.grows = self.facts.get("cache") == "grows"  # keys and values are concatenated, in new buffers
         shares = (genai.get("search") or {}).get("past_present_share_buffer")
         if "scheme" not in self.facts and not shares:
             raise UnsupportedModel(
@@ -199,7 +201,7 @@ class OnnxModel:
         on_full: str = "evict",
         seed: int = 0,
     ) -> OnnxSession:
-        """A new conversation. Only the ring schemes can let tokens go; others end with "context_full"."""
+        """A new conversation. Only a ring lets tokens go; others end with "context_full"."""
         return OnnxSession(self, self.plan(window, sinks, kv, memory_budget), on_full, seed)
 
     def close(self) -> None:
@@ -425,8 +427,19 @@ class OnnxSession:
             common = self.position
         if common == 0:
             self._allocate()
+        elif self.model.grows and common < self.position:
+            self._cut(common)
         self.position = common
         return ids[common:]
+
+    def _cut(self, length: int) -> None:
+        """Lets go of all but the first positions of caches that grow."""
+        import onnxruntime
+
+        for name, value in self._buffers.items():
+            axis = list(self.model.inputs[name].shape).index("past_sequence_length")
+            kept = np.ascontiguousarray(value.numpy().take(range(length), axis))
+            self._keep(name, onnxruntime.OrtValue.ortvalue_from_numpy(kept))
 
     # ---- a step
 
@@ -441,19 +454,21 @@ class OnnxSession:
         self._recent: deque[int] = deque(maxlen=MAX_RECENT)
         self._buffers: dict[str, Any] = {}
         self._binding = self.model.runtime.io_binding()
-        sizes = {"batch_size": 1, "past_sequence_length": self.plan.window}
+        sizes = {"batch_size": 1, "past_sequence_length": 0 if self.model.grows else self.plan.window}
         for name, given in self.model.inputs.items():
             if name.startswith("past"):
                 shape = [sizes.get(d, 0) if isinstance(d, str) else int(d) for d in given.shape]
-                if 0 in shape:
+                if 0 in shape and not self.model.grows:
                     raise UnsupportedModel(f"{self.model.path}: input {name} has the shape {given.shape}")
                 zeros = np.zeros(shape, np.float16 if "float16" in given.type else np.float32)
-                self._buffers[name] = onnxruntime.OrtValue.ortvalue_from_numpy(zeros)
-                self._binding.bind_ortvalue_input(name, self._buffers[name])
+                self._keep(name, onnxruntime.OrtValue.ortvalue_from_numpy(zeros))
         for name in self.model.outputs:
-            if name != "logits":
-                past = name.replace("present_conv", "past_conv").replace("present.", "past_key_values.")
-                self._binding.bind_ortvalue_output(name, self._buffers[past])
+            if name != "logits" and not self.model.grows:
+                self._binding.bind_ortvalue_output(name, self._buffers[_past(name)])
+
+    def _keep(self, name: str, value: Any) -> None:
+        self._buffers[name] = value
+        self._binding.bind_ortvalue_input(name, value)
 
     def _step(self, ids: list[int]) -> Logits:
         """Logits `[len(ids), vocab_size]`."""
@@ -467,16 +482,26 @@ class OnnxSession:
         for name, values in feed.items():
             if name in self.model.inputs:
                 binding.bind_cpu_input(name, values)
-        binding.bind_output("logits", "cpu")
+        for name in self.model.outputs if self.model.grows else ("logits",):
+            binding.bind_output(name, "cpu")
         self.model.runtime.run_with_iobinding(binding)
-        at = list(self.model.outputs).index("logits")
+        outputs = dict(zip(self.model.outputs, binding.get_outputs(), strict=True))
+        logits = outputs.pop("logits")
+        if self.model.grows:
+            for name, value in outputs.items():
+                self._keep(_past(name), value)
         self.position = end
         self._recent.extend(ids)
         if self._rewinds:
             self._tokens += ids
         else:
             self._digest.update(np.array(ids, "<i4").tobytes())
-        return np.asarray(binding.get_outputs()[at].numpy()[0], np.float32)
+        return np.asarray(logits.numpy()[0], np.float32)
+
+
+def _past(output: str) -> str:
+    """The input that takes an output at the next step."""
+    return output.replace("present_conv", "past_conv").replace("present.", "past_key_values.")
 
 
 def _digest(ids: Sequence[int]) -> hashlib.blake2b:

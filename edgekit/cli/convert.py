@@ -31,6 +31,11 @@ from edgekit.cli import _options, _output
     help="ONNX of standard operators alone (opset 24), in constant memory: sinks and a ring.",
 )
 @click.option(
+    "--exporter",
+    metavar="NAME",
+    help="optimum: ONNX of architectures that edgekit does not know, written by Hugging Face's exporter.",
+)
+@click.option(
     "--verify/--no-verify", default=True, show_default=True, help="Compare the result with the checkpoint."
 )
 @click.option("--dry-run", is_flag=True, help="Say what would be done, or why it cannot be, and stop.")
@@ -42,6 +47,7 @@ def command(
     format_name: str,
     scheme: str | None,
     opset_only: bool,
+    exporter: str | None,
     verify: bool,
     dry_run: bool,
     threads: int | None,
@@ -70,6 +76,7 @@ def command(
             format=format_name,
             scheme=scheme,
             opset_only=opset_only,
+            exporter=exporter,
             verify=verify,
             dry_run=dry_run,
             threads=threads,
@@ -80,8 +87,8 @@ def command(
     if as_json:
         _output.emit_json(report.to_json())
         return
-    parameters = _output.quantity(report.n_parameters)
-    line = f"{report.path}: {report.model_type}, {parameters} parameters, {report.scheme}"
+    parameters = f" {_output.quantity(report.n_parameters)} parameters," if report.n_parameters else ""
+    line = f"{report.path}: {report.model_type},{parameters} {report.scheme}"
     if report.bytes is not None and report.bits_per_weight is not None:
         line += f", {_output.size(report.bytes)}, {report.bits_per_weight:.2f} bits per weight"
     click.echo(f"{line} (would be written)" if dry_run else line)
