@@ -8,7 +8,7 @@ failed=0
 for wasm in wasm/*.wasm; do
     module=${wasm%.wasm}.mjs
     engine=$(gzipped "$wasm")
-    script=$(find . -maxdepth 1 -name '*.js' -exec cat {} + "$module" | gzip -9 | wc -c)
+    script=$(gzipped ./*.js "$module")
     printf '%-24s wasm %4d KB, JavaScript %3d KB gzipped\n' "$(basename "$wasm" .wasm)" $((engine / 1000)) $((script / 1000)) >&2
     [ "$engine" -le 600000 ] && [ "$script" -le 40000 ] || failed=1
 done
