@@ -11,10 +11,10 @@ namespace edgekit {
 
 namespace {
 
-// Some 20 to 50 microseconds of spinning: longer than a phase is unbalanced, far shorter than a scheduler's
+// Some 20 microseconds of spinning: longer than a phase is unbalanced, far shorter than a scheduler's
 // time slice. WebAssembly has no pause.
 #if defined(__EMSCRIPTEN__)
-constexpr uint32_t kSpins = 30000;
+constexpr uint32_t kSpins = 15000;
 #else
 constexpr uint32_t kSpins = 4000;
 #endif
@@ -27,23 +27,19 @@ inline void pause() {
 #endif
 }
 
-inline void yield() {
+// Gives the processor away until `phase` is likely to have changed from `seen`.
+inline void rest([[maybe_unused]] std::atomic<uint32_t>& phase, [[maybe_unused]] uint32_t seen) {
 #if defined(__EMSCRIPTEN_PTHREADS__)
-    emscripten_thread_sleep(0.05);  // milliseconds; yielding does nothing there
+    emscripten_futex_wait(&phase, seen, 10.0);  // milliseconds; yielding does nothing there
 #else
     std::this_thread::yield();
 #endif
 }
 
-// Waits until ready() holds, at first without giving the processor away.
-template <class Ready>
-void spin_until(const Ready& ready) {
-    for (uint32_t spin = 0; !ready(); ++spin) {
-        if (spin < kSpins)
-            pause();
-        else
-            yield();
-    }
+inline void wake_resting([[maybe_unused]] std::atomic<uint32_t>& phase) {
+#if defined(__EMSCRIPTEN_PTHREADS__)
+    emscripten_futex_wake(&phase, INT32_MAX);
+#endif
 }
 
 }  // namespace
@@ -136,9 +132,15 @@ void ThreadTeam::barrier() {
         claimed_[phase & 1].store(
             0, std::memory_order_relaxed);  // used in this phase; needed again in the one after next
         phase_.store(phase + 1, std::memory_order_release);
+        wake_resting(phase_);
         return;
     }
-    spin_until([&] { return phase_.load(std::memory_order_acquire) != phase; });
+    for (uint32_t spin = 0; phase_.load(std::memory_order_acquire) == phase; ++spin) {
+        if (spin < kSpins)
+            pause();
+        else
+            rest(phase_, phase);
+    }
 }
 
 }  // namespace edgekit
