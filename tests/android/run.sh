@@ -23,10 +23,11 @@ runtime=$kotlin/kotlin-stdlib.jar:$kotlin/kotlinx-coroutines-core-jvm.jar
 junit=$(printf '%s:' /usr/share/java/{junit-jupiter{,-api,-engine,-params},junit-platform-{console,commons,engine,launcher,reporting},opentest4j,apiguardian-api,picocli,univocity-parsers}.jar)
 classes=$PWD/build/jvm
 sources=runtimes/android/src/main/kotlin
+sample=samples/android/app/src/main/kotlin/io/github/edgekit/sample/ChatViewModel.kt
 kotlinc() { # OUTPUT CLASSPATH SOURCES OPTION...: nothing is compiled twice
     local out=$1 classpath=$2 stamp
     shift 2
-    stamp=$(find "$sources" "$1" -name '*.kt' -print0 | sort -z | xargs -0 cat | sha256sum)
+    stamp=$(find "$sources" "$sample" "$1" -name '*.kt' -print0 | sort -z | xargs -0 cat | sha256sum)
     [ "$(cat "$out.stamp" 2>/dev/null)" = "$stamp" ] && return
     say "kotlinc    $out"
     rm -rf "$out"
@@ -36,7 +37,7 @@ kotlinc() { # OUTPUT CLASSPATH SOURCES OPTION...: nothing is compiled twice
 }
 mkdir -p "$classes"
 kotlinc "$classes/main" "$runtime" "$sources" -module-name edgekit
-kotlinc "$classes/test" "$runtime:$classes/main:$junit" tests/android -Xfriend-paths="$classes/main" -module-name edgekit_test
+kotlinc "$classes/test" "$runtime:$classes/main:$junit" tests/android "$sample" -Xfriend-paths="$classes/main" -module-name edgekit_test
 javac -Xlint:all,-classfile,-path -Werror --release 11 -cp "$classes/main:$runtime:$junit" -d "$classes/java" tests/android/*.java
 
 log=$classes/run.log
