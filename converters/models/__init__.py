@@ -76,7 +76,10 @@ def load(config: dict[str, Any]) -> Family:
         raise InvalidFile(f"config: 'model_type' is {given!r}; the name of a family is expected")
     kind = next((name for name in (given, f"{given}_text") if name in families), None)
     if kind is None:
-        raise UnsupportedModel(f"model type {given!r} is not supported; known: {', '.join(families)}")
+        raise UnsupportedModel(
+            f"model type {given!r} is not supported; known: {', '.join(families)}",
+            hint="--format onnx --exporter optimum converts others",
+        )
     module = importlib.import_module(f"{__name__}.{kind}")
     read = Config(config, getattr(module, "DEFAULTS", {}))
     spec = module.spec(read)

@@ -10,7 +10,15 @@ from edgekit.errors import InvalidFile, UnsupportedModel
 
 # Architecture -> the family that reads it. llama.cpp's "llama" is Mistral's too.
 MODEL_TYPES = {arch.name: kind for kind, arch in reversed(BY_MODEL_TYPE.items())}
-UNREAD = ("arcee", "gemma", "nemotron", "openelm", "phi", "starcoder2")  # written, not read
+# Families with LayerNorm, and what others than "rms_norm_eps" call its epsilon.
+LAYER_NORM = ("stablelm", "phi", "starcoder2", "nemotron")
+EPSILON = {
+    "stablelm": "layer_norm_eps",
+    "phi": "layer_norm_eps",
+    "starcoder2": "norm_epsilon",
+    "nemotron": "norm_eps",
+    "lfm2": "norm_eps",
+}
 Shapes = dict[str, tuple[int, ...]]
 
 GPT2_WORDS = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
@@ -21,8 +29,8 @@ def config(keys: dict[str, Any], shapes: Shapes) -> dict[str, Any]:
     """Raises UnsupportedModel for an unknown architecture, InvalidFile when keys are missing."""
     name = keys.get("general.architecture")
     kind = MODEL_TYPES.get(str(name))
-    if kind is None or kind in UNREAD:
-        known = ", ".join(sorted(name for name, kind in MODEL_TYPES.items() if kind not in UNREAD))
+    if kind is None:
+        known = ", ".join(sorted(MODEL_TYPES))
         raise UnsupportedModel(f"GGUF architecture {name!r} is not supported; known: {known}")
 
     def key(word: str, default: Any = ...) -> Any:
@@ -36,7 +44,9 @@ def config(keys: dict[str, Any], shapes: Shapes) -> dict[str, Any]:
     heads, width = key("attention.head_count"), key("embedding_length")
     layers = key("block_count")
     head_dim = key("attention.key_length", width // max(heads, 1))
-    norm = "layer_norm_epsilon" if kind == "stablelm" else "layer_norm_rms_epsilon"
+    if kind == "openelm":
+        return _openelm(key, keys, shapes)
+    norm = "layer_norm_epsilon" if kind in LAYER_NORM else "layer_norm_rms_epsilon"
     eps = key(f"attention.{norm}")
     found: dict[str, Any] = {
         "model_type": kind,
@@ -49,15 +59,17 @@ def config(keys: dict[str, Any], shapes: Shapes) -> dict[str, Any]:
         "max_position_embeddings": key("context_length"),
         "rope_theta": key("rope.freq_base", 10000.0),
         "tie_word_embeddings": "output.weight" not in shapes,
-        {"stablelm": "layer_norm_eps", "lfm2": "norm_eps"}.get(kind, "rms_norm_eps"): eps,
+        EPSILON.get(kind, "rms_norm_eps"): eps,
     }
     biased = {name.split(".", 2)[-1] for name in shapes if name.endswith(".bias")}
-    if head_dim * heads != width:
+    if head_dim * heads != width or kind.startswith("gemma"):
         found["head_dim"] = head_dim
-    if kind in ("llama", "granite", "smollm3"):
+    if kind in ("llama", "granite", "smollm3", "nemotron"):
         found |= {"attention_bias": "attn_q.bias" in biased, "mlp_bias": "ffn_up.bias" in biased}
-    if key("rope.dimension_count", head_dim) != head_dim:
-        found["partial_rotary_factor"] = key("rope.dimension_count") / head_dim
+    if kind == "starcoder2":
+        found["use_bias"] = "attn_q.bias" in biased
+    if key("rope.dimension_count", head_dim) != head_dim or kind in LAYER_NORM:
+        found["partial_rotary_factor"] = key("rope.dimension_count", head_dim) / head_dim
     if kind == "stablelm":
         found |= {
             "qk_layernorm": "blk.0.attn_q_norm.weight" in shapes,
@@ -100,12 +112,41 @@ def config(keys: dict[str, Any], shapes: Shapes) -> dict[str, Any]:
     return found
 
 
+def _openelm(key: Any, keys: dict[str, Any], shapes: Shapes) -> dict[str, Any]:
+    """Every layer has its own numbers of heads and width."""
+    layers, width = key("block_count"), key("embedding_length")
+
+    def each(word: str) -> list[int]:
+        key(word)
+        value = keys[f"openelm.{word}"]
+        return value if isinstance(value, list) else [value] * layers
+
+    return {
+        "model_type": "openelm",
+        "vocab_size": shapes["token_embd.weight"][0],
+        "model_dim": width,
+        "head_dim": key("attention.key_length"),
+        "num_transformer_layers": layers,
+        "num_query_heads": each("attention.head_count"),
+        "num_kv_heads": each("attention.head_count_kv"),
+        "ffn_multipliers": [size / max(width, 1) for size in each("feed_forward_length")],
+        "ffn_dim_divisor": 1,
+        "ffn_with_glu": True,
+        "activation_fn_name": "swish",
+        "normalization_layer_name": "rms_norm",
+        "normalize_qk_projections": "blk.0.attn_q_norm.weight" in shapes,
+        "share_input_output_layers": "output.weight" not in shapes,
+        "rope_freq_constant": key("rope.freq_base", 10000.0),
+        "max_context_length": key("context_length"),
+    }
+
+
 def scaling(keys: dict[str, Any], factors: dict[str, list[float]], config: dict[str, Any]) -> dict[str, Any]:
     """`rope_scaling` for a GGUF file's angles; `factors` are its rope tensors."""
     name = keys["general.architecture"]
     kind = keys.get(f"{name}.rope.scaling.type", "none")
     gain = keys.get(f"{name}.rope.scaling.attn_factor", 1.0)
-    context = keys.get(f"{name}.rope.scaling.original_context_length", config["max_position_embeddings"])
+    context = keys.get(f"{name}.rope.scaling.original_context_length", config.get("max_position_embeddings"))
     if short := factors.get("rope_freqs.weight") or factors.get("rope_factors_short.weight"):
         long = factors.get("rope_factors_long.weight", short)
         return {
