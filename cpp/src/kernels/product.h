@@ -121,12 +121,11 @@ EDGEKIT_INLINE void with_count(uint32_t m, F&& f) {
     f(Count<Max>{});
 }
 
-// How far ahead of group g each of T neighbouring tiles fetches: past the end of its codes a stream goes on
-// in the tile that will follow it.
+// How far ahead of group g each of T neighbouring tiles fetches, `ahead` bytes: past the end of its codes a
+// stream goes on in the tile that will follow it.
 template <class L, int T>
-EDGEKIT_INLINE size_t stream_ahead(const Tiles& w, size_t g) {
-    constexpr size_t kAhead = kPrefetchBytes / T;
-    return g + kAhead / L::kGroupBytes < w.n_groups ? kAhead : kAhead + (T - 1) * w.tile_bytes;
+EDGEKIT_INLINE size_t stream_ahead(const Tiles& w, size_t g, size_t ahead) {
+    return g + ahead / L::kGroupBytes < w.n_groups ? ahead : ahead + (T - 1) * w.tile_bytes;
 }
 
 // y[R][T][16]: the products of T neighbouring tiles. Several tiles at once are several streams from memory,
@@ -147,7 +146,7 @@ template <class L, int R, int T>
                 acc[r][t] = splat_i32(L::kBias ? -L::kBias * x.sums[r * x.scale_stride + g] : 0);
         const int8_t* a = x.codes + g * kGroup;
         const std::byte* codes = tiles + w.codes_offset + g * L::kGroupBytes;
-        const size_t ahead = stream_ahead<L, T>(w, g);
+        const size_t ahead = stream_ahead<L, T>(w, g, kPrefetchBytes / T);
 #pragma GCC unroll 8
         for (int t = 0; t < T; ++t)
             L::for_each_line(codes + t * w.tile_bytes, ahead, [&](int j, u8x64 line) EDGEKIT_INLINE_LAMBDA {
@@ -183,7 +182,7 @@ template <class L, int T>
                                     std::byte* panel) {
     for (size_t i = 0; i < n; ++i) {
         std::byte* group = panel + i * kPanelGroupBytes<T>;
-        const size_t ahead = stream_ahead<L, T>(w, g + i);
+        const size_t ahead = stream_ahead<L, T>(w, g + i, kPanelGroups * L::kGroupBytes);
         for (int t = 0; t < T; ++t) {
             L::for_each_line(tiles[t] + w.codes_offset + (g + i) * L::kGroupBytes, ahead,
                              [&](int j, u8x64 line)

@@ -174,7 +174,7 @@ EDGEKIT_INLINE void dot_panel(const std::byte* group, const int8_t* a, size_t st
 #pragma GCC unroll 8
         for (int p = 0; p < P; ++p)
             rows[p] = vcombine_s8(vld1_s8(a + 2 * p * stride + 8 * i),
-                                  vld1_s8(a + (2 * p + (R > 1)) * stride + 8 * i));
+                                  vld1_s8(a + (2 * p + (2 * p + 1 < R)) * stride + 8 * i));
 #pragma GCC unroll 8
         for (int c = 0; c < 8; ++c) {
             const int8x16_t columns = vld1q_s8(codes + 128 * i + 16 * c);
@@ -190,7 +190,7 @@ EDGEKIT_INLINE void dot_panel(const std::byte* group, const int8_t* a, size_t st
         const i32x16 odd{join_high(s[0], s[1]), join_high(s[2], s[3]), join_high(s[4], s[5]),
                          join_high(s[6], s[7])};
         acc[2 * p][0] = acc[2 * p][0] + even;
-        if constexpr (R > 1) acc[2 * p + 1][0] = acc[2 * p + 1][0] + odd;
+        if (2 * p + 1 < R) acc[2 * p + 1][0] = acc[2 * p + 1][0] + odd;
     }
 }
 #elif defined(__ARM_FEATURE_DOTPROD)
