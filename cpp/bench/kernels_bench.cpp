@@ -91,13 +91,14 @@ std::byte* allocate(size_t bytes) {
     return p;
 }
 
-// Reads 64 bytes at a time, fetching into the second-level cache 8 KB ahead: the fastest plain read found.
+// Reads 64 bytes at a time, fetching into the second-level cache 512 bytes ahead: the fastest plain read
+// found.
 typedef uint64_t Line __attribute__((vector_size(64)));
 uint64_t read_all(const std::byte* p, size_t bytes) {
     const auto* lines = reinterpret_cast<const Line*>(p);
     Line all{};
     for (size_t i = 0; i < bytes / 64; ++i) {
-        __builtin_prefetch(lines + i + 128, 0, 2);
+        __builtin_prefetch(lines + i + 8, 0, 2);
         all ^= lines[i];
     }
     return all[0] ^ all[1] ^ all[2] ^ all[3] ^ all[4] ^ all[5] ^ all[6] ^ all[7];

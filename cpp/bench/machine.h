@@ -66,8 +66,9 @@ inline double clock_hz() {
 // Bytes per second that `threads` threads read together, from memory that no cache holds.
 inline double read_bytes_s(unsigned threads) {
     typedef uint64_t Line __attribute__((vector_size(64)));
-    constexpr size_t slice = size_t{1} << 20,
-                     ahead = 128;  // lines fetched ahead: the fastest plain read found
+    // Lines fetched ahead: the fastest plain read found. It is the processor's own prefetcher that runs far
+    // ahead; fetching 8 KB ahead here was a quarter slower on Zen 4.
+    constexpr size_t slice = size_t{1} << 20, ahead = 8;
     const size_t share = (size_t{512} << 20) / threads / slice * slice;
     struct Free {
         void operator()(void* memory) const { std::free(memory); }
