@@ -20,8 +20,8 @@ streams their values.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import coremltools
@@ -31,8 +31,10 @@ from coremltools.converters.mil.mil import Function, types
 from coremltools.converters.mil.mil.program import Placeholder, StateTensorPlaceholder
 from numpy.typing import NDArray
 
+from edgekit.converters.codes import Layout
 from edgekit.converters.convert import ConvertInput
-from edgekit.converters.formats import _block_codes, _coreml_palettes
+from edgekit.converters.formats import _coreml_codes
+from edgekit.converters.formats._coreml_codes import PALETTE_ROWS, Scheme
 from edgekit.converters.formats._coreml_session import Cache, Ring
 from edgekit.converters.formats._coreml_weights import Tensor, WeightFile
 from edgekit.converters.formats._parallel import SLAB_WEIGHTS, in_order, row_slabs
@@ -41,24 +43,10 @@ from edgekit.errors import UnsupportedModel
 
 TARGET = coremltools.target.iOS18
 QUANTIZED = frozenset(["embed", "head", "q", "k", "v", "o", "gate", "up", "down", "conv_in", "conv_out"])
-BLOCK = 32  # weights that share a scale, in block codes
-PALETTE_ROWS = 16  # rows that share a palette
 HEAD_ROWS = 16384  # of the output matrix in one convolution
 
 Value = Any  # a coremltools Var
 Slab = tuple[int, int]
-
-
-@dataclass(frozen=True)
-class Scheme:
-    """What matrices become: codes of `bits` with a scale for a block or a whole row, or a palette; with
-    `bits` 0 plain `type`, which is also that of activations.
-    """
-
-    neural_engine: bool = False
-    bits: int = 0
-    codes: str = ""  # block | row | palette
-    type: str = "fp16"
 
 
 class Decoder:
@@ -407,7 +395,8 @@ class Decoder:
         first, last = rows or (0, n)
         count = last - first
         path = name.replace(".", "_") + (f"_rows_{first}" if rows else "")
-        kept: list[NDArray[Any]] = []  # scales or palettes, until they are written after the codes
+        later: list[list[NDArray[Any]]] = []  # scales or palettes, emptied as they are written
+        beside = functools.partial(following, later)
         if not self.packs(name):
             weights.add(name, Tensor(scheme.type, n, k, lambda: self.plain(name)))
             return self.constant(path, (name, rows), scheme.type, (count, k, *ones))
@@ -415,8 +404,8 @@ class Decoder:
             kind, values = f"uint{scheme.bits}", 1 << scheme.bits
             group = PALETTE_ROWS if n % PALETTE_ROWS == 0 else n
             palettes = f"{name}.palettes"
-            weights.add(name, Tensor(kind, n, k, lambda: self.indices(name, group, kept)))
-            weights.add(palettes, Tensor(scheme.type, n // group, values, lambda: emptied(kept)))
+            weights.add(name, Tensor(kind, n, k, lambda: self.indices(name, group, later)))
+            weights.add(palettes, Tensor(scheme.type, n // group, values, beside))
             some = rows and (first // group, last // group)
             table = (count // group, 1, *ones, values, 1)
             return mb.constexpr_lut_to_dense(
@@ -424,21 +413,33 @@ class Decoder:
                 lut=self.constant(f"{path}_palettes", (palettes, some), scheme.type, table),
                 name=path,
             )
-        kind, blocks = f"int{scheme.bits}", k // BLOCK if scheme.codes == "block" else 1
-        scales = f"{name}.scales"
-        weights.add(name, Tensor(kind, n, k, lambda: self.codes(name, kept)))
-        weights.add(scales, Tensor(scheme.type, n, blocks, lambda: emptied(kept)))
-        return mb.constexpr_blockwise_shift_scale(
-            data=self.constant(f"{path}_codes", (name, rows), kind, (count, k, *ones)),
-            scale=self.constant(f"{path}_scales", (scales, rows), scheme.type, (count, blocks, *ones)),
-            name=path,
-        )
+        bits, block = self.form(name)
+        parts = {"scale": scheme.type}
+        if (own := self.kept_layout(name)) is not None and own.zero == "whole":
+            parts["offset"] = f"int{bits}"
+        weights.add(name, Tensor(f"int{bits}", n, k, lambda: self.codes(name, later)))
+        given = {"data": self.constant(f"{path}_codes", (name, rows), f"int{bits}", (count, k, *ones))}
+        for part, kind in parts.items():
+            weights.add(f"{name}.{part}", Tensor(kind, n, k // block, beside))
+            shape = (count, k // block, *ones)
+            given[part] = self.constant(f"{path}_{part}", (f"{name}.{part}", rows), kind, shape)
+        return mb.constexpr_blockwise_shift_scale(**given, name=path)
+
+    def form(self, name: str) -> tuple[int, int]:
+        """Bits of a matrix's codes, and the weights that share a scale."""
+        if (own := self.kept_layout(name)) is not None:
+            return 4 if own.bits <= 4 else 8, own.group
+        return self.scheme.bits, self.scheme.block(self.spec.shape(name)[1])
+
+    def kept_layout(self, name: str) -> Layout | None:
+        """Of a matrix whose codes are those of a quantized checkpoint."""
+        own = self.model.layout(name)
+        return own if own is not None and self.scheme.keeps(own) else None
 
     def packs(self, name: str) -> bool:
         """Whether a matrix becomes codes."""
-        if not self.scheme.bits or name.rsplit(".", 1)[-1] not in QUANTIZED:
-            return False
-        return self.scheme.codes != "block" or self.spec.shape(name)[1] % BLOCK == 0
+        known = self.scheme.bits and name.rsplit(".", 1)[-1] in QUANTIZED
+        return bool(known) and self.spec.shape(name)[1] % self.form(name)[1] == 0
 
     def constant(self, path: str, place: tuple[str, Slab | None], kind: str, shape: tuple[int, ...]) -> Value:
         """A constant of that shape whose values are some rows of a tensor of the file."""
@@ -448,38 +449,31 @@ class Decoder:
         return value
 
     def plain(self, name: str) -> Iterator[NDArray[Any]]:
-        kind = np.float16 if self.scheme.type == "fp16" else np.float32
-        return in_order(lambda slab: self.rows(name, slab).astype(kind), row_slabs(*self.spec.shape(name)))
+        slabs = row_slabs(*self.spec.shape(name))
+        return in_order(lambda slab: self.rows(name, slab).astype(self.scheme.float), slabs)
 
-    def codes(self, name: str, kept: list[NDArray[Any]]) -> Iterator[NDArray[Any]]:
-        """Signed codes; their scales go into `kept`."""
-        n, k = self.spec.shape(name)
-        bits = self.scheme.bits
-        block = BLOCK if self.scheme.codes == "block" else k
-        kind = np.float16 if self.scheme.type == "fp16" else np.float32
+    def codes(self, name: str, later: list[list[NDArray[Any]]]) -> Iterator[NDArray[Any]]:
+        """A matrix's codes; what belongs to them goes into `later`."""
+        own = self.kept_layout(name)
 
-        def encode(slab: Slab) -> tuple[NDArray[Any], NDArray[Any]]:
-            rows = self.rows(name, slab)
-            scale = _block_codes.fit(rows, bits, block).astype(kind)
-            codes = _block_codes.encode(rows, scale.astype(np.float32), bits, block)
-            return codes ^ np.uint8(1 << (bits - 1)), scale  # the low bits of a signed number
+        def encode(slab: Slab) -> tuple[NDArray[Any], ...]:
+            if own is not None:
+                return _coreml_codes.taken_over(self.model.codes(name, slab), own, self.scheme)
+            return _coreml_codes.encode(self.rows(name, slab), self.scheme)
 
-        for codes, scale in in_order(encode, row_slabs(n, k)):
-            kept.append(scale)
+        for codes, *beside in in_order(encode, row_slabs(*self.spec.shape(name))):
+            later.append(beside)
             yield codes
 
-    def indices(self, name: str, group: int, kept: list[NDArray[Any]]) -> Iterator[NDArray[Any]]:
-        """Indices into palettes, which go into `kept`."""
+    def indices(self, name: str, group: int, later: list[list[NDArray[Any]]]) -> Iterator[NDArray[Any]]:
+        """A matrix's indices into palettes, which go into `later`."""
         n, k = self.spec.shape(name)
         step = max(1, SLAB_WEIGHTS // (group * k)) * group
-
-        def encode(slab: Slab) -> tuple[NDArray[Any], NDArray[Any]]:
-            groups = self.rows(name, slab).reshape((slab[1] - slab[0]) // group, -1)
-            values = _coreml_palettes.fit(groups, self.scheme.bits)
-            return _coreml_palettes.encode(groups, values), values.astype(np.float16)
-
-        for indices, values in in_order(encode, [(a, min(a + step, n)) for a in range(0, n, step)]):
-            kept.append(values)
+        slabs = [(first, min(first + step, n)) for first in range(0, n, step)]
+        for indices, palettes in in_order(
+            lambda slab: _coreml_codes.indices(self.rows(name, slab), self.scheme, group), slabs
+        ):
+            later.append([palettes])
             yield indices
 
     def rows(self, name: str, slab: Slab) -> NDArray[np.float32]:
@@ -541,5 +535,5 @@ class NeuralEngineDecoder(Decoder):
         return self.part(y, axis, 0, x.shape[axis])
 
 
-def emptied(kept: list[NDArray[Any]]) -> Iterator[NDArray[Any]]:
-    return (kept.pop(0) for _ in range(len(kept)))
+def following(later: list[list[NDArray[Any]]]) -> Iterator[NDArray[Any]]:
+    return (parts.pop(0) for parts in later)

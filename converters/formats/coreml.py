@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgekit.converters.codes import Layout
 from edgekit.converters.convert import ConvertInput, Progress, silent
-from edgekit.converters.formats import _quality
+from edgekit.converters.formats import _coreml_codes, _quality
 from edgekit.converters.formats._checkpoint_files import copy_files, flat_config, write_card, write_json
+from edgekit.converters.formats._coreml_codes import Scheme
 from edgekit.converters.formats._coreml_session import Cache, Session, facts
 from edgekit.converters.formats._coreml_weights import WeightFile
 from edgekit.errors import UsageError
@@ -24,18 +26,17 @@ SUFFIX = ""
 WINDOW, SINKS, CHUNK = 2048, 4, 64
 PACKAGE = "model.mlpackage"
 
-# name -> (for the Neural Engine, bits, codes, type)
-_SCHEMES: dict[str, tuple[bool, int, str, str]] = {
-    "q4": (False, 4, "block", "fp16"),
-    "q8": (False, 8, "block", "fp16"),
-    "f16": (False, 0, "", "fp16"),
-    "f32": (False, 0, "", "fp32"),
-    "neural_engine_q8": (True, 8, "row", "fp16"),
-    "neural_engine_q6": (True, 6, "palette", "fp16"),
-    "neural_engine_q4": (True, 4, "palette", "fp16"),
-    "neural_engine_f16": (True, 0, "", "fp16"),
+SCHEME_OF_NAME = {
+    "q4": Scheme(bits=4, codes="block"),
+    "q8": Scheme(bits=8, codes="block"),
+    "f16": Scheme(),
+    "f32": Scheme(type="fp32"),
+    "neural_engine_q8": Scheme(neural_engine=True, bits=8, codes="row"),
+    "neural_engine_q6": Scheme(neural_engine=True, bits=6, codes="palette"),
+    "neural_engine_q4": Scheme(neural_engine=True, bits=4, codes="palette"),
+    "neural_engine_f16": Scheme(neural_engine=True),
 }
-SCHEMES = tuple(_SCHEMES)
+SCHEMES = tuple(SCHEME_OF_NAME)
 
 _USE = """let configuration = MLModelConfiguration()
 configuration.functionName = "prefill"  // and another model with "decode", on the same state
@@ -86,6 +87,24 @@ def size_bytes(model: ConvertInput, scheme: str) -> int:
     return int(program.ByteSize()) + weights.size_bytes
 
 
+def cache_bytes(model: ConvertInput, scheme: str, tokens: int) -> int:
+    """The states, float16; of a size that does not depend on the text."""
+    cache, spec = Cache(_window(model), SINKS, CHUNK), model.spec
+    attention = [layer for layer in spec.layers if layer.mixer == "attention"]
+    numbers = sum(2 * cache.ring(layer).slots * layer.n_kv_heads * layer.head_dim for layer in attention)
+    return 2 * (numbers + sum(spec.d_model * (x.conv_kernel - 1) for x in spec.layers if x.conv_kernel))
+
+
+def restored(rows: NDArray[np.float32], scheme: str) -> NDArray[np.float32]:
+    """Rows of a matrix `[n, k]` as their codes will stand for them."""
+    return _coreml_codes.restored(rows, SCHEME_OF_NAME[scheme])
+
+
+def keeps(layout: Layout, scheme: str) -> bool:
+    """Whether codes of a checkpoint are taken over."""
+    return SCHEME_OF_NAME[scheme].keeps(layout)
+
+
 def verify(model: ConvertInput, path: Path, scheme: str) -> dict[str, Any] | None:
     """The quality card, from Core ML itself; None where there is none. Raises VerificationFailed."""
     if sys.platform != "darwin":
@@ -129,7 +148,7 @@ def _window(model: ConvertInput) -> int:
 
 def _built(model: ConvertInput, scheme: str, cache: Cache) -> tuple[Any, WeightFile]:
     """The model's protobuf message, and its weights before they are written."""
-    if scheme not in _SCHEMES:
+    if scheme not in SCHEME_OF_NAME:
         raise UsageError(f"scheme {scheme!r} is not one Core ML has; choose from {', '.join(SCHEMES)}")
     if importlib.util.find_spec("coremltools") is None:
         raise UsageError(
@@ -137,9 +156,9 @@ def _built(model: ConvertInput, scheme: str, cache: Cache) -> tuple[Any, WeightF
             hint="pip install 'edgekit[coreml]'",
         )
     from edgekit.converters.formats import _coreml_package
-    from edgekit.converters.formats._coreml_decoder import Decoder, NeuralEngineDecoder, Scheme
+    from edgekit.converters.formats._coreml_decoder import Decoder, NeuralEngineDecoder
 
-    chosen = Scheme(*_SCHEMES[scheme])
+    chosen = SCHEME_OF_NAME[scheme]
     decoder = (NeuralEngineDecoder if chosen.neural_engine else Decoder)(model, chosen, cache)
     functions = {"decode": decoder.function(1), "prefill": decoder.function(cache.chunk)}
     return _coreml_package.message(functions, decoder.weights), decoder.weights

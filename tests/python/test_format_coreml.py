@@ -21,6 +21,7 @@ import coremltools
 from coremltools.converters.mil.frontend.milproto.load import load as load_program
 from coremltools.libmilstoragepython import _BlobStorageReader
 from mil_interpreter import MIL, MilProgram
+from packed_checkpoints import quantize
 from tiny_models import TINY_CONFIGS, make_checkpoint
 
 from edgekit.conversion import convert as convert_checkpoint
@@ -142,6 +143,57 @@ def test_packages_give_the_logits_of_their_own_weights(
     assert relative(stepped(session(program, path)), want) <= 2e-5
     rounded = stepped(session(MilProgram(path / coreml.PACKAGE), path))
     assert relative(rounded, want) <= 1e-2  # in float16
+
+
+@pytest.mark.parametrize("scheme", coreml.SCHEMES)
+def test_restored_rows_are_those_of_the_package(read: Reader, scheme: str, tmp_path: Path) -> None:
+    model = read("llama")
+    values = MilProgram(written(model, tmp_path, scheme) / coreml.PACKAGE).constants("decode")
+    rows = model.load("layers.1.gate")
+    assert rows is not None and rows.shape == (112, 64)
+    found = values["layers_1_gate"].reshape(rows.shape).astype(np.float32)
+    assert np.allclose(coreml.restored(rows, scheme), found, atol=1e-3 * np.abs(rows).max())
+
+
+@pytest.mark.parametrize(
+    ("method", "bits", "symmetric", "scheme"),
+    [
+        ("gptq", 4, False, "q4"),
+        ("awq", 4, False, "q4"),
+        ("pack-quantized", 4, True, "q4"),
+        ("gptq", 2, False, "q4"),
+        ("gptq", 4, True, "q8"),
+        ("int-quantized", 8, False, "q8"),
+    ],
+)
+def test_codes_of_quantized_checkpoints_are_kept(
+    method: str, bits: int, symmetric: bool, scheme: str, tmp_path: Path
+) -> None:
+    source = make_checkpoint("llama", tmp_path / "hf")
+    packed, _ = quantize(source, tmp_path / "packed", method, bits, symmetric=symmetric)
+    model = convert.read(packed, "packed")
+    path = written(model, tmp_path, scheme)
+    program = MilProgram(path / coreml.PACKAGE, exact=False)
+    values = program.constants("decode")
+    kept = [name for name in model.tensors if model.layout(name) is not None]
+    assert len(kept) == 3 * 7
+    for name in kept:
+        layout, want = model.layout(name), model.load(name)
+        assert layout is not None and coreml.keeps(layout, scheme) and want is not None
+        found = values[name.replace(".", "_")]
+        assert np.abs(found - want).max() <= 1e-3 * np.abs(want).max(), name  # scales are float16
+    want = expected(model, Weights(program, model, scheme))
+    assert relative(stepped(session(program, path)), want) <= 2e-5
+
+
+def test_dry_run_knows_sizes(tmp_path: Path) -> None:
+    checkpoint = make_checkpoint("gemma3", tmp_path)
+    report = convert_checkpoint(checkpoint, tmp_path / "out", format="coreml", dry_run=True)
+    assert report.preflight is not None
+    model = convert.read(checkpoint, "gemma3")
+    coreml.write(model, tmp_path / "out")
+    states = MilProgram(tmp_path / "out" / coreml.PACKAGE).make_state("decode")
+    assert coreml.cache_bytes(model, "q4", 1) == sum(state.nbytes for state in states.values())
 
 
 @pytest.mark.parametrize("scheme", ["q4", "neural_engine_q6", "neural_engine_f16"])
