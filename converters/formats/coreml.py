@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import logging
 import sys
 from pathlib import Path
 from typing import Any
@@ -155,6 +156,8 @@ def _built(model: ConvertInput, scheme: str, cache: Cache) -> tuple[Any, WeightF
             "writing Core ML packages needs coremltools, which is not installed",
             hint="pip install 'edgekit[coreml]'",
         )
+    # On import it warns of parts that only macOS has, and of versions of torch, which is not used.
+    logging.getLogger("coremltools").setLevel(logging.ERROR)
     from edgekit.converters.formats import _coreml_package
     from edgekit.converters.formats._coreml_decoder import Decoder, NeuralEngineDecoder
 
