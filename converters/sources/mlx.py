@@ -26,7 +26,10 @@ class MlxCheckpoint(Checkpoint):
 
     def __init__(self, path: str | os.PathLike[str], *, check: bool = True) -> None:
         super().__init__(path, check=check)
-        self.quantization: dict[str, Any] = self.config.pop("quantization", None) or {}
+        given = self.config.pop("quantization", None)
+        if given is not None and not isinstance(given, dict):
+            raise InvalidFile(f"config: 'quantization' is {given!r}; an object is expected")
+        self.quantization: dict[str, Any] = given or {}
         self.config.pop("quantization_config", None)
         self._where: dict[str, tuple[str, int | None]] = {}  # a name -> the tensor here, and the expert in it
         for name, entry in self.tensors.items():
@@ -120,10 +123,13 @@ class MlxCheckpoint(Checkpoint):
 
     def _scheme(self, name: str) -> tuple[int, int, str]:
         """(bits, group size, mode) of a quantized matrix."""
-        given = self.quantization | (self.quantization.get(name.removesuffix(".weight")) or {})
+        own = self.quantization.get(name.removesuffix(".weight")) or {}
+        if not isinstance(own, dict):
+            raise InvalidFile(f"config: the quantization of {name} is {own!r}; an object is expected")
+        given = self.quantization | own
         mode, bits, group = given.get("mode", "affine"), given.get("bits", 0), given.get("group_size", 0)
         known = bits in _affine.BITS and group in (16, *_affine.GROUPS)
-        if mode in _microscaling.GROUP:
+        if isinstance(mode, str) and mode in _microscaling.GROUP:
             known = group == _microscaling.GROUP[mode] and bits == (8 if mode == "mxfp8" else 4)
         elif mode != "affine":
             raise UnsupportedModel(f"{name}: quantization mode {mode!r} is not supported")

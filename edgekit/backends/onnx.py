@@ -37,7 +37,14 @@ from edgekit.engine import (
     TextEvent,
     Tokenizer,
 )
-from edgekit.errors import ContextFull, InvalidFile, OutOfBudget, UnsupportedModel, UsageError
+from edgekit.errors import (
+    ContextFull,
+    InvalidFile,
+    OutOfBudget,
+    OutOfMemory,
+    UnsupportedModel,
+    UsageError,
+)
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -45,6 +52,8 @@ if TYPE_CHECKING:
 DEFAULT_WINDOW = 4096
 CHUNK = 256  # prompt tokens in one step
 MAX_RECENT = 4096  # tokens that penalties can see
+# Which of their dimensions a graph must fix.
+SIZES = {"past_key_values": (0, 1, 0, 1), "past_conv": (0, 1, 1), "logits": (0, 0, 1)}
 Logits = npt.NDArray[np.float32]
 
 
@@ -73,16 +82,16 @@ class OnnxModel:
         options.log_severity_level = 3
         try:
             self.runtime = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+            facts = self.runtime.get_modelmeta().custom_metadata_map
         except Exception as error:  # onnxruntime's own exceptions have no common base
             raise InvalidFile(f"{file}: ONNX Runtime cannot open it: {str(error).strip()[:300]}") from None
         self.inputs = {given.name: given for given in self.runtime.get_inputs()}
         self.outputs = {output.name: output for output in self.runtime.get_outputs()}
         self._check(file)
-        facts = self.runtime.get_modelmeta().custom_metadata_map
         self.facts = {k.removeprefix("edgekit."): v for k, v in facts.items() if k.startswith("edgekit.")}
         self.is_ring = "position" in self.inputs
         self.grows = self.facts.get("cache") == "grows"  # keys and values are concatenated, in new buffers
-        shares = (genai.get("search") or {}).get("past_present_share_buffer")
+        shares = _members(genai, "search").get("past_present_share_buffer")
         if "scheme" not in self.facts and not shares:
             raise UnsupportedModel(
                 f"{file}: nothing says that its caches can be input and output at once",
@@ -93,16 +102,15 @@ class OnnxModel:
         self.scheme = self.facts.get("scheme", "onnx")
         self.model_type = self.facts.get("model_type") or str(config.get("model_type", "unknown"))
         self.vocab_size = int(self.outputs["logits"].shape[-1])
-        words = genai.get("model") or {}
-        self.context = int(self.facts.get("context") or words.get("context_length") or 0)
-        eos = json.loads(self.facts["eos_ids"]) if "eos_ids" in self.facts else words.get("eos_token_id")
-        eos = config.get("eos_token_id") if eos is None else eos
-        self.eos_ids = frozenset(eos if isinstance(eos, list) else [] if eos is None else [eos])
-        special = json.loads(self.facts.get("special_tokens", "{}"))
+        words = _members(genai, "model")
+        context = self._fact("context", words.get("context_length"))
+        self.context = context if type(context) is int and 0 < context < 1 << 31 else 0
+        eos = self._fact("eos_ids", words.get("eos_token_id", config.get("eos_token_id")))
+        self.eos_ids = frozenset(id for id in (eos if isinstance(eos, list) else [eos]) if type(id) is int)
         self.metadata: dict[str, Any] = {
             "eos_ids": sorted(self.eos_ids),
-            "special_tokens": special,
-            "generation": json.loads(self.facts.get("generation", "{}")),
+            "special_tokens": _members({"": self._fact("special_tokens", {})}, ""),
+            "generation": _members({"": self._fact("generation", {})}, ""),
         }
         compiled = compile_tokenizer(directory)
         self._tokenizer = None if compiled is None else Tokenizer.from_bytes(compiled.blob)
@@ -215,6 +223,15 @@ class OnnxModel:
     ) -> None:
         self.close()
 
+    def _fact(self, name: str, default: Any) -> Any:
+        """What the graph's metadata says of the model, or `default`."""
+        if name not in self.facts:
+            return default
+        try:
+            return json.loads(self.facts[name])
+        except ValueError:
+            raise InvalidFile(f"{self.path}: edgekit.{name} is {self.facts[name]!r}") from None
+
     def _check(self, file: Path) -> None:
         known = ("input_ids", "attention_mask", "position_ids", "position")
         strange = [
@@ -225,6 +242,16 @@ class OnnxModel:
                 f"{file}: inputs {', '.join(strange) or 'without input_ids'} are not known, or no logits",
                 hint="edgekit runs decoders with the inputs of Transformers.js and onnxruntime-genai",
             )
+        for name, given in (*self.inputs.items(), ("logits", self.outputs["logits"])):
+            kind = name.partition(".")[0]
+            if kind in SIZES and (
+                len(given.shape) != len(SIZES[kind])
+                or any(
+                    wanted and type(size) is not int
+                    for size, wanted in zip(given.shape, SIZES[kind], strict=True)
+                )
+            ):
+                raise InvalidFile(f"{file}: {name} has the shape {given.shape}")
 
 
 class OnnxSession:
@@ -460,7 +487,10 @@ class OnnxSession:
                 shape = [sizes.get(d, 0) if isinstance(d, str) else int(d) for d in given.shape]
                 if 0 in shape and not self.model.grows:
                     raise UnsupportedModel(f"{self.model.path}: input {name} has the shape {given.shape}")
-                zeros = np.zeros(shape, np.float16 if "float16" in given.type else np.float32)
+                try:
+                    zeros = np.zeros(shape, np.float16 if "float16" in given.type else np.float32)
+                except (MemoryError, ValueError):
+                    raise OutOfMemory(f"{self.model.path}: no memory for {name} of shape {shape}") from None
                 self._keep(name, onnxruntime.OrtValue.ortvalue_from_numpy(zeros))
         for name in self.model.outputs:
             if name != "logits" and not self.model.grows:
@@ -484,7 +514,10 @@ class OnnxSession:
                 binding.bind_cpu_input(name, values)
         for name in self.model.outputs if self.model.grows else ("logits",):
             binding.bind_output(name, "cpu")
-        self.model.runtime.run_with_iobinding(binding)
+        try:
+            self.model.runtime.run_with_iobinding(binding)
+        except Exception as error:  # onnxruntime's own exceptions have no common base
+            raise InvalidFile(f"{self.model.path}: ONNX Runtime: {str(error).strip()[:300]}") from None
         outputs = dict(zip(self.model.outputs, binding.get_outputs(), strict=True))
         logits = outputs.pop("logits")
         if self.model.grows:
@@ -509,7 +542,7 @@ def _digest(ids: Sequence[int]) -> hashlib.blake2b:
 
 
 def _model_file(directory: Path, genai: dict[str, Any]) -> Path:
-    named = ((genai.get("model") or {}).get("decoder") or {}).get("filename")
+    named = _members(_members(genai, "model"), "decoder").get("filename")
     places = [named] if isinstance(named, str) else ["model.onnx", "onnx/model_q4.onnx", "onnx/model.onnx"]
     for place in places:
         file = (directory / place).resolve()
@@ -518,6 +551,14 @@ def _model_file(directory: Path, genai: dict[str, Any]) -> Path:
     raise InvalidFile(
         f"{directory}: no {' or '.join(places)}", hint="edgekit convert CHECKPOINT --format onnx"
     )
+
+
+def _members(value: dict[str, Any], name: str) -> dict[str, Any]:
+    """A member that is an object; empty when it is missing. Raises InvalidFile."""
+    found = value.get(name) or {}
+    if not isinstance(found, dict):
+        raise InvalidFile(f"genai_config.json: {name!r} is {found!r}; an object is expected")
+    return found
 
 
 def _read_json(path: Path) -> dict[str, Any]:
