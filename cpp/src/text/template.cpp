@@ -82,8 +82,7 @@ public:
     Interpreter& operator=(const Interpreter&) = delete;
 
     std::string run() {
-        std::string out;
-        out_ = &out;
+        out_ = &text_;
         try {
             run_block(program_.body, root_);
         } catch (const Raised& raised) {
@@ -93,7 +92,7 @@ public:
             throw Error(Status::template_error,
                         "chat template, line " + std::to_string(line_) + ": " + error.what());
         }
-        return out;
+        return std::move(text_);
     }
 
 private:
@@ -768,7 +767,8 @@ private:
     const ScopePtr nowhere_ = std::make_shared<Scope>();  // of expressions over slots alone
     std::vector<std::unique_ptr<Namespace>> namespaces_;
     std::vector<ScopePtr> captured_;  // by macros
-    std::string* out_ = nullptr;
+    std::string text_;
+    std::string* out_ = nullptr;  // what is printed goes here: `text_`, or what a block captures
     const Values* slots_ = nullptr;
     int depth_ = 0;
     std::uint32_t line_ = 0;

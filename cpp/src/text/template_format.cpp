@@ -349,7 +349,11 @@ Spec parse_spec(std::string_view text) {
     } else if (!text.empty() && aligns.find(text[0]) != aligns.npos) {
         spec.align = text[at++];
     }
-    const auto take = [&](char c) { return at < text.size() && text[at] == c && ++at; };
+    const auto take = [&](char c) {
+        if (at >= text.size() || text[at] != c) return false;
+        ++at;
+        return true;
+    };
     if (take('+'))
         spec.sign = '+';
     else if (take(' '))
