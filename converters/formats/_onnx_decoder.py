@@ -57,9 +57,6 @@ class Decoder:
         self.here: dict[int, list[str]] = {}
         self.check()
         self.context = min(self.spec.context or MAX_POSITIONS, MAX_POSITIONS)
-        originals = [rope.original_context for rope in self.spec.ropes if rope.long_inv_freq is not None]
-        if originals:  # one table of angles: the short ones
-            self.context = min(self.context, *(length for length in originals if length))
 
     def check(self) -> None:
         """Raises UnsupportedModel for what the operators cannot do."""
@@ -244,10 +241,11 @@ class Decoder:
         return self.linear(mixed, f"{at}.o")
 
     def rotated_by_operator(self, layer: Layer) -> bool:
-        """GroupQueryAttention rotates whole lines of 8 numbers."""
-        return (
-            layer.rope is not None and layer.head_dim % 16 == 0 and self.spec.ropes[layer.rope].dim % 16 == 0
-        )
+        """GroupQueryAttention rotates whole lines of 8 numbers, by one table of angles."""
+        if layer.rope is None:
+            return False
+        rope = self.spec.ropes[layer.rope]
+        return layer.head_dim % 16 == 0 and rope.dim % 16 == 0 and rope.long_inv_freq is None
 
     def rotated(self, x: str, path: str, heads: int, head_dim: int, index: int) -> str:
         """`[batch, sequence, heads * head_dim]`, the first numbers of each head rotated."""
@@ -283,11 +281,15 @@ class Decoder:
             column = graph.node("Unsqueeze", [first, graph.constant([1], "I64")], "positions.column")
             self.positions = graph.node("Add", [column, steps], "positions")
         if index not in self.here:
+            rows = self.positions
+            if self.spec.ropes[index].long_inv_freq is not None:
+                first = self.first_long_row(self.spec.ropes[index])
+                rows = graph.node("Add", [rows, first], f"rope.{index}.rows")
             self.here[index] = [
                 graph.node(
                     "Unsqueeze",
                     [
-                        graph.node("Gather", [table, self.positions], f"{table}.rows", axis=0),
+                        graph.node("Gather", [table, rows], f"{table}.rows", axis=0),
                         graph.constant([2], "I64"),
                     ],
                     f"{table}.here",
@@ -295,6 +297,20 @@ class Decoder:
                 for table in self.angles(index)
             ]
         return self.here[index]
+
+    def first_long_row(self, rope: Rope) -> str:
+        """Where this step's angles begin in the tables of longrope: at its long ones when the text so far, or
+        the buffers of keys (shared by past and present), have more than its original context.
+        """
+        graph = self.graph
+        first = next(i for i, layer in enumerate(self.spec.layers) if layer.mixer == "attention")
+        shape = graph.node("Shape", [f"past_key_values.{first}.key"], "buffers.shape")
+        capacity = graph.node("Gather", [shape, graph.constant(2, "I64")], "buffers.length", axis=0)
+        text = graph.node("Cast", [self.total_length], "text.length", to=7)
+        length = graph.node("Max", [capacity, text], "context.length")
+        original = graph.constant(rope.original_context, "I64")
+        is_long = graph.node("Greater", [length, original], "context.is_long")
+        return str(graph.node("Where", [is_long, original, graph.constant(0, "I64")], "rope.first_row"))
 
     def conv(self, x: str, index: int, layer: Layer) -> str:
         """Gated short convolution (LFM2); its state is its last inputs."""
@@ -378,7 +394,9 @@ class Decoder:
     # ---- weights
 
     def angles(self, index: int) -> list[str]:
-        """Tables of cosines and sines, `[context, dim / 2]`."""
+        """Tables of cosines and sines, `[context, dim / 2]`; of longrope the short ones of the original
+        context before the long ones.
+        """
         names = [f"rope.{index}.{kind}" for kind in ("cos", "sin")]
         if names[0] not in self.graph.weights | self.graph.inline:
             for name, table in zip(names, angle_tables(self.spec.ropes[index], self.context), strict=True):
@@ -457,6 +475,14 @@ class Decoder:
 
 
 def angle_tables(rope: Rope, positions: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Cosines and sines `[positions, dim / 2]`, times the rope's factor."""
-    angles = np.arange(positions)[:, None] * np.array(rope.inv_freq, np.float64)
+    """Cosines and sines as `Decoder.angles` has them, times the rope's factor."""
+
+    def table(inv_freq: tuple[float, ...], count: int) -> NDArray[np.float64]:
+        return np.arange(count)[:, None] * np.array(inv_freq, np.float64)
+
+    if rope.long_inv_freq is None or rope.original_context is None:
+        angles = table(rope.inv_freq, positions)
+    else:
+        short = table(rope.inv_freq, rope.original_context)
+        angles = np.concatenate([short, table(rope.long_inv_freq, positions)])
     return np.cos(angles) * rope.factor, np.sin(angles) * rope.factor

@@ -155,7 +155,9 @@ class RingDecoder(Decoder):
         if path not in self.known_angles:
             self.known_angles.add(path)
             wide = graph.node("Cast", [self.here_position], f"{path}.f64", to=11)
-            frequency = graph.constant(np.array(rope.inv_freq).reshape(1, 1, 1, -1), "F64")
+            is_long = self.sinks + self.window > (rope.original_context or 0)
+            inv_freq = (is_long and rope.long_inv_freq) or rope.inv_freq
+            frequency = graph.constant(np.array(inv_freq).reshape(1, 1, 1, -1), "F64")
             angle = graph.node("Mul", [wide, frequency], f"{path}.angle")
             turn = graph.constant(2 * math.pi, "F64")
             turns = graph.node("Floor", [graph.node("Div", [angle, turn], f"{path}.turns")], f"{path}.whole")

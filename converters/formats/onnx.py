@@ -185,7 +185,7 @@ def _write(model: ConvertInput, path: Path, scheme: str, file: str, progress: Pr
     use = 'edgekit run THIS_DIRECTORY --backend onnx "Hello"'
     notes = []
     if decoder.context < model.spec.context:
-        notes.append(f"One table of angles: for texts of up to {decoder.context} tokens.")
+        notes.append(f"Its tables of angles are for texts of up to {decoder.context} tokens.")
     write_card(model, path, "onnxruntime-genai", scheme, use, notes)
 
 

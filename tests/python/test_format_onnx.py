@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +35,7 @@ def read(name: str, tmp_path: Path) -> ConvertInput:
     return convert.read(make_checkpoint(name, tmp_path / "hf"), name)
 
 
-def ort_logits(file: Path, ids: list[int]) -> NDArray[np.float32]:
+def ort_logits(file: Path, ids: list[int], prefill: int = PREFILL) -> NDArray[np.float32]:
     """`[len(ids), vocab_size]`, through the cache."""
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
     past = {}
@@ -46,7 +45,7 @@ def ort_logits(file: Path, ids: list[int]) -> NDArray[np.float32]:
             shape = [sizes.get(d, d) for d in given.shape]
             past[given.name] = np.zeros(shape, np.float16 if "float16" in given.type else np.float32)
     logits, seen = [], 0
-    for part in [ids[:PREFILL], *([i] for i in ids[PREFILL:])]:
+    for part in [ids[:prefill], *([i] for i in ids[prefill:])]:
         seen += len(part)
         feed = {"input_ids": np.array([part]), "attention_mask": np.ones((1, seen), np.int64), **past}
         names = [output.name for output in session.get_outputs()]
@@ -99,7 +98,9 @@ def test_every_family_gives_the_checkpoints_logits(name: str, tmp_path: Path) ->
         assert not (tmp_path / "out").exists()
         return
     onnx.write(model, tmp_path / "out", "f32")
-    ids = IDS[: json.loads((tmp_path / "out" / "genai_config.json").read_text())["model"]["context_length"]]
+    ids = IDS[
+        : min((r.original_context or len(IDS) for r in model.spec.ropes if r.long_inv_freq), default=40)
+    ]
     want = Reference(model.spec, model.load).logits(ids)
     assert relative(ort_logits(tmp_path / "out" / "model.onnx", ids), want) <= 1e-5
 
@@ -233,6 +234,35 @@ def test_the_ring_agrees_with_the_reference_past_its_end(name: str, tmp_path: Pa
     onnx_format.checker.check_model(str(file))
     want = Reference(model.spec, model.load, cache=(RING["sinks"], RING["window"]), context=1).logits(IDS)
     assert relative(ring_logits(file, IDS), want) <= 1e-5
+
+
+def test_long_texts_take_the_long_angles(tmp_path: Path) -> None:
+    model = read("phi3_long", tmp_path)
+    original = model.spec.ropes[0].original_context
+    assert original == 32
+    onnx.write(model, tmp_path / "out", "f32")
+    file = tmp_path / "out" / "model.onnx"
+    want = Reference(model.spec, model.load, context=40).logits(IDS)
+    assert relative(ort_logits(file, IDS, prefill=original + 1), want) <= 1e-5
+    short = Reference(model.spec, model.load, context=original).logits(IDS[:original])
+    assert relative(want[:original], short) > 1e-2
+    # A session decides by the size of its buffers, so that all of a text has the same angles.
+    pytest.importorskip("edgekit.engine", reason="the native module is not built")
+    from edgekit.backends.onnx import OnnxModel
+
+    with OnnxModel(tmp_path / "out") as engine:
+        assert engine.context == model.spec.context
+        for window, expected in ((original, short), (original + 1, want)):
+            with engine.session(window=window) as session:
+                assert relative(session.forward(IDS[:20]), expected[:20]) <= 1e-5
+
+
+@pytest.mark.parametrize("window", [12, 29])
+def test_the_ring_takes_the_angles_of_its_size(window: int, tmp_path: Path) -> None:
+    model = read("phi3_long", tmp_path)
+    onnx.write_ring(model, tmp_path / "out", "f32", window=window, sinks=4)
+    want = Reference(model.spec, model.load, cache=(4, window), context=window + 4).logits(IDS)
+    assert relative(ring_logits(tmp_path / "out" / "model.onnx", IDS), want) <= 1e-5
 
 
 @pytest.mark.parametrize(("scheme", "limit"), [("q8", 0.05), ("q4", 0.5)])
