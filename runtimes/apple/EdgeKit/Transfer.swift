@@ -29,6 +29,7 @@ final class Transfer: NSObject, URLSessionDataDelegate, @unchecked Sendable {
     private var file: FileHandle?
     private var sum = SHA256()
     private var outcome: Result<Outcome, any Error>?
+    private var end: Result<Outcome, any Error>?
     private var continuation: CheckedContinuation<Outcome, any Error>?
 
     init(
@@ -50,13 +51,18 @@ final class Transfer: NSObject, URLSessionDataDelegate, @unchecked Sendable {
         } else if let etag = have?.etag, pinned == nil || pinned == have?.sha256 {
             request.setValue(etag, forHTTPHeaderField: "If-None-Match")
         }
-        let session = URLSession(configuration: .ephemeral, delegate: self, delegateQueue: nil)
+        let queue = OperationQueue()
+        queue.maxConcurrentOperationCount = 1
+        let session = URLSession(configuration: .ephemeral, delegate: self, delegateQueue: queue)
         defer { session.invalidateAndCancel() }
         let task = session.dataTask(with: request)
         return try await withTaskCancellationHandler {
-            try await withCheckedThrowingContinuation {
-                continuation = $0
-                task.resume()
+            try await withCheckedThrowingContinuation { continuation in
+                queue.addOperation {
+                    if let end = self.end { return continuation.resume(with: end) }  // cancelled before it began
+                    self.continuation = continuation
+                    task.resume()
+                }
             }
         } onCancel: {
             task.cancel()
@@ -107,7 +113,9 @@ final class Transfer: NSObject, URLSessionDataDelegate, @unchecked Sendable {
     func urlSession(_ session: URLSession, task: URLSessionTask, didCompleteWithError error: (any Error)?) {
         try? file?.synchronize()
         try? file?.close()
-        continuation?.resume(with: outcome ?? ended(error))
+        let end = outcome ?? ended(error)
+        self.end = end
+        continuation?.resume(with: end)
         continuation = nil
     }
 

@@ -87,6 +87,22 @@ final class DownloadTests: XCTestCase {
         XCTAssertEqual(try Data(contentsOf: part).count, 400)
     }
 
+    func testATaskThatIsCancelledAlready() async throws {
+        let server = try ScriptedServer([])
+        defer { server.stop() }
+        let downloader = Downloader(directory: folder)
+        let address = URL(string: "http://127.0.0.1:\(server.port)/m.edge")!
+        for _ in 0..<20 {
+            let task = Task {
+                withUnsafeCurrentTask { $0?.cancel() }
+                return try await downloader.fetch(address)
+            }
+            let error = await thrown { _ = try await task.value }
+            XCTAssertTrue(error is CancellationError, "\(error as Any)")
+        }
+        XCTAssertEqual(server.complaints, [])
+    }
+
     func testAddresses() async throws {
         let downloader = Downloader(directory: folder)
         for bad in ["ftp://host/m.edge", "file:///m.edge", "http://host/m.edge#sha256=12", "http://host/m.edge#part"] {
