@@ -13,7 +13,8 @@ if [ "${1:-}" = --arm ]; then
     build=${EDGEKIT_BUILD:-$PWD/build/arm}
     root=$EDGEKIT_TOOLCHAINS/jre-arm64
     # qemu runs one thread at a time well and many badly; the serial collector and one compiler keep the JVM light.
-    jvm=(qemu-aarch64-static -L "$root" "$root/usr/lib/jvm/java-17-openjdk-arm64/bin/java" -XX:+UseSerialGC -XX:TieredStopAtLevel=1)
+    jvm=(qemu-aarch64-static -L "$root" "$root/usr/lib/jvm/java-17-openjdk-arm64/bin/java" -XX:+UseSerialGC -XX:TieredStopAtLevel=1
+        -Dedgekit.soak.cycles=300 -Dedgekit.soak.threads=1)
     export QEMU_CPU=${QEMU_CPU:-max}
 fi
 [ -e "$build/libedgekit_jni.so" ] || die "$build/libedgekit_jni.so is missing: build the target edgekit_jni with -DEDGEKIT_BUILD_JNI=ON"
