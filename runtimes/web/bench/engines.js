@@ -39,7 +39,12 @@ async function open_transformers({ threads }) {
     env.useBrowserCache = false;
     env.backends.onnx.wasm.numThreads = threads;
     env.backends.onnx.wasm.wasmPaths = "/build/bench-web/node_modules/onnxruntime-web/dist/";
-    const model = await AutoModelForCausalLM.from_pretrained("transformers.js", { dtype: "q4", device: "wasm" });
+    const model = await AutoModelForCausalLM.from_pretrained("transformers.js", {
+        dtype: "q4",
+        device: "wasm",
+        use_external_data_format: false, // by that it means another name
+        session_options: { externalData: [{ path: "model_q4.onnx.data", data: "onnx/model_q4.onnx.data" }] },
+    });
     return {
         what: `Transformers.js ${env.version}, ${threads} threads`,
         async generate(prompt, tokens, told) {

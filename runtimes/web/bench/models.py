@@ -37,12 +37,14 @@ SMALL = {"num_hidden_layers": 2, "hidden_size": 128, "intermediate_size": 256, "
 
 
 def tokenizer() -> dict[str, Any]:
-    """Byte-level BPE without merges: every byte is a token, the rest of the vocabulary is never made."""
+    """Byte-level BPE with a merge that never applies: every byte is a token, the rest of the vocabulary is
+    never made. (llama.cpp refuses a model without merges.)
+    """
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     others = [byte for byte in range(256) if byte not in printable]
     letters = [chr(byte) for byte in printable] + [chr(256 + place) for place in range(len(others))]
     special = ["<|begin|>", "<|end|>"]
-    filler = [f"~{i:06d}" for i in range(VOCABULARY - len(letters) - len(special))]
+    filler = ["~~", *(f"~{i:06d}" for i in range(VOCABULARY - len(letters) - len(special) - 1))]
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
     return {
         "version": "1.0",
@@ -65,7 +67,7 @@ def tokenizer() -> dict[str, Any]:
         "model": {
             "type": "BPE",
             "vocab": {token: id for id, token in enumerate([*letters, *filler])},
-            "merges": [],
+            "merges": ["~ ~"],
         },
     }
 
