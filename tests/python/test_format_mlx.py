@@ -23,6 +23,7 @@ from edgekit.errors import UnsupportedModel, UsageError
 
 pytest.importorskip("transformers", reason="needs the [test] extra")
 
+from packed_checkpoints import quantize
 from tiny_models import TINY_CONFIGS, make_checkpoint
 
 IDS = [int(i) for i in np.random.default_rng(0).integers(0, 199, 40)]
@@ -124,6 +125,20 @@ def test_quantized_directories_give_the_logits_of_their_own_weights(tmp_path: Pa
         if isinstance(error, str) or not error <= 1e-5:
             wrong[case] = error
     assert not wrong
+
+
+@needs_mlx
+def test_kept_codes_give_the_logits_of_their_own_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a directory whose embedding has more bits and larger groups."""
+    monkeypatch.setitem(TINY_CONFIGS, "llama_32", TINY_CONFIGS["llama"] | {"intermediate_size": 160})
+    source, _ = quantize(make_checkpoint("llama_32", tmp_path / "hf"), tmp_path / "gptq", "gptq", group=32)
+    mlx.write(convert.read(source, "gptq"), tmp_path / "out", "q8")
+    (got,) = mlx_logits(tmp_path / "out")
+    model = models.open_model(MlxCheckpoint(tmp_path / "out"))
+    want = Reference(_mlx_config.computed(model.spec), model.load).logits(IDS)
+    assert not isinstance(got, str) and np.abs(got - want).max() <= 1e-5 * np.abs(want).max()
 
 
 def test_weights_come_back(tmp_path: Path) -> None:
