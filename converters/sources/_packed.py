@@ -5,7 +5,6 @@ and others beside it where a plain checkpoint has `<path>.weight`.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,18 +14,15 @@ from edgekit.converters.checkpoint import Checkpoint, Entry, to_float32
 from edgekit.converters.codes import Codes, Layout
 from edgekit.errors import InvalidFile, UnsupportedModel
 
-
-@dataclass(frozen=True)
-class Packed:
-    """weight[out, in] = scale[out, group_of[in]] * (code[out, in] - zero[out, group_of[in]])"""
-
-    codes: NDArray[np.uint8]  # [rows, d_in]
-    scale: NDArray[np.float32]  # [rows, groups]
-    zero: NDArray[np.uint8]  # [rows, groups]
+Parts = dict[str, NDArray[Any]]
+F32 = NDArray[np.float32]
+U8 = NDArray[np.uint8]
 
 
 class PackedCheckpoint(Checkpoint):
-    """Packed matrices come back as float32 `[d_out, d_in]`; `unpack` says how they are packed.
+    """Packed matrices come back as float32 `[d_out, d_in]`:
+
+        weight[out, in] = scale[out, group_of[in]] * (code[out, in] - zero[out, group_of[in]])
 
     Raises InvalidFile for sizes that do not fit together.
     """
@@ -48,7 +44,7 @@ class PackedCheckpoint(Checkpoint):
         }
         self._layouts: dict[str, Layout] = {}
         # Slabs of one matrix come one after another.
-        self._last: tuple[str, dict[str, NDArray[Any]]] | None = None
+        self._last: tuple[str, Parts] | None = None
 
     def bits(self, path: str) -> int:
         """The width of a matrix's codes. Raises UnsupportedModel for others than are read."""
@@ -58,8 +54,12 @@ class PackedCheckpoint(Checkpoint):
         """`(d_out, d_in, groups)`, checked against every tensor of the matrix."""
         raise NotImplementedError
 
-    def unpack(self, path: str, parts: dict[str, NDArray[Any]], first: int, last: int) -> Packed:
-        """Rows `[first, last)`, from the tensors after `path` by their last word."""
+    def unpack(self, path: str, parts: Parts, first: int, last: int) -> U8:
+        """Codes of rows `[first, last)`, `[rows, d_in]`, from the tensors after `path` by their last word."""
+        raise NotImplementedError
+
+    def grid(self, path: str, parts: Parts, first: int, last: int) -> tuple[F32, U8]:
+        """Scales and zeros of these rows, `[rows, groups]`."""
         raise NotImplementedError
 
     def names(self) -> list[str]:
@@ -77,11 +77,11 @@ class PackedCheckpoint(Checkpoint):
         if path not in self._packed:
             return super().read(name, rows)
         n, _, _ = self.shape(path)
-        part = self._rows(name, *(rows or (0, n)))
+        scale, zero = self._grid(path, *(rows or (0, n)))
         group_of = self._group_of(path)
-        values = part.codes.astype(np.float32)
-        values -= part.zero.astype(np.float32)[:, group_of]
-        values *= part.scale[:, group_of]
+        values = self.unpack(path, self._parts(path), *(rows or (0, n))).astype(np.float32)
+        values -= zero.astype(np.float32)[:, group_of]
+        values *= scale[:, group_of]
         return values
 
     def layout(self, name: str) -> Layout | None:
@@ -92,13 +92,15 @@ class PackedCheckpoint(Checkpoint):
             n, k, groups = self.shape(path)
             bits, size = self.bits(path), k // groups
             in_order = np.array_equal(self._group_of(path), np.arange(k) // size)
-            middle = in_order and bool((self._rows(name, 0, n).zero == 1 << (bits - 1)).all())
+            middle = in_order and bool((self._grid(path, 0, n)[1] == 1 << (bits - 1)).all())
             self._layouts[path] = Layout(bits, size, "middle" if middle else "whole" if in_order else "other")
         return self._layouts[path]
 
     def codes(self, name: str, rows: tuple[int, int]) -> Codes:
-        part = self._rows(name, *rows)
-        return Codes(part.codes, part.scale, -part.scale * part.zero.astype(np.float32), part.zero)
+        path = name.removesuffix(".weight")
+        scale, zero = self._grid(path, *rows)
+        codes = self.unpack(path, self._parts(path), *rows)
+        return Codes(codes, scale, -scale * zero.astype(np.float32), zero)
 
     def entry(self, path: str, tail: str, *dtypes: str, dims: int = 2) -> Entry:
         """A packed tensor's entry, checked."""
@@ -113,15 +115,14 @@ class PackedCheckpoint(Checkpoint):
     def unsupported(self, what: str) -> UnsupportedModel:
         return UnsupportedModel(f"{self.path.name}: {what}", hint="take the unquantized checkpoint")
 
-    def _rows(self, name: str, first: int, last: int) -> Packed:
-        path = name.removesuffix(".weight")
+    def _grid(self, path: str, first: int, last: int) -> tuple[F32, U8]:
         n, _, _ = self.shape(path)
         if not 0 <= first <= last <= n:
-            raise InvalidFile(f"tensor {name!r}: rows {first}..{last} of {n} do not exist")
-        part = self.unpack(path, self._parts(path), first, last)
-        if self.check and not np.isfinite(part.scale).all():
+            raise InvalidFile(f"tensor {path + '.weight'!r}: rows {first}..{last} of {n} do not exist")
+        scale, zero = self.grid(path, self._parts(path), first, last)
+        if self.check and not np.isfinite(scale).all():
             raise InvalidFile(f"{path}.{self.SCALES} has NaN or infinite values")
-        return part
+        return scale, zero
 
     def _group_of(self, path: str) -> NDArray[np.int64]:
         """The group of each input, `[d_in]`."""
@@ -133,7 +134,7 @@ class PackedCheckpoint(Checkpoint):
             raise InvalidFile(f"{path}.{self.ORDER} names groups that do not exist")
         return given.astype(np.int64)
 
-    def _parts(self, path: str) -> dict[str, NDArray[Any]]:
+    def _parts(self, path: str) -> Parts:
         last = self._last  # once: slabs are read by several threads
         if last is None or last[0] != path:
             parts = {}

@@ -8,13 +8,11 @@ their own.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
 from edgekit.converters.checkpoint import FLOAT_TYPES
-from edgekit.converters.sources._packed import Packed, PackedCheckpoint
+from edgekit.converters.sources._packed import F32, U8, PackedCheckpoint, Parts
 from edgekit.errors import InvalidFile
 
 # Column 8 i + j lies in nibble NIBBLE[j] of word i.
@@ -46,11 +44,17 @@ class AwqCheckpoint(PackedCheckpoint):
             )
         return n, k, groups
 
-    def unpack(self, path: str, parts: dict[str, NDArray[Any]], first: int, last: int) -> Packed:
-        begin = first // 8 * 8
-        words, here = slice(begin // 8, -(-last // 8)), slice(first - begin, last - begin)
-        codes, zeros = (nibbles(parts[tail][:, words])[:, here].T for tail in ("qweight", "qzeros"))
-        return Packed(codes, np.ascontiguousarray(parts["scales"][:, first:last].T), zeros)
+    def unpack(self, path: str, parts: Parts, first: int, last: int) -> U8:
+        return _columns(parts["qweight"], first, last).T
+
+    def grid(self, path: str, parts: Parts, first: int, last: int) -> tuple[F32, U8]:
+        scale = np.ascontiguousarray(parts["scales"][:, first:last].T)
+        return scale, _columns(parts["qzeros"], first, last).T
+
+
+def _columns(words: NDArray[np.int32], first: int, last: int) -> U8:
+    begin = first // 8 * 8
+    return nibbles(words[:, begin // 8 : -(-last // 8)])[:, first - begin : last - begin]
 
 
 def nibbles(words: NDArray[np.int32]) -> NDArray[np.uint8]:

@@ -13,10 +13,9 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgekit.converters.checkpoint import FLOAT_TYPES
-from edgekit.converters.sources._packed import Packed, PackedCheckpoint, bit_stream
+from edgekit.converters.sources._packed import F32, U8, PackedCheckpoint, Parts, bit_stream
 from edgekit.errors import InvalidFile, UnsupportedModel
 
 
@@ -77,16 +76,15 @@ class PackQuantizedCheckpoint(_CompressedTensorsCheckpoint):
         self.check_zeros(path, "I32", (-(-n * bits // 32), groups))
         return n, k, groups
 
-    def unpack(self, path: str, parts: dict[str, NDArray[Any]], first: int, last: int) -> Packed:
-        bits = self.bits(path)
+    def unpack(self, path: str, parts: Parts, first: int, last: int) -> U8:
         _, k, _ = self.shape(path)
-        codes = bit_stream(parts["weight_packed"][first:last], bits)[:, :k]
-        scale = parts["weight_scale"][first:last]
+        return bit_stream(parts["weight_packed"][first:last], self.bits(path))[:, :k]
+
+    def grid(self, path: str, parts: Parts, first: int, last: int) -> tuple[F32, U8]:
+        bits, scale = self.bits(path), parts["weight_scale"][first:last]
         if "weight_zero_point" in parts:
-            zero = bit_stream(parts["weight_zero_point"].T, bits).T[first:last]
-        else:
-            zero = np.full(scale.shape, 1 << (bits - 1), np.uint8)
-        return Packed(codes, scale, zero)
+            return scale, bit_stream(parts["weight_zero_point"].T, bits).T[first:last]
+        return scale, np.full(scale.shape, 1 << (bits - 1), np.uint8)
 
 
 class IntQuantizedCheckpoint(_CompressedTensorsCheckpoint):
@@ -105,13 +103,13 @@ class IntQuantizedCheckpoint(_CompressedTensorsCheckpoint):
         self.check_zeros(path, "I8", (n, groups))
         return n, k, groups
 
-    def unpack(self, path: str, parts: dict[str, NDArray[Any]], first: int, last: int) -> Packed:
+    def unpack(self, path: str, parts: Parts, first: int, last: int) -> U8:
+        return parts["weight"][first:last].view(np.uint8) ^ np.uint8(128)
+
+    def grid(self, path: str, parts: Parts, first: int, last: int) -> tuple[F32, U8]:
         scale = parts["weight_scale"][first:last]
         zero = parts.get("weight_zero_point", np.zeros((last, scale.shape[1]), np.int8))[first:last]
-        codes, zero = (
-            values.view(np.uint8) ^ np.uint8(128) for values in (parts["weight"][first:last], zero)
-        )
-        return Packed(codes, scale, zero)
+        return scale, zero.view(np.uint8) ^ np.uint8(128)
 
 
 FORMATS = {"pack-quantized": PackQuantizedCheckpoint, "int-quantized": IntQuantizedCheckpoint}

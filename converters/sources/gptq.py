@@ -8,13 +8,10 @@ weight[in, out] = scales[g_idx[in], out] * (code - zero)       zero: qzeros + 1,
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
 from edgekit.converters.checkpoint import FLOAT_TYPES
-from edgekit.converters.sources._packed import Packed, PackedCheckpoint, bit_stream
+from edgekit.converters.sources._packed import F32, U8, PackedCheckpoint, Parts, bit_stream
 from edgekit.errors import InvalidFile
 
 WIDTHS = (2, 4, 8)
@@ -45,10 +42,12 @@ class GptqCheckpoint(PackedCheckpoint):
             )
         return n, k, groups
 
-    def unpack(self, path: str, parts: dict[str, NDArray[Any]], first: int, last: int) -> Packed:
+    def unpack(self, path: str, parts: Parts, first: int, last: int) -> U8:
+        return bit_stream(parts["qweight"][:, first:last].T, self.bits(path))
+
+    def grid(self, path: str, parts: Parts, first: int, last: int) -> tuple[F32, U8]:
         bits = self.bits(path)
         zeros = bit_stream(parts["qzeros"], bits)[:, first:last]
         if self.quantization.get("checkpoint_format", "gptq") != "gptq_v2":
             zeros = (zeros + np.uint8(1)) & np.uint8((1 << bits) - 1)
-        codes = bit_stream(parts["qweight"][:, first:last].T, bits)
-        return Packed(codes, np.ascontiguousarray(parts["scales"][:, first:last].T), zeros.T)
+        return np.ascontiguousarray(parts["scales"][:, first:last].T), zeros.T
