@@ -4,7 +4,7 @@ palettes. Codes are signed; of a byte the low bits count.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -37,6 +37,11 @@ class Scheme:
         """Whether a checkpoint's codes are taken over: no wider than asked for, with a zero among them."""
         return self.codes == "block" and layout.bits <= self.bits and layout.zero in ("middle", "whole")
 
+    def of(self, rows: int) -> Scheme:
+        """That of a matrix: one whose rows are no whole number of groups gets 8 bits in place of palettes."""
+        ragged = self.codes == "palette" and rows % PALETTE_ROWS
+        return replace(self, bits=8, codes="row") if ragged else self
+
     def block(self, k: int) -> int:
         """Weights of a row of `k` that share a scale."""
         return BLOCK if self.codes == "block" else k
@@ -57,15 +62,15 @@ def taken_over(given: Codes, layout: Layout, scheme: Scheme) -> tuple[Block, ...
     return parts if layout.zero == "middle" or given.zero is None else (*parts, given.zero - middle)
 
 
-def indices(rows: F32, scheme: Scheme, group: int) -> tuple[Block, Block]:
-    """Indices and the palettes of every `group` rows of `rows[n, k]`."""
-    groups = rows.reshape(rows.shape[0] // group, -1)
+def indices(rows: F32, scheme: Scheme) -> tuple[Block, Block]:
+    """Indices and palettes of `rows[n, k]`, n a multiple of 16."""
+    groups = rows.reshape(rows.shape[0] // PALETTE_ROWS, -1)
     values = _coreml_palettes.fit(groups, scheme.bits)
     return _coreml_palettes.encode(groups, values), values.astype(scheme.float)
 
 
 def restored(rows: F32, scheme: Scheme) -> F32:
-    """`rows[n, k]` as they will stand in the package."""
+    """`rows[n, k]` of a larger matrix as they will stand in the package."""
     n, k = rows.shape
     if not scheme.bits or k % scheme.block(k):
         return rows.astype(scheme.float).astype(np.float32)
@@ -73,9 +78,5 @@ def restored(rows: F32, scheme: Scheme) -> F32:
         codes, scale = encode(rows, scheme)
         half = np.uint8(1 << (scheme.bits - 1))
         return _block_codes.decode(codes + half, scale.astype(np.float32), scheme.bits, k)
-    found = np.empty_like(rows)
-    for first in range(0, n, PALETTE_ROWS):
-        some = rows[first : first + PALETTE_ROWS]
-        codes, values = indices(some, scheme, len(some))
-        found[first : first + len(some)] = _coreml_palettes.decode(codes, values).reshape(some.shape)
-    return found
+    codes, values = indices(np.pad(rows, ((0, -n % PALETTE_ROWS), (0, 0)), "edge"), scheme)
+    return _coreml_palettes.decode(codes, values.astype(np.float32)).reshape(-1, k)[:n]

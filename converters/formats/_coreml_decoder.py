@@ -391,7 +391,7 @@ class Decoder:
 
     def new_matrix(self, name: str, rows: Slab | None, ones: tuple[int, ...]) -> Value:
         n, k = self.spec.shape(name)
-        scheme, weights = self.scheme, self.weights
+        scheme, weights = self.scheme.of(n), self.weights
         first, last = rows or (0, n)
         count = last - first
         path = name.replace(".", "_") + (f"_rows_{first}" if rows else "")
@@ -402,12 +402,11 @@ class Decoder:
             return self.constant(path, (name, rows), scheme.type, (count, k, *ones))
         if scheme.codes == "palette":
             kind, values = f"uint{scheme.bits}", 1 << scheme.bits
-            group = PALETTE_ROWS if n % PALETTE_ROWS == 0 else n
             palettes = f"{name}.palettes"
-            weights.add(name, Tensor(kind, n, k, lambda: self.indices(name, group, later)))
-            weights.add(palettes, Tensor(scheme.type, n // group, values, beside))
-            some = rows and (first // group, last // group)
-            table = (count // group, 1, *ones, values, 1)
+            weights.add(name, Tensor(kind, n, k, lambda: self.indices(name, later)))
+            weights.add(palettes, Tensor(scheme.type, n // PALETTE_ROWS, values, beside))
+            some = rows and (first // PALETTE_ROWS, last // PALETTE_ROWS)
+            table = (count // PALETTE_ROWS, 1, *ones, values, 1)
             return mb.constexpr_lut_to_dense(
                 indices=self.constant(f"{path}_indices", (name, rows), kind, (count, k, *ones)),
                 lut=self.constant(f"{path}_palettes", (palettes, some), scheme.type, table),
@@ -429,7 +428,8 @@ class Decoder:
         """Bits of a matrix's codes, and the weights that share a scale."""
         if (own := self.kept_layout(name)) is not None:
             return 4 if own.bits <= 4 else 8, own.group
-        return self.scheme.bits, self.scheme.block(self.spec.shape(name)[1])
+        n, k = self.spec.shape(name)
+        return self.scheme.of(n).bits, self.scheme.block(k)
 
     def kept_layout(self, name: str) -> Layout | None:
         """Of a matrix whose codes are those of a quantized checkpoint."""
@@ -459,19 +459,20 @@ class Decoder:
         def encode(slab: Slab) -> tuple[NDArray[Any], ...]:
             if own is not None:
                 return _coreml_codes.taken_over(self.model.codes(name, slab), own, self.scheme)
-            return _coreml_codes.encode(self.rows(name, slab), self.scheme)
+            return _coreml_codes.encode(self.rows(name, slab), self.scheme.of(n))
 
-        for codes, *beside in in_order(encode, row_slabs(*self.spec.shape(name))):
+        n, k = self.spec.shape(name)
+        for codes, *beside in in_order(encode, row_slabs(n, k)):
             later.append(beside)
             yield codes
 
-    def indices(self, name: str, group: int, later: list[list[NDArray[Any]]]) -> Iterator[NDArray[Any]]:
+    def indices(self, name: str, later: list[list[NDArray[Any]]]) -> Iterator[NDArray[Any]]:
         """A matrix's indices into palettes, which go into `later`."""
         n, k = self.spec.shape(name)
-        step = max(1, SLAB_WEIGHTS // (group * k)) * group
+        step = max(1, SLAB_WEIGHTS // (PALETTE_ROWS * k)) * PALETTE_ROWS
         slabs = [(first, min(first + step, n)) for first in range(0, n, step)]
         for indices, palettes in in_order(
-            lambda slab: _coreml_codes.indices(self.rows(name, slab), self.scheme, group), slabs
+            lambda slab: _coreml_codes.indices(self.rows(name, slab), self.scheme), slabs
         ):
             later.append([palettes])
             yield indices

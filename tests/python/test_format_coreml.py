@@ -214,6 +214,7 @@ def test_coremltools_reads_the_package(read: Reader, scheme: str, tmp_path: Path
         MIL.FLOAT16: lambda at: reader.read_fp16_data(at).view(np.float16),
         MIL.FLOAT32: reader.read_float_data,
         MIL.INT4: reader.read_int4_data,
+        MIL.INT8: reader.read_int8_data,
         MIL.UINT6: reader.read_uint6_data,
     }
     program.constants("decode")
@@ -254,17 +255,23 @@ def test_tied_matrices_lie_in_the_file_once(read: Reader, scheme: str, tmp_path:
     assert coreml.size_bytes(model, scheme) == pytest.approx(size + program, rel=0.02)
 
 
+@pytest.mark.parametrize("vocab_size", [199, 208])
 def test_chunks_of_the_output_matrix_are_rows_of_the_embedding(
-    read: Reader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    vocab_size: int, read: Reader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from edgekit.converters.formats import _coreml_decoder
 
     monkeypatch.setattr(_coreml_decoder, "HEAD_ROWS", 64)
-    model = read("qwen2")
-    for scheme in ("neural_engine_q8", "neural_engine_f16"):
+    name = f"qwen2_{vocab_size}"
+    monkeypatch.setitem(TINY_CONFIGS, name, TINY_CONFIGS["qwen2"] | {"vocab_size": vocab_size})
+    model = read(name)
+    for scheme in ("neural_engine_q8", "neural_engine_q6", "neural_engine_f16"):
         path = written(model, tmp_path, scheme)
         program = MilProgram(path / coreml.PACKAGE, exact=False)
-        assert program.constants("decode")["embed_rows_192"].shape == (7, 64, 1, 1)
+        last = program.constants("decode")["embed_rows_192"]
+        assert last.shape == (vocab_size - 192, 64, 1, 1)
+        if scheme == "neural_engine_q6" and vocab_size == 208:
+            assert len(np.unique(last)) <= 64
         want = expected(model, Weights(program, model, scheme))
         assert relative(stepped(session(program, path)), want) <= 2e-5
 
