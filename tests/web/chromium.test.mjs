@@ -152,13 +152,15 @@ test("a download that was interrupted goes on after a reload", () =>
         assert.ok(Number(ranges[1].slice(6, -1)) >= part);
     }));
 
-test("no room: a message, and nothing is downloaded", () =>
+test("the storage is full: a message at once", () =>
     withPage(plain, async (page) => {
         const client = await page.context().newCDPSession(page);
         await client.send("Storage.overrideQuotaForOrigin", { origin: plain.url, quotaSize: 50_000 });
+        plain.requests.length = 0;
         const { code, message } = await loadAndGenerate(page, MODEL);
         assert.equal(code, "io_error");
-        assert.match(message, /bytes are needed, \d+ are free/);
+        assert.match(message, /storage is full/);
+        assert.equal(plain.requests.filter(({ path }) => path === MODEL).length, 1);
     }));
 
 test("without storage the weights go straight into memory, once", () =>

@@ -105,8 +105,9 @@ export class OpfsSlot implements Slot {
         } catch (error) {
             throw new EdgekitError("io_error", `the browser's storage refuses more (${messageOf(error)}); make room and try again`);
         }
-        if (written < bytes.length)
-            throw new EdgekitError("io_error", "the browser's storage is full; make room and try again: the download continues");
+        if (written === bytes.length) return;
+        // Chromium gives its error code for a length, and estimates ten gigabytes of room whatever there is.
+        throw new EdgekitError("io_error", `the browser's storage is full after ${this.partBytes} bytes; make room and try again: the download continues`);
     }
 
     read(first: number, size: number): Uint8Array {
