@@ -478,7 +478,7 @@ def angle_tables(rope: Rope, positions: int) -> tuple[NDArray[np.float64], NDArr
     """Cosines and sines as `Decoder.angles` has them, times the rope's factor."""
 
     def table(inv_freq: tuple[float, ...], count: int) -> NDArray[np.float64]:
-        return np.arange(count)[:, None] * np.array(inv_freq, np.float64)
+        return np.arange(count, dtype=np.float64)[:, None] * np.array(inv_freq, np.float64)
 
     if rope.long_inv_freq is None or rope.original_context is None:
         angles = table(rope.inv_freq, positions)
