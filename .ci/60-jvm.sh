@@ -5,14 +5,14 @@ tools/setup-jvm.sh
 tools/setup-arm.sh
 JAVA_HOME=$(dirname "$(dirname "$(readlink -f "$(command -v javac)")")")
 export JAVA_HOME
-for target in native arm; do # the builds of the sections before
-    options=()
-    [ "$target" = arm ] && options=(-DCMAKE_TOOLCHAIN_FILE="$PWD/cmake/aarch64-linux-gnu.cmake")
-    generator=()
-    [ -d "build/$target" ] || generator=(-GNinja)
-    cmake -S . -B "build/$target" "${generator[@]}" "${options[@]}" -DEDGEKIT_BUILD_JNI=ON >/dev/null
-    cmake --build "build/$target" --target edgekit_jni --parallel 2
-done
+build() { # DIRECTORY OPTION...: on top of what the sections before have built there
+    local directory=$1
+    shift
+    cmake -S . -B "$directory" "$@" -DEDGEKIT_BUILD_JNI=ON >/dev/null
+    cmake --build "$directory" --target edgekit_jni --parallel 2
+}
+build build/native -GNinja
+build build/arm -DCMAKE_TOOLCHAIN_FILE="$PWD/cmake/aarch64-linux-gnu.cmake"
 tests/android/run.sh
 tests/android/run.sh --arm
 aarch64-linux-gnu-strip -o build/arm/stripped.so build/arm/libedgekit_jni.so

@@ -41,7 +41,7 @@ kotlinc "$classes/main" "$runtime" "$sources" -module-name edgekit
 kotlinc "$classes/test" "$runtime:$classes/main:$junit" tests/android "$sample" -Xfriend-paths="$classes/main" -module-name edgekit_test
 javac -Xlint:all,-classfile,-path -Werror --release 11 -cp "$classes/main:$runtime:$junit" -d "$classes/java" tests/android/*.java
 
-log=$classes/run.log
+log=$classes/run-$(basename "$build").log
 "${jvm[@]}" -Xmx512m -Djava.library.path="$build" -Dedgekit.golden="$PWD/tests/golden" \
     -cp "$classes/test:$classes/java:$classes/main:$runtime:$junit" org.junit.platform.console.ConsoleLauncher \
     --disable-banner --disable-ansi-colors --details=tree --include-classname "${1:-.*Test}" \
