@@ -21,6 +21,7 @@ streams their values.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -54,6 +55,7 @@ class Decoder:
 
     channels = -1  # axis of d_model
     wide = types.fp32  # of the residual and the norms
+    gain = 1.0  # on the residual, a power of 2 that no norm lets through
 
     def __init__(self, model: ConvertInput, scheme: Scheme, cache: Cache) -> None:
         self.model = model
@@ -76,7 +78,7 @@ class Decoder:
         function = Function(self.placeholders(), opset_version=TARGET)
         self.inputs = function.inputs
         with function:
-            x = self.scaled(self.widened(self.embed()), spec.embed_scale)
+            x = self.scaled(self.widened(self.embed()), spec.embed_scale * self.gain)
             for index, layer in enumerate(spec.layers):
                 x = self.layer(x, index, layer)
             if tokens > 1:
@@ -130,14 +132,20 @@ class Decoder:
             if layer.mixer == "attention"
             else self.conv(normed, index, layer)
         )
-        mixed = self.scaled(self.widened(self.norm(mixed, f"{at}.attn_post_norm")), self.spec.residual_scale)
+        mixed = self.addend(mixed, f"{at}.attn_post_norm")
         if not layer.parallel:
             x = mb.add(x=x, y=mixed)
             normed = self.norm(x, f"{at}.ffn_norm")
         fed = self.experts(normed, at, layer) if layer.n_experts else self.feed_forward(normed, at)
-        fed = self.scaled(self.widened(self.norm(fed, f"{at}.ffn_post_norm")), self.spec.residual_scale)
-        x = mb.add(x=x, y=fed)
+        x = mb.add(x=x, y=self.addend(fed, f"{at}.ffn_post_norm"))
         return mb.add(x=x, y=mixed) if layer.parallel else x
+
+    def addend(self, x: Value, norm: str) -> Value:
+        """What a part of a layer adds to the residual; its norm, if there is one, does the scaling."""
+        factor = self.spec.residual_scale * self.gain
+        if norm in self.model.tensors:
+            return self.widened(self.norm(x, norm, factor))
+        return self.scaled(self.widened(x), factor)
 
     # ---- layout
 
@@ -180,28 +188,34 @@ class Decoder:
 
     # ---- parts
 
-    def norm(self, x: Value, name: str) -> Value:
-        """Over the channels; `x` itself when the model has no such norm."""
+    def norm(self, x: Value, name: str, factor: float = 1.0) -> Value:
+        """Over the channels, times a factor; `x` itself when the model has no such norm."""
         if name not in self.model.tensors:
             return x
-        weight = self.along(self.channels, self.values(name))
-        return self.normalized(x, name, weight, self.spec.norm, self.channels)
+        weight = self.along(self.channels, self.values(name)) * np.float32(factor)
+        return self.normalized(x, name, weight, self.spec.norm, self.channels, factor)
 
-    def normalized(self, x: Value, name: str, weight: NDArray[np.float32], kind: str, axis: int) -> Value:
+    def normalized(
+        self, x: Value, name: str, weight: NDArray[np.float32], kind: str, axis: int, factor: float = 1.0
+    ) -> Value:
         x = self.widened(x)
+        eps = self.spec.norm_eps
+        if name.endswith(("attn_norm", "ffn_norm", "final_norm")):  # of the residual
+            eps = max(eps * self.gain**2, 2.0**-24 if self.gain < 1 else 0)  # which float16 holds
+        epsilon = self.number(eps, x.dtype)
         if kind == "rms":
-            y = self.rms_normalized(x, axis)
+            y = self.rms_normalized(x, axis, epsilon)
         else:
-            y = mb.layer_norm(x=x, axes=[axis], epsilon=self.number(self.spec.norm_eps, x.dtype))
+            y = mb.layer_norm(x=x, axes=[axis], epsilon=epsilon)
         y = mb.mul(x=y, y=self.small(weight, y.dtype))
         if f"{name}_bias" not in self.model.tensors:
             return y
-        bias = self.along(axis, self.values(f"{name}_bias"))
+        bias = self.along(axis, self.values(f"{name}_bias")) * np.float32(factor)
         return mb.add(x=y, y=self.small(bias, y.dtype))
 
-    def rms_normalized(self, x: Value, axis: int) -> Value:
+    def rms_normalized(self, x: Value, axis: int, epsilon: Any) -> Value:
         mean = mb.reduce_mean(x=mb.mul(x=x, y=x), axes=[axis], keep_dims=True)
-        return mb.mul(x=x, y=mb.rsqrt(x=mean, epsilon=self.number(self.spec.norm_eps, x.dtype)))
+        return mb.mul(x=x, y=mb.rsqrt(x=mean, epsilon=epsilon))
 
     def heads(self, x: Value, name: str, heads: int, head_dim: int) -> Value:
         """q, k or v of the layer, `[1, heads, tokens, head_dim]`, q and k with their norm."""
@@ -487,6 +501,11 @@ class NeuralEngineDecoder(Decoder):
     channels = 1
     wide = types.fp16
 
+    def __init__(self, model: ConvertInput, scheme: Scheme, cache: Cache) -> None:
+        super().__init__(model, scheme, cache)
+        # Families that scale their embeddings up (Gemma) have residuals that outgrow float16.
+        self.gain = 2.0 ** -max(0, round(math.log2(self.spec.embed_scale)))
+
     def writes_slices(self) -> bool:
         return False
 
@@ -527,12 +546,12 @@ class NeuralEngineDecoder(Decoder):
     def along(self, axis: int, values: NDArray[np.float32]) -> NDArray[np.float32]:
         return values.reshape(-1, 1, 1) if axis == 1 else values
 
-    def rms_normalized(self, x: Value, axis: int) -> Value:
+    def rms_normalized(self, x: Value, axis: int, epsilon: Any) -> Value:
         """As a layer norm of the numbers and their negatives, whose mean is 0: the Neural Engine has that
         operator, and squares in it do not overflow.
         """
         both = mb.concat(values=[x, mb.mul(x=x, y=np.float16(-1))], axis=axis)
-        y = mb.layer_norm(x=both, axes=[axis], epsilon=self.number(self.spec.norm_eps, x.dtype))
+        y = mb.layer_norm(x=both, axes=[axis], epsilon=epsilon)
         return self.part(y, axis, 0, x.shape[axis])
 
 

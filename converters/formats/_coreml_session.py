@@ -143,7 +143,7 @@ class Session:
         """Every input that a function of `tokens` tokens may have; tokens past `len(ids)` are padding."""
         count = len(ids)
         positions = self.position + np.arange(tokens)
-        given: dict[str, Array] = {"input_ids": np.array([[*ids, *[0] * (tokens - count)]], np.int32)}
+        given: dict[str, Array] = {"input_ids": np.array([[*ids, *[ids[-1]] * (tokens - count)]], np.int32)}
         for index, ring in enumerate(self.rings):
             mask = ring.mask(positions, self.position + count - 1)
             write = np.zeros((ring.slots, tokens), np.float16)

@@ -332,6 +332,24 @@ def test_masks_and_slots_of_the_ring() -> None:
             position = new[-1] + 1
 
 
+@pytest.mark.parametrize("scheme", ["f16", "neural_engine_f16"])
+def test_residuals_that_outgrow_float16(scheme: str, tmp_path: Path) -> None:
+    """As Gemma 3's do."""
+    from safetensors.numpy import load_file, save_file
+
+    file = make_checkpoint("gemma3", tmp_path) / "model.safetensors"
+    tensors = load_file(file)
+    for name, values in tensors.items():
+        if name.endswith("post_attention_layernorm.weight"):
+            tensors[name] = values + np.float32(4e4)
+    save_file(tensors, file, {"format": "pt"})
+    model = convert.read(file.parent, "gemma3")
+    reference = Reference(model.spec, model.load)
+    path = written(model, tmp_path, scheme)
+    got = session(MilProgram(path / coreml.PACKAGE), path).feed(IDS[:CHUNK])
+    assert relative(got, reference.logits(IDS[:CHUNK])[-1]) <= 2e-2
+
+
 def test_facts_are_what_a_driver_needs(read: Reader, tmp_path: Path) -> None:
     model = read("gemma3")
     known, inputs = coreml.described(written(model, tmp_path, "q4"))
