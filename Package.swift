@@ -5,7 +5,8 @@ import PackageDescription
 // prebuilt CEdgeKit.xcframework.
 let package = Package(
     name: "EdgeKit",
-    platforms: [.iOS(.v16), .macOS(.v13), .macCatalyst(.v16), .visionOS(.v1)],
+    // std::to_chars of a double came with these.
+    platforms: [.iOS("16.3"), .macOS("13.3"), .macCatalyst("16.3"), .visionOS(.v1)],
     products: [.library(name: "EdgeKit", targets: ["EdgeKit"])],
     targets: [
         .target(

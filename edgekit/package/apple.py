@@ -38,11 +38,14 @@ class Slice:
 
 
 SLICES = (
-    Slice("ios-arm64", "aarch64-ios.16.0", "ios"),
-    Slice("ios-arm64-simulator", "aarch64-ios.16.0", "ios", "simulator"),
-    Slice("macos-arm64", "aarch64-macos.13.0", "macos"),
+    Slice("ios-arm64", "aarch64-ios.16.3", "ios"),
+    Slice("ios-arm64-simulator", "aarch64-ios.16.3", "ios", "simulator"),
+    Slice("macos-arm64", "aarch64-macos.13.3", "macos"),
 )
-FLAGS = ["-std=c++20", "-O2", "-DNDEBUG", "-fvisibility=hidden", "-fvisibility-inlines-hidden"]
+FLAGS = ["-std=c++20", "-O2", "-g0", "-DNDEBUG", "-fvisibility=hidden", "-fvisibility-inlines-hidden"]
+# The C++ library is the system's, older than zig's headers: these are to use what the oldest system has, and
+# to refuse the rest. (std::to_chars of a double sets those versions.)
+FLAGS += [f"{flag}_LIBCPP_HAS_VENDOR_AVAILABILITY_ANNOTATIONS" for flag in ("-U", "-D")]
 LIBRARY = "libCEdgeKit.a"
 LC_BUILD_VERSION, PLATFORM_IOSSIMULATOR = 0x32, 7  # of mach-o/loader.h
 
@@ -186,5 +189,5 @@ A model without a chat template continues text: `Session(model).generate("Once u
 {sizes}
 
 A static library is several times what it adds to an app: the linker takes what is used and strips the rest.
-The libraries were cross-compiled; iOS 16 or macOS 13 and later, arm64.
+The libraries were cross-compiled; iOS 16.3 or macOS 13.3 and later, arm64.
 """
