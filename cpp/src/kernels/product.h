@@ -52,11 +52,10 @@ struct Nibbles {
         return dot_levels(acc, line, a);
     }
     template <class F>
-    EDGEKIT_INLINE static void for_each_line(const std::byte* codes, size_t ahead, F&& f) {
+    EDGEKIT_INLINE static void for_each_line(const std::byte* codes, F&& f) {
         const LevelTable table = level_table(q4_block32::kLevels);
 #pragma GCC unroll 4
         for (int j = 0; j < 4; ++j) {
-            prefetch(codes + ahead + 64 * j);
             const u8x64 packed = load_line(codes + 64 * j);
             f(j, levels_low(table, packed));
             f(j + 4, levels_high(table, packed));
@@ -71,10 +70,9 @@ struct Bytes {
         return dot_codes(acc, line, a);
     }
     template <class F>
-    EDGEKIT_INLINE static void for_each_line(const std::byte* codes, size_t ahead, F&& f) {
+    EDGEKIT_INLINE static void for_each_line(const std::byte* codes, F&& f) {
 #pragma GCC unroll 8
         for (int j = 0; j < 8; ++j) {
-            prefetch(codes + ahead + 64 * j);
             f(j, biased_codes(load_line(codes + 64 * j)));
         }
     }
@@ -121,17 +119,11 @@ EDGEKIT_INLINE void with_count(uint32_t m, F&& f) {
     f(Count<Max>{});
 }
 
-// How far ahead of group g each of T neighbouring tiles fetches, `ahead` bytes: past the end of its codes a
-// stream goes on in the tile that will follow it.
-template <class L, int T>
-EDGEKIT_INLINE size_t stream_ahead(const Tiles& w, size_t g, size_t ahead) {
-    return g + ahead / L::kGroupBytes < w.n_groups ? ahead : ahead + (T - 1) * w.tile_bytes;
-}
-
 // y[R][T][16]: the products of T neighbouring tiles. Several tiles at once are several streams from memory,
 // which hide more of its latency than one, and share the loads of the activations.
 template <class L, int R, int T>
 [[gnu::noinline]] void stream_tiles(const Tiles& w, const std::byte* tiles, const Rows& x, float* out) {
+    constexpr size_t kAhead = kPrefetchBytes / T;
     f32x16 y[R][T];
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r)
@@ -146,14 +138,19 @@ template <class L, int R, int T>
                 acc[r][t] = splat_i32(L::kBias ? -L::kBias * x.sums[r * x.scale_stride + g] : 0);
         const int8_t* a = x.codes + g * kGroup;
         const std::byte* codes = tiles + w.codes_offset + g * L::kGroupBytes;
-        const size_t ahead = stream_ahead<L, T>(w, g, kPrefetchBytes / T);
+        // Past the end of its codes a tile's stream goes on in the tile that will follow it.
+        const size_t ahead =
+            g + kAhead / L::kGroupBytes < w.n_groups ? kAhead : kAhead + (T - 1) * w.tile_bytes;
 #pragma GCC unroll 8
-        for (int t = 0; t < T; ++t)
-            L::for_each_line(codes + t * w.tile_bytes, ahead, [&](int j, u8x64 line) EDGEKIT_INLINE_LAMBDA {
+        for (int t = 0; t < T; ++t) {
+            for (size_t at = 0; at < L::kGroupBytes; at += 64)
+                prefetch(codes + t * w.tile_bytes + ahead + at);
+            L::for_each_line(codes + t * w.tile_bytes, [&](int j, u8x64 line) EDGEKIT_INLINE_LAMBDA {
 #pragma GCC unroll 16
                 for (int r = 0; r < R; ++r)
                     acc[r][t] = L::dot(acc[r][t], line, a + r * x.code_stride + 4 * j);
             });
+        }
 #pragma GCC unroll 8
         for (int t = 0; t < T; ++t) {
             const f32x16 scales = L::scales(tiles + t * w.tile_bytes, g);
@@ -182,9 +179,8 @@ template <class L, int T>
                                     std::byte* panel) {
     for (size_t i = 0; i < n; ++i) {
         std::byte* group = panel + i * kPanelGroupBytes<T>;
-        const size_t ahead = stream_ahead<L, T>(w, g + i, kPanelGroups * L::kGroupBytes);
         for (int t = 0; t < T; ++t) {
-            L::for_each_line(tiles[t] + w.codes_offset + (g + i) * L::kGroupBytes, ahead,
+            L::for_each_line(tiles[t] + w.codes_offset + (g + i) * L::kGroupBytes,
                              [&](int j, u8x64 line)
                                  EDGEKIT_INLINE_LAMBDA { store_line(group + 64 * (T * j + t), line); });
             store(reinterpret_cast<float*>(group + T * 512) + 16 * t, L::scales(tiles[t], g + i));
@@ -258,8 +254,14 @@ EDGEKIT_INLINE void panel_product(const Tiles& w, size_t first, size_t end, cons
     for (size_t g = 0; g < w.n_groups; g += kPanelGroups) {
         const size_t n = w.n_groups - g < kPanelGroups ? w.n_groups - g : kPanelGroups;
         expand_panel<L, T>(w, tiles, g, n, panel);
+        // What is expanded next comes from memory while this is multiplied, a few lines at each block.
+        const size_t next =
+            w.codes_offset + (g + n < w.n_groups ? (g + n) * L::kGroupBytes : T * w.tile_bytes);
+        constexpr uint32_t kLines = kPanelGroups * L::kGroupBytes / 64;
         for (uint32_t block = 0; block < blocks; ++block) {  // of equal size, or one row less
             const uint32_t row = m * block / blocks, rows = m * (block + 1) / blocks - row;
+            for (size_t line = kLines * block / blocks; line < kLines * (block + 1) / blocks; ++line)
+                for (int t = 0; t < T; ++t) prefetch(tiles[t] + next + 64 * line);
             with_count<kGemmRows>(rows, [&]<int R>(Count<R>) {
                 multiply_panel<typename L::Codes, R, T>(panel, g, n, x.from(row),
                                                         sums + size_t{row} * T * 16);
