@@ -152,6 +152,31 @@ test("a download that was interrupted goes on after a reload", () =>
         assert.ok(Number(ranges[1].slice(6, -1)) >= part);
     }));
 
+test("another origin's server that refuses If-Range is asked for the whole", () =>
+    withPage(plain, async (page) => {
+        const path = "/foreign/text.edge";
+        const asked = [];
+        isolated.dictate(path, (request, socket, response) => {
+            asked.push(`${request.method} ${request.headers.range ?? ""}`);
+            if (request.method === "OPTIONS") return response.writeHead(403).end();
+            response.setHeader("Access-Control-Allow-Origin", "*");
+            response.setHeader("Access-Control-Expose-Headers", "ETag");
+            if (asked.length === 1) {
+                const write = response.write.bind(response);
+                response.write = (block) => {
+                    response.write = () => true; // one block, then it breaks
+                    setTimeout(() => socket.destroy(), 300);
+                    return write(block) || true;
+                };
+                response.end = () => response;
+            }
+            return isolated.sendFile(request, response, MODEL);
+        });
+        const { ids, message } = await loadAndGenerate(page, isolated.url + path);
+        assert.equal(ids?.length, 10, message);
+        assert.deepEqual(asked, ["GET ", "OPTIONS ", "GET "]);
+    }));
+
 test("the storage is full: a message at once", () =>
     withPage(plain, async (page) => {
         const client = await page.context().newCDPSession(page);

@@ -15,21 +15,27 @@ export interface DownloadOptions {
 }
 
 /** The connection broke; the part may be continued. */
-class Interrupted extends Error {}
+class Interrupted extends Error {
+    /** There was no answer at all. */
+    unanswered = false;
+}
 
 /** Fetches `address` (a URL, with `#sha256=` when its sum is known) into `slot`. Throws `io_error`, `invalid_file`, the signal's reason. */
 export async function download(address: string, slot: Slot, options: DownloadOptions = {}): Promise<void> {
     const { url, pinned } = splitPin(address);
     const have = slot.finished;
     if (have && pinned && have.sha256 === pinned) return;
+    let plain = false;
     for (let failures = 0; ; ) {
         const before = slot.partBytes;
         try {
-            return await attempt(url, slot, have, pinned, options);
+            return await attempt(url, slot, have, pinned, options, plain);
         } catch (error) {
             options.signal?.throwIfAborted();
             if (!(error instanceof Interrupted)) throw error;
             if (have && !pinned) return; // the server cannot be reached: what is here will do
+            // Another origin's server may refuse the question about a part (If-Range is no simple header): ask for the whole in turns.
+            plain = error.unanswered && !plain && foreign(url);
             failures = slot.partBytes > before ? 1 : failures + 1;
             if (failures >= ATTEMPTS)
                 throw new EdgekitError("io_error", `${url}: ${error.message}; try again: the download continues where it stopped`);
@@ -57,11 +63,23 @@ function validator(origin: Origin | null): string | null {
     return origin.etag && !origin.etag.startsWith("W/") ? origin.etag : origin.lastModified;
 }
 
-/** One request, from the first missing byte to the finished file. */
-async function attempt(url: string, slot: Slot, have: Origin | null, pinned: string | null, options: DownloadOptions): Promise<void> {
+function foreign(url: string): boolean {
+    const own = globalThis.location?.origin;
+    return own !== undefined && new URL(url).origin !== own;
+}
+
+/** One request, from the first missing byte to the finished file; `plain`: for the whole of it, whatever is here. */
+async function attempt(
+    url: string,
+    slot: Slot,
+    have: Origin | null,
+    pinned: string | null,
+    options: DownloadOptions,
+    plain = false,
+): Promise<void> {
     const origin = slot.part?.url === url ? slot.part : null;
     const joint = validator(origin);
-    let offset = joint ? slot.partBytes : 0;
+    let offset = joint && !plain ? slot.partBytes : 0;
     const headers: Record<string, string> = { "Accept-Encoding": "identity" };
     if (offset && joint) Object.assign(headers, { Range: `bytes=${offset}-`, "If-Range": joint });
     else if (have?.etag && !(pinned && pinned !== have.sha256)) headers["If-None-Match"] = have.etag;
@@ -70,7 +88,9 @@ async function attempt(url: string, slot: Slot, have: Origin | null, pinned: str
     try {
         response = await fetch(url, { headers, cache: "no-store", signal: options.signal });
     } catch (error) {
-        throw new Interrupted(`cannot reach the server (${messageOf(error)}), or it does not allow this page to read the file (CORS)`);
+        const unreachable = new Interrupted(`cannot reach the server (${messageOf(error)}), or it does not allow this page to read the file (CORS)`);
+        unreachable.unanswered = true;
+        throw unreachable;
     }
     const { status } = response;
     if (status === 304) return;
