@@ -48,7 +48,7 @@ def write_text(model: OnnxModel, tokens: int) -> tuple[NDArray[np.int32], Logits
     """Token ids, the last logits, and of each bucket resident KiB and median milliseconds of a token."""
     process, random = psutil.Process(), np.random.default_rng(0)
     bucket = tokens // BUCKETS
-    ids, times = np.zeros(tokens, np.int32), np.zeros(bucket)
+    ids, times = np.full(tokens, -1, np.int32), np.zeros(bucket)  # touched, so that it adds nothing later
     rss, medians = np.zeros(BUCKETS), np.zeros(BUCKETS)
     ids[0] = 1
     with model.session() as session:

@@ -504,14 +504,16 @@ class OnnxSession:
         """Logits `[len(ids), vocab_size]`."""
         binding, end = self._binding, self.position + len(ids)
         feed = {
-            "input_ids": np.array([ids], np.int64),
-            "attention_mask": np.ones((1, end), np.int64),
-            "position_ids": np.arange(self.position, end, dtype=np.int64)[None],
-            "position": np.array([self.position], np.int64),
+            "input_ids": lambda: np.array([ids], np.int64),
+            "attention_mask": lambda: np.ones(
+                (1, end), np.int64
+            ),  # as long as the text: only where it is asked for
+            "position_ids": lambda: np.arange(self.position, end, dtype=np.int64)[None],
+            "position": lambda: np.array([self.position], np.int64),
         }
         for name, values in feed.items():
             if name in self.model.inputs:
-                binding.bind_cpu_input(name, values)
+                binding.bind_cpu_input(name, values())
         for name in self.model.outputs if self.model.grows else ("logits",):
             binding.bind_output(name, "cpu")
         try:

@@ -144,3 +144,10 @@ def test_text_is_held_back_while_it_may_be_a_stop() -> None:
     stream = TextStream([])
     euro = "€".encode()
     assert [stream.push(euro[:1]), stream.push(euro[1:2]), stream.push(euro[2:])] == ["", "", "€"]
+
+
+def test_a_step_of_the_ring_takes_no_more_memory_however_long_the_text(directories: dict[str, Path]) -> None:
+    with OnnxModel(directories["ring"]) as model, model.session() as session:
+        session.position = 1 << 40  # a mask of that length would not fit any machine
+        assert np.isfinite(session.forward([5])).all()
+        assert session.position == (1 << 40) + 1
