@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -40,6 +41,12 @@ def test_without_a_model(tmp_path: Path) -> None:
     files = package.package("web", None, tmp_path / "out")
     assert not [path for path in files if path.suffix == ".edge"]
     assert 'Model.load("/model.edge"' in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_version() -> None:
+    header = (ROOT / "cpp/include/edgekit/version.h").read_text()
+    version = json.loads((ROOT / "runtimes/web/package.json").read_text())["version"]
+    assert f'EDGEKIT_VERSION "{version}"' in header
 
 
 def test_not_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
