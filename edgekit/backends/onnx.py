@@ -14,7 +14,7 @@ import json
 import os
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -503,11 +503,10 @@ class OnnxSession:
     def _step(self, ids: list[int]) -> Logits:
         """Logits `[len(ids), vocab_size]`."""
         binding, end = self._binding, self.position + len(ids)
-        feed = {
+        # A mask is as long as the text: it is made only where it is asked for.
+        feed: dict[str, Callable[[], npt.NDArray[np.int64]]] = {
             "input_ids": lambda: np.array([ids], np.int64),
-            "attention_mask": lambda: np.ones(
-                (1, end), np.int64
-            ),  # as long as the text: only where it is asked for
+            "attention_mask": lambda: np.ones((1, end), np.int64),
             "position_ids": lambda: np.arange(self.position, end, dtype=np.int64)[None],
             "position": lambda: np.array([self.position], np.int64),
         }
