@@ -3,6 +3,9 @@
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { test } from "node:test";
+import { setTimeout } from "node:timers/promises";
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
 
 import * as edgekit from "../../runtimes/web/dist/index.js";
 import { cases } from "./cases.mjs";
@@ -28,4 +31,22 @@ test("a path and a file: URL", async () => {
         model.close();
     }
     await assert.rejects(edgekit.Model.load(new URL("missing.edge", root)), { code: "io_error" });
+});
+
+test("sessions that nobody holds, in the middle of a generation, give their memory back", async () => {
+    setFlagsFromString("--expose-gc");
+    const gc = runInNewContext("gc");
+    const model = await edgekit.Model.load(new URL("text.edge", root), { variant: "simd" });
+    const begin = async () => void (await model.session({ window: 4000, kv: "f32" }).generate("Once", { ignoreEos: true }).next());
+    const { totalBytes } = await model.plan({ window: 4000, kv: "f32" });
+    for (let i = 0; i < 200; ++i) {
+        await begin();
+        if (i % 10 === 9) {
+            gc();
+            await setTimeout(30);
+        }
+    }
+    assert.ok(200 * totalBytes > 300e6, "the sessions are too small to tell");
+    assert.ok((await model.memoryBytes()) < 150e6, `${await model.memoryBytes()} bytes of memory`);
+    model.close();
 });
