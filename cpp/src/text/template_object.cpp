@@ -521,8 +521,9 @@ std::optional<Value> own_item(Heap& heap, const Value& object, const Value& key)
         const Value* found = dict->find(heap, key);
         return found ? std::optional(*found) : std::nullopt;
     }
+    if (object.view()) return std::nullopt;
     const auto index = key.integer();
-    const auto size = object.view() ? std::nullopt : length(object);
+    const auto size = length(object);
     if (!index || !size) return std::nullopt;
     const std::int64_t at = *index < 0 ? *index + *size : *index;
     if (at < 0 || at >= *size) return std::nullopt;
