@@ -85,7 +85,11 @@ for (const variant of VARIANTS)
             ));
 
 test("the best variant is chosen, and without isolation one without threads", async () => {
-    await withPage(isolated, async (page) => assert.equal((await loadAndGenerate(page, MODEL)).variant, "relaxed-threads"));
+    await withPage(isolated, async (page) => {
+        assert.equal((await loadAndGenerate(page, MODEL)).variant, "relaxed-threads");
+        const here = await loadAndGenerate(page, MODEL, { worker: false });
+        assert.deepEqual([here.variant, here.ids.length], ["relaxed", 10]);
+    });
     await withPage(plain, async (page) => {
         assert.equal((await loadAndGenerate(page, MODEL)).variant, "relaxed");
         const { code, message } = await loadAndGenerate(page, MODEL, { variant: "simd-threads" });

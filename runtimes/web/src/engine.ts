@@ -6,7 +6,7 @@ import { Native, type Scope, type Struct } from "./native.js";
 import { OpfsSlot } from "./opfs_slot.js";
 import { ALIGNMENT, BLOCK_BYTES, HeapSlot } from "./slot.js";
 import type { Finish, GenerateOptions, GenerationEvent, LoadOptions, MemoryPlan, ModelInfo, Progress, SessionOptions, Statistics } from "./types.js";
-import { chooseVariant, defaultThreads, type Variant } from "./variant.js";
+import { chooseVariant, defaultThreads, supportedVariants, type Variant } from "./variant.js";
 
 export type EngineOptions = Pick<LoadOptions, "threads" | "variant" | "cache" | "verifyHashes">;
 export type Prompt = string | number[];
@@ -84,7 +84,9 @@ export class Engine {
 
     /** Instantiates the engine and opens a package: a URL, or the file itself. */
     async load(source: string | Blob, options: EngineOptions, report: (progress: Progress) => void, signal: AbortSignal): Promise<ModelInfo> {
-        const variant = chooseVariant(options.variant);
+        // A page's own thread must not wait for others.
+        const alone = typeof document === "undefined" ? undefined : supportedVariants().find((v) => !v.endsWith("-threads"));
+        const variant = chooseVariant(options.variant ?? alone);
         const threads = variant.endsWith("-threads") ? (options.threads ?? defaultThreads()) : 1;
         if (!Number.isInteger(threads) || threads < 1 || threads > 64)
             throw new EdgekitError("invalid_argument", `threads is ${threads}; give 1 to 64`);
