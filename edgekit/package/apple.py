@@ -188,6 +188,6 @@ A model without a chat template continues text: `Session(model).generate("Once u
 |---|---|
 {sizes}
 
-A static library is several times what it adds to an app: the linker takes what is used and strips the rest.
+A static library is larger than what it adds to an app: the linker takes what is used.
 The libraries were cross-compiled; iOS 16.3 or macOS 13.3 and later, arm64.
 """
