@@ -120,8 +120,8 @@ class Graph:
         metadata: dict[str, str],
         progress: Callable[[str, int, int], None],
     ) -> None:
-        """Writes `path` and, beside it, `<name>.data`."""
-        location = f"{path.name}.data"
+        """Writes `path` and, beside it, `<name>_data`."""
+        location = f"{path.name}_data"  # the name by which Transformers.js asks for it
         offsets, _ = self._layout()
         with path.with_name(location).open("wb") as file:
             for done, weight in enumerate(self.weights.values(), 1):
@@ -142,7 +142,7 @@ class Graph:
     def size_bytes(self) -> int:
         """Of both files, but for the metadata."""
         offsets, end = self._layout()
-        return end + self._proto("model.onnx.data", offsets).ByteSize()
+        return end + self._proto("model.onnx_data", offsets).ByteSize()
 
     def _proto(self, location: str, offsets: dict[str, int]) -> onnx.GraphProto:
         initializers = [

@@ -139,11 +139,11 @@ def test_onnx(whole: Path, tmp_path: Path) -> None:
         damaged += [{name: json.dumps(v).encode()} for v in members_changed(given, random)]
     damaged += [{"genai_config.json": json.dumps(genai | {"model": m}).encode()} for m in HUGE]
     ring = (whole / "ring" / "model.onnx").read_bytes()
-    weights = (whole / "ring" / "model.onnx.data").read_bytes()
+    weights = (whole / "ring" / "model.onnx_data").read_bytes()
     damaged += [
-        {"model.onnx": bytes_changed(ring, random, len(ring)), "model.onnx.data": weights} for _ in range(40)
+        {"model.onnx": bytes_changed(ring, random, len(ring)), "model.onnx_data": weights} for _ in range(40)
     ]
-    damaged += [{"model.onnx.data": b""}, {"model.onnx": b""}, {"config.json": b"{"}]
+    damaged += [{"model.onnx_data": b""}, {"model.onnx": b""}, {"config.json": b"{"}]
     for number, files in enumerate(damaged):
         directory = tmp_path / str(number)
         directory.mkdir()

@@ -156,13 +156,13 @@ def test_tied_matrices_lie_in_the_file_once(tmp_path: Path) -> None:
         for name in model.tensors
         if len(model.spec.shape(name)) == 2
     )
-    assert (tmp_path / "out" / "model.onnx.data").stat().st_size < matrices * (1 + 4 / 32) + 60 * 4096
+    assert (tmp_path / "out" / "model.onnx_data").stat().st_size < matrices * (1 + 4 / 32) + 60 * 4096
 
 
 def test_transformers_js_finds_its_file(tmp_path: Path) -> None:
     model = read("llama", tmp_path)
     onnx.write_transformers_js(model, tmp_path / "out", "q4")
-    assert (tmp_path / "out" / "onnx" / "model_q4.onnx.data").exists()
+    assert (tmp_path / "out" / "onnx" / "model_q4.onnx_data").exists()
     assert (
         relative(
             ort_logits(tmp_path / "out" / "onnx" / "model_q4.onnx", IDS),

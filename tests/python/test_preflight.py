@@ -60,7 +60,7 @@ def test_sizes_are_those_of_the_output(
     assert done.bytes is not None and done.preflight is None
     # An .edge file keeps room in its header; the directories of the others hold the tokenizer too.
     assert abs(done.bytes - estimate.bytes) < SMALL_FILES
-    weights = tmp_path / "out" / "model.onnx.data"
+    weights = tmp_path / "out" / "model.onnx_data"
     if format == "onnx":
         graph = (tmp_path / "out" / "model.onnx").stat().st_size
         assert 0 <= weights.stat().st_size + graph - estimate.bytes < 1000

@@ -42,8 +42,6 @@ async function open_transformers({ threads }) {
     const model = await AutoModelForCausalLM.from_pretrained("transformers.js", {
         dtype: "q4",
         device: "wasm",
-        use_external_data_format: false, // by that it means another name
-        session_options: { externalData: [{ path: "model_q4.onnx.data", data: "onnx/model_q4.onnx.data" }] },
     });
     return {
         what: `Transformers.js ${env.version}, ${threads} threads`,
