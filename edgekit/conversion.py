@@ -20,6 +20,9 @@ from edgekit.converters import convert as source
 from edgekit.converters import exporters, formats
 from edgekit.converters.checkpoint import read_json
 from edgekit.converters.convert import ConvertInput, Progress, silent
+from edgekit.converters.formats import edge
+from edgekit.converters.quant import q4_block32
+from edgekit.converters.quant.tiles import F32, U8
 from edgekit.errors import IoFailure, UsageError
 from edgekit.preflight import Preflight
 
@@ -108,7 +111,8 @@ def convert(
     estimate = None
     if not dry_run:
         with _in_place_of(target) as temporary:
-            writer.write(model, temporary, chosen, progress, **options)
+            fast = {"encoders": _encoders()} if format == "edge" else {}
+            writer.write(model, temporary, chosen, progress, **options, **fast)
             if verify:
                 quality = _verify(writer, model, temporary, chosen, threads, progress)
                 if quality is None:
@@ -131,6 +135,16 @@ def convert(
         dry_run=dry_run,
         preflight=estimate,
     )
+
+
+def _encoders() -> dict[str, edge.Encoder]:
+    """Of the native module: the converters themselves know nothing of it."""
+    from edgekit.engine import encode_q4_block32
+
+    def q4(rows: F32) -> U8:
+        return encode_q4_block32(rows, b"".join(q4_block32.STARTS), q4_block32.NEAREST_CODE)
+
+    return {"q4_block32": q4}
 
 
 def _export(

@@ -40,6 +40,13 @@ def isas() -> tuple[str, ...]:
     return tuple(_edgekit.isas().split(","))
 
 
+def encode_q4_block32(rows: npt.NDArray[np.float32], starts: bytes, codes: bytes) -> npt.NDArray[np.uint8]:
+    """Tiles `[n / 16, tile_bytes]` of rows `[n, k]`, n a multiple of 16, by the tables of
+    `edgekit.converters.quant.q4_block32`, and as it does.
+    """
+    return _edgekit.encode_q4_block32(rows, starts, codes)
+
+
 # ---- events ------------------------------------------------------------------------------------------------
 
 

@@ -14,6 +14,7 @@ import os
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -64,6 +65,9 @@ LAYOUTS_OF_SCHEME = {
     "q8_block32": Scheme("q8_block32"),
 }
 SCHEMES = tuple(LAYOUTS_OF_SCHEME)
+
+# float32 rows `[n, k]`, n a multiple of 16 -> tiles `[n / 16, tile_bytes]`
+Encoder = Callable[[F32], U8]
 
 _SLAB_WEIGHTS = 1 << 18  # weights packed at a time by a thread: what fits a second-level cache
 
@@ -116,8 +120,16 @@ def tile_bytes(layout: str, k: int) -> int:
     return dense.tile_bytes(layout, k)
 
 
-def write(model: ConvertInput, path: Path, scheme: str = "q4", progress: Progress = silent) -> None:
+def write(
+    model: ConvertInput,
+    path: Path,
+    scheme: str = "q4",
+    progress: Progress = silent,
+    encoders: Mapping[str, Encoder] | None = None,
+) -> None:
     """Writes `model` as an `.edge` file in one pass over the checkpoint; memory stays at a few slabs of rows.
+
+    `encoders`: what packs a layout in place of `encode`, where there is something faster.
 
     Raises UsageError for an unknown scheme, InvalidFile when the checkpoint cannot be read, OSError when
     the disk is full.
@@ -164,7 +176,7 @@ def write(model: ConvertInput, path: Path, scheme: str = "q4", progress: Progres
         hashes: dict[str, str] = {}
         for done, name in enumerate(shapes, 1):
             digest = hashlib.sha256()
-            for block in _blocks(name, matrices, layouts, vectors, blobs_u8):
+            for block in _blocks(name, matrices, layouts, vectors, blobs_u8, encoders or {}):
                 digest.update(block.data)
                 file.write(block.data)
             hashes[name] = digest.hexdigest()
@@ -313,16 +325,18 @@ def _blocks(
     layouts: Mapping[str, str],
     vectors: Mapping[str, F32],
     blobs: Mapping[str, U8],
+    encoders: Mapping[str, Encoder],
 ) -> Iterator[U8]:
     if name in blobs:
         yield blobs[name]
     elif name in vectors:
         yield vectors[name].astype("<f4").view(np.uint8)
     else:
-        yield from _packed_slabs(matrices[name], layouts[name])
+        layout = layouts[name]
+        yield from _packed_slabs(matrices[name], encoders.get(layout) or partial(encode, layout))
 
 
-def _packed_slabs(matrix: Matrix, layout: str) -> Iterator[U8]:
+def _packed_slabs(matrix: Matrix, encoder: Encoder) -> Iterator[U8]:
     """Packed tiles in order."""
     rows = round_up(max(1, _SLAB_WEIGHTS // matrix.k), TILE_ROWS)
 
@@ -330,7 +344,7 @@ def _packed_slabs(matrix: Matrix, layout: str) -> Iterator[U8]:
         slab = matrix.read(first, min(first + rows, matrix.n))
         if remainder := -len(slab) % TILE_ROWS:
             slab = np.pad(slab, ((0, remainder), (0, 0)))
-        return np.ascontiguousarray(encode(layout, slab)).reshape(-1)
+        return np.ascontiguousarray(encoder(slab)).reshape(-1)
 
     return in_order(pack, range(0, matrix.n, rows))
 

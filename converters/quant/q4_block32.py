@@ -1,5 +1,5 @@
 """q4_block32: 4.25 bits per weight; the layout and the reason for the levels are in
-cpp/src/quant/q4_block32.h.
+cpp/src/quant/q4_block32.h. `runtimes/python/encode_q4_block32.cpp` does the same in C++.
 
 weight[r][k] = row_scale[r] · group_scale[r][k / 32] · LEVELS[code[r][k]]
 """
@@ -28,12 +28,12 @@ _SMALLEST = np.float32(1e-36)
 # Steps of 1 / 1.7: the largest weight of a group, at most 63 / 0.86 from zero, stays inside a byte; finer
 # steps would be clipped, coarser ones cost accuracy.
 _STEPS = np.float32(1.7)
-_NEAREST_CODE = _nearest(_BYTES / _STEPS).astype(np.uint8).tobytes()
+NEAREST_CODE = _nearest(_BYTES / _STEPS).astype(np.uint8).tobytes()
 
 # A group's largest weight is put near level -63 or near +55: a little beyond, because clipping it costs less
 # than coarser steps for the other 31. Each table gives the level of a weight that is so many 127ths of the
 # largest.
-_STARTS = tuple(
+STARTS = tuple(
     LEVELS.astype(np.int8)[_nearest(_BYTES * np.float32(end / 0.98 / 127))].tobytes() for end in (-63, 55)
 )
 
@@ -74,7 +74,7 @@ def fit(w: F32, importance: F32 | None = None) -> tuple[NDArray[np.uint8], NDArr
     steps = _to_bytes(x, 127 * _inverse(np.where(high > -low, high, low)), work)
     best_scale = np.zeros_like(high)
     best_gain = np.full_like(high, -1)
-    for levels in _STARTS:
+    for levels in STARTS:
         level[...] = np.frombuffer(steps.translate(levels), np.int8).reshape(x.shape)
         # Of all multiples of these levels, <x, level> / <level, level> is nearest to x; it lowers the squared
         # error by <x, level>² / <level, level>.
@@ -90,7 +90,7 @@ def fit(w: F32, importance: F32 | None = None) -> tuple[NDArray[np.uint8], NDArr
     row_scale = (np.abs(best_scale).max(1) / 127).astype(np.float32)
     group_scale = np.rint(best_scale * _inverse(row_scale)[:, None]).astype(np.int8)
     steps = _to_bytes(x, _STEPS * _inverse(group_scale * row_scale[:, None]).reshape(-1), work)
-    codes = np.frombuffer(steps.translate(_NEAREST_CODE), np.uint8).reshape(GROUP, n, groups)
+    codes = np.frombuffer(steps.translate(NEAREST_CODE), np.uint8).reshape(GROUP, n, groups)
     return codes.transpose(1, 2, 0), group_scale, row_scale
 
 

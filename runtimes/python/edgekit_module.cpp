@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "edgekit/edgekit.h"
+#include "encode_q4_block32.h"
 
 namespace py = pybind11;
 
@@ -499,6 +500,7 @@ public:
                 return py::make_tuple("text", text, py::tuple(py::cast(tokens)));
             case EDGEKIT_EVENT_EVICTED:
                 return py::make_tuple("evicted", event.evicted_first, event.evicted_count);
+            case EDGEKIT_EVENT_PROMPT:  // not asked for
             case EDGEKIT_EVENT_DONE:
                 break;
         }
@@ -559,6 +561,30 @@ py::dict can_load(const std::string& path, const py::kwargs& values) {
     return to_dict(plan);
 }
 
+// ---- conversion
+
+// Tiles `[n / 16, tile_bytes]` of float32 rows `[n, k]`; `starts`: int8 `[2, 256]`.
+py::array_t<uint8_t> encode_q4_block32(
+    const py::array_t<float, py::array::c_style | py::array::forcecast>& rows, const std::string& starts,
+    const std::string& codes) {
+    namespace q4 = edgekit::q4_block32;
+    if (rows.ndim() != 2 || rows.shape(0) % q4::kTileRows != 0 || starts.size() != 512 || codes.size() != 256)
+        throw py::value_error("rows are [n, k] with n a multiple of 16, starts 512 bytes, codes 256");
+    q4::Tables tables;
+    for (size_t i = 0; i < 512; ++i) tables.levels[i / 256][i % 256] = static_cast<signed char>(starts[i]);
+    std::memcpy(tables.codes, codes.data(), 256);
+    const auto k = static_cast<uint32_t>(rows.shape(1));
+    const py::ssize_t tiles = rows.shape(0) / q4::kTileRows;
+    const auto tile_bytes = static_cast<py::ssize_t>(q4::tile_bytes(k));
+    py::array_t<uint8_t> packed({tiles, tile_bytes});
+    const float* from = rows.data();
+    uint8_t* to = packed.mutable_data();
+    const py::gil_scoped_release release;
+    for (py::ssize_t tile = 0; tile < tiles; ++tile)
+        q4::encode(from + tile * q4::kTileRows * k, k, tables, to + tile * tile_bytes);
+    return packed;
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_edgekit, m) {
@@ -576,6 +602,7 @@ PYBIND11_MODULE(_edgekit, m) {
     m.def("version", &edgekit_version);
     m.def("isas", &edgekit_isas);
     m.def("can_load", &can_load);
+    m.def("encode_q4_block32", &encode_q4_block32);
 
     py::class_<Tokenizer>(m, "Tokenizer")
         .def(py::init<const py::buffer&>())

@@ -17,6 +17,7 @@ namespace edgekit::EDGEKIT_ISA {
 
 extern const Kernels table;
 const Kernels table = {
+    // NOLINT(misc-definitions-in-headers): a header per instruction set, included once
     .isa = EDGEKIT_NAME(EDGEKIT_ISA),
     .quantize = quantize,
     .matmul = matmul,

@@ -656,6 +656,7 @@ private:
             scope->set(caller_name_, take_named("caller").value_or(Heap::undefined("No caller defined")));
         if (reads_kwargs) {
             std::vector<std::pair<Value, Value>> items;
+            items.reserve(named.size());
             for (const auto& [key, value] : named) items.emplace_back(heap_.text(key), value);
             scope->set(kwargs_name_, heap_.dict(std::move(items)));
         } else if (!named.empty()) {

@@ -1,0 +1,43 @@
+"""The native encoder against the numpy one: the same layout, the same choices up to sums in another order."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from edgekit.conversion import _encoders
+from edgekit.converters.formats import edge
+
+ENCODERS = _encoders()
+
+
+@pytest.mark.parametrize("layout", ENCODERS)
+@pytest.mark.parametrize("k", [32, 100, 172, 2048])
+@pytest.mark.parametrize("tail", ["normal", "laplace"])
+def test_it_packs_as_numpy_does(layout: str, k: int, tail: str) -> None:
+    random = np.random.default_rng(k)
+    rows = (random.standard_normal((64, k)) if tail == "normal" else random.laplace(size=(64, k))).astype(
+        "<f4"
+    )
+    ours, plain = ENCODERS[layout](rows), edge.encode(layout, rows)
+    assert ours.shape == plain.shape
+    assert (ours != plain).mean() < 0.05  # a scale between two of its 8-bit values
+    errors = [np.linalg.norm(edge.decode(layout, packed, 64, k) - rows) for packed in (ours, plain)]
+    assert errors[0] == pytest.approx(errors[1], rel=1e-3)
+
+
+@pytest.mark.parametrize("layout", ENCODERS)
+def test_rows_of_zeros_and_of_extremes(layout: str) -> None:
+    rows = np.zeros((32, 64), np.float32)
+    rows[1, 3], rows[2, 40], rows[3] = 1e-42, -5, 1e15
+    ours = edge.decode(layout, ENCODERS[layout](rows), 32, 64)
+    assert np.allclose(ours, edge.decode(layout, edge.encode(layout, rows), 32, 64), rtol=1e-5)
+    assert not ours[0].any() and not ours[4:].any()
+
+
+@pytest.mark.parametrize("layout", ENCODERS)
+def test_wrong_shapes_are_refused(layout: str) -> None:
+    with pytest.raises(ValueError, match="multiple of 16"):
+        ENCODERS[layout](np.zeros((15, 32), np.float32))
+    with pytest.raises(ValueError, match="multiple of 16"):
+        ENCODERS[layout](np.zeros(32, np.float32))
