@@ -16,8 +16,8 @@ namespace edgekit::EDGEKIT_ISA {
 #define EDGEKIT_NAME(isa) EDGEKIT_NAME_OF(isa)
 
 extern const Kernels table;
+// NOLINTNEXTLINE(misc-definitions-in-headers): each instruction set's file includes this once
 const Kernels table = {
-    // NOLINT(misc-definitions-in-headers): a header per instruction set, included once
     .isa = EDGEKIT_NAME(EDGEKIT_ISA),
     .quantize = quantize,
     .matmul = matmul,
