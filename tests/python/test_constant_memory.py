@@ -155,4 +155,4 @@ def test_a_name_inside_the_window_is_found_and_an_evicted_one_is_not(sample: edg
     distance, evicted = constant_memory.recall(sample, window, gap=64)
     assert distance > window and abs(evicted) < 0.25 * kept
     distance, gone = constant_memory.recall(sample, window, gap=sample.n_layers * window)
-    assert gone == 0
+    assert abs(gone) < 1e-12  # but for the rounding of a mean
