@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import importlib
 import os
 import pkgutil
@@ -11,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -135,6 +137,23 @@ def convert(
         dry_run=dry_run,
         preflight=estimate,
     )
+
+
+def packed(checkpoint: Path, progress: Progress = silent) -> Path:
+    """A checkpoint (a Hugging Face or MLX directory, a GGUF file) as a package in the cache, written when it
+    is first asked for or has changed: q8 for quantized weights, f16 for others. Not verified. Raises as
+    `convert`.
+    """
+    files = sorted(checkpoint.iterdir()) if checkpoint.is_dir() else [checkpoint]
+    facts = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    identity = repr((edge.FORMAT_VERSION, version("edgekit"), os.fspath(checkpoint.resolve()), facts))
+    target = hub.home() / "packed" / f"{hashlib.sha256(identity.encode()).hexdigest()[:32]}{edge.SUFFIX}"
+    if not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        model = source.read(checkpoint, checkpoint.name)
+        quantized = checkpoint.is_file() or any(model.layout(name) for name in model.tensors)
+        convert(checkpoint, target, scheme="q8" if quantized else "f16", verify=False, progress=progress)
+    return target
 
 
 def _encoders() -> dict[str, edge.Encoder]:

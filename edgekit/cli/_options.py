@@ -169,10 +169,15 @@ def open_model(name: str, options: Mapping[str, Any]) -> Model:
         from edgekit.backends.onnx import OnnxModel
 
         return cast(Model, OnnxModel(path, options["threads"]))  # the same face
-    if path.is_dir():
+    if path.suffix == ".gguf" or (path / "config.json").exists():
+        from edgekit.conversion import packed
+
+        with _output.progress() as progress:
+            path = packed(path, progress)
+    elif path.is_dir():
         raise UsageError(
-            f"{name} is a directory; this backend takes .edge files",
-            hint=f"convert a checkpoint first: edgekit convert {name}",
+            f"{name} is a directory without config.json, so no checkpoint",
+            hint="give a .edge file, or the directory that has config.json",
         )
     return Model(path, options["threads"], options["isa"])
 
