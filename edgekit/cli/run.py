@@ -38,8 +38,8 @@ def command(model: str, prompt: str, **options: Any) -> None:
     """Generate text, streamed to the screen.
 
     MODEL is a .edge file, a URL of one, org/name/file.edge on Hugging Face, or a directory in ONNX format. A
-    checkpoint (an MLX or Hugging Face directory, a .gguf file) is packed into the cache first, at 8 bits if it
-    is quantized, else at 16; convert it to choose, and to have it verified.
+    checkpoint (an MLX or Hugging Face directory, a .gguf file) is packed into the cache first, at 8 bits if
+    it is quantized, else at 16; convert it to choose, and to have it verified.
 
     PROMPT "-" reads stdin. A model with a chat template gets PROMPT as a user's message, unless --raw; any
     other continues PROMPT.
