@@ -27,6 +27,7 @@ from packed_checkpoints import quantize
 from tiny_models import TINY_CONFIGS, make_checkpoint
 
 IDS = [int(i) for i in np.random.default_rng(0).integers(0, 199, 40)]
+SAMPLE = Path(__file__).parents[2] / "samples" / "model"
 QUANTIZED = [name for name, scheme in mlx.SCHEME_OF_NAME.items() if scheme.mode]
 PREFILL = 30  # tokens at once; the rest one by one, through mlx-lm's cache
 
@@ -107,6 +108,21 @@ def test_every_family_gives_the_checkpoints_logits(tmp_path: Path) -> None:
         if isinstance(error, str) or not error <= 1e-5:
             wrong[name] = error
     assert not wrong
+
+
+@needs_mlx
+def test_a_real_model_gives_the_checkpoints_logits(tmp_path: Path) -> None:
+    model = convert.read(SAMPLE, "sample")
+    mlx.write(model, tmp_path / "f32", "f32")
+    mlx.write(model, tmp_path / "q4", "q4")
+    exact, quantized = mlx_logits(tmp_path / "f32", tmp_path / "q4")
+    own = models.open_model(MlxCheckpoint(tmp_path / "q4"))
+    for got, want, limit in (
+        (exact, Reference(model.spec, model.load).logits(IDS), 1e-5),
+        (quantized, Reference(own.spec, own.load).logits(IDS), 0.1),  # computed in the checkpoint's bfloat16
+    ):
+        assert not isinstance(got, str), got
+        assert np.abs(got - want).max() <= limit * np.abs(want).max()
 
 
 @needs_mlx

@@ -23,6 +23,7 @@ from tiny_models import TINY_CONFIGS, make_checkpoint
 
 IDS = [int(i) for i in np.random.default_rng(0).integers(0, 199, 40)]
 PREFILL = 30  # tokens at once; the rest one by one
+SAMPLE = Path(__file__).parents[2] / "samples" / "model"
 GENAI = ["llama_llama3", "mistral", "qwen2", "qwen3", "gemma2", "gemma3", "phi3", "smollm3"]
 GENAI += ["olmo2", "granite", "stablelm", "olmoe", "qwen3_moe"]
 needs_genai = pytest.mark.skipif(
@@ -103,6 +104,15 @@ def test_every_family_gives_the_checkpoints_logits(name: str, tmp_path: Path) ->
     ]
     want = Reference(model.spec, model.load).logits(ids)
     assert relative(ort_logits(tmp_path / "out" / "model.onnx", ids), want) <= 1e-5
+
+
+@pytest.mark.parametrize("scheme", ["f32", "q4_f32"])
+def test_a_real_model_gives_the_checkpoints_logits(scheme: str, tmp_path: Path) -> None:
+    model = convert.read(SAMPLE, "sample")
+    onnx.write(model, tmp_path / "out", scheme)
+    file = tmp_path / "out" / "model.onnx"
+    want = Reference(model.spec, model.load if scheme == "f32" else Weights(file, model)).logits(IDS)
+    assert relative(ort_logits(file, IDS), want) <= 1e-4
 
 
 @pytest.mark.parametrize(
