@@ -217,8 +217,8 @@ def test_prompts_that_are_not_utf_8(place: Path) -> None:
 
 def test_models_that_cannot_be_run(place: Path, tmp_path: Path) -> None:
     assert edgekit_cli("run", tmp_path / "missing.edge", "Hi").returncode == 4
-    result = edgekit_cli("run", place / "tiny", "Hi")
-    assert result.returncode == 2 and b"edgekit convert" in result.stderr
+    result = edgekit_cli("run", tmp_path, "Hi")
+    assert result.returncode == 2 and b"config.json" in result.stderr
     whole = (place / "tiny.edge").read_bytes()
     for cut in (0, 7, 100, len(whole) // 2, len(whole) - 1):
         (tmp_path / "cut.edge").write_bytes(whole[:cut])
