@@ -28,7 +28,7 @@ from edgekit.converters.spec import Source
 from edgekit.errors import InvalidFile, UsageError
 
 SUFFIX = ".edge"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 ALIGNMENT = 64
 # Spaces after the header's JSON, so that what verification measures can be written in place.
 SPARE_HEADER_BYTES = 48 * 1024

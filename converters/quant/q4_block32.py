@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from .tiles import F32, GROUP, TILE_ROWS, U8, by_tile, grouped, lines, pad64, round_up, un_by_tile, unlines
 
-LEVELS = np.array([-63, -50, -40, -31, -24, -17, -11, -5, 1, 7, 12, 18, 25, 32, 42, 55], np.float32)
+LEVELS = np.array([-31, -24, -18, -14, -11, -8, -5, -2, 0, 3, 6, 9, 12, 16, 21, 30], np.float32)
 BITS_PER_WEIGHT = 4.25
 
 # Weights are sought in tables of 256 bytes, one for every step the weight may lie from zero.
@@ -25,16 +25,17 @@ def _nearest(x: F32) -> NDArray[np.intp]:
 # A scale below this has no inverse in float32 that could be stepped through: its weights count as zeros.
 _SMALLEST = np.float32(1e-36)
 
-# Steps of 1 / 1.7: the largest weight of a group, at most 63 / 0.86 from zero, stays inside a byte; finer
+# Steps of 1 / 3.4: the largest weight of a group, at most 31 / 0.85 from zero, stays inside a byte; finer
 # steps would be clipped, coarser ones cost accuracy.
-_STEPS = np.float32(1.7)
+_STEPS = np.float32(3.4)
 NEAREST_CODE = _nearest(_BYTES / _STEPS).astype(np.uint8).tobytes()
 
-# A group's largest weight is put near level -63 or near +55: a little beyond, because clipping it costs less
-# than coarser steps for the other 31. Each table gives the level of a weight that is so many 127ths of the
+# A group's largest weight is put at level -31 or at 30, or 8% beyond, because clipping it can cost less than
+# coarser steps for the other 31. Each table gives the level of a weight that is so many 127ths of the
 # largest.
 STARTS = tuple(
-    LEVELS.astype(np.int8)[_nearest(_BYTES * np.float32(end / 0.98 / 127))].tobytes() for end in (-63, 55)
+    LEVELS.astype(np.int8)[_nearest(_BYTES * np.float32(end / 127))].tobytes()
+    for end in (-31, 30, -31 / 0.92, 30 / 0.92)
 )
 
 

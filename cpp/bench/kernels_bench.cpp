@@ -14,30 +14,16 @@
 #include <vector>
 
 #include "kernels/kernels.h"
+#include "machine.h"
 #include "quant/dense.h"
 #include "quant/q4_block32.h"
 #include "quant/q8_block32.h"
 
 using namespace edgekit;
+using machine::best;
+using machine::seconds;
 
 namespace {
-
-double seconds() {
-    return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
-
-// Best time of one call of f, over `slices` calls.
-template <class F>
-double best(int slices, F&& f) {
-    double least = 1e9;
-    for (int i = 0; i < slices; ++i) {
-        const double start = seconds();
-        f();
-        const double took = seconds() - start;
-        least = took < least ? took : least;
-    }
-    return least;
-}
 
 // Bytes per second of f(first piece, last piece) over the pieces of [0, count), each piece_bytes: the median
 // of every thread's short stretches, summed over the threads.
@@ -67,19 +53,6 @@ double stream_rate(int threads, uint32_t count, size_t piece_bytes, F&& f) {
     return total;
 }
 
-// Cycles per second: a chain of dependent additions takes one cycle each.
-double clock_hz() {
-    constexpr uint64_t steps = 500'000;
-    const double took = best(400, [] {
-        uint64_t x = 0;
-        for (uint64_t i = 0; i < steps; ++i) {
-            x += i;
-            __asm__ volatile("" : "+r"(x));
-        }
-    });
-    return double(steps) / took;
-}
-
 std::byte* allocate(size_t bytes) {
     auto* p = static_cast<std::byte*>(std::aligned_alloc(64, round_up64(bytes)));
     uint32_t state = 1;
@@ -91,56 +64,20 @@ std::byte* allocate(size_t bytes) {
     return p;
 }
 
-// Reads 64 bytes at a time, fetching into the second-level cache 512 bytes ahead: the fastest plain read
-// found.
-typedef uint64_t Line __attribute__((vector_size(64)));
-uint64_t read_all(const std::byte* p, size_t bytes) {
-    const auto* lines = reinterpret_cast<const Line*>(p);
-    Line all{};
-    for (size_t i = 0; i < bytes / 64; ++i) {
-        __builtin_prefetch(lines + i + 8, 0, 2);
-        all ^= lines[i];
-    }
-    return all[0] ^ all[1] ^ all[2] ^ all[3] ^ all[4] ^ all[5] ^ all[6] ^ all[7];
-}
-
-#ifdef __x86_64__
-// Multiply-accumulates per second of 512-bit vpdpbusd from registers.
-double dot_peak() {
-    constexpr int steps = 20000;
-    const double took = best(200, [] {
-        __asm__ volatile(
-            "mov %0, %%ecx\n"
-            "1: vpdpbusd %%zmm16, %%zmm16, %%zmm0\n vpdpbusd %%zmm16, %%zmm16, %%zmm1\n vpdpbusd %%zmm16, "
-            "%%zmm16, %%zmm2\n"
-            "vpdpbusd %%zmm16, %%zmm16, %%zmm3\n vpdpbusd %%zmm16, %%zmm16, %%zmm4\n vpdpbusd %%zmm16, "
-            "%%zmm16, %%zmm5\n"
-            "vpdpbusd %%zmm16, %%zmm16, %%zmm6\n vpdpbusd %%zmm16, %%zmm16, %%zmm7\n vpdpbusd %%zmm16, "
-            "%%zmm16, %%zmm8\n"
-            "vpdpbusd %%zmm16, %%zmm16, %%zmm9\n vpdpbusd %%zmm16, %%zmm16, %%zmm10\n vpdpbusd %%zmm16, "
-            "%%zmm16, %%zmm11\n"
-            "dec %%ecx\n jnz 1b\n" ::"i"(steps)
-            : "ecx", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10",
-              "xmm11");
-    });
-    return 12.0 * 64 * steps / took;
-}
-#endif
-
 struct Rows {
     float* x;
     int8_t* codes;
     float* scales;
-    int32_t* sums;
-    Activations activations(uint32_t k, uint32_t m) const { return {x, k, codes, scales, sums, m}; }
+    int32_t* starts;
+    Activations activations(uint32_t k, uint32_t m) const { return {x, k, codes, scales, starts, m}; }
 };
 
 Rows make_rows(const Kernels& kernels, uint32_t m, uint32_t k) {
     Rows rows{reinterpret_cast<float*>(allocate(size_t{4} * m * k)),
               reinterpret_cast<int8_t*>(allocate(size_t{m} * k)),
               reinterpret_cast<float*>(allocate(size_t{m} * k / 8)),
-              reinterpret_cast<int32_t*>(allocate(size_t{m} * k / 8))};
-    kernels.quantize(rows.x, k, m, k, rows.codes, rows.scales, rows.sums);
+              reinterpret_cast<int32_t*>(allocate(size_t{m} * k / 4))};
+    kernels.quantize(rows.x, k, m, k, rows.codes, rows.scales, rows.starts);
     return rows;
 }
 
@@ -242,7 +179,7 @@ void bench(const Kernels& kernels, const std::byte* buffer, double hz, const dou
     }
     const double norm = best(200, [&] { kernels.rms_norm(rows.x, rows.x + k, k, 1e-5f, out); });
     const double quantize =
-        best(200, [&] { kernels.quantize(rows.x, k, 1, k, rows.codes, rows.scales, rows.sums); });
+        best(200, [&] { kernels.quantize(rows.x, k, 1, k, rows.codes, rows.scales, rows.starts); });
     const double silu = best(200, [&] { kernels.activate(Activation::silu, rows.x, rows.x + k, out, k); });
     const double exponential = best(200, [&] { kernels.exp_sum(rows.x, 0.0f, out, k); });
     std::printf("  cycles/element: rms_norm %.2f  quantize %.2f  silu·up %.2f  exp %.2f\n", norm * hz / k,
@@ -254,22 +191,14 @@ void bench(const Kernels& kernels, const std::byte* buffer, double hz, const dou
 int main(int argc, char** argv) {
     const Kernels* tables[16];
     const size_t count = list_kernels(tables, 16);
-    const double hz = clock_hz();
+    const double hz = machine::clock_hz();
     std::byte* buffer = allocate(kBuffer);
-    double bandwidth[2];
-    volatile uint64_t keep = 0;
-    for (int threads = 1; threads <= 2; ++threads) {
-        bandwidth[threads - 1] =
-            stream_rate(threads, kBuffer / 65536, 65536, [&](int, uint32_t first, uint32_t last) {
-                keep = keep ^ read_all(buffer + size_t{65536} * first, size_t{65536} * (last - first));
-            });
-    }
+    const double bandwidth[2] = {machine::read_bytes_s(1), machine::read_bytes_s(2)};
     std::printf("clock %.2f GHz, read %.2f GB/s with 1 thread, %.2f with 2\n", hz / 1e9, bandwidth[0] / 1e9,
                 bandwidth[1] / 1e9);
-#ifdef __x86_64__
-    if (find_kernels("avx512vnni"))
-        std::printf("vpdpbusd peak %.1f MAC/cycle, %.1f GMAC/s\n", dot_peak() / hz, dot_peak() / 1e9);
-#endif
+    if (const auto peak = machine::dot_peak(1); peak.instruction)
+        std::printf("%s peak %.1f MAC/cycle, %.1f GMAC/s\n", peak.instruction, peak.macs_s / hz,
+                    peak.macs_s / 1e9);
     for (size_t i = 0; i < count; ++i)
         if (argc < 2 || std::strcmp(argv[1], tables[i]->isa) == 0) bench(*tables[i], buffer, hz, bandwidth);
     return 0;

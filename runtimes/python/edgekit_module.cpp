@@ -568,10 +568,12 @@ py::array_t<uint8_t> encode_q4_block32(
     const py::array_t<float, py::array::c_style | py::array::forcecast>& rows, const std::string& starts,
     const std::string& codes) {
     namespace q4 = edgekit::q4_block32;
-    if (rows.ndim() != 2 || rows.shape(0) % q4::kTileRows != 0 || starts.size() != 512 || codes.size() != 256)
-        throw py::value_error("rows are [n, k] with n a multiple of 16, starts 512 bytes, codes 256");
+    if (rows.ndim() != 2 || rows.shape(0) % q4::kTileRows != 0 || starts.size() != 256 * q4::kStarts ||
+        codes.size() != 256)
+        throw py::value_error("rows are [n, k] with n a multiple of 16, starts 1024 bytes, codes 256");
     q4::Tables tables;
-    for (size_t i = 0; i < 512; ++i) tables.levels[i / 256][i % 256] = static_cast<signed char>(starts[i]);
+    for (size_t i = 0; i < starts.size(); ++i)
+        tables.levels[i / 256][i % 256] = static_cast<signed char>(starts[i]);
     std::memcpy(tables.codes, codes.data(), 256);
     const auto k = static_cast<uint32_t>(rows.shape(1));
     const py::ssize_t tiles = rows.shape(0) / q4::kTileRows;

@@ -10,7 +10,7 @@ namespace edgekit::q4_block32 {
 namespace {
 
 constexpr float kSmallest = 1e-36f;
-constexpr float kSteps = 1.7f;
+constexpr float kSteps = 3.4f;
 constexpr uint32_t kScalesOffset = 4 * kTileRows;
 constexpr uint32_t kGroupBytes = kTileRows * kGroup / 2;
 constexpr uint32_t kLanes = 8;  // partial sums, so that the compiler may use vectors

@@ -11,8 +11,10 @@ inline constexpr uint32_t kTileRows = 16;
 inline constexpr uint32_t kGroup = 32;
 
 // Python's tables over a byte: the levels from each start, and the nearest code.
+inline constexpr size_t kStarts = 4;
+
 struct Tables {
-    float levels[2][256];
+    float levels[kStarts][256];
     uint8_t codes[256];
 };
 

@@ -463,3 +463,19 @@ def test_two_threads_on_one_session_wait_for_each_other(session: edgekit.Session
     for thread in threads:
         thread.join()
     assert session.position == 120
+
+
+@pytest.mark.parametrize("kv", ["int8", "f16"])
+def test_results_do_not_depend_on_threads_or_company(package: Path, kv: str) -> None:
+    """A ring of several pieces, which wraps; to the bit."""
+    ids = np.random.default_rng(5).integers(0, 256, 1500).tolist()
+    single = 24  # tokens after the text, one by one
+    results = []
+    for threads in (1, 2, 3, None):
+        with edgekit.Model(package, threads=threads) as model, model.session(window=1100, kv=kv) as session:
+            session.forward(ids)
+            results.append(np.concatenate([session.forward([i]) for i in range(single)]))
+            session.rewind(single)
+            results.append(session.forward(list(range(single))))
+    for other in results[1:]:
+        np.testing.assert_array_equal(other, results[0])

@@ -41,7 +41,9 @@ edgekit_status edgekit_can_load(const char* path, const edgekit_session_options*
         const edgekit::Weights weights(spec, file);
         const uint64_t text_bytes = file.tensor("tokenizer").size() + file.tensor("chat_template").size();
         const auto chosen = read_options(options, edgekit_session_options_init);
-        write_result(plan_session(spec, weights, text_bytes, edgekit::choose_threads(0), chosen).memory,
+        write_result(plan_session(spec, weights, text_bytes,
+                                  edgekit::default_threads(edgekit::survey_processors()), chosen)
+                         .memory,
                      plan);
         return EDGEKIT_OK;
     });

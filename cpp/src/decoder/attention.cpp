@@ -10,9 +10,6 @@ namespace edgekit {
 
 namespace {
 
-// Below this many keys a head is not worth splitting between threads.
-constexpr uint64_t kMinKeysToSplit = 256;
-
 void clear(const AttendState& state, uint32_t n, uint32_t head_dim) {
     std::fill_n(state.max, n, -std::numeric_limits<float>::infinity());
     std::fill_n(state.sum, n, 0.0f);
@@ -52,42 +49,30 @@ void Decoder::attention(Step& step, uint32_t layer, uint32_t thread) const {
     team.barrier();
 
     const LayerRing& ring = state.cache_.ring(layer);
-    const uint64_t visible = std::min<uint64_t>(step.first + step.m, ring.sinks + uint64_t{ring.window});
+    const uint32_t pieces = ring.pieces(std::min<uint64_t>(step.first + step.m, ring.slots));
     const auto finish = [&](const AttendState& result, uint32_t kv_head, uint32_t row) {
         float* out = state.attended_ + size_t{row} * spec.q_size() + size_t{kv_head} * group * head_dim;
         kernels_.attend_finish(state.cache_.options().type, result, group, head_dim, out);
     };
-    if (step.m == 1 && team.size() > 1 && spec.n_kv_heads % team.size() != 0 && visible >= kMinKeysToSplit) {
-        // Fewer heads than threads: each head's keys are split.
-        const uint32_t splits = team.size();
-        team.for_units(thread, spec.n_kv_heads, [&](uint32_t first, uint32_t last) {
-            for (uint32_t head = first; head < last; ++head) store_row(step, layer, 0, head, scratch);
-        });
-        team.barrier();
-        team.for_units(thread, spec.n_kv_heads * splits, [&](uint32_t first, uint32_t last) {
+    if (step.m == 1) {
+        // A head's pieces side by side; whoever finishes its last one joins them. The new key and value are
+        // written by whom they belong to: pieces share no tile.
+        const uint32_t newest = ring.slot(step.first) / ring.piece;
+        team.for_units(thread, spec.n_kv_heads * pieces, [&](uint32_t first, uint32_t last) {
             for (uint32_t unit = first; unit < last; ++unit) {
-                const uint32_t head = unit / splits;
-                attend_block(step, layer, head, 0, 1, unit % splits, splits,
-                             from(state.partial_, size_t{unit} * group, head_dim), scratch);
-            }
-        });
-        team.barrier();
-        team.for_units(thread, spec.n_kv_heads, [&](uint32_t first, uint32_t last) {
-            for (uint32_t head = first; head < last; ++head) {
-                const AttendState joined = from(state.partial_, size_t{head} * splits * group, head_dim);
-                for (uint32_t split = 1; split < splits; ++split)
+                const uint32_t head = unit / pieces, piece = unit % pieces;
+                if (piece == newest) store_row(step, layer, 0, head, scratch);
+                load_queries(step, layer, head, 0, 1, false, scratch);
+                attend_piece(step, layer, head, 0, 1, piece,
+                             from(state.pieces_, size_t{unit} * group, head_dim), scratch);
+                if (state.pieces_done_[head].fetch_add(1, std::memory_order_acq_rel) + 1 < pieces) continue;
+                state.pieces_done_[head].store(0, std::memory_order_relaxed);
+                const AttendState joined = from(state.pieces_, size_t{head} * pieces * group, head_dim);
+                for (uint32_t next = 1; next < pieces; ++next)
                     kernels_.attend_merge(
-                        joined, from(state.partial_, (size_t{head} * splits + split) * group, head_dim),
-                        group, head_dim);
+                        joined, from(state.pieces_, (size_t{head} * pieces + next) * group, head_dim), group,
+                        head_dim);
                 finish(joined, head, 0);
-            }
-        });
-    } else if (step.m == 1) {
-        team.for_units(thread, spec.n_kv_heads, [&](uint32_t first, uint32_t last) {
-            for (uint32_t head = first; head < last; ++head) {
-                store_row(step, layer, 0, head, scratch);
-                attend_block(step, layer, head, 0, 1, 0, 1, scratch.state, scratch);
-                finish(scratch.state, head, 0);
             }
         });
     } else {
@@ -102,7 +87,14 @@ void Decoder::attention(Step& step, uint32_t layer, uint32_t thread) const {
                 const uint32_t head = unit / blocks;
                 const uint32_t first_row = unit % blocks * kAttendRows;
                 const uint32_t last_row = std::min(first_row + kAttendRows, step.m);
-                attend_block(step, layer, head, first_row, last_row, 0, 1, scratch.state, scratch);
+                load_queries(step, layer, head, first_row, last_row, false, scratch);
+                attend_piece(step, layer, head, first_row, last_row, 0, scratch.state, scratch);
+                // Joined as a single token's are, so that a token's result is the same in any company.
+                for (uint32_t piece = 1; piece < pieces; ++piece) {
+                    attend_piece(step, layer, head, first_row, last_row, piece, scratch.piece, scratch);
+                    kernels_.attend_merge(scratch.state, scratch.piece, (last_row - first_row) * group,
+                                          head_dim);
+                }
                 for (uint32_t row = first_row; row < last_row; ++row)
                     finish(from(scratch.state, size_t{row - first_row} * group, head_dim), head, row);
             }
@@ -177,15 +169,17 @@ void Decoder::load_queries(Step& step, uint32_t layer, uint32_t kv_head, uint32_
         kernels_.attend_query(state.cache_.options().type, scratch.q, n, spec.head_dim, scratch.prepared_q);
 }
 
-// Unnormalised attention of rows [first_row, last_row) over part `split` of n_splits of the keys they see.
-void Decoder::attend_block(Step& step, uint32_t layer, uint32_t kv_head, uint32_t first_row,
-                           uint32_t last_row, uint32_t split, uint32_t n_splits, const AttendState& result,
+// Unnormalised attention of rows [first_row, last_row), whose queries are loaded, over what they see of a
+// piece of the ring.
+void Decoder::attend_piece(Step& step, uint32_t layer, uint32_t kv_head, uint32_t first_row,
+                           uint32_t last_row, uint32_t piece, const AttendState& result,
                            ThreadScratch& scratch) const {
     DecoderState& state = step.state;
     const LayerSpec& spec = spec_.layers[layer];
     const LayerRing& ring = state.cache_.ring(layer);
     const uint32_t group = spec.n_heads / spec.n_kv_heads;
     const uint32_t n = (last_row - first_row) * group;
+    const uint32_t piece_begin = piece * ring.piece, piece_end = piece_begin + ring.piece;
     clear(result, n, spec.head_dim);
 
     // Neighbouring positions [from, to) in neighbouring slots; each row sees of them what its window and
@@ -197,13 +191,12 @@ void Decoder::attend_block(Step& step, uint32_t layer, uint32_t kv_head, uint32_
             const uint64_t position = step.first + row;
             const uint64_t low = std::max(from, windowed ? ring.oldest(position) : 0);
             const uint64_t high = std::max(low, std::min(to, position + 1));
-            const auto begin = slot + static_cast<uint32_t>(low - from),
-                       length = static_cast<uint32_t>(high - low);
-            const auto part_begin = begin + static_cast<uint32_t>(uint64_t{length} * split / n_splits);
-            const auto part_end = begin + static_cast<uint32_t>(uint64_t{length} * (split + 1) / n_splits);
-            any = any || part_begin < part_end;
-            std::fill_n(scratch.begin + size_t{row - first_row} * group, group, part_begin);
-            std::fill_n(scratch.end + size_t{row - first_row} * group, group, part_end);
+            const uint32_t begin = std::max(piece_begin, slot + static_cast<uint32_t>(low - from));
+            const uint32_t end =
+                std::max(begin, std::min(piece_end, slot + static_cast<uint32_t>(high - from)));
+            any = any || begin < end;
+            std::fill_n(scratch.begin + size_t{row - first_row} * group, group, begin);
+            std::fill_n(scratch.end + size_t{row - first_row} * group, group, end);
         }
         if (!any) return;
         kernels_.attend({state.cache_.head(layer, kv_head), scratch.q, scratch.prepared_q, n, scratch.begin,
@@ -211,19 +204,18 @@ void Decoder::attend_block(Step& step, uint32_t layer, uint32_t kv_head, uint32_
     };
 
     const uint64_t first = step.first + first_row, last = step.first + last_row - 1;
-    load_queries(step, layer, kv_head, first_row, last_row, false, scratch);
     const uint64_t oldest = ring.oldest(first);
     if (oldest <= last) {
-        // The ring may wrap inside the run: at most two pieces.
+        // The ring may wrap inside the run: at most two parts.
         const uint64_t lap_end = ring.sinks + ((oldest - ring.sinks) / ring.ring + 1) * uint64_t{ring.ring};
         attend_run(oldest, std::min(last + 1, lap_end), true);
         if (last + 1 > lap_end) attend_run(lap_end, last + 1, true);
     }
-    if (ring.sinks) {
-        if (last >= state.cache_.capacity())
-            load_queries(step, layer, kv_head, first_row, last_row, true, scratch);
-        attend_run(0, std::min<uint64_t>(ring.sinks, last + 1), false);
-    }
+    if (ring.sinks <= piece_begin) return;
+    const bool capped = last >= state.cache_.capacity();
+    if (capped) load_queries(step, layer, kv_head, first_row, last_row, true, scratch);
+    attend_run(0, std::min<uint64_t>(ring.sinks, last + 1), false);
+    if (capped) load_queries(step, layer, kv_head, first_row, last_row, false, scratch);
 }
 
 }  // namespace edgekit

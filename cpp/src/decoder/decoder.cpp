@@ -5,10 +5,10 @@
 
 namespace edgekit {
 
-void Decoder::forward(DecoderState& state, ThreadTeam& team, const int32_t* ids, uint32_t m, bool all_logits,
-                      float* logits_out) const {
+void Decoder::forward(DecoderState& state, ThreadTeam& team, uint32_t threads, const int32_t* ids, uint32_t m,
+                      bool all_logits, float* logits_out) const {
     Step step{state, team, ids, m, all_logits, logits_out, state.position};
-    team.run([&](uint32_t thread) {
+    team.run(threads, [&](uint32_t thread) {
         team.for_units(thread, m, [&](uint32_t first, uint32_t last) {
             for (uint32_t row = first; row < last; ++row) {
                 float* x = state.x_ + size_t{row} * spec_.d_model;
@@ -45,8 +45,8 @@ void Decoder::forward(DecoderState& state, ThreadTeam& team, const int32_t* ids,
             }
             if (!parallel) feed_forward(step, layer, thread);
             const uint32_t d_ff = spec_.layers[layer].d_ff;
-            const Activations hidden{state.ffn_.x,    d_ff, state.ffn_.codes, state.ffn_.scales,
-                                     state.ffn_.sums, m};
+            const Activations hidden{state.ffn_.x,      d_ff, state.ffn_.codes, state.ffn_.scales,
+                                     state.ffn_.starts, m};
             add_to_residual(step, w.dense.down, hidden, w.ffn_post_norm, thread);
         }
         if (logits_out) logits(step, thread);
@@ -75,7 +75,7 @@ Activations Decoder::prepare(Step& step, const NormWeights& weights, const float
         else
             std::copy_n(from, width, to);
         kernels_.quantize(to, width, 1, width, rows.codes + size_t{row} * groups * kGroup,
-                          rows.scales + size_t{row} * groups, rows.sums + size_t{row} * groups);
+                          rows.scales + size_t{row} * groups, rows.starts + size_t{2} * row * groups);
     };
     const bool alone = step.m == 1;
     const PreparedRows& rows = alone ? step.scratch(thread).row : step.state.h_;
@@ -87,7 +87,7 @@ Activations Decoder::prepare(Step& step, const NormWeights& weights, const float
         });
         step.team.barrier();
     }
-    return {rows.x, width, rows.codes, rows.scales, rows.sums, step.m};
+    return {rows.x, width, rows.codes, rows.scales, rows.starts, step.m};
 }
 
 // This thread's share of a linear layer.
@@ -188,7 +188,7 @@ void Decoder::gate_up(Step& step, const FeedForward& ffn, const Activations& inp
             if (quantized) {
                 const size_t group = out_row * groups + unit;
                 kernels_.quantize(result, columns, 1, columns, out.codes + group * kGroup, out.scales + group,
-                                  out.sums + group);
+                                  out.starts + 2 * group);
             }
         }
     }
@@ -240,7 +240,7 @@ void Decoder::experts(Step& step, uint32_t layer, uint32_t thread) const {
                               input.stride_x,
                               input.codes + size_t{row} * input_groups * kGroup,
                               input.scales + size_t{row} * input_groups,
-                              input.sums + size_t{row} * input_groups,
+                              input.starts + size_t{2} * row * input_groups,
                               1};
         const uint32_t* chosen = state.expert_ + size_t{row} * top_k;
         const float* weight = state.expert_weight_ + size_t{row} * top_k;
@@ -262,7 +262,7 @@ void Decoder::experts(Step& step, uint32_t layer, uint32_t thread) const {
                                              spec.d_ff,
                                              state.ffn_.codes + size_t{i} * groups * kGroup,
                                              state.ffn_.scales + size_t{i} * groups,
-                                             state.ffn_.sums + size_t{i} * groups,
+                                             state.ffn_.starts + size_t{2} * i * groups,
                                              1};
                     float* out = (w.ffn_post_norm ? state.mixed_ : state.x_) + size_t{row} * spec_.d_model;
                     const float scale = w.ffn_post_norm ? weight[i] : weight[i] * spec_.residual_scale;

@@ -3,7 +3,9 @@
 // layer the members meet at about five barriers, and each phase is split by tiles of the weights, key/value
 // heads or rows.
 
+#include <atomic>
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "decoder/arena.h"
@@ -20,7 +22,7 @@ struct PreparedRows {
     float* x = nullptr;  // [rows][width]
     int8_t* codes = nullptr;
     float* scales = nullptr;
-    int32_t* sums = nullptr;
+    int32_t* starts = nullptr;  // two a group
     uint32_t width = 0;
 
     uint32_t n_groups() const { return (width + kGroup - 1) / kGroup; }
@@ -38,6 +40,7 @@ struct ThreadScratch {
     uint32_t* begin;  // [queries]
     uint32_t* end;
     AttendState state;  // [queries]
+    AttendState piece;  // of those, what one piece of the ring gives
     std::byte* attend;
 };
 
@@ -96,7 +99,8 @@ private:
     float* router_ = nullptr;     // [chunk][n_experts]
     uint32_t* expert_ = nullptr;  // [chunk][top_k]
     float* expert_weight_ = nullptr;
-    AttendState partial_{};  // [key splits · heads]
+    AttendState pieces_{};                                  // of one token: [heads][pieces of the ring]
+    std::unique_ptr<std::atomic<uint32_t>[]> pieces_done_;  // [key/value heads]
     std::vector<ThreadScratch> threads_;
 };
 
@@ -107,17 +111,16 @@ public:
 
     // Appends m tokens (1 … the state's chunk) to the state. `logits`, unless nullptr, receives rows of
     // vocab_size: m rows when `all_logits`, else the last token's. Allocates nothing. Ids must be below
-    // vocab_size.
-    void forward(DecoderState& state, ThreadTeam& team, const int32_t* ids, uint32_t m, bool all_logits,
-                 float* logits) const;
+    // vocab_size. The result does not depend on how many threads (at most the team's size) compute it.
+    void forward(DecoderState& state, ThreadTeam& team, uint32_t threads, const int32_t* ids, uint32_t m,
+                 bool all_logits, float* logits) const;
 
 private:
     struct Step;
     void attention(Step& step, uint32_t layer, uint32_t thread) const;
     void store_row(Step& step, uint32_t layer, uint32_t row, uint32_t kv_head, ThreadScratch& scratch) const;
-    void attend_block(Step& step, uint32_t layer, uint32_t kv_head, uint32_t first_row, uint32_t last_row,
-                      uint32_t split, uint32_t n_splits, const AttendState& state,
-                      ThreadScratch& scratch) const;
+    void attend_piece(Step& step, uint32_t layer, uint32_t kv_head, uint32_t first_row, uint32_t last_row,
+                      uint32_t piece, const AttendState& result, ThreadScratch& scratch) const;
     void load_queries(Step& step, uint32_t layer, uint32_t kv_head, uint32_t first_row, uint32_t last_row,
                       bool as_sinks_see, ThreadScratch& scratch) const;
     const float* normed_head(const float* row, const NormWeights& weights, uint32_t head, uint32_t n_heads,

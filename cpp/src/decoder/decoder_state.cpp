@@ -35,7 +35,7 @@ PreparedRows take_rows(Arena& arena, uint32_t rows, uint32_t width, bool with_fl
     if (with_floats) out.x = arena.take<float>(size_t{rows} * width);
     out.codes = arena.take<int8_t>(size_t{rows} * out.n_groups() * kGroup);
     out.scales = arena.take<float>(size_t{rows} * out.n_groups());
-    out.sums = arena.take<int32_t>(size_t{rows} * out.n_groups());
+    out.starts = arena.take<int32_t>(size_t{2} * rows * out.n_groups());
     return out;
 }
 
@@ -107,7 +107,12 @@ void DecoderState::take_buffers(const ModelSpec& spec, const Weights& weights, u
         expert_ = arena.take<uint32_t>(size_t{chunk_} * spec.moe_top_k);
         expert_weight_ = arena.take<float>(size_t{chunk_} * spec.moe_top_k);
     }
-    if (n_threads > 1) partial_ = take_attend_state(arena, n_threads * widths.heads, widths.head_dim);
+    uint32_t pieces = 0;
+    for (size_t i = 0; i < spec.layers.size(); ++i)
+        if (const LayerRing& ring = cache_.ring(i); ring.piece)
+            pieces = std::max(pieces, spec.layers[i].n_heads * ring.pieces(ring.slots));
+    pieces_ = take_attend_state(arena, pieces, widths.head_dim);
+    pieces_done_ = std::make_unique<std::atomic<uint32_t>[]>(widths.heads);
 
     const uint32_t queries = widths.group * std::min(chunk_, kAttendRows);
     for (uint32_t thread = 0; thread < n_threads; ++thread) {
@@ -123,6 +128,7 @@ void DecoderState::take_buffers(const ModelSpec& spec, const Weights& weights, u
         scratch.begin = arena.take<uint32_t>(queries);
         scratch.end = arena.take<uint32_t>(queries);
         scratch.state = take_attend_state(arena, queries, widths.head_dim);
+        scratch.piece = take_attend_state(arena, queries, widths.head_dim);
         scratch.attend = arena.take<std::byte>(attend_scratch_bytes(queries, widths.head_dim));
         threads_.push_back(scratch);
     }

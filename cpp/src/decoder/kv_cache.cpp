@@ -4,6 +4,14 @@
 
 namespace edgekit {
 
+namespace {
+
+// Pieces are what threads share a head's keys by: long enough that joining them costs nothing, and of the
+// same length whatever the number of threads, so that results are the same too.
+constexpr uint32_t kPieceSlots = 512, kMaxPieces = 16;
+
+}  // namespace
+
 KvCache::KvCache(const ModelSpec& spec, const CacheOptions& options, Arena& arena)
     : spec_(spec), options_(options) {
     uint64_t kv_bytes = 0;
@@ -17,6 +25,7 @@ KvCache::KvCache(const ModelSpec& spec, const CacheOptions& options, Arena& aren
             ring.ring = ring.window + options.chunk - 1;
             ring.slots = round_up(ring.sinks + ring.ring, kTileRows);
             ring.ring = ring.slots - ring.sinks;
+            ring.piece = std::max(kPieceSlots, round_up((ring.slots + kMaxPieces - 1) / kMaxPieces, 64));
             ring.k_bytes = kv_k_bytes(options.type, layer.head_dim, ring.slots);
             ring.head_bytes = ring.k_bytes + kv_v_bytes(options.type, layer.head_dim, ring.slots);
             ring.offset = kv_bytes;

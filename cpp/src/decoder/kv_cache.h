@@ -38,6 +38,7 @@ struct LayerRing {
     uint32_t window = 0;
     uint32_t ring = 0;        // slots after the sinks
     uint32_t slots = 0;       // in all, a multiple of 16
+    uint32_t piece = 0;       // slots that one thread attends to at a time
     uint64_t offset = 0;      // bytes, from the cache's beginning
     uint64_t head_bytes = 0;  // of one key/value head: keys, then values
     uint64_t k_bytes = 0;
@@ -45,6 +46,9 @@ struct LayerRing {
     uint32_t slot(uint64_t position) const {
         return position < sinks ? static_cast<uint32_t>(position)
                                 : sinks + static_cast<uint32_t>((position - sinks) % ring);
+    }
+    uint32_t pieces(uint64_t used_slots) const {
+        return static_cast<uint32_t>((used_slots + piece - 1) / piece);
     }
     // The oldest position after the sinks that a token at `position` attends to.
     uint64_t oldest(uint64_t position) const {

@@ -1,8 +1,5 @@
 #include "decoder/thread_team.h"
 
-#if defined(__linux__)
-#include <sched.h>
-#endif
 #if defined(__EMSCRIPTEN_PTHREADS__)
 #include <emscripten/threading.h>
 #endif
@@ -44,18 +41,12 @@ inline void wake_resting([[maybe_unused]] std::atomic<uint32_t>& phase) {
 
 }  // namespace
 
-uint32_t available_processors() {
-#if defined(__linux__) && !defined(__EMSCRIPTEN__)
-    cpu_set_t set;
-    if (sched_getaffinity(0, sizeof set, &set) == 0 && CPU_COUNT(&set) > 0)
-        return static_cast<uint32_t>(CPU_COUNT(&set));
-#endif
-    const uint32_t n = std::thread::hardware_concurrency();
-    return n ? n : 1;
-}
-
-ThreadTeam::ThreadTeam(uint32_t n_threads, edgekit_parallel_fn parallel, void* parallel_context)
-    : n_threads_(n_threads), parallel_(parallel), parallel_context_(parallel_context) {
+ThreadTeam::ThreadTeam(uint32_t n_threads, edgekit_parallel_fn parallel, void* parallel_context,
+                       float evenness)
+    : n_threads_(n_threads),
+      parallel_(parallel),
+      parallel_context_(parallel_context),
+      dealt_share_(0.875f * evenness) {
     if (parallel_) return;
     for (uint32_t thread = 1; thread < n_threads_; ++thread)
         threads_.emplace_back([this, thread] { worker(thread); });
@@ -70,9 +61,13 @@ ThreadTeam::~ThreadTeam() {
     for (auto& thread : threads_) thread.join();
 }
 
-void ThreadTeam::run_all(Entry entry, void* context) {
+void ThreadTeam::run_members(uint32_t members, Entry entry, void* context) {
     const std::lock_guard turn(turn_);
-    if (n_threads_ == 1) {
+    if (members == 1 || parallel_) {
+        const std::lock_guard lock(mutex_);
+        members_ = members;
+    }
+    if (members == 1) {
         entry(context, 0);
         return;
     }
@@ -89,11 +84,12 @@ void ThreadTeam::run_all(Entry entry, void* context) {
                 call->entry(call->context, static_cast<uint32_t>(index));
                 call->team->barrier();
             },
-            &call, n_threads_);
+            &call, members);
         return;
     }
     {
         const std::lock_guard lock(mutex_);
+        members_ = members;
         entry_ = entry;
         context_ = context;
         generation_.fetch_add(1, std::memory_order_release);
@@ -116,6 +112,7 @@ void ThreadTeam::worker(uint32_t thread) {
             wake_.wait(lock, [&] { return stop_ || generation_.load(std::memory_order_relaxed) != seen; });
             if (stop_) return;
             seen = generation_.load(std::memory_order_relaxed);
+            if (thread >= members_) continue;
             entry = entry_;
             context = context_;
         }
@@ -125,9 +122,10 @@ void ThreadTeam::worker(uint32_t thread) {
 }
 
 void ThreadTeam::barrier() {
-    if (n_threads_ == 1) return;
+    const uint32_t members = members_;  // read before arriving: after that, the next run may begin
+    if (members == 1) return;
     const uint32_t phase = phase_.load(std::memory_order_relaxed);
-    if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == n_threads_) {
+    if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == members) {
         arrived_.store(0, std::memory_order_relaxed);
         claimed_[phase & 1].store(
             0, std::memory_order_relaxed);  // used in this phase; needed again in the one after next

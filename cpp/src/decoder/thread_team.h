@@ -20,41 +20,47 @@ namespace edgekit {
 class ThreadTeam {
 public:
     // `parallel`, unless null, is the app's own executor; it must run all members at the same time.
-    ThreadTeam(uint32_t n_threads, edgekit_parallel_fn parallel, void* parallel_context);
+    // `evenness`: the slowest processor's speed over the fastest one's.
+    ThreadTeam(uint32_t n_threads, edgekit_parallel_fn parallel, void* parallel_context,
+               float evenness = 1.0f);
     ~ThreadTeam();
     ThreadTeam(const ThreadTeam&) = delete;
     ThreadTeam& operator=(const ThreadTeam&) = delete;
 
     uint32_t size() const { return n_threads_; }
 
-    // Calls work(thread) on every member, thread in [0, size()), and returns when all have. Callers take
-    // turns.
+    // Calls work(thread) on the first `members` of the team (at most size()), and returns when all have.
+    // Callers take turns.
     template <class F>
-    void run(F&& work) {
-        run_all([](void* context,
-                   uint32_t thread) { (*static_cast<std::remove_reference_t<F>*>(context))(thread); },
-                &work);
+    void run(uint32_t members, F&& work) {
+        run_members(
+            members,
+            [](void* context, uint32_t thread) {
+                (*static_cast<std::remove_reference_t<F>*>(context))(thread);
+            },
+            &work);
     }
 
     // Within run: returns when every member has called it. All that was written before is seen by all after.
     void barrier();
 
     // Within run: pieces of [0, n_units) for this thread, until none is left. Most units are dealt out
-    // beforehand in equal runs (which keeps a thread on the same weights, token after token); the rest goes
-    // to whoever comes first, so that a slow core does not hold up the others. Every member must go through
-    // the same sequence of loops, with a barrier between any two.
+    // beforehand in equal runs (which keeps a thread on the same weights, token after token), no more than a
+    // slow core does while the fastest do everything else; the rest goes to whoever comes first. Every member
+    // must go through the same sequence of loops, with a barrier between any two.
     template <class F>
     void for_units(uint32_t thread, uint32_t n_units, F&& body) {
-        if (n_threads_ == 1) {
+        if (members_ == 1) {
             if (n_units) body(0u, n_units);
             return;
         }
-        const uint32_t dealt = n_units >= 8 * n_threads_ ? n_units - n_units / 8 : n_units;
-        const auto first = static_cast<uint32_t>(uint64_t{dealt} * thread / n_threads_);
-        const auto last = static_cast<uint32_t>(uint64_t{dealt} * (thread + 1) / n_threads_);
+        const uint32_t dealt =
+            n_units >= 8 * members_ ? static_cast<uint32_t>(float(n_units) * dealt_share_) : n_units;
+        const auto first = static_cast<uint32_t>(uint64_t{dealt} * thread / members_);
+        const auto last = static_cast<uint32_t>(uint64_t{dealt} * (thread + 1) / members_);
         if (first < last) body(first, last);
         if (dealt == n_units) return;
-        const uint32_t piece = (n_units - dealt + 2 * n_threads_ - 1) / (2 * n_threads_);
+        const uint32_t piece = (n_units - dealt + 2 * members_ - 1) / (2 * members_);
         std::atomic<uint32_t>& claimed = claimed_[phase_.load(std::memory_order_relaxed) & 1];
         for (;;) {
             const uint32_t from = dealt + claimed.fetch_add(piece, std::memory_order_relaxed);
@@ -65,12 +71,14 @@ public:
 
 private:
     using Entry = void (*)(void*, uint32_t);
-    void run_all(Entry entry, void* context);
+    void run_members(uint32_t members, Entry entry, void* context);
     void worker(uint32_t thread);
 
     const uint32_t n_threads_;
     const edgekit_parallel_fn parallel_;
     void* const parallel_context_;
+    const float dealt_share_;
+    uint32_t members_ = 1;  // of the run in progress
 
     alignas(64) std::atomic<uint32_t> arrived_{0};
     alignas(64) std::atomic<uint32_t> phase_{0};  // barriers passed
@@ -86,8 +94,5 @@ private:
     bool stop_ = false;
     std::vector<std::thread> threads_;
 };
-
-// Processors this process may run on, at least 1.
-uint32_t available_processors();
 
 }  // namespace edgekit

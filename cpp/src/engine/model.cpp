@@ -9,7 +9,7 @@ namespace edgekit {
 
 namespace {
 
-constexpr uint32_t kMaxThreads = 64;
+constexpr uint32_t kMaxThreads = 64, kMaxDefaultThreads = 16;
 
 const Kernels& choose_kernels(const char* isa) {
     if (!isa) isa = std::getenv("EDGEKIT_ISA");  // NOLINT(concurrency-mt-unsafe): read only
@@ -27,11 +27,8 @@ const Kernels& choose_kernels(const char* isa) {
 
 }  // namespace
 
-uint32_t choose_threads(uint32_t requested) {
-    if (requested > kMaxThreads)
-        throw Error(Status::invalid_argument, "threads is " + std::to_string(requested) +
-                                                  "; it must be at most " + std::to_string(kMaxThreads));
-    return requested ? requested : std::min(available_processors(), 8u);
+uint32_t default_threads(const Processors& processors) {
+    return std::min(processors.usable, kMaxDefaultThreads);
 }
 
 Model::Model(std::unique_ptr<MappedFile> bytes, const edgekit_model_options& options)
@@ -53,8 +50,18 @@ Model::Model(std::unique_ptr<MappedFile> bytes, const edgekit_model_options& opt
         for (const auto& id : eos.as_array("eos_ids"))
             eos_ids_.push_back(static_cast<int32_t>(id.as_int_in(0, spec_.vocab_size - 1, "eos_ids")));
     bytes_->read_ahead();
-    team_ = std::make_unique<ThreadTeam>(choose_threads(options.n_threads), options.parallel,
-                                         options.parallel_context);
+    if (options.n_threads > kMaxThreads)
+        throw Error(Status::invalid_argument, "threads is " + std::to_string(options.n_threads) +
+                                                  "; it must be at most " + std::to_string(kMaxThreads));
+    const Processors processors = survey_processors();
+    const uint32_t most = options.n_threads ? options.n_threads : default_threads(processors);
+    thread_choice_ = options.n_threads
+                         ? std::make_unique<ThreadChoice>(most)
+                         : std::make_unique<ThreadChoice>(std::min(processors.fast_cores, most), most);
+    // Of the processors that are not fast cores nothing is known but that.
+    const bool only_fast = most <= processors.fast_cores;
+    team_ = std::make_unique<ThreadTeam>(most, options.parallel, options.parallel_context,
+                                         only_fast ? processors.evenness : 0.5f);
 }
 
 bool Model::ends_text(int32_t id) const {

@@ -7,10 +7,12 @@
 #include <vector>
 
 #include "decoder/decoder.h"
+#include "decoder/processors.h"
 #include "decoder/spec.h"
 #include "decoder/thread_team.h"
 #include "decoder/weights.h"
 #include "edgekit/edgekit.h"
+#include "engine/thread_choice.h"
 #include "format/edge_file.h"
 #include "format/mapped_file.h"
 #include "kernels/kernels.h"
@@ -29,6 +31,7 @@ public:
     const Kernels& kernels() const { return kernels_; }
     const Decoder& decoder() const { return decoder_; }
     ThreadTeam& team() const { return *team_; }
+    ThreadChoice& thread_choice() const { return *thread_choice_; }
     uint64_t file_bytes() const { return bytes_->bytes().size(); }
     // nullptr when the package has none.
     const Tokenizer* tokenizer() const { return tokenizer_ ? &*tokenizer_ : nullptr; }
@@ -60,6 +63,7 @@ private:
     std::string identity_;
     std::string metadata_json_;
     std::string scheme_;
+    std::unique_ptr<ThreadChoice> thread_choice_;
     std::unique_ptr<ThreadTeam> team_;
 };
 
@@ -72,7 +76,7 @@ struct SessionPlan {
 SessionPlan plan_session(const ModelSpec& spec, const Weights& weights, uint64_t text_bytes,
                          uint32_t n_threads, const edgekit_session_options& options);
 
-// Threads for `requested` (0: the engine's choice).
-uint32_t choose_threads(uint32_t requested);
+// The most threads that a model takes when the app leaves their number to us.
+uint32_t default_threads(const Processors& processors);
 
 }  // namespace edgekit

@@ -53,7 +53,16 @@ void Session::check_ids(const int32_t* ids, size_t count) const {
 }
 
 void Session::append(const int32_t* ids, uint32_t count, bool all_logits, float* logits) {
-    model_->decoder().forward(state_, model_->team(), ids, count, all_logits, logits);
+    ThreadChoice& choice = model_->thread_choice();
+    if (count > 1) {
+        model_->decoder().forward(state_, model_->team(), choice.for_prompt(), ids, count, all_logits,
+                                  logits);
+    } else {
+        const uint32_t threads = choice.for_token();
+        const auto start = Clock::now();
+        model_->decoder().forward(state_, model_->team(), threads, ids, count, all_logits, logits);
+        choice.took(threads, std::chrono::duration<double>(Clock::now() - start).count());
+    }
     for (uint32_t i = 0; i < count; ++i) history_.append(ids[i]);
 }
 

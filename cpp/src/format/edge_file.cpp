@@ -20,7 +20,7 @@ namespace {
 
 constexpr uint64_t kMaxHeaderBytes = uint64_t{64} << 20;
 constexpr int64_t kMaxDimension = int64_t{1} << 28;
-constexpr std::string_view kVersion = "1";
+constexpr std::string_view kVersion = "2";
 constexpr std::array<std::pair<std::string_view, Layout>, 5> kLayouts = {
     {{"f32", Layout::f32},
      {"f16", Layout::f16},

@@ -14,15 +14,16 @@
 
 namespace edgekit {
 
-// m rows of k activations, for matmul. Dense layouts read `x`; quantized ones read codes, scales and sums,
+// m rows of k activations, for matmul. Dense layouts read `x`; quantized ones read codes, scales and starts,
 // which `quantize` made: per row and group of 32 columns, x ≈ scale · code with scale = max|x| / 127, code
-// rounded to nearest even (0 past k).
+// rounded to nearest even (0 past k). The starts are where a group's sums of products begin, so that biased
+// weights come out unbiased: two words of which each instruction set makes what it needs.
 struct Activations {
-    const float* x = nullptr;       // [m][stride_x]
-    size_t stride_x = 0;            // elements
-    const int8_t* codes = nullptr;  // [m][32 · n_groups]
-    const float* scales = nullptr;  // [m][n_groups]
-    const int32_t* sums = nullptr;  // [m][n_groups]: sum of a group's codes
+    const float* x = nullptr;         // [m][stride_x]
+    size_t stride_x = 0;              // elements
+    const int8_t* codes = nullptr;    // [m][32 · n_groups]
+    const float* scales = nullptr;    // [m][n_groups]
+    const int32_t* starts = nullptr;  // [m][n_groups][2]
     uint32_t m = 0;
 };
 
@@ -72,9 +73,9 @@ struct AttendArgs {
 struct Kernels {
     const char* isa;
 
-    // Codes, scales and sums of m rows of k activations.
+    // Codes, scales and starts of m rows of k activations.
     void (*quantize)(const float* x, size_t stride_x, uint32_t m, uint32_t k, int8_t* codes, float* scales,
-                     int32_t* sums);
+                     int32_t* starts);
     // Rows of tiles [tile_begin, tile_end) of w times every row of x. `scratch`: matmul_scratch_bytes(), one
     // per thread.
     void (*matmul)(const Matrix& w, const Activations& x, const Store& store, uint32_t tile_begin,
@@ -108,8 +109,8 @@ struct Kernels {
     void (*attend_finish)(KvType type, const AttendState& state, uint32_t n, uint32_t head_dim, float* out);
 };
 
-// What matmul expands at once, and how many rows it multiplies by that.
-inline constexpr size_t kMaxPanelTiles = 2, kPanelGroups = 16, kPanelRows = 256;
+// What matmul expands at once (groups of tiles), and how many rows it multiplies by that.
+inline constexpr size_t kPanelTileGroups = 32, kMaxPanelTiles = 2, kPanelRows = 256;
 size_t matmul_scratch_bytes();
 // Bytes of `n_slots` positions of one head: the same for every instruction set, a multiple of 64.
 size_t kv_k_bytes(KvType type, uint32_t head_dim, uint32_t n_slots);

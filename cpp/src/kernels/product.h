@@ -5,9 +5,9 @@
 // so a result does not depend on how many rows are computed together.
 //
 //   stream   few rows: packed weights are read once and unpacked in registers
-//   panel    many rows: kGemmTiles tiles are expanded to bytes once, in scratch that stays in L2, then
-//   multiplied in
-//            blocks of kGemmRows rows
+//   panel    many rows: kGemmTiles tiles are expanded to bytes, some groups at a time, in scratch that stays
+//   in the
+//            first-level cache, and multiplied by blocks of kGemmRows rows
 
 #include "kernels/kernels.h"
 #include "quant/q4_block32.h"
@@ -15,16 +15,27 @@
 
 namespace edgekit::EDGEKIT_ISA {
 
-// Quantized rows: codes [m][32 · n_groups], scales and sums [m][n_groups], each row `stride` elements from
-// the next.
+// Quantized rows: codes [m][32 · n_groups], scales [m][n_groups] and starts [m][n_groups][2], each row
+// `stride` elements from the next.
 struct Rows {
     const int8_t* codes;
     const float* scales;
-    const int32_t* sums;
-    size_t code_stride, scale_stride;
+    const int32_t* starts;
+    size_t code_stride, scale_stride, start_stride;
     EDGEKIT_INLINE Rows from(size_t row) const {
-        return {codes + row * code_stride, scales + row * scale_stride, sums + row * scale_stride,
-                code_stride, scale_stride};
+        return {codes + row * code_stride,
+                scales + row * scale_stride,
+                starts + row * start_stride,
+                code_stride,
+                scale_stride,
+                start_stride};
+    }
+    EDGEKIT_INLINE const int8_t* code(size_t row, size_t g) const {
+        return codes + row * code_stride + g * kGroup;
+    }
+    EDGEKIT_INLINE f32x16 scale(size_t row, size_t g) const { return splat(scales[row * scale_stride + g]); }
+    EDGEKIT_INLINE const int32_t* start(size_t row, size_t g) const {
+        return starts + row * start_stride + 2 * g;
     }
 };
 
@@ -41,16 +52,11 @@ struct Tiles {
 // (docs/kernels.md): fetching into the first level is limited by its few outstanding misses.
 inline constexpr size_t kPrefetchBytes = 6144;
 
-// A layout answers: its codes (all that a panel depends on), their bias, the scales of a group, the scale of
-// the rows, the dot product of a line's four columns, and for_each_line(codes of a group, f(line index 0 … 7,
-// line)).
+// A layout answers: what sums its products (all that a panel depends on), the scales of a group, the scale of
+// the rows, and for_each_line(codes of a group, f(line index 0 … 7, line)).
 struct Nibbles {
-    using Codes = Nibbles;
-    static constexpr int kBias = kLevelBias;
+    using Sums = LevelSums;
     static constexpr size_t kGroupBytes = q4_block32::kGroupBytes;
-    EDGEKIT_INLINE static i32x16 dot(i32x16 acc, u8x64 line, const int8_t* a) {
-        return dot_levels(acc, line, a);
-    }
     template <class F>
     EDGEKIT_INLINE static void for_each_line(const std::byte* codes, F&& f) {
         const LevelTable table = level_table(q4_block32::kLevels);
@@ -63,12 +69,8 @@ struct Nibbles {
     }
 };
 struct Bytes {
-    using Codes = Bytes;
-    static constexpr int kBias = kCodeBias;
+    using Sums = CodeSums;
     static constexpr size_t kGroupBytes = q8_block32::kGroupBytes;
-    EDGEKIT_INLINE static i32x16 dot(i32x16 acc, u8x64 line, const int8_t* a) {
-        return dot_codes(acc, line, a);
-    }
     template <class F>
     EDGEKIT_INLINE static void for_each_line(const std::byte* codes, F&& f) {
 #pragma GCC unroll 8
@@ -130,13 +132,6 @@ template <class L, int R, int T>
 #pragma GCC unroll 8
         for (int t = 0; t < T; ++t) y[r][t] = splat(0.0f);
     for (size_t g = 0; g < w.n_groups; ++g) {
-        i32x16 acc[R][T];
-#pragma GCC unroll 16
-        for (int r = 0; r < R; ++r)
-#pragma GCC unroll 8
-            for (int t = 0; t < T; ++t)
-                acc[r][t] = splat_i32(L::kBias ? -L::kBias * x.sums[r * x.scale_stride + g] : 0);
-        const int8_t* a = x.codes + g * kGroup;
         const std::byte* codes = tiles + w.codes_offset + g * L::kGroupBytes;
         // Past the end of its codes a tile's stream goes on in the tile that will follow it.
         const size_t ahead =
@@ -145,18 +140,17 @@ template <class L, int R, int T>
         for (int t = 0; t < T; ++t) {
             for (size_t at = 0; at < L::kGroupBytes; at += 64)
                 prefetch(codes + t * w.tile_bytes + ahead + at);
+            typename L::Sums sums[R];
+#pragma GCC unroll 16
+            for (int r = 0; r < R; ++r) sums[r].start(x.start(r, g));
             L::for_each_line(codes + t * w.tile_bytes, [&](int j, u8x64 line) EDGEKIT_INLINE_LAMBDA {
 #pragma GCC unroll 16
-                for (int r = 0; r < R; ++r)
-                    acc[r][t] = L::dot(acc[r][t], line, a + r * x.code_stride + 4 * j);
+                for (int r = 0; r < R; ++r) sums[r].add(j, line, x.code(r, g) + 4 * j);
             });
-        }
-#pragma GCC unroll 8
-        for (int t = 0; t < T; ++t) {
             const f32x16 scales = L::scales(tiles + t * w.tile_bytes, g);
 #pragma GCC unroll 16
             for (int r = 0; r < R; ++r)
-                y[r][t] = fma(to_f32(acc[r][t]), scales * splat(x.scales[r * x.scale_stride + g]), y[r][t]);
+                y[r][t] = fma(to_f32(sums[r].total()), scales * x.scale(r, g), y[r][t]);
         }
     }
 #pragma GCC unroll 8
@@ -167,7 +161,7 @@ template <class L, int R, int T>
     }
 }
 
-static_assert(kGemmTiles <= kMaxPanelTiles);
+static_assert(kPanelTileGroups % kGemmTiles == 0 && kGemmTiles <= kMaxPanelTiles);
 
 // A panel's group: 8 lines of 64 code bytes for each of T tiles, then T × 16 float scales.
 template <int T>
@@ -185,32 +179,40 @@ template <class L, int T>
                                  EDGEKIT_INLINE_LAMBDA { store_line(group + 64 * (T * j + t), line); });
             store(reinterpret_cast<float*>(group + T * 512) + 16 * t, L::scales(tiles[t], g + i));
         }
-#ifdef EDGEKIT_PAIRS
-        pair_lines(group);
-#endif
+        if constexpr (requires { L::Sums::arrange(group); }) L::Sums::arrange(group);
     }
 }
 
-// acc[R][T] += the products of a panel's group.
-template <class Codes, int R, int T>
-EDGEKIT_INLINE void dot_group(const std::byte* group, const int8_t* a, size_t stride, i32x16 (&acc)[R][T]) {
-#ifdef EDGEKIT_DOT_PANEL
-    return dot_panel(group, a, stride, acc);
-#endif
-#pragma GCC unroll 8
-    for (int j = 0; j < 8; ++j) {
-        u8x64 line[T];
-#pragma GCC unroll 4
-        for (int t = 0; t < T; ++t) line[t] = load_line(group + 64 * (T * j + t));
+// The products of group g with a panel's lines of it.
+template <class Sums, int R, int T>
+EDGEKIT_INLINE void multiply_group(const std::byte* lines, const Rows& x, size_t g, i32x16 (&totals)[R][T]) {
+    if constexpr (requires { Sums::panel(lines, x.codes, x.code_stride, totals); }) {
+        Sums::panel(lines, x.code(0, g), x.code_stride, totals);
+    } else {
+        Sums sums[R][T];
 #pragma GCC unroll 16
         for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4
-            for (int t = 0; t < T; ++t) acc[r][t] = Codes::dot(acc[r][t], line[t], a + r * stride + 4 * j);
+            for (int t = 0; t < T; ++t) sums[r][t].start(x.start(r, g));
+#pragma GCC unroll 8
+        for (int j = 0; j < 8; ++j) {
+            u8x64 line[T];
+#pragma GCC unroll 4
+            for (int t = 0; t < T; ++t) line[t] = load_line(lines + 64 * (T * j + t));
+#pragma GCC unroll 16
+            for (int r = 0; r < R; ++r)
+#pragma GCC unroll 4
+                for (int t = 0; t < T; ++t) sums[r][t].add(j, line[t], x.code(r, g) + 4 * j);
+        }
+#pragma GCC unroll 16
+        for (int r = 0; r < R; ++r)
+#pragma GCC unroll 4
+            for (int t = 0; t < T; ++t) totals[r][t] = sums[r][t].total();
     }
 }
 
 // sums[R][T][16] += the products of groups [g, g + n), without the scale of the rows; from zero when g is 0.
-template <class Codes, int R, int T>
+template <class Sums, int R, int T>
 [[gnu::noinline]] void multiply_panel(const std::byte* panel, size_t g, size_t n, const Rows& x,
                                       float* sums) {
     f32x16 y[R][T];
@@ -219,20 +221,14 @@ template <class Codes, int R, int T>
 #pragma GCC unroll 4
         for (int t = 0; t < T; ++t) y[r][t] = g ? load(sums + 16 * (r * T + t)) : splat(0.0f);
     for (const size_t end = g + n; g < end; ++g, panel += kPanelGroupBytes<T>) {
-        i32x16 acc[R][T];
-#pragma GCC unroll 16
-        for (int r = 0; r < R; ++r)
-#pragma GCC unroll 4
-            for (int t = 0; t < T; ++t)
-                acc[r][t] = splat_i32(Codes::kBias ? -Codes::kBias * x.sums[r * x.scale_stride + g] : 0);
-        dot_group<Codes>(panel, x.codes + g * kGroup, x.code_stride, acc);
+        i32x16 totals[R][T];
+        multiply_group<Sums>(panel, x, g, totals);
         const float* scales = reinterpret_cast<const float*>(panel + T * 512);
 #pragma GCC unroll 16
         for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4
             for (int t = 0; t < T; ++t)
-                y[r][t] = fma(to_f32(acc[r][t]),
-                              load(scales + 16 * t) * splat(x.scales[r * x.scale_stride + g]), y[r][t]);
+                y[r][t] = fma(to_f32(totals[r][t]), load(scales + 16 * t) * x.scale(r, g), y[r][t]);
     }
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r)
@@ -245,26 +241,26 @@ template <class Codes, int R, int T>
 template <class L, int T, class Sink>
 EDGEKIT_INLINE void panel_product(const Tiles& w, size_t first, size_t end, const Rows& x, uint32_t m,
                                   std::byte* scratch, Sink&& sink) {
+    constexpr size_t kGroups = kPanelTileGroups / T;
     const std::byte* tiles[T];
     for (size_t t = 0; t < T; ++t) tiles[t] = w.tile(first + t < end ? first + t : end - 1);
     const int heard = end - first < T ? int(end - first) : T;
     std::byte* const panel = scratch;
-    float* const sums = reinterpret_cast<float*>(scratch + kPanelGroups * kPanelGroupBytes<T>);
+    float* const sums = reinterpret_cast<float*>(scratch + kGroups * kPanelGroupBytes<T>);
     const uint32_t blocks = (m + kGemmRows - 1) / kGemmRows;
-    for (size_t g = 0; g < w.n_groups; g += kPanelGroups) {
-        const size_t n = w.n_groups - g < kPanelGroups ? w.n_groups - g : kPanelGroups;
+    for (size_t g = 0; g < w.n_groups; g += kGroups) {
+        const size_t n = w.n_groups - g < kGroups ? w.n_groups - g : kGroups;
         expand_panel<L, T>(w, tiles, g, n, panel);
         // What is expanded next comes from memory while this is multiplied, a few lines at each block.
         const size_t next =
             w.codes_offset + (g + n < w.n_groups ? (g + n) * L::kGroupBytes : T * w.tile_bytes);
-        constexpr uint32_t kLines = kPanelGroups * L::kGroupBytes / 64;
+        constexpr uint32_t kLines = kGroups * L::kGroupBytes / 64;
         for (uint32_t block = 0; block < blocks; ++block) {  // of equal size, or one row less
             const uint32_t row = m * block / blocks, rows = m * (block + 1) / blocks - row;
             for (size_t line = kLines * block / blocks; line < kLines * (block + 1) / blocks; ++line)
                 for (int t = 0; t < T; ++t) prefetch(tiles[t] + next + 64 * line);
             with_count<kGemmRows>(rows, [&]<int R>(Count<R>) {
-                multiply_panel<typename L::Codes, R, T>(panel, g, n, x.from(row),
-                                                        sums + size_t{row} * T * 16);
+                multiply_panel<typename L::Sums, R, T>(panel, g, n, x.from(row), sums + size_t{row} * T * 16);
             });
         }
     }

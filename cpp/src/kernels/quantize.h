@@ -6,7 +6,7 @@
 namespace edgekit::EDGEKIT_ISA {
 
 // One group: n ≤ 32 numbers to 32 codes.
-EDGEKIT_INLINE void quantize_group(const float* x, size_t n, int8_t* codes, float& scale, int32_t& total) {
+EDGEKIT_INLINE void quantize_group(const float* x, size_t n, int8_t* codes, float& scale, int32_t* starts) {
     const f32x16 a = load_part(x, n < 16 ? n : 16);
     const f32x16 b = n > 16 ? load_part(x + 16, n - 16) : splat(0.0f);
     const float peak = max_lane(max(abs(a), abs(b)));
@@ -20,17 +20,17 @@ EDGEKIT_INLINE void quantize_group(const float* x, size_t n, int8_t* codes, floa
     store_i8(codes, i);
     store_i8(codes + 16, j);
     scale = peak / 127.0f;
-    total = sum(i + j);
+    make_starts(codes, i + j, starts);
 }
 
 inline void quantize(const float* x, size_t stride_x, uint32_t m, uint32_t k, int8_t* codes, float* scales,
-                     int32_t* sums) {
+                     int32_t* starts) {
     const size_t n_groups = (k + kGroup - 1) / kGroup;
     for (size_t row = 0; row < m; ++row)
         for (size_t g = 0; g < n_groups; ++g) {
             const size_t left = k - g * kGroup, at = row * n_groups + g;
             quantize_group(x + row * stride_x + g * kGroup, left < kGroup ? left : kGroup,
-                           codes + at * kGroup, scales[at], sums[at]);
+                           codes + at * kGroup, scales[at], starts + 2 * at);
         }
 }
 

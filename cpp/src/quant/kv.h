@@ -74,9 +74,9 @@ inline constexpr uint32_t kMaxHeadDim = 1024;
     return type == KvType::int8 || type == KvType::int4 ? codes_offset(head_dim) + rows : rows;
 }
 
-// One prepared query: int8 codes [32 · G], float32 scales [G], int32 sums [G].
+// One prepared query: int8 codes [32 · G], float32 scales [G], int32 starts [G][2] (see Activations).
 [[gnu::always_inline]] constexpr size_t query_bytes(KvType type, uint32_t head_dim) {
-    return type == KvType::int8 || type == KvType::int4 ? round_up64(size_t{40} * n_groups(head_dim)) : 0;
+    return type == KvType::int8 || type == KvType::int4 ? round_up64(size_t{44} * n_groups(head_dim)) : 0;
 }
 
 }  // namespace kv

@@ -12,11 +12,11 @@
 namespace edgekit::EDGEKIT_ISA {
 
 inline constexpr int kGemmRows = 4, kGemmTiles = 1;
-inline constexpr int kStreamRows = 4, kStreamSums = 1;
+inline constexpr int kStreamRows = 4, kStreamSums = 4;
 inline constexpr int kDenseRows = 4, kDenseTiles = 1;
-// vpmaddubsw multiplies unsigned weights by signed activations into 16 bits: levels fit (2 · 119 · 127 <
-// 2^15); codes do not, and hand their sign to the activations instead.
-inline constexpr int kLevelBias = 64, kCodeBias = 0;
+// vpmaddubsw multiplies unsigned weights by signed activations into 16 bits: levels fit; codes do not, and
+// hand their sign to the activations instead.
+inline constexpr int kLevelBias = 32, kCodeBias = 0;
 
 struct f32x16 {
     __m256 a, b;
@@ -155,17 +155,20 @@ EDGEKIT_INLINE void load_levels(const int8_t* levels, const void* p, f32x16& low
 }
 EDGEKIT_INLINE u8x64 biased_codes(u8x64 x) { return x; }
 
+// GCC would compute all products of a group first, keep them in memory, and add them up at the end: what is
+// added is added here.
+EDGEKIT_INLINE __m256i here(__m256i sum) {
+    __asm__("" : "+x"(sum));
+    return sum;
+}
 EDGEKIT_INLINE __m256i dot4(__m256i acc, __m256i w, __m256i a) {
-    return _mm256_add_epi32(acc, _mm256_madd_epi16(_mm256_maddubs_epi16(w, a), _mm256_set1_epi16(1)));
+    const __m256i ones = _mm256_set1_epi16(1);
+    return here(_mm256_add_epi32(acc, _mm256_madd_epi16(_mm256_maddubs_epi16(w, a), ones)));
 }
 EDGEKIT_INLINE __m256i broadcast4(const int8_t* a) {
     int32_t four;
     __builtin_memcpy(&four, a, 4);
     return _mm256_set1_epi32(four);
-}
-EDGEKIT_INLINE i32x16 dot_levels(i32x16 acc, u8x64 w, const int8_t* a) {
-    const __m256i four = broadcast4(a);
-    return {dot4(acc.a, w.a, four), dot4(acc.b, w.b, four)};
 }
 EDGEKIT_INLINE i32x16 dot_codes(i32x16 acc, u8x64 w, const int8_t* a) {
     const __m256i four = broadcast4(a);
@@ -174,5 +177,45 @@ EDGEKIT_INLINE i32x16 dot_codes(i32x16 acc, u8x64 w, const int8_t* a) {
 }
 
 EDGEKIT_INLINE void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T1); }
+
+}  // namespace edgekit::EDGEKIT_ISA
+
+#include "simd/sums.h"
+
+namespace edgekit::EDGEKIT_ISA {
+
+// Pairs of products summed in 16 bits, wrapping: the sums of half a group, unbiased by their start, fit
+// (quant/q4_block32.h). Two words of starts: one for each half, each for the two pairs of columns of a line.
+struct LevelSums {
+    u8x64 half[2];
+    EDGEKIT_INLINE void start(const int32_t* starts) {
+        for (int h = 0; h < 2; ++h) half[h].a = half[h].b = _mm256_set1_epi32(starts[h]);
+    }
+    EDGEKIT_INLINE void add(int line, u8x64 w, const int8_t* a) {
+        const __m256i four = broadcast4(a);
+        u8x64& sums = half[line / 4];
+        sums.a = here(_mm256_add_epi16(sums.a, _mm256_maddubs_epi16(w.a, four)));
+        sums.b = here(_mm256_add_epi16(sums.b, _mm256_maddubs_epi16(w.b, four)));
+    }
+    EDGEKIT_INLINE i32x16 total() const { return add_pairs(half[0]) + add_pairs(half[1]); }
+
+private:
+    EDGEKIT_INLINE static i32x16 add_pairs(u8x64 x) {
+        const __m256i ones = _mm256_set1_epi16(1);
+        return {_mm256_madd_epi16(x.a, ones), _mm256_madd_epi16(x.b, ones)};
+    }
+};
+using CodeSums = WideSums<kCodeBias, 1, dot_codes>;
+
+EDGEKIT_INLINE void make_starts(const int8_t* codes, i32x16, int32_t* starts) {
+    const __m128i bias = _mm_set1_epi8(kLevelBias);
+    for (int h = 0; h < 2; ++h) {
+        // -32 · (a neighbour + the next); every second of the eight pairs belongs to the same lane of a line.
+        const __m128i minus = _mm_sub_epi8(_mm_setzero_si128(), load_16_bytes(codes + 16 * h));
+        __m128i pairs = _mm_maddubs_epi16(bias, minus);
+        pairs = _mm_add_epi16(pairs, _mm_shuffle_epi32(pairs, 0x4E));
+        starts[h] = _mm_cvtsi128_si32(_mm_add_epi16(pairs, _mm_shuffle_epi32(pairs, 0xB1)));
+    }
+}
 
 }  // namespace edgekit::EDGEKIT_ISA

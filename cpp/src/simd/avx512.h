@@ -19,7 +19,7 @@ inline constexpr int kGemmRows = 6, kGemmTiles = 2;
 inline constexpr int kStreamRows = 8, kStreamSums = 8;
 inline constexpr int kDenseRows = 8, kDenseTiles = 2;
 // vpdpbusd multiplies unsigned weights by signed activations.
-inline constexpr int kLevelBias = 64, kCodeBias = 128;
+inline constexpr int kLevelBias = 32, kCodeBias = 128;
 
 struct f32x16 {
     __m512 v;
@@ -104,13 +104,25 @@ EDGEKIT_INLINE void load_levels(const int8_t* levels, const void* p, f32x16& low
 }
 EDGEKIT_INLINE u8x64 biased_codes(u8x64 a) { return {_mm512_xor_si512(a.v, _mm512_set1_epi8(char(0x80)))}; }
 
-EDGEKIT_INLINE i32x16 dot_levels(i32x16 acc, u8x64 w, const int8_t* a) {
+EDGEKIT_INLINE i32x16 dot_codes(i32x16 acc, u8x64 w, const int8_t* a) {
     int32_t four;
     __builtin_memcpy(&four, a, 4);
     return {_mm512_dpbusd_epi32(acc.v, w.v, _mm512_set1_epi32(four))};
 }
-EDGEKIT_INLINE i32x16 dot_codes(i32x16 acc, u8x64 w, const int8_t* a) { return dot_levels(acc, w, a); }
 
 EDGEKIT_INLINE void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T1); }
+
+}  // namespace edgekit::EDGEKIT_ISA
+
+#include "simd/sums.h"
+
+namespace edgekit::EDGEKIT_ISA {
+
+using LevelSums = WideSums<kLevelBias, 0, dot_codes>;
+using CodeSums = WideSums<kCodeBias, 1, dot_codes>;
+
+EDGEKIT_INLINE void make_starts(const int8_t*, i32x16 codes, int32_t* starts) {
+    make_wide_starts<kLevelBias, kCodeBias>(codes, starts);
+}
 
 }  // namespace edgekit::EDGEKIT_ISA

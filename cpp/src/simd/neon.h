@@ -118,83 +118,107 @@ EDGEKIT_INLINE void load_levels(const int8_t* levels, const void* p, f32x16& low
 }
 EDGEKIT_INLINE u8x64 biased_codes(u8x64 x) { return x; }
 
-EDGEKIT_INLINE i32x4 dot4(i32x4 acc, u8x16 w, int8x16_t a) {
-    const int8x16_t codes = vreinterpretq_s8_u8(w);
+// One load for a row's four activations, sixteen times.
+EDGEKIT_INLINE u8x16 splat_bytes(const int8_t* a) {
+    return vreinterpretq_u8_s32(vld1q_dup_s32(reinterpret_cast<const int32_t*>(a)));
+}
+EDGEKIT_INLINE i32x4 dot4(i32x4 acc, u8x16 w, u8x16 a) {
+    const int8x16_t codes = vreinterpretq_s8_u8(w), x = vreinterpretq_s8_u8(a);
 #ifdef __ARM_FEATURE_DOTPROD
-    return vdotq_s32(acc, codes, a);
+    return vdotq_s32(acc, codes, x);
 #else
     // Neighbours' products fit 16 bits (2 · 127 · 127 < 2^15); sadalp adds their pairs.
-    const int16x8_t low = vmull_s8(vget_low_s8(codes), vget_low_s8(a)), high = vmull_high_s8(codes, a);
+    const int16x8_t low = vmull_s8(vget_low_s8(codes), vget_low_s8(x)), high = vmull_high_s8(codes, x);
     return vpadalq_s16(acc, vpaddq_s16(low, high));
 #endif
 }
 EDGEKIT_INLINE i32x16 dot_codes(i32x16 acc, u8x64 w, const int8_t* a) {
-    const int8x16_t x = vreinterpretq_s8_s32(vld1q_dup_s32(reinterpret_cast<const int32_t*>(a)));  // ld1r
+    const u8x16 x = splat_bytes(a);
     return {dot4(acc.a, w.a, x), dot4(acc.b, w.b, x), dot4(acc.c, w.c, x), dot4(acc.d, w.d, x)};
 }
-EDGEKIT_INLINE i32x16 dot_levels(i32x16 acc, u8x64 w, const int8_t* a) { return dot_codes(acc, w, a); }
+
+EDGEKIT_INLINE void prefetch(const void* p) { __builtin_prefetch(p, 0, 2); }
+
+using i16x8 = int16x8_t;
+EDGEKIT_INLINE i16x8 zero_i16() { return vdupq_n_s16(0); }
+EDGEKIT_INLINE u8x16 load_bytes(const void* p) { return vld1q_u8(static_cast<const uint8_t*>(p)); }
+EDGEKIT_INLINE i16x8 add_low(i16x8 sums, u8x16 w, u8x16 a) {
+    return vmlal_s8(sums, vreinterpret_s8_u8(vget_low_u8(w)), vreinterpret_s8_u8(vget_low_u8(a)));
+}
+EDGEKIT_INLINE i16x8 add_high(i16x8 sums, u8x16 w, u8x16 a) {
+    return vmlal_high_s8(sums, vreinterpretq_s8_u8(w), vreinterpretq_s8_u8(a));
+}
+EDGEKIT_INLINE i32x4 add_fours(i16x8 low, i16x8 high) {
+    return vpaddq_s32(vpaddlq_s16(low), vpaddlq_s16(high));
+}
+
+}  // namespace edgekit::EDGEKIT_ISA
+
+#include "simd/narrow_sums.h"
+
+namespace edgekit::EDGEKIT_ISA {
 
 #ifdef __ARM_FEATURE_MATMUL_INT8
-#define EDGEKIT_PAIRS      // kernels/product.h arranges panels by pair_lines
-#define EDGEKIT_DOT_PANEL  // and multiplies them by dot_panel
-// smmla multiplies 2 rows of 8 by 2 columns of 8: a group's lines (16 columns × 4) become, two by two, 8
-// vectors of 2 columns × 8.
 EDGEKIT_INLINE i32x4 join_low(i32x4 x, i32x4 y) {
     return vreinterpretq_s32_s64(vzip1q_s64(vreinterpretq_s64_s32(x), vreinterpretq_s64_s32(y)));
 }
 EDGEKIT_INLINE i32x4 join_high(i32x4 x, i32x4 y) {
     return vreinterpretq_s32_s64(vzip2q_s64(vreinterpretq_s64_s32(x), vreinterpretq_s64_s32(y)));
 }
-EDGEKIT_INLINE void pair_lines(std::byte* lines) {
-    auto* words = reinterpret_cast<uint32_t*>(lines);
-    for (int i = 0; i < 4; ++i, words += 32) {
-        uint32x4_t even[4], odd[4];
-        for (int j = 0; j < 4; ++j) {
-            even[j] = vld1q_u32(words + 4 * j);
-            odd[j] = vld1q_u32(words + 16 + 4 * j);
-        }
-        for (int j = 0; j < 4; ++j) {
-            vst1q_u32(words + 8 * j, vzip1q_u32(even[j], odd[j]));
-            vst1q_u32(words + 8 * j + 4, vzip2q_u32(even[j], odd[j]));
+// smmla multiplies 2 rows of 8 by 2 columns of 8: a group's lines (16 columns × 4) become, two by two, 8
+// vectors of 2 columns × 8.
+struct CodeSums : WideSums<0, 1, dot_codes> {
+    EDGEKIT_INLINE static void arrange(std::byte* lines) {
+        auto* words = reinterpret_cast<uint32_t*>(lines);
+        for (int i = 0; i < 4; ++i, words += 32) {
+            uint32x4_t even[4], odd[4];
+            for (int j = 0; j < 4; ++j) {
+                even[j] = vld1q_u32(words + 4 * j);
+                odd[j] = vld1q_u32(words + 16 + 4 * j);
+            }
+            for (int j = 0; j < 4; ++j) {
+                vst1q_u32(words + 8 * j, vzip1q_u32(even[j], odd[j]));
+                vst1q_u32(words + 8 * j + 4, vzip2q_u32(even[j], odd[j]));
+            }
         }
     }
-}
-template <int R>
-EDGEKIT_INLINE void dot_panel(const std::byte* group, const int8_t* a, size_t stride, i32x16 (&acc)[R][1]) {
-    constexpr int P = (R + 1) / 2;  // pairs of rows; an odd row is its own neighbour
-    const auto* codes = reinterpret_cast<const int8_t*>(group);
-    i32x4 sums[P][8];
-#pragma GCC unroll 8
-    for (int p = 0; p < P; ++p)
-#pragma GCC unroll 8
-        for (int c = 0; c < 8; ++c) sums[p][c] = vdupq_n_s32(0);
-#pragma GCC unroll 4
-    for (int i = 0; i < 4; ++i) {
-        int8x16_t rows[P];
+    template <int R>
+    EDGEKIT_INLINE static void panel(const std::byte* lines, const int8_t* a, size_t stride,
+                                     i32x16 (&totals)[R][1]) {
+        constexpr int P = (R + 1) / 2;  // pairs of rows; an odd row is its own neighbour
+        const auto* codes = reinterpret_cast<const int8_t*>(lines);
+        i32x4 sums[P][8];
 #pragma GCC unroll 8
         for (int p = 0; p < P; ++p)
-            rows[p] = vcombine_s8(vld1_s8(a + 2 * p * stride + 8 * i),
-                                  vld1_s8(a + (2 * p + (2 * p + 1 < R)) * stride + 8 * i));
 #pragma GCC unroll 8
-        for (int c = 0; c < 8; ++c) {
-            const int8x16_t columns = vld1q_s8(codes + 128 * i + 16 * c);
+            for (int c = 0; c < 8; ++c) sums[p][c] = vdupq_n_s32(0);
+#pragma GCC unroll 4
+        for (int i = 0; i < 4; ++i) {
+            int8x16_t rows[P];
 #pragma GCC unroll 8
-            for (int p = 0; p < P; ++p) sums[p][c] = vmmlaq_s32(sums[p][c], rows[p], columns);
+            for (int p = 0; p < P; ++p)
+                rows[p] = vcombine_s8(vld1_s8(a + 2 * p * stride + 8 * i),
+                                      vld1_s8(a + (2 * p + (2 * p + 1 < R)) * stride + 8 * i));
+#pragma GCC unroll 8
+            for (int c = 0; c < 8; ++c) {
+                const int8x16_t columns = vld1q_s8(codes + 128 * i + 16 * c);
+#pragma GCC unroll 8
+                for (int p = 0; p < P; ++p) sums[p][c] = vmmlaq_s32(sums[p][c], rows[p], columns);
+            }
+        }
+#pragma GCC unroll 8
+        for (int p = 0; p < P; ++p) {
+            const auto& s = sums[p];
+            totals[2 * p][0] = {join_low(s[0], s[1]), join_low(s[2], s[3]), join_low(s[4], s[5]),
+                                join_low(s[6], s[7])};
+            if (2 * p + 1 < R)
+                totals[2 * p + 1][0] = {join_high(s[0], s[1]), join_high(s[2], s[3]), join_high(s[4], s[5]),
+                                        join_high(s[6], s[7])};
         }
     }
-#pragma GCC unroll 8
-    for (int p = 0; p < P; ++p) {
-        const auto& s = sums[p];
-        const i32x16 even{join_low(s[0], s[1]), join_low(s[2], s[3]), join_low(s[4], s[5]),
-                          join_low(s[6], s[7])};
-        const i32x16 odd{join_high(s[0], s[1]), join_high(s[2], s[3]), join_high(s[4], s[5]),
-                         join_high(s[6], s[7])};
-        acc[2 * p][0] = acc[2 * p][0] + even;
-        if (2 * p + 1 < R) acc[2 * p + 1][0] = acc[2 * p + 1][0] + odd;
-    }
-}
+};
+using LevelSums = CodeSums;
 #elif defined(__ARM_FEATURE_DOTPROD)
-#define EDGEKIT_DOT_PANEL
 // sdot by lane: one load gives a row's activations for four lines.
 template <int lane>
 EDGEKIT_INLINE i32x16 dot_lane(i32x16 acc, u8x64 w, int8x16_t a) {
@@ -203,26 +227,35 @@ EDGEKIT_INLINE i32x16 dot_lane(i32x16 acc, u8x64 w, int8x16_t a) {
             vdotq_laneq_s32(acc.c, vreinterpretq_s8_u8(w.c), a, lane),
             vdotq_laneq_s32(acc.d, vreinterpretq_s8_u8(w.d), a, lane)};
 }
-template <int R>
-EDGEKIT_INLINE void dot_panel(const std::byte* group, const int8_t* a, size_t stride, i32x16 (&acc)[R][1]) {
+struct CodeSums : WideSums<0, 1, dot_codes> {
+    template <int R>
+    EDGEKIT_INLINE static void panel(const std::byte* lines, const int8_t* a, size_t stride,
+                                     i32x16 (&totals)[R][1]) {
+#pragma GCC unroll 8
+        for (int r = 0; r < R; ++r) totals[r][0] = splat_i32(0);
 #pragma GCC unroll 2
-    for (int half = 0; half < 2; ++half, group += 256) {
-        int8x16_t x[R];
+        for (int half = 0; half < 2; ++half, lines += 256) {
+            int8x16_t x[R];
 #pragma GCC unroll 8
-        for (int r = 0; r < R; ++r) x[r] = vld1q_s8(a + r * stride + 16 * half);
-        const auto line = [&]<int lane>() EDGEKIT_INLINE_LAMBDA {
-            const u8x64 w = load_line(group + 64 * lane);
+            for (int r = 0; r < R; ++r) x[r] = vld1q_s8(a + r * stride + 16 * half);
+            const auto line = [&]<int lane>() EDGEKIT_INLINE_LAMBDA {
+                const u8x64 w = load_line(lines + 64 * lane);
 #pragma GCC unroll 8
-            for (int r = 0; r < R; ++r) acc[r][0] = dot_lane<lane>(acc[r][0], w, x[r]);
-        };
-        line.template operator()<0>();
-        line.template operator()<1>();
-        line.template operator()<2>();
-        line.template operator()<3>();
+                for (int r = 0; r < R; ++r) totals[r][0] = dot_lane<lane>(totals[r][0], w, x[r]);
+            };
+            line.template operator()<0>();
+            line.template operator()<1>();
+            line.template operator()<2>();
+            line.template operator()<3>();
+        }
     }
-}
+};
+using LevelSums = CodeSums;
+#else
+using LevelSums = NarrowSums;
+using CodeSums = WideSums<0, 1, dot_codes>;
 #endif
 
-EDGEKIT_INLINE void prefetch(const void* p) { __builtin_prefetch(p, 0, 2); }
+EDGEKIT_INLINE void make_starts(const int8_t*, i32x16, int32_t*) {}
 
 }  // namespace edgekit::EDGEKIT_ISA

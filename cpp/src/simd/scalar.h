@@ -7,11 +7,16 @@
 //
 //   f32x16, i32x16, m32x16 (a mask), u8x64 (a line of 64 codes)
 //
-// Dot products add, to lane r of acc, the sum over b = 0 … 3 of code[4·r + b] · a[b]: exact integers on every
-// set. Codes carry a bias that a set prefers (0: signed), which the caller takes back through the sum of the
-// activations:
-//   dot_levels  codes of q4 levels + kLevelBias, as levels_low and levels_high make them
-//   dot_codes   codes of q8 + kCodeBias, as biased_codes makes them
+// Products of 16 weight rows with a group of 32 activations are summed by
+//   LevelSums   of q4 levels + kLevelBias, as levels_low and levels_high make them
+//   CodeSums    of q8 codes + kCodeBias, as biased_codes makes them
+// exact integers on every set. The biases are what a set prefers (0: signed). Such sums have
+//   start(starts)     the two words that make_starts made of the group's activations
+//   add(j, line, a)   line j of 0 … 7: to lane r, the sum over b = 0 … 3 of line[4·r + b] · a[b]
+//   total()           16 lanes
+// and, where a set multiplies an expanded panel better by other means (kernels/product.h),
+//   arrange(lines)                     lines of a panel's group, in place
+//   panel(lines, a, stride, totals)    the totals of several rows of activations
 
 #include <cstddef>
 #include <cstdint>
@@ -163,10 +168,23 @@ EDGEKIT_INLINE i32x16 dot_codes(i32x16 acc, u8x64 w, const int8_t* a) {
     for (int i = 0; i < 64; ++i) acc.v[i / 4] += int8_t(w.v[i]) * a[i % 4];
     return acc;
 }
-EDGEKIT_INLINE i32x16 dot_levels(i32x16 acc, u8x64 w, const int8_t* a) { return dot_codes(acc, w, a); }
 
 EDGEKIT_INLINE void prefetch(const void* p) { __builtin_prefetch(p, 0, 2); }
 
 #undef EDGEKIT_LANES
+
+}  // namespace edgekit::EDGEKIT_ISA
+
+#include "simd/sums.h"
+
+namespace edgekit::EDGEKIT_ISA {
+
+using LevelSums = WideSums<kLevelBias, 0, dot_codes>;
+using CodeSums = WideSums<kCodeBias, 1, dot_codes>;
+
+// `codes`: 32 of them, and the lanes of both halves added.
+EDGEKIT_INLINE void make_starts(const int8_t*, i32x16 codes, int32_t* starts) {
+    make_wide_starts<kLevelBias, kCodeBias>(codes, starts);
+}
 
 }  // namespace edgekit::EDGEKIT_ISA

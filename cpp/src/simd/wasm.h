@@ -19,7 +19,7 @@ inline constexpr int kDenseRows = 4, kDenseTiles = 1;
 #ifdef __wasm_relaxed_simd__
 // relaxed_dot takes signed activations by 7-bit unsigned weights: levels fit; codes hand their sign to the
 // activations.
-inline constexpr int kLevelBias = 64, kCodeBias = 0;
+inline constexpr int kLevelBias = 32, kCodeBias = 0;
 #else
 inline constexpr int kLevelBias = 0, kCodeBias = 0;
 #endif
@@ -165,35 +165,69 @@ EDGEKIT_INLINE void load_levels(const int8_t* levels, const void* p, f32x16& low
 }
 EDGEKIT_INLINE u8x64 biased_codes(u8x64 x) { return x; }
 
+// Four activations, four times.
+EDGEKIT_INLINE u8x16 splat_bytes(const int8_t* a) { return {wasm_v128_load32_splat(a)}; }
 #ifdef __wasm_relaxed_simd__
-EDGEKIT_INLINE i32x4 dot4_unsigned(i32x4 acc, v128_t w, v128_t a) {
+EDGEKIT_INLINE i32x4 dot4_level(i32x4 acc, v128_t w, v128_t a) {
     return {wasm_i32x4_relaxed_dot_i8x16_i7x16_add(a, w, acc.v)};
 }
-EDGEKIT_INLINE i32x4 dot4_signed(i32x4 acc, v128_t w, v128_t a) {
+EDGEKIT_INLINE i32x4 dot4_code(i32x4 acc, v128_t w, v128_t a) {
     const v128_t sign = wasm_i8x16_shr(w, 7);
-    return dot4_unsigned(acc, wasm_i8x16_abs(w), wasm_i8x16_sub(wasm_v128_xor(a, sign), sign));
+    return dot4_level(acc, wasm_i8x16_abs(w), wasm_i8x16_sub(wasm_v128_xor(a, sign), sign));
+}
+EDGEKIT_INLINE i32x16 dot_levels(i32x16 acc, u8x64 w, const int8_t* a) {
+    const v128_t x = splat_bytes(a).v;
+    return {dot4_level(acc.a, w.a.v, x), dot4_level(acc.b, w.b.v, x), dot4_level(acc.c, w.c.v, x),
+            dot4_level(acc.d, w.d.v, x)};
 }
 #else
 // Neighbours' products fit 16 bits (2 · 127 · 127 < 2^15).
-EDGEKIT_INLINE i32x4 dot4_signed(i32x4 acc, v128_t w, v128_t a) {
+EDGEKIT_INLINE i32x4 dot4_code(i32x4 acc, v128_t w, v128_t a) {
     const v128_t low = wasm_i16x8_extmul_low_i8x16(w, a), high = wasm_i16x8_extmul_high_i8x16(w, a);
     const v128_t even = wasm_i16x8_shuffle(low, high, 0, 2, 4, 6, 8, 10, 12, 14);
     const v128_t odd = wasm_i16x8_shuffle(low, high, 1, 3, 5, 7, 9, 11, 13, 15);
     return {wasm_i32x4_add(acc.v, wasm_i32x4_extadd_pairwise_i16x8(wasm_i16x8_add(even, odd)))};
 }
-EDGEKIT_INLINE i32x4 dot4_unsigned(i32x4 acc, v128_t w, v128_t a) { return dot4_signed(acc, w, a); }
 #endif
-EDGEKIT_INLINE i32x16 dot_levels(i32x16 acc, u8x64 w, const int8_t* a) {
-    const v128_t x = wasm_v128_load32_splat(a);
-    return {dot4_unsigned(acc.a, w.a.v, x), dot4_unsigned(acc.b, w.b.v, x), dot4_unsigned(acc.c, w.c.v, x),
-            dot4_unsigned(acc.d, w.d.v, x)};
-}
 EDGEKIT_INLINE i32x16 dot_codes(i32x16 acc, u8x64 w, const int8_t* a) {
-    const v128_t x = wasm_v128_load32_splat(a);
-    return {dot4_signed(acc.a, w.a.v, x), dot4_signed(acc.b, w.b.v, x), dot4_signed(acc.c, w.c.v, x),
-            dot4_signed(acc.d, w.d.v, x)};
+    const v128_t x = splat_bytes(a).v;
+    return {dot4_code(acc.a, w.a.v, x), dot4_code(acc.b, w.b.v, x), dot4_code(acc.c, w.c.v, x),
+            dot4_code(acc.d, w.d.v, x)};
 }
 
 EDGEKIT_INLINE void prefetch(const void*) {}
+
+struct i16x8 {
+    v128_t v;
+};
+EDGEKIT_INLINE i16x8 zero_i16() { return {wasm_i16x8_splat(0)}; }
+EDGEKIT_INLINE u8x16 load_bytes(const void* p) { return {wasm_v128_load(p)}; }
+EDGEKIT_INLINE i16x8 add_low(i16x8 sums, u8x16 w, u8x16 a) {
+    return {wasm_i16x8_add(sums.v, wasm_i16x8_extmul_low_i8x16(w.v, a.v))};
+}
+EDGEKIT_INLINE i16x8 add_high(i16x8 sums, u8x16 w, u8x16 a) {
+    return {wasm_i16x8_add(sums.v, wasm_i16x8_extmul_high_i8x16(w.v, a.v))};
+}
+EDGEKIT_INLINE i32x4 add_fours(i16x8 low, i16x8 high) {
+    const v128_t x = wasm_i32x4_extadd_pairwise_i16x8(low.v), y = wasm_i32x4_extadd_pairwise_i16x8(high.v);
+    return {wasm_i32x4_add(wasm_i32x4_shuffle(x, y, 0, 2, 4, 6), wasm_i32x4_shuffle(x, y, 1, 3, 5, 7))};
+}
+
+}  // namespace edgekit::EDGEKIT_ISA
+
+#include "simd/narrow_sums.h"
+
+namespace edgekit::EDGEKIT_ISA {
+
+#ifdef __wasm_relaxed_simd__
+using LevelSums = WideSums<kLevelBias, 0, dot_levels>;
+#else
+using LevelSums = NarrowSums;
+#endif
+using CodeSums = WideSums<kCodeBias, 1, dot_codes>;
+
+EDGEKIT_INLINE void make_starts(const int8_t*, i32x16 codes, int32_t* starts) {
+    make_wide_starts<kLevelBias, kCodeBias>(codes, starts);
+}
 
 }  // namespace edgekit::EDGEKIT_ISA

@@ -25,6 +25,7 @@ SETTINGS: tuple[dict[str, Any], ...] = (
 )
 BATCH = 512
 SPARE = 64
+_silence: list[Any] = []
 
 
 class Engine:
@@ -34,8 +35,9 @@ class Engine:
         import llama_cpp
 
         self._api = api = llama_cpp
-        self._silence = api.llama_log_callback(lambda level, text, data: None)
-        api.llama_log_set(self._silence, None)
+        if not _silence:  # llama.cpp calls it long after this engine is gone
+            _silence.append(api.llama_log_callback(lambda level, text, data: None))
+        api.llama_log_set(_silence[0], None)
         api.llama_backend_init()
         options = api.llama_model_default_params()
         options.n_gpu_layers = 0
