@@ -12,24 +12,12 @@ import argparse
 import tempfile
 from pathlib import Path
 
-import llama_cpp
+import llama_models
 
 import edgekit
 from edgekit.evaluation import evaluate
 
 OURS = ("q4", "q4_block32", "q4_head8", "q8")
-THEIRS = {
-    "Q4_0": llama_cpp.LLAMA_FTYPE_MOSTLY_Q4_0,
-    "Q4_K_M": llama_cpp.LLAMA_FTYPE_MOSTLY_Q4_K_M,
-    "Q8_0": llama_cpp.LLAMA_FTYPE_MOSTLY_Q8_0,
-}
-
-
-def quantize(source: Path, target: Path, file_type: int) -> None:
-    parameters = llama_cpp.llama_model_quantize_default_params()
-    parameters.ftype = file_type
-    if llama_cpp.llama_model_quantize(str(source).encode(), str(target).encode(), parameters):
-        raise RuntimeError(f"llama.cpp cannot write {target.name}")
 
 
 def main() -> None:
@@ -41,8 +29,6 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=8192)
     args = parser.parse_args()
 
-    silence = llama_cpp.llama_log_callback(lambda level, text, data: None)
-    llama_cpp.llama_log_set(silence, None)
     with tempfile.TemporaryDirectory() as folder:
         models = []
         for scheme in OURS:
@@ -50,9 +36,9 @@ def main() -> None:
             edgekit.convert(args.checkpoint, models[-1], scheme=scheme, verify=False)
         wide = Path(folder, "wide.gguf")
         edgekit.convert(args.checkpoint, wide, format="gguf", scheme="f32", verify=False)
-        for name, file_type in THEIRS.items():
+        for name in llama_models.FILE_TYPES:
             models.append(Path(folder, f"llama.cpp {name}.gguf"))
-            quantize(wide, models[-1], file_type)
+            llama_models.quantize(wide, models[-1], name)
         reference = Path(folder, "f32.edge")
         edgekit.convert(args.checkpoint, reference, scheme="f32", verify=False)
         found = evaluate(models, reference, args.text.read_text("utf-8"), tokens=args.tokens)

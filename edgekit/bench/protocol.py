@@ -1,6 +1,8 @@
 """The order of things: which engine measures what, and when.
 
  1. The machine is measured: clock, read bandwidth, dot-product peak; again after each depth, and at the end.
+    When no cache holds the model, also after each measurement of ours, for the fractions: what a virtual
+    machine gets changes from second to second.
  2. Loads: each engine opens its model in a fresh process and answers 16 tokens, with the files out of the
     page cache (where the system lets them go) and in it.
  3. Rows: for each depth every engine fills its cache once, then the repetitions of every engine and prompt
@@ -9,8 +11,8 @@
  4. Memory of each process, peaks over the whole run.
  5. Sustained: each engine alone, decoding for minutes.
 
-A figure is the median of its repetitions, beside their least and greatest. Fractions are of what the machine
-did at best in this run.
+A figure is the median of its repetitions, beside their least and greatest. Fractions are medians too, each of
+what the machine did at that moment; of its best in this run where that was not measured.
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ from edgekit.errors import InvalidFile, UsageError
 VERSION = 1
 OURS = "edgekit"
 FIRST_TOKEN_PROMPT = 16
+BEYOND_CACHES = 256 << 20  # bytes of weights that no cache holds
 METRICS = ("prefill_tok_s", "decode_tok_s", "ttft_ms")
 
 Progress = Callable[[str, int, int], None]
@@ -63,10 +66,12 @@ class Contender:
     engine: str
     model: Path
     settings: dict[str, Any]
+    tell_models_apart: bool = False  # there are several of this engine
 
     @property
     def label(self) -> str:
-        return " ".join([self.engine, *(f"{name}={value}" for name, value in self.settings.items())])
+        words = [self.engine, *([self.model.stem] if self.tell_models_apart else [])]
+        return " ".join([*words, *(f"{name}={value}" for name, value in self.settings.items())])
 
     @property
     def native(self) -> str | None:
@@ -81,11 +86,14 @@ class Contender:
 
 
 def contenders(model: Path, kv: str, wanted: Sequence[str] = ()) -> list[Contender]:
-    """Ours, and the peers `wanted` as "NAME" or "NAME=MODEL", once for each of their settings.
+    """Ours, and the peers `wanted` as "NAME" or "NAME=MODEL", once for each of their settings; a peer may
+    come with several models.
 
     Raises UsageError, InvalidFile.
     """
     found = [Contender(OURS, model, {"kv": kv})]
+    wanted = list(dict.fromkeys(wanted))
+    engines = [text.partition("=")[0] for text in wanted]
     for text in wanted:
         name, _, given = text.partition("=")
         module = peers.load(name)
@@ -95,7 +103,8 @@ def contenders(model: Path, kv: str, wanted: Sequence[str] = ()) -> list[Contend
                 f"{path}: no such model for {name}",
                 hint=f"edgekit convert CHECKPOINT {module.CONVERT} -o {path}, or give --peer {name}=MODEL",
             )
-        found += [Contender(name, path, settings) for settings in module.SETTINGS]
+        several = engines.count(name) > 1
+        found += [Contender(name, path, settings, several) for settings in module.SETTINGS]
     return found
 
 
@@ -167,10 +176,15 @@ class _Run:
     # ---- measuring -----------------------------------------------------------------------------------------
 
     def _probe(self) -> None:
+        if found := self._machine():
+            self._probes.append(found)
+
+    def _machine(self) -> dict[str, Any]:
         program = machine.native_program()
-        if program:
-            with Child("the machine", [program]) as child:
-                self._probes.append(child.ask("machine", self._options.threads))
+        if not program:
+            return {}
+        with Child("the machine", [program]) as child:
+            return child.ask("machine", self._options.threads)
 
     def _best(self, name: str) -> float | None:
         return max((sample[name] for sample in self._probes if name in sample), default=None)
@@ -218,6 +232,8 @@ class _Run:
                     done += 1
                     children[label].ask("fill", depth)
                     sample = children[label].ask("measure", prompt, options.decode)
+                    if engines[label]["engine"] == OURS and self._cost.weight_bytes > BEYOND_CACHES:
+                        sample["machine"] = self._machine()
                     yield {"engine": label, "depth": depth, "prompt": prompt, **sample}
             for label, child in children.items():
                 _raise_peak(engines[label], child.memory())
@@ -278,23 +294,33 @@ class _Run:
                     "ttft_ms": [sample["ttft_ms"] for sample in group],
                 }
             )
-            rows.append(row | self._fractions(row, engines[label]))
+            rows.append(row | self._fractions(row, group, engines[label]))
         return rows
 
-    def _fractions(self, row: dict[str, Any], engine: dict[str, Any]) -> dict[str, float | None]:
+    def _fractions(
+        self, row: dict[str, Any], group: list[dict[str, Any]], engine: dict[str, Any]
+    ) -> dict[str, float | None]:
         """Decode over the bytes memory could deliver, prefill over what the dot-product unit could do. What
         other engines read for a token is not known.
         """
-        bandwidth, peak = self._best("read_bytes_s"), self._best("dot_macs_s")
-        of_bandwidth = of_peak = None
-        if peak:
-            macs = self._cost.prefill_macs(row["prompt"], row["depth"])
-            of_peak = 1e3 * macs / row["ttft_ms"] / peak
-        if bandwidth and "slots" in engine:
+
+        def fraction(of: str, rates: list[float], each: float) -> float | None:
+            best = self._best(of)
+            limits = [sample.get("machine", {}).get(of) or best for sample in group]
+            shares = [rate * each / limit for rate, limit in zip(rates, limits, strict=True) if limit]
+            return statistics.median(shares) if shares else None
+
+        of_bandwidth = None
+        if "slots" in engine:
             position = row["depth"] + row["prompt"] + row["decode"] / 2
             read = self._cost.decode_bytes(position, engine["cache_bytes"], engine["slots"])
-            of_bandwidth = row["decode_tok_s"] * read / bandwidth
-        return {"bandwidth_fraction": of_bandwidth, "dot_peak_fraction": of_peak}
+            of_bandwidth = fraction("read_bytes_s", row["samples"]["decode_tok_s"], read)
+        macs = self._cost.prefill_macs(row["prompt"], row["depth"])
+        prompts = [1e3 / milliseconds for milliseconds in row["samples"]["ttft_ms"]]
+        return {
+            "bandwidth_fraction": of_bandwidth,
+            "dot_peak_fraction": fraction("dot_macs_s", prompts, macs),
+        }
 
 
 def _summary(samples: dict[str, list[float]]) -> dict[str, Any]:

@@ -1,5 +1,5 @@
-// The thread team under changing numbers of members, what is found out about a machine's processors, and how the
-// number of threads is chosen.
+// The thread team under changing numbers of members, what is found out about a machine's processors, and how
+// the number of threads is chosen.
 
 #include <atomic>
 #include <cstdio>
@@ -144,8 +144,8 @@ void test_processors() {
 
 // ---- the number of threads
 
-// A token's time on `threads`: work that divides, memory that does not go faster than `saturated` threads read
-// it, barriers, and slow cores past `fast`.
+// A token's time on `threads`: work that divides, memory that does not go faster than `saturated` threads
+// read it, barriers, and slow cores past `fast`.
 struct Pretended {
     double work, memory, barrier;
     uint32_t saturated, fast;

@@ -182,15 +182,21 @@ def test_without_the_native_program_the_limits_are_unknown_and_said_so(result: d
     assert any("make bench" in text for text in report.warnings(result))
 
 
-def test_fractions_are_of_the_best_measured(result: dict[str, Any]) -> None:
+def test_fractions_are_of_what_was_measured_beside_or_else_of_the_best(result: dict[str, Any]) -> None:
     run = protocol._Run(Cost.of(TEXT), OPTIONS, [], lambda *_: None)
     run._probes = [{"read_bytes_s": 1e9, "dot_macs_s": 1e9}, {"read_bytes_s": 2e9, "dot_macs_s": 4e9}]
-    row = {"depth": 0, "prompt": 5, "decode": 4, "ttft_ms": 10.0, "decode_tok_s": 100.0}
-    fractions = run._fractions(row, {"cache_bytes": 640, "slots": 64})
-    read = Cost.of(TEXT).decode_bytes(7, 640, 64)
-    assert fractions["bandwidth_fraction"] == pytest.approx(100 * read / 2e9)
-    assert fractions["dot_peak_fraction"] == pytest.approx(Cost.of(TEXT).prefill_macs(5, 0) / 10e-3 / 4e9)
-    assert run._fractions(row, {})["bandwidth_fraction"] is None
+    samples = {"ttft_ms": [10.0, 20.0, 30.0], "decode_tok_s": [100.0, 50.0, 60.0]}
+    row = {"depth": 0, "prompt": 5, "decode": 4, "samples": samples}
+    engine = {"cache_bytes": 640, "slots": 64}
+    read, macs = Cost.of(TEXT).decode_bytes(7, 640, 64), Cost.of(TEXT).prefill_macs(5, 0)
+    fractions = run._fractions(row, [{}, {}, {}], engine)
+    assert fractions["bandwidth_fraction"] == pytest.approx(60 * read / 2e9)
+    assert fractions["dot_peak_fraction"] == pytest.approx(macs / 20e-3 / 4e9)
+    assert run._fractions(row, [{}, {}, {}], {})["bandwidth_fraction"] is None
+    beside = [{"machine": {"read_bytes_s": limit, "dot_macs_s": limit}} for limit in (4e9, 1e9, 3e9)]
+    fractions = run._fractions(row, beside, engine)
+    assert fractions["bandwidth_fraction"] == pytest.approx(100 * read / 4e9)
+    assert fractions["dot_peak_fraction"] == pytest.approx(macs / 10e-3 / 4e9)
 
 
 def test_sustained_draws_a_curve(no_native: None) -> None:

@@ -10,7 +10,8 @@ namespace edgekit {
 struct Processors {
     // Logical processors, as affinity and the control group's quota leave them; at least 1.
     uint32_t usable = 1;
-    // Cores among them, hyperthreads counted once, that do at least half the work of the best one; at least 1.
+    // Cores among them, hyperthreads counted once, that do at least half the work of the best one; at
+    // least 1.
     uint32_t fast_cores = 1;
     // The slowest of those cores over the fastest: (0, 1].
     float evenness = 1.0f;

@@ -46,7 +46,8 @@ void ThreadChoice::settle() {
     for (const Candidate& candidate : tried_)
         if (candidate.tries == kTries) shortest = std::min(shortest, candidate.best);
     for (const Candidate& candidate : tried_)
-        if (candidate.tries == kTries && candidate.best <= shortest * kWorthAThread) settled_ = candidate.threads;
+        if (candidate.tries == kTries && candidate.best <= shortest * kWorthAThread)
+            settled_ = candidate.threads;
     trying_ = candidates_.size();
     steps_ = 0;
 }

@@ -1,8 +1,8 @@
 #pragma once
-// How many threads a step takes when the app leaves that to us. A prompt multiplies, and takes every fast core.
-// A token reads memory, which fewer threads may saturate, on some machines a third of them: that is tried on the
-// first tokens, each number a few times, and now and then again, because other programs and heat change it.
-// Results do not depend on the number of threads.
+// How many threads a step takes when the app leaves that to us. A prompt multiplies, and takes every fast
+// core. A token reads memory, which fewer threads may saturate, on some machines a third of them: that is
+// tried on the first tokens, each number a few times, and now and then again, because other programs and heat
+// change it. Results do not depend on the number of threads.
 
 #include <cstdint>
 #include <mutex>
@@ -24,8 +24,8 @@ public:
     void took(uint32_t threads, double seconds);
 
 private:
-    static constexpr uint32_t kTries = 3;         // of each number; the shortest counts
-    static constexpr uint32_t kSteps = 2048;      // tokens before trying again
+    static constexpr uint32_t kTries = 3;          // of each number; the shortest counts
+    static constexpr uint32_t kSteps = 2048;       // tokens before trying again
     static constexpr double kWorthAThread = 1.03;  // fewer threads win when at most so much slower
 
     struct Candidate {
@@ -35,7 +35,7 @@ private:
     };
     void settle();
 
-    std::mutex mutex_;  // sessions of a model run side by side
+    std::mutex mutex_;                  // sessions of a model run side by side
     std::vector<uint32_t> candidates_;  // descending
     uint32_t for_prompt_;
     std::vector<Candidate> tried_;

@@ -34,7 +34,7 @@ struct NarrowSums {
     template <int R>
     EDGEKIT_INLINE static void panel(const std::byte* lines, const int8_t* a, size_t stride,
                                      i32x16 (&totals)[R][1]) {
-        const auto quarter = [&](int rows, i32x4 i32x16::*part) EDGEKIT_INLINE_LAMBDA {
+        const auto quarter = [&](int rows, i32x4 i32x16::* part) EDGEKIT_INLINE_LAMBDA {
             i16x8 low[R], high[R];
 #pragma GCC unroll 8
             for (int r = 0; r < R; ++r) low[r] = high[r] = zero_i16();
