@@ -6,8 +6,7 @@
 //
 //   stream   few rows: packed weights are read once and unpacked in registers
 //   panel    many rows: kGemmTiles tiles are expanded to bytes, some groups at a time, in scratch that stays
-//   in the
-//            first-level cache, and multiplied by blocks of kGemmRows rows
+//            in the first-level cache, and multiplied by blocks of kGemmRows rows
 
 #include "kernels/kernels.h"
 #include "quant/q4_block32.h"
@@ -131,6 +130,7 @@ template <class L, int R, int T>
     for (int r = 0; r < R; ++r)
 #pragma GCC unroll 8
         for (int t = 0; t < T; ++t) y[r][t] = splat(0.0f);
+#pragma GCC unroll kStreamGroups
     for (size_t g = 0; g < w.n_groups; ++g) {
         const std::byte* codes = tiles + w.codes_offset + g * L::kGroupBytes;
         // Past the end of its codes a tile's stream goes on in the tile that will follow it.

@@ -12,7 +12,7 @@
 namespace edgekit::EDGEKIT_ISA {
 
 inline constexpr int kGemmRows = 4, kGemmTiles = 1;
-inline constexpr int kStreamRows = 4, kStreamSums = 1;
+inline constexpr int kStreamRows = 4, kStreamSums = 1, kStreamGroups = 1;
 inline constexpr int kDenseRows = 4, kDenseTiles = 1;
 // sdot, and the multiplications without it, take both operands signed.
 inline constexpr int kLevelBias = 0, kCodeBias = 0;

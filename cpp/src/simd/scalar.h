@@ -30,10 +30,12 @@
 namespace edgekit::EDGEKIT_ISA {
 
 // Blocking of the matrix kernels: accumulators of rows × tiles that fit the registers.
-inline constexpr int kGemmRows = 1, kGemmTiles = 1;  // integer, weights expanded
-inline constexpr int kStreamRows = 1,
-                     kStreamSums = 1;  // rows served by one pass over packed weights, rows × tiles
-inline constexpr int kDenseRows = 1, kDenseTiles = 1;  // float
+// Integer, weights expanded.
+inline constexpr int kGemmRows = 1, kGemmTiles = 1;
+// Rows served by one pass over packed weights, rows × tiles, and the groups unrolled.
+inline constexpr int kStreamRows = 1, kStreamSums = 1, kStreamGroups = 1;
+// Float.
+inline constexpr int kDenseRows = 1, kDenseTiles = 1;
 inline constexpr int kLevelBias = 0, kCodeBias = 0;
 
 struct f32x16 {
