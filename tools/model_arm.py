@@ -2,10 +2,10 @@
 """What the ARM kernels would do on processors that are not here, as llvm-mca models them: no measurement.
 
 Compiles each instruction set, takes the innermost loop of its main kernels (one group of 32 columns), and
-prints its instructions and, per processor, its multiply-accumulates per cycle when every load hits the
-first-level cache.
+prints its instructions per multiply-accumulate (MAC) and per byte of packed weights, and, per processor, its
+MAC per cycle when every load hits the first-level cache.
 
-    tools/setup-arm.sh; apt-get install llvm-19; tools/model_arm.py
+    tools/setup-arm.sh; apt-get install clang-19 llvm-19; tools/model_arm.py
 """
 
 from __future__ import annotations
@@ -18,18 +18,21 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-COMPILER = "aarch64-linux-gnu-g++"
+COMPILER = ["clang++-19", "--target=aarch64-linux-gnu"]  # as Android and Apple build
 SETS = {
     "neon": "armv8-a",
     "neon_dotprod": "armv8.2-a+dotprod+fp16",
     "neon_i8mm": "armv8.2-a+dotprod+fp16+i8mm",
 }
 PROCESSORS = ["cortex-a510", "cortex-a78", "cortex-x2", "neoverse-n2", "neoverse-v2", "apple-m1"]
-# What a kernel is for, its name as objdump demangles it, and the multiply-accumulates of a turn of its loop.
+# What a kernel is for, and its name as objdump demangles it.
 KERNELS = [
-    ("decode, q4", r"stream_tiles<edgekit::\w+::Q4, 1, 1>", 512),
-    ("prefill, q4", r"multiply_panel<edgekit::\w+::Nibbles, 4, 1>", 2048),
+    ("decode, q4", r"stream_tiles<edgekit::\w+::Q4, 1, 1>"),
+    ("prefill, q4", r"multiply_panel<edgekit::\w+::\w+, 4, 1>"),
 ]
+# Multiply-accumulates of an instruction.
+MACS = {"smlal": 8, "smlal2": 8, "smull": 8, "smull2": 8, "sdot": 16, "smmla": 32}
+BYTES_PER_MAC = 17 / 32  # q4_block32: 16 bytes of codes and a scale for 32 weights; what decode reads
 
 
 def innermost_loop(listing: str, function: str) -> list[str]:
@@ -78,24 +81,26 @@ def mca() -> str:
 
 
 def main() -> None:
-    if not shutil.which(COMPILER):
-        sys.exit(f"{COMPILER} is missing: run tools/setup-arm.sh")
-    print(f"{'':28}{'instructions':>14}" + "".join(f"{name:>13}" for name in PROCESSORS))
-    print(f"{'':28}{'per 1000 MAC':>14}" + f"{'MAC per cycle, modelled':>30}")
+    if not shutil.which(COMPILER[0]):
+        sys.exit(f"{COMPILER[0]} is missing: apt-get install clang-19")
+    print(f"{'':28}{'instructions':>24}" + "".join(f"{name:>13}" for name in PROCESSORS))
+    print(f"{'':28}{'per 1000 MAC':>14}{'per byte':>10}" + f"{'MAC per cycle, modelled':>30}")
     with tempfile.TemporaryDirectory() as directory:
         for isa, march in SETS.items():
             compiled = Path(directory) / f"{isa}.o"
             sources = [str(ROOT / "cpp/src/isa" / f"{isa}.cpp"), f"-I{ROOT}/cpp/src", f"-I{ROOT}/cpp/include"]
             flags = ["-std=c++20", "-O3", "-DNDEBUG", "-ffp-contract=off", f"-march={march}"]
-            subprocess.run([COMPILER, *flags, *sources, "-c", "-o", str(compiled)], check=True)
+            subprocess.run([*COMPILER, *flags, *sources, "-c", "-o", str(compiled)], check=True)
             listing = subprocess.run(
                 ["aarch64-linux-gnu-objdump", "-d", "-C", "--no-show-raw-insn", str(compiled)],
                 capture_output=True, text=True, check=True,
             ).stdout  # fmt: skip
-            for purpose, function, macs in KERNELS:
+            for purpose, function in KERNELS:
                 loop = innermost_loop(listing, function)
+                macs = sum(MACS.get(instruction.split()[0], 0) for instruction in loop)
                 rates = "".join(f"{macs / cycles(loop, name):13.1f}" for name in PROCESSORS)
-                print(f"{isa:16}{purpose:12}{1000 * len(loop) / macs:14.0f}{rates}")
+                each = len(loop) / macs
+                print(f"{isa:16}{purpose:12}{1000 * each:14.0f}{each / BYTES_PER_MAC:10.2f}{rates}")
 
 
 if __name__ == "__main__":

@@ -185,29 +185,20 @@ template <class L, int T>
 
 // The products of group g with a panel's lines of it.
 template <class Sums, int R, int T>
-EDGEKIT_INLINE void multiply_group(const std::byte* lines, const Rows& x, size_t g, i32x16 (&totals)[R][T]) {
-    if constexpr (requires { Sums::panel(lines, x.codes, x.code_stride, totals); }) {
-        Sums::panel(lines, x.code(0, g), x.code_stride, totals);
-    } else {
-        Sums sums[R][T];
+EDGEKIT_INLINE void multiply_group(const std::byte* lines, const Rows& x, size_t g, Sums (&sums)[R][T]) {
 #pragma GCC unroll 16
-        for (int r = 0; r < R; ++r)
+    for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4
-            for (int t = 0; t < T; ++t) sums[r][t].start(x.start(r, g));
+        for (int t = 0; t < T; ++t) sums[r][t].start(x.start(r, g));
 #pragma GCC unroll 8
-        for (int j = 0; j < 8; ++j) {
-            u8x64 line[T];
+    for (int j = 0; j < 8; ++j) {
+        u8x64 line[T];
 #pragma GCC unroll 4
-            for (int t = 0; t < T; ++t) line[t] = load_line(lines + 64 * (T * j + t));
-#pragma GCC unroll 16
-            for (int r = 0; r < R; ++r)
-#pragma GCC unroll 4
-                for (int t = 0; t < T; ++t) sums[r][t].add(j, line[t], x.code(r, g) + 4 * j);
-        }
+        for (int t = 0; t < T; ++t) line[t] = load_line(lines + 64 * (T * j + t));
 #pragma GCC unroll 16
         for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4
-            for (int t = 0; t < T; ++t) totals[r][t] = sums[r][t].total();
+            for (int t = 0; t < T; ++t) sums[r][t].add(j, line[t], x.code(r, g) + 4 * j);
     }
 }
 
@@ -215,20 +206,22 @@ EDGEKIT_INLINE void multiply_group(const std::byte* lines, const Rows& x, size_t
 template <class Sums, int R, int T>
 [[gnu::noinline]] void multiply_panel(const std::byte* panel, size_t g, size_t n, const Rows& x,
                                       float* sums) {
+    if constexpr (requires { Sums::template multiply<R>(panel, g, n, x, sums); })
+        return Sums::template multiply<R>(panel, g, n, x, sums);
     f32x16 y[R][T];
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4
         for (int t = 0; t < T; ++t) y[r][t] = g ? load(sums + 16 * (r * T + t)) : splat(0.0f);
     for (const size_t end = g + n; g < end; ++g, panel += kPanelGroupBytes<T>) {
-        i32x16 totals[R][T];
-        multiply_group<Sums>(panel, x, g, totals);
+        Sums totals[R][T];
+        multiply_group(panel, x, g, totals);
         const float* scales = reinterpret_cast<const float*>(panel + T * 512);
 #pragma GCC unroll 16
         for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4
             for (int t = 0; t < T; ++t)
-                y[r][t] = fma(to_f32(totals[r][t]), load(scales + 16 * t) * x.scale(r, g), y[r][t]);
+                y[r][t] = fma(to_f32(totals[r][t].total()), load(scales + 16 * t) * x.scale(r, g), y[r][t]);
     }
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r)
@@ -255,8 +248,12 @@ EDGEKIT_INLINE void panel_product(const Tiles& w, size_t first, size_t end, cons
         const size_t next =
             w.codes_offset + (g + n < w.n_groups ? (g + n) * L::kGroupBytes : T * w.tile_bytes);
         constexpr uint32_t kLines = kGroups * L::kGroupBytes / 64;
-        for (uint32_t block = 0; block < blocks; ++block) {  // of equal size, or one row less
-            const uint32_t row = m * block / blocks, rows = m * (block + 1) / blocks - row;
+        const auto begin = [=](uint32_t block) {  // of equal size, or one row or step less
+            const uint32_t row = m * block / blocks, step = kGemmRowStep;
+            return block < blocks ? (row + step - 1) / step * step : m;
+        };
+        for (uint32_t block = 0; block < blocks; ++block) {
+            const uint32_t row = begin(block), rows = begin(block + 1) - row;
             for (size_t line = kLines * block / blocks; line < kLines * (block + 1) / blocks; ++line)
                 for (int t = 0; t < T; ++t) prefetch(tiles[t] + next + 64 * line);
             with_count<kGemmRows>(rows, [&]<int R>(Count<R>) {

@@ -11,7 +11,7 @@
 
 namespace edgekit::EDGEKIT_ISA {
 
-inline constexpr int kGemmRows = 4, kGemmTiles = 1;
+inline constexpr int kGemmRows = 4, kGemmRowStep = 1, kGemmTiles = 1;
 inline constexpr int kStreamRows = 4, kStreamSums = 3, kStreamGroups = 2;
 inline constexpr int kDenseRows = 4, kDenseTiles = 1;
 // vpmaddubsw multiplies unsigned weights by signed activations into 16 bits: levels fit; codes do not, and

@@ -6,7 +6,9 @@
 //   i16x8                              its vector of sums, and zero_i16()
 //   add_low, add_high(sums, w, a)      sums + the products of the eight lower, or upper, signed bytes
 //   add_fours(i16x8, i16x8)            an i32x4: the sums of four neighbours
+//   kNarrowVectors                     vectors of columns whose sums fit its registers, for a panel's rows
 
+#include "simd/quad_panel.h"
 #include "simd/sums.h"
 
 namespace edgekit::EDGEKIT_ISA {
@@ -30,31 +32,38 @@ struct NarrowSums {
                 add_fours(sums[6], sums[7])};
     }
 
-    // Four weight rows at a time, so that the sums of several activation rows fit the registers.
-    template <int R>
+    template <int R, int V>
     EDGEKIT_INLINE static void panel(const std::byte* lines, const int8_t* a, size_t stride,
-                                     i32x16 (&totals)[R][1]) {
-        const auto quarter = [&](int rows, i32x4 i32x16::* part) EDGEKIT_INLINE_LAMBDA {
-            i16x8 low[R], high[R];
+                                     i32x4 (&totals)[R][V]) {
+        i16x8 low[R][V], high[R][V];
 #pragma GCC unroll 8
-            for (int r = 0; r < R; ++r) low[r] = high[r] = zero_i16();
+        for (int r = 0; r < R; ++r)
+#pragma GCC unroll 4
+            for (int v = 0; v < V; ++v) low[r][v] = high[r][v] = zero_i16();
 #pragma GCC unroll 8
-            for (int j = 0; j < 8; ++j) {
-                const u8x16 w = load_bytes(lines + 64 * j + 16 * rows);
+        for (int j = 0; j < 8; ++j) {
+            u8x16 w[V];
+#pragma GCC unroll 4
+            for (int v = 0; v < V; ++v) w[v] = load_bytes(lines + 64 * j + 16 * v);
 #pragma GCC unroll 8
-                for (int r = 0; r < R; ++r) {
-                    const u8x16 four = splat_bytes(a + r * stride + 4 * j);
-                    low[r] = add_low(low[r], w, four);
-                    high[r] = add_high(high[r], w, four);
+            for (int r = 0; r < R; ++r) {
+                const u8x16 four = splat_bytes(a + r * stride + 4 * j);
+#pragma GCC unroll 4
+                for (int v = 0; v < V; ++v) {
+                    low[r][v] = add_low(low[r][v], w[v], four);
+                    high[r][v] = add_high(high[r][v], w[v], four);
                 }
             }
+        }
 #pragma GCC unroll 8
-            for (int r = 0; r < R; ++r) totals[r][0].*part = add_fours(low[r], high[r]);
-        };
-        quarter(0, &i32x16::a);
-        quarter(1, &i32x16::b);
-        quarter(2, &i32x16::c);
-        quarter(3, &i32x16::d);
+        for (int r = 0; r < R; ++r)
+#pragma GCC unroll 4
+            for (int v = 0; v < V; ++v) totals[r][v] = add_fours(low[r][v], high[r][v]);
+    }
+    template <int R, class Rows>
+    EDGEKIT_INLINE static void multiply(const std::byte* panel, size_t g, size_t n, const Rows& x,
+                                        float* sums) {
+        multiply_quads<NarrowSums, kNarrowVectors, R>(panel, g, n, x, sums);
     }
 };
 

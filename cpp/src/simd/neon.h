@@ -11,7 +11,11 @@
 
 namespace edgekit::EDGEKIT_ISA {
 
-inline constexpr int kGemmRows = 4, kGemmTiles = 1;
+#ifdef __ARM_FEATURE_MATMUL_INT8
+inline constexpr int kGemmRows = 4, kGemmRowStep = 2, kGemmTiles = 1;
+#else
+inline constexpr int kGemmRows = 4, kGemmRowStep = 1, kGemmTiles = 1;
+#endif
 inline constexpr int kStreamRows = 4, kStreamSums = 1, kStreamGroups = 1;
 inline constexpr int kDenseRows = 4, kDenseTiles = 1;
 // sdot, and the multiplications without it, take both operands signed.
@@ -139,6 +143,7 @@ EDGEKIT_INLINE i32x16 dot_codes(i32x16 acc, u8x64 w, const int8_t* a) {
 
 EDGEKIT_INLINE void prefetch(const void* p) { __builtin_prefetch(p, 0, 2); }
 
+inline constexpr int kNarrowVectors = 2;
 using i16x8 = int16x8_t;
 EDGEKIT_INLINE i16x8 zero_i16() { return vdupq_n_s16(0); }
 EDGEKIT_INLINE u8x16 load_bytes(const void* p) { return vld1q_u8(static_cast<const uint8_t*>(p)); }
@@ -159,14 +164,23 @@ EDGEKIT_INLINE i32x4 add_fours(i16x8 low, i16x8 high) {
 namespace edgekit::EDGEKIT_ISA {
 
 #ifdef __ARM_FEATURE_MATMUL_INT8
-EDGEKIT_INLINE i32x4 join_low(i32x4 x, i32x4 y) {
-    return vreinterpretq_s32_s64(vzip1q_s64(vreinterpretq_s64_s32(x), vreinterpretq_s64_s32(y)));
+// Two lanes of each, in turn: of two rows' columns 0 … 3, columns 0 and 1 of both and columns 2 and 3 of
+// both, and back.
+EDGEKIT_INLINE f32x4 low_pairs(f32x4 x, f32x4 y) {
+    return vreinterpretq_f32_f64(vzip1q_f64(vreinterpretq_f64_f32(x), vreinterpretq_f64_f32(y)));
 }
-EDGEKIT_INLINE i32x4 join_high(i32x4 x, i32x4 y) {
-    return vreinterpretq_s32_s64(vzip2q_s64(vreinterpretq_s64_s32(x), vreinterpretq_s64_s32(y)));
+EDGEKIT_INLINE f32x4 high_pairs(f32x4 x, f32x4 y) {
+    return vreinterpretq_f32_f64(vzip2q_f64(vreinterpretq_f64_f32(x), vreinterpretq_f64_f32(y)));
 }
+EDGEKIT_INLINE int8x16_t low_eights(int8x16_t x, int8x16_t y) {
+    return vreinterpretq_s8_s64(vzip1q_s64(vreinterpretq_s64_s8(x), vreinterpretq_s64_s8(y)));
+}
+EDGEKIT_INLINE int8x16_t high_eights(int8x16_t x, int8x16_t y) {
+    return vreinterpretq_s8_s64(vzip2q_s64(vreinterpretq_s64_s8(x), vreinterpretq_s64_s8(y)));
+}
+
 // smmla multiplies 2 rows of 8 by 2 columns of 8: a group's lines (16 columns × 4) become, two by two, 8
-// vectors of 2 columns × 8.
+// vectors of 2 columns × 8. Sums stay in the shape of its results, 2 rows × 2 columns, through all groups.
 struct CodeSums : WideSums<0, 1, dot_codes> {
     EDGEKIT_INLINE static void arrange(std::byte* lines) {
         auto* words = reinterpret_cast<uint32_t*>(lines);
@@ -182,72 +196,110 @@ struct CodeSums : WideSums<0, 1, dot_codes> {
             }
         }
     }
-    template <int R>
-    EDGEKIT_INLINE static void panel(const std::byte* lines, const int8_t* a, size_t stride,
-                                     i32x16 (&totals)[R][1]) {
+    template <int R, class Rows>
+    EDGEKIT_INLINE static void multiply(const std::byte* panel, size_t g, size_t n, const Rows& x,
+                                        float* sums) {
         constexpr int P = (R + 1) / 2;  // pairs of rows; an odd row is its own neighbour
-        const auto* codes = reinterpret_cast<const int8_t*>(lines);
-        i32x4 sums[P][8];
-#pragma GCC unroll 8
-        for (int p = 0; p < P; ++p)
-#pragma GCC unroll 8
-            for (int c = 0; c < 8; ++c) sums[p][c] = vdupq_n_s32(0);
+        for (int half = 0; half < 2; ++half, sums += 8) {
+            f32x4 y[P][4];
 #pragma GCC unroll 4
-        for (int i = 0; i < 4; ++i) {
-            int8x16_t rows[P];
-#pragma GCC unroll 8
             for (int p = 0; p < P; ++p)
-                rows[p] = vcombine_s8(vld1_s8(a + 2 * p * stride + 8 * i),
-                                      vld1_s8(a + (2 * p + (2 * p + 1 < R)) * stride + 8 * i));
-#pragma GCC unroll 8
-            for (int c = 0; c < 8; ++c) {
-                const int8x16_t columns = vld1q_s8(codes + 128 * i + 16 * c);
-#pragma GCC unroll 8
-                for (int p = 0; p < P; ++p) sums[p][c] = vmmlaq_s32(sums[p][c], rows[p], columns);
+#pragma GCC unroll 2
+                for (int v = 0; v < 2; ++v) {
+                    const float* row = sums + 32 * p + 4 * v;
+                    const f32x4 even = g ? load4(row) : splat4(0.0f);
+                    const f32x4 odd = g && 2 * p + 1 < R ? load4(row + 16) : even;
+                    y[p][2 * v] = low_pairs(even, odd);
+                    y[p][2 * v + 1] = high_pairs(even, odd);
+                }
+            const std::byte* group = panel;
+            for (size_t i = g; i < g + n; ++i, group += 512 + 64) {
+                const auto* columns = reinterpret_cast<const int8_t*>(group) + 64 * half;
+                const auto* scales = reinterpret_cast<const double*>(group + 512) + 4 * half;
+                i32x4 totals[P][4];
+#pragma GCC unroll 4
+                for (int p = 0; p < P; ++p)
+#pragma GCC unroll 4
+                    for (int c = 0; c < 4; ++c) totals[p][c] = splat4_i32(0);
+                const auto eight = [&](const int8x16_t(&rows)[P], const int8_t* from) EDGEKIT_INLINE_LAMBDA {
+#pragma GCC unroll 4
+                    for (int c = 0; c < 4; ++c) {
+                        const int8x16_t column = vld1q_s8(from + 16 * c);
+#pragma GCC unroll 4
+                        for (int p = 0; p < P; ++p) totals[p][c] = vmmlaq_s32(totals[p][c], rows[p], column);
+                    }
+                };
+#pragma GCC unroll 2
+                for (int k = 0; k < 2; ++k) {
+                    int8x16_t low[P], high[P];
+#pragma GCC unroll 4
+                    for (int p = 0; p < P; ++p) {
+                        const int8x16_t even = vld1q_s8(x.code(2 * p, i) + 16 * k),
+                                        odd = vld1q_s8(x.code(2 * p + (2 * p + 1 < R), i) + 16 * k);
+                        low[p] = low_eights(even, odd);
+                        high[p] = high_eights(even, odd);
+                    }
+                    eight(low, columns + 256 * k);
+                    eight(high, columns + 256 * k + 128);
+                }
+#pragma GCC unroll 4
+                for (int p = 0; p < P; ++p) {
+                    const float* scale = x.scales + 2 * p * x.scale_stride + i;
+                    const f32x4 row_scales = low_pairs(
+                        vld1q_dup_f32(scale), vld1q_dup_f32(scale + (2 * p + 1 < R) * x.scale_stride));
+#pragma GCC unroll 4
+                    for (int c = 0; c < 4; ++c) {
+                        const f32x4 column_scales = vreinterpretq_f32_f64(vld1q_dup_f64(scales + c));
+                        y[p][c] = fma(to_f32(totals[p][c]), mul(column_scales, row_scales), y[p][c]);
+                    }
+                }
             }
-        }
-#pragma GCC unroll 8
-        for (int p = 0; p < P; ++p) {
-            const auto& s = sums[p];
-            totals[2 * p][0] = {join_low(s[0], s[1]), join_low(s[2], s[3]), join_low(s[4], s[5]),
-                                join_low(s[6], s[7])};
-            if (2 * p + 1 < R)
-                totals[2 * p + 1][0] = {join_high(s[0], s[1]), join_high(s[2], s[3]), join_high(s[4], s[5]),
-                                        join_high(s[6], s[7])};
+#pragma GCC unroll 4
+            for (int p = 0; p < P; ++p)
+#pragma GCC unroll 2
+                for (int v = 0; v < 2; ++v) {
+                    float* row = sums + 32 * p + 4 * v;
+                    store4(row, low_pairs(y[p][2 * v], y[p][2 * v + 1]));
+                    if (2 * p + 1 < R) store4(row + 16, high_pairs(y[p][2 * v], y[p][2 * v + 1]));
+                }
         }
     }
 };
 using LevelSums = CodeSums;
 #elif defined(__ARM_FEATURE_DOTPROD)
 // sdot by lane: one load gives a row's activations for four lines.
-template <int lane>
-EDGEKIT_INLINE i32x16 dot_lane(i32x16 acc, u8x64 w, int8x16_t a) {
-    return {vdotq_laneq_s32(acc.a, vreinterpretq_s8_u8(w.a), a, lane),
-            vdotq_laneq_s32(acc.b, vreinterpretq_s8_u8(w.b), a, lane),
-            vdotq_laneq_s32(acc.c, vreinterpretq_s8_u8(w.c), a, lane),
-            vdotq_laneq_s32(acc.d, vreinterpretq_s8_u8(w.d), a, lane)};
-}
 struct CodeSums : WideSums<0, 1, dot_codes> {
-    template <int R>
+    template <int R, int V>
     EDGEKIT_INLINE static void panel(const std::byte* lines, const int8_t* a, size_t stride,
-                                     i32x16 (&totals)[R][1]) {
+                                     i32x4 (&totals)[R][V]) {
 #pragma GCC unroll 8
-        for (int r = 0; r < R; ++r) totals[r][0] = splat_i32(0);
+        for (int r = 0; r < R; ++r)
+#pragma GCC unroll 4
+            for (int v = 0; v < V; ++v) totals[r][v] = splat4_i32(0);
 #pragma GCC unroll 2
         for (int half = 0; half < 2; ++half, lines += 256) {
             int8x16_t x[R];
 #pragma GCC unroll 8
             for (int r = 0; r < R; ++r) x[r] = vld1q_s8(a + r * stride + 16 * half);
             const auto line = [&]<int lane>() EDGEKIT_INLINE_LAMBDA {
-                const u8x64 w = load_line(lines + 64 * lane);
+#pragma GCC unroll 4
+                for (int v = 0; v < V; ++v) {
+                    const auto* bytes = reinterpret_cast<const int8_t*>(lines + 64 * lane + 16 * v);
+                    const int8x16_t w = vld1q_s8(bytes);
 #pragma GCC unroll 8
-                for (int r = 0; r < R; ++r) totals[r][0] = dot_lane<lane>(totals[r][0], w, x[r]);
+                    for (int r = 0; r < R; ++r) totals[r][v] = vdotq_laneq_s32(totals[r][v], w, x[r], lane);
+                }
             };
             line.template operator()<0>();
             line.template operator()<1>();
             line.template operator()<2>();
             line.template operator()<3>();
         }
+    }
+    template <int R, class Rows>
+    EDGEKIT_INLINE static void multiply(const std::byte* panel, size_t g, size_t n, const Rows& x,
+                                        float* sums) {
+        multiply_quads<CodeSums, 2, R>(panel, g, n, x, sums);
     }
 };
 using LevelSums = CodeSums;

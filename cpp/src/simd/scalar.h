@@ -15,8 +15,8 @@
 //   add(j, line, a)   line j of 0 … 7: to lane r, the sum over b = 0 … 3 of line[4·r + b] · a[b]
 //   total()           16 lanes
 // and, where a set multiplies an expanded panel better by other means (kernels/product.h),
-//   arrange(lines)                     lines of a panel's group, in place
-//   panel(lines, a, stride, totals)    the totals of several rows of activations
+//   arrange(lines)                       lines of a panel's group, in place
+//   multiply<R>(panel, g, n, x, sums)    all of product.h's multiply_panel
 
 #include <cstddef>
 #include <cstdint>
@@ -30,8 +30,8 @@
 namespace edgekit::EDGEKIT_ISA {
 
 // Blocking of the matrix kernels: accumulators of rows × tiles that fit the registers.
-// Integer, weights expanded.
-inline constexpr int kGemmRows = 1, kGemmTiles = 1;
+// Integer, weights expanded; blocks begin at multiples of the step.
+inline constexpr int kGemmRows = 1, kGemmRowStep = 1, kGemmTiles = 1;
 // Rows served by one pass over packed weights, rows × tiles, and the groups unrolled.
 inline constexpr int kStreamRows = 1, kStreamSums = 1, kStreamGroups = 1;
 // Float.

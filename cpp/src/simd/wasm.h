@@ -13,7 +13,7 @@
 
 namespace edgekit::EDGEKIT_ISA {
 
-inline constexpr int kGemmRows = 4, kGemmTiles = 1;
+inline constexpr int kGemmRows = 4, kGemmRowStep = 1, kGemmTiles = 1;
 inline constexpr int kStreamRows = 2, kStreamSums = 1, kStreamGroups = 1;
 inline constexpr int kDenseRows = 4, kDenseTiles = 1;
 #ifdef __wasm_relaxed_simd__
@@ -197,6 +197,7 @@ EDGEKIT_INLINE i32x16 dot_codes(i32x16 acc, u8x64 w, const int8_t* a) {
 
 EDGEKIT_INLINE void prefetch(const void*) {}
 
+inline constexpr int kNarrowVectors = 1;
 struct i16x8 {
     v128_t v;
 };
