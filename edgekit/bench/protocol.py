@@ -66,12 +66,12 @@ class Contender:
     engine: str
     model: Path
     settings: dict[str, Any]
-    tell_models_apart: bool = False  # there are several of this engine
+    title: str = ""  # of the model, where the engine comes with several
 
     @property
     def label(self) -> str:
-        words = [self.engine, *([self.model.stem] if self.tell_models_apart else [])]
-        return " ".join([*words, *(f"{name}={value}" for name, value in self.settings.items())])
+        settings = (f"{name}={value}" for name, value in self.settings.items())
+        return " ".join(filter(None, [self.engine, self.title, *settings]))
 
     @property
     def native(self) -> str | None:
@@ -91,9 +91,7 @@ def contenders(model: Path, kv: str, wanted: Sequence[str] = ()) -> list[Contend
 
     Raises UsageError, InvalidFile.
     """
-    found = [Contender(OURS, model, {"kv": kv})]
-    wanted = list(dict.fromkeys(wanted))
-    engines = [text.partition("=")[0] for text in wanted]
+    models: dict[str, list[Path]] = {}
     for text in wanted:
         name, _, given = text.partition("=")
         module = peers.load(name)
@@ -103,8 +101,14 @@ def contenders(model: Path, kv: str, wanted: Sequence[str] = ()) -> list[Contend
                 f"{path}: no such model for {name}",
                 hint=f"edgekit convert CHECKPOINT {module.CONVERT} -o {path}, or give --peer {name}=MODEL",
             )
-        several = engines.count(name) > 1
-        found += [Contender(name, path, settings, several) for settings in module.SETTINGS]
+        if path not in models.setdefault(name, []):
+            models[name].append(path)
+    found = [Contender(OURS, model, {"kv": kv})]
+    for name, paths in models.items():
+        stems = [path.stem for path in paths]
+        for path, stem in zip(paths, stems, strict=True):
+            title = "" if len(paths) == 1 else stem if stems.count(stem) == 1 else str(path)
+            found += [Contender(name, path, settings, title) for settings in peers.load(name).SETTINGS]
     return found
 
 

@@ -241,6 +241,19 @@ def test_a_peer_needs_its_model(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     assert len({one.label for one in found}) == 4
 
 
+def test_a_peer_may_come_with_several_models(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: True)
+    (tmp_path / "other").mkdir()
+    paths = [tmp_path / "a.gguf", tmp_path / "b.gguf", tmp_path / "other" / "b.gguf"]
+    for path in paths:
+        path.touch()
+    wanted = [f"llama_cpp={path}" for path in paths]
+    found = protocol.contenders(TEXT, "auto", [*wanted, wanted[0]])
+    assert len(found) == len({one.label for one in found}) == 1 + 3 * 3
+    assert {one.title for one in found} == {"", "a", str(paths[1]), str(paths[2])}
+    assert {one.title for one in protocol.contenders(TEXT, "auto", wanted[:1])} == {""}
+
+
 @pytest.mark.parametrize("name", ["llama_cpp", "onnxruntime_genai"])
 def test_a_peer_measures(name: str, tmp_path: Path, no_native: None) -> None:
     try:

@@ -36,9 +36,7 @@ extern "C" {
 
 #define EDGEKIT_ABI_VERSION 1
 
-/* ---- errors
- * -------------------------------------------------------------------------------------------------------------
- */
+/* ---- errors -------------------------------------------------------------------------------------------- */
 
 typedef enum edgekit_status {
     EDGEKIT_OK = 0,
@@ -74,9 +72,7 @@ typedef struct edgekit_span {
     size_t size;
 } edgekit_span;
 
-/* ---- tokenizer
- * ----------------------------------------------------------------------------------------------------------
- */
+/* ---- tokenizer ----------------------------------------------------------------------------------------- */
 
 typedef struct edgekit_tokenizer edgekit_tokenizer;
 
@@ -114,8 +110,7 @@ EDGEKIT_API edgekit_status edgekit_tokenizer_token_bytes(const edgekit_tokenizer
 EDGEKIT_API int32_t edgekit_tokenizer_token_to_id(const edgekit_tokenizer* tokenizer, const char* text,
                                                   size_t text_size);
 
-/* ---- chat template
- * ------------------------------------------------------------------------------------------------------ */
+/* ---- chat template ------------------------------------------------------------------------------------- */
 
 typedef struct edgekit_template edgekit_template;
 
@@ -129,9 +124,7 @@ EDGEKIT_API edgekit_status edgekit_template_render(const edgekit_template* tmpl,
                                                    size_t context_size, char* text, size_t capacity,
                                                    size_t* size, edgekit_error* error);
 
-/* ---- model
- * --------------------------------------------------------------------------------------------------------------
- */
+/* ---- model --------------------------------------------------------------------------------------------- */
 
 typedef struct edgekit_model edgekit_model;
 
@@ -189,9 +182,7 @@ EDGEKIT_API edgekit_status edgekit_model_render_chat(const edgekit_model* model,
                                                      size_t context_size, char* text, size_t capacity,
                                                      size_t* size, edgekit_error* error);
 
-/* ---- session
- * ------------------------------------------------------------------------------------------------------------
- */
+/* ---- session ------------------------------------------------------------------------------------------- */
 
 typedef struct edgekit_session edgekit_session;
 
