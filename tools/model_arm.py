@@ -25,6 +25,7 @@ SETS = {
     "neon_i8mm": "armv8.2-a+dotprod+fp16+i8mm",
 }
 PROCESSORS = ["cortex-a510", "cortex-a78", "cortex-x2", "neoverse-n2", "neoverse-v2", "apple-m1"]
+WITHOUT_I8MM = {"cortex-a78", "apple-m1"}
 # What a kernel is for, and its name as objdump demangles it.
 KERNELS = [
     ("decode, q4", r"stream_tiles<edgekit::\w+::Q4, 1, 1>"),
@@ -98,7 +99,12 @@ def main() -> None:
             for purpose, function in KERNELS:
                 loop = innermost_loop(listing, function)
                 macs = sum(MACS.get(instruction.split()[0], 0) for instruction in loop)
-                rates = "".join(f"{macs / cycles(loop, name):13.1f}" for name in PROCESSORS)
+                rates = "".join(
+                    f"{'-':>13}"
+                    if isa == "neon_i8mm" and name in WITHOUT_I8MM
+                    else f"{macs / cycles(loop, name):13.1f}"
+                    for name in PROCESSORS
+                )
                 each = len(loop) / macs
                 print(f"{isa:16}{purpose:12}{1000 * each:14.0f}{each / BYTES_PER_MAC:10.2f}{rates}")
 
