@@ -5,6 +5,7 @@
 set(EDGEKIT_ISA_TABLE
     "scalar          any"
     "avx2            x86_64     -mavx2 -mfma -mf16c"
+    "avxvnni         x86_64     -mavx2 -mfma -mf16c -mavxvnni"
     "avx512vnni      x86_64     -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vbmi -mavx512vnni -mfma -mf16c"
     "neon            aarch64    -march=armv8-a"
     "neon_dotprod    aarch64    -march=armv8.2-a+dotprod+fp16"
@@ -12,6 +13,10 @@ set(EDGEKIT_ISA_TABLE
     "wasm_simd       wasm       -msimd128"
     "wasm_relaxed    wasm       -msimd128 -mrelaxed-simd"
 )
+# For the tests: machines that run AVX-VNNI are few, so they compute its one instruction by others.
+if(EDGEKIT_BUILD_TESTS)
+    list(APPEND EDGEKIT_ISA_TABLE "avxvnni_emulated x86_64 -mavx2 -mfma -mf16c")
+endif()
 
 # A WebAssembly module is refused whole by an engine that lacks one of its instructions: the relaxed build asks for its row.
 set(EDGEKIT_ISAS "" CACHE STRING "Instruction sets to build, of those for this processor (default: all; for wasm: scalar;wasm_simd)")

@@ -5,7 +5,9 @@
 
 #include "kernels/kernels.h"
 
-#if defined(__aarch64__) && defined(__linux__)
+#if defined(__x86_64__)
+#include <cpuid.h>
+#elif defined(__aarch64__) && defined(__linux__)
 #include <sys/auxv.h>
 #elif defined(__aarch64__) && defined(__APPLE__)
 #include <sys/sysctl.h>
@@ -19,6 +21,8 @@ namespace edgekit {
     }
 EDGEKIT_TABLE(scalar)
 EDGEKIT_TABLE(avx2)
+EDGEKIT_TABLE(avxvnni)
+EDGEKIT_TABLE(avxvnni_emulated)
 EDGEKIT_TABLE(avx512vnni)
 EDGEKIT_TABLE(neon)
 EDGEKIT_TABLE(neon_dotprod)
@@ -34,6 +38,10 @@ namespace {
 [[maybe_unused]] bool has_avx2() {
     return __builtin_cpu_supports("avx2") &&
            __builtin_cpu_supports("fma");  // F16C is older; clang 17 cannot ask
+}
+[[maybe_unused]] bool has_avxvnni() {  // what compilers' own question came late to
+    unsigned a = 0, b = 0, c = 0, d = 0;
+    return has_avx2() && __get_cpuid_count(7, 1, &a, &b, &c, &d) && a & (1u << 4);
 }
 [[maybe_unused]] bool has_avx512vnni() {
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
@@ -65,6 +73,9 @@ constexpr Candidate kCandidates[] = {
 #ifdef EDGEKIT_HAVE_AVX512VNNI
     {&avx512vnni::table, has_avx512vnni},
 #endif
+#ifdef EDGEKIT_HAVE_AVXVNNI
+    {&avxvnni::table, has_avxvnni},
+#endif
 #ifdef EDGEKIT_HAVE_AVX2
     {&avx2::table, has_avx2},
 #endif
@@ -85,6 +96,9 @@ constexpr Candidate kCandidates[] = {
 #endif
 #ifdef EDGEKIT_HAVE_SCALAR
     {&scalar::table, always},
+#endif
+#ifdef EDGEKIT_HAVE_AVXVNNI_EMULATED
+    {&avxvnni_emulated::table, has_avx2},
 #endif
 };
 

@@ -1,5 +1,6 @@
 #pragma once
-// AVX2 with FMA and F16C: the names that simd/scalar.h explains; 16 lanes are two ymm.
+// AVX2 with FMA and F16C, and with AVX-VNNI where the target has it: the names that simd/scalar.h explains;
+// 16 lanes are two ymm.
 
 #include <immintrin.h>
 
@@ -14,9 +15,8 @@ namespace edgekit::EDGEKIT_ISA {
 inline constexpr int kGemmRows = 4, kGemmRowStep = 1, kGemmTiles = 1;
 inline constexpr int kStreamRows = 4, kStreamSums = 3, kStreamGroups = 2;
 inline constexpr int kDenseRows = 4, kDenseTiles = 1;
-// vpmaddubsw multiplies unsigned weights by signed activations into 16 bits: levels fit; codes do not, and
-// hand their sign to the activations instead.
-inline constexpr int kLevelBias = 32, kCodeBias = 0;
+// The products take weights unsigned.
+inline constexpr int kLevelBias = 32;
 
 struct f32x16 {
     __m256 a, b;
@@ -153,6 +153,54 @@ EDGEKIT_INLINE void load_levels(const int8_t* levels, const void* p, f32x16& low
     low = widen_i8(_mm_shuffle_epi8(table, _mm_and_si128(codes, mask)));
     high = widen_i8(_mm_shuffle_epi8(table, _mm_and_si128(_mm_srli_epi16(codes, 4), mask)));
 }
+EDGEKIT_INLINE void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T1); }
+
+EDGEKIT_INLINE __m256i broadcast4(const int8_t* a) {
+    int32_t four;
+    __builtin_memcpy(&four, a, 4);
+    return _mm256_set1_epi32(four);
+}
+
+}  // namespace edgekit::EDGEKIT_ISA
+
+#include "simd/sums.h"
+
+namespace edgekit::EDGEKIT_ISA {
+
+#if defined(__AVXVNNI__) || defined(EDGEKIT_EMULATE_AVXVNNI)
+
+inline constexpr int kCodeBias = 128;
+EDGEKIT_INLINE u8x64 biased_codes(u8x64 x) {
+    const __m256i bias = _mm256_set1_epi8(char(0x80));
+    return {_mm256_xor_si256(x.a, bias), _mm256_xor_si256(x.b, bias)};
+}
+
+// Unsigned weights by signed activations, four to a lane.
+EDGEKIT_INLINE __m256i dot4(__m256i acc, __m256i w, __m256i a) {
+#ifdef EDGEKIT_EMULATE_AVXVNNI
+    const __m256i even = _mm256_madd_epi16(_mm256_and_si256(w, _mm256_set1_epi16(255)),
+                                           _mm256_srai_epi16(_mm256_slli_epi16(a, 8), 8)),
+                  odd = _mm256_madd_epi16(_mm256_srli_epi16(w, 8), _mm256_srai_epi16(a, 8));
+    return _mm256_add_epi32(acc, _mm256_add_epi32(even, odd));
+#else
+    return _mm256_dpbusd_avx_epi32(acc, w, a);
+#endif
+}
+EDGEKIT_INLINE i32x16 dot_biased(i32x16 acc, u8x64 w, const int8_t* a) {
+    const __m256i four = broadcast4(a);
+    return {dot4(acc.a, w.a, four), dot4(acc.b, w.b, four)};
+}
+using LevelSums = WideSums<kLevelBias, 0, dot_biased>;
+using CodeSums = WideSums<kCodeBias, 1, dot_biased>;
+
+EDGEKIT_INLINE void make_starts(const int8_t*, i32x16 codes, int32_t* starts) {
+    make_wide_starts<kLevelBias, kCodeBias>(codes, starts);
+}
+
+#else
+
+// vpmaddubsw multiplies into 16 bits: levels fit; codes do not, and hand their sign to the activations.
+inline constexpr int kCodeBias = 0;
 EDGEKIT_INLINE u8x64 biased_codes(u8x64 x) { return x; }
 
 // GCC would compute all products of a group first, keep them in memory, and add them up at the end: what is
@@ -165,24 +213,12 @@ EDGEKIT_INLINE __m256i dot4(__m256i acc, __m256i w, __m256i a) {
     const __m256i ones = _mm256_set1_epi16(1);
     return here(_mm256_add_epi32(acc, _mm256_madd_epi16(_mm256_maddubs_epi16(w, a), ones)));
 }
-EDGEKIT_INLINE __m256i broadcast4(const int8_t* a) {
-    int32_t four;
-    __builtin_memcpy(&four, a, 4);
-    return _mm256_set1_epi32(four);
-}
 EDGEKIT_INLINE i32x16 dot_codes(i32x16 acc, u8x64 w, const int8_t* a) {
     const __m256i four = broadcast4(a);
     return {dot4(acc.a, _mm256_abs_epi8(w.a), _mm256_sign_epi8(four, w.a)),
             dot4(acc.b, _mm256_abs_epi8(w.b), _mm256_sign_epi8(four, w.b))};
 }
-
-EDGEKIT_INLINE void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T1); }
-
-}  // namespace edgekit::EDGEKIT_ISA
-
-#include "simd/sums.h"
-
-namespace edgekit::EDGEKIT_ISA {
+using CodeSums = WideSums<kCodeBias, 1, dot_codes>;
 
 // Pairs of products summed in 16 bits, wrapping: the sums of half a group, unbiased by their start, fit
 // (quant/q4_block32.h). Two words of starts: one for each half, each for the two pairs of columns of a line.
@@ -205,8 +241,6 @@ private:
         return {_mm256_madd_epi16(x.a, ones), _mm256_madd_epi16(x.b, ones)};
     }
 };
-using CodeSums = WideSums<kCodeBias, 1, dot_codes>;
-
 EDGEKIT_INLINE void make_starts(const int8_t* codes, i32x16, int32_t* starts) {
     const __m128i bias = _mm_set1_epi8(kLevelBias);
     for (int h = 0; h < 2; ++h) {
@@ -217,5 +251,7 @@ EDGEKIT_INLINE void make_starts(const int8_t* codes, i32x16, int32_t* starts) {
         starts[h] = _mm_cvtsi128_si32(_mm_add_epi16(pairs, _mm_shuffle_epi32(pairs, 0xB1)));
     }
 }
+
+#endif
 
 }  // namespace edgekit::EDGEKIT_ISA

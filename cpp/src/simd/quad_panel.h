@@ -1,6 +1,6 @@
 #pragma once
-// A panel's product on sets of 128-bit vectors: a tile's columns are four vectors, and V of them are multiplied
-// at a time, so that the integer and the float sums of R rows stay in registers together.
+// A panel's product on sets of 128-bit vectors: a tile's columns are four vectors, and V of them are
+// multiplied at a time, so that the integer and the float sums of R rows stay in registers together.
 
 #include <cstddef>
 
@@ -26,9 +26,9 @@ EDGEKIT_INLINE void multiply_quads(const std::byte* panel, size_t g, size_t n, c
             for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4
                 for (int v = 0; v < V; ++v)
-                    y[r][v] = fma(to_f32(totals[r][v]),
-                                  mul(load4(scales + 4 * v), splat4(x.scales[r * x.scale_stride + i])),
-                                  y[r][v]);
+                    y[r][v] =
+                        fma(to_f32(totals[r][v]),
+                            mul(load4(scales + 4 * v), splat4(x.scales[r * x.scale_stride + i])), y[r][v]);
         }
 #pragma GCC unroll 8
         for (int r = 0; r < R; ++r)
