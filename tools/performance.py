@@ -53,6 +53,13 @@ def spread(row: dict[str, Any], metric: str, scale: float = 1.0, digits: int = 4
     return f"{middle} ({least}–{greatest})"
 
 
+def setting(label: str) -> str:
+    """ "llama_cpp MODEL-Q4_0 flash_attention=on kv=f16" as "Q4_0, flash attention on, f16"."""
+    file_type = next(name for name in THEIRS if f"-{name} " in label)
+    settings = dict(word.split("=") for word in label.split() if "=" in word)
+    return f"{file_type}, flash attention {settings['flash_attention']}, {settings['kv']}"
+
+
 def speeds(result: dict[str, Any], metric: str, what: str) -> list[list[str]]:
     """A row for each depth and prompt."""
     lines = []
@@ -74,7 +81,7 @@ def speeds(result: dict[str, Any], metric: str, what: str) -> list[list[str]]:
                 what.format(prompt=ours["prompt"], depth=ours["depth"], after=ours["depth"] + ours["prompt"]),
                 spread(ours, metric),
                 spread(theirs, metric),
-                theirs["engine"].removeprefix(PEER + " "),
+                setting(theirs["engine"]),
                 f"**{ours[metric] / theirs[metric]:.2f}×**",
                 f"{fraction:.0%}" if fraction else "",
             ]
@@ -97,7 +104,7 @@ def loads(result: dict[str, Any]) -> list[list[str]]:
                 f"open + first token of {ours[0]['prompt']}, {cache}, ms",
                 spread(ours[0], metric),
                 spread(best, metric),
-                best["engine"].removeprefix(PEER + " "),
+                setting(best["engine"]),
                 f"**{ours[0][metric] / best[metric]:.2f}×**",
                 "",
             ]
@@ -117,9 +124,8 @@ def memory(result: dict[str, Any]) -> list[list[str]]:
     if not ours or not theirs:
         return []
     best = min(theirs, key=lambda label: theirs[label])
-    name = best.removeprefix(PEER + " ")
     what = "anonymous memory beyond keys and values, MiB (theirs: with them)"
-    return [[what, f"{ours[0]:.1f}", f"{theirs[best]:.0f}", name, "", ""]]
+    return [[what, f"{ours[0]:.1f}", f"{theirs[best]:.0f}", setting(best), "", ""]]
 
 
 def table(result: dict[str, Any]) -> str:
