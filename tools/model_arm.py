@@ -54,7 +54,7 @@ def innermost_loop(listing: str, function: str) -> list[str]:
     if not inner:
         sys.exit(f"{function} has no loop")
     begin, end = max(inner, key=lambda loop: loop[1] - loop[0])
-    return [text for _, text in code[begin:end] if not re.match(r"b\b|b\.|cb|tb", text)]
+    return [text for _, text in code[begin:end] if not re.match(r"(b|b\.\w+|cbn?z|tbn?z)\b", text)]
 
 
 def cycles(loop: list[str], processor: str) -> float:
