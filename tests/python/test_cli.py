@@ -348,6 +348,7 @@ def test_chat_on_a_terminal(place: Path) -> None:
     ours, theirs = os.openpty()
 
     def take_terminal() -> None:
+        heed_ctrl_c()
         os.setsid()
         fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
