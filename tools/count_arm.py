@@ -15,7 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from model_arm import COMPILER, ROOT, SETS
+from model_arm import COMPILER, FLAGS, ROOT, SETS, compiled
 
 # What is called, of how many rows or queries, and what it is for.
 CALLS = [
@@ -35,22 +35,12 @@ def run(*command: str | Path, **options: str) -> subprocess.CompletedProcess[str
 
 def build(directory: Path) -> tuple[Path, Path]:
     """The program, for ARM, and the plugin."""
-    flags = [
-        "-std=c++20",
-        "-O3",
-        "-DNDEBUG",
-        "-ffp-contract=off",
-        f"-I{ROOT}/cpp/src",
-        f"-I{ROOT}/cpp/include",
-    ]
-    objects = []
-    for isa, march in {"scalar": "armv8-a", **SETS}.items():
-        objects.append(directory / f"{isa}.o")
-        run(*COMPILER, *flags, f"-march={march}", "-c", ROOT / f"cpp/src/isa/{isa}.cpp", "-o", objects[-1])
-    have = [f"-DEDGEKIT_HAVE_{isa.upper()}" for isa in ("scalar", *SETS)]
+    sets = {"scalar": "armv8-a", **SETS}
+    objects = [compiled(isa, march, directory) for isa, march in sets.items()]
+    have = [f"-DEDGEKIT_HAVE_{isa.upper()}" for isa in sets]
     program, plugin = directory / "kernels_repeat", directory / "plugin.so"
     sources = [ROOT / "cpp/src/kernels/dispatch.cpp", ROOT / "cpp/bench/kernels_repeat.cpp"]
-    run(*COMPILER, *flags, *have, "-static", *sources, *objects, "-o", program)
+    run(*COMPILER, *FLAGS, *have, "-static", *sources, *objects, "-o", program)
     run("cc", "-O2", "-shared", "-fPIC", ROOT / "tools/qemu_instructions.c", "-o", plugin)
     return program, plugin
 

@@ -19,5 +19,8 @@ def quantize(source: Path, target: Path, file_type: str) -> None:
     """`source`, a GGUF file of wide numbers, as one of `FILE_TYPES`."""
     parameters = llama_cpp.llama_model_quantize_default_params()
     parameters.ftype = FILE_TYPES[file_type]
-    if llama_cpp.llama_model_quantize(str(source).encode(), str(target).encode(), parameters):
+    part = target.with_suffix(".part")
+    if llama_cpp.llama_model_quantize(str(source).encode(), str(part).encode(), parameters):
+        part.unlink(missing_ok=True)
         raise RuntimeError(f"llama.cpp cannot write {target}")
+    part.rename(target)

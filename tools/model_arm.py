@@ -19,6 +19,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 COMPILER = ["clang++-19", "--target=aarch64-linux-gnu"]  # as Android and Apple build
+FLAGS = ["-std=c++20", "-O3", "-DNDEBUG", "-ffp-contract=off", f"-I{ROOT}/cpp/src", f"-I{ROOT}/cpp/include"]
 SETS = {
     "neon": "armv8-a",
     "neon_dotprod": "armv8.2-a+dotprod+fp16",
@@ -73,6 +74,14 @@ def cycles(loop: list[str], processor: str) -> float:
     return int(total[1]) / turns
 
 
+def compiled(isa: str, march: str, directory: Path) -> Path:
+    """The kernels of an instruction set as an object."""
+    target = directory / f"{isa}.o"
+    source = ROOT / "cpp/src/isa" / f"{isa}.cpp"
+    subprocess.run([*COMPILER, *FLAGS, f"-march={march}", "-c", source, "-o", target], check=True)
+    return target
+
+
 def mca() -> str:
     """llvm-mca, the newest there is."""
     for name in ("llvm-mca-19", "llvm-mca"):
@@ -88,12 +97,9 @@ def main() -> None:
     print(f"{'':28}{'per 1000 MAC':>14}{'per byte':>10}" + f"{'MAC per cycle, modelled':>30}")
     with tempfile.TemporaryDirectory() as directory:
         for isa, march in SETS.items():
-            compiled = Path(directory) / f"{isa}.o"
-            sources = [str(ROOT / "cpp/src/isa" / f"{isa}.cpp"), f"-I{ROOT}/cpp/src", f"-I{ROOT}/cpp/include"]
-            flags = ["-std=c++20", "-O3", "-DNDEBUG", "-ffp-contract=off", f"-march={march}"]
-            subprocess.run([*COMPILER, *flags, *sources, "-c", "-o", str(compiled)], check=True)
+            target = compiled(isa, march, Path(directory))
             listing = subprocess.run(
-                ["aarch64-linux-gnu-objdump", "-d", "-C", "--no-show-raw-insn", str(compiled)],
+                ["aarch64-linux-gnu-objdump", "-d", "-C", "--no-show-raw-insn", target],
                 capture_output=True, text=True, check=True,
             ).stdout  # fmt: skip
             for purpose, function in KERNELS:

@@ -47,10 +47,8 @@ def make_models(config: Path, work: Path) -> tuple[Path, list[Path]]:
     return ours, theirs
 
 
-def spread(row: dict[str, Any], metric: str, scale: float = 1.0, digits: int = 4) -> str:
-    values = [scale * row[metric], scale * row["min"][metric], scale * row["max"][metric]]
-    middle, least, greatest = (f"{value:.{digits}g}" for value in values)
-    return f"{middle} ({least}–{greatest})"
+def spread(row: dict[str, Any], metric: str) -> str:
+    return f"{row[metric]:.4g} ({row['min'][metric]:.4g}–{row['max'][metric]:.4g})"
 
 
 def setting(label: str) -> str:

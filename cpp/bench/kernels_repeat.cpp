@@ -60,16 +60,16 @@ void attend(const Kernels& kernels, uint32_t n, int times) {
 int main(int argc, char** argv) {
     const Kernels* kernels = argc == 5 ? find_kernels(argv[1]) : nullptr;
     const uint32_t rows = argc == 5 ? uint32_t(std::strtoul(argv[3], nullptr, 10)) : 0;
-    if (!kernels || rows == 0) {
+    const char* call = argc == 5 ? argv[2] : "";
+    const bool q4 = !std::strcmp(call, "q4"), q8 = !std::strcmp(call, "q8");
+    if (!kernels || rows == 0 || !(q4 || q8 || !std::strcmp(call, "attend"))) {
         std::fprintf(stderr,
                      "usage: kernels_repeat ISA q4|q8|attend ROWS TIMES; ISA: one this processor runs\n");
         return 2;
     }
     const int times = std::atoi(argv[4]);
-    if (!std::strcmp(argv[2], "q4"))
-        matmul(*kernels, Layout::q4_block32, rows, times);
-    else if (!std::strcmp(argv[2], "q8"))
-        matmul(*kernels, Layout::q8_block32, rows, times);
+    if (q4 || q8)
+        matmul(*kernels, q4 ? Layout::q4_block32 : Layout::q8_block32, rows, times);
     else
         attend(*kernels, rows, times);
     return 0;
