@@ -84,8 +84,10 @@ def test_bad_models_are_errors(tmp_path: Path, package: Path) -> None:
     with pytest.raises(edgekit.EdgekitError, match=r"missing\.edge"):
         edgekit.Model(tmp_path / "missing.edge")
     (tmp_path / "junk.edge").write_bytes(b"not a package" * 100)
-    with pytest.raises(edgekit.InvalidFile):
+    with pytest.raises(edgekit.InvalidFile, match=r"junk\.edge'.*damaged"):
         edgekit.Model(tmp_path / "junk.edge")
+    with pytest.raises(edgekit.InvalidFile, match=r"junk\.edge"):
+        edgekit.can_load(tmp_path / "junk.edge")
     with pytest.raises(edgekit.UnsupportedModel, match="instruction set 'mmx'"):
         edgekit.Model(package, isa="mmx")
     with pytest.raises(edgekit.UsageError, match="threads is 0"):
@@ -413,7 +415,7 @@ def test_fork_rewind_save_restore(model: edgekit.Model, session: edgekit.Session
         assert fresh.position == 10
         np.testing.assert_allclose(fresh.forward(ids[10:]), want, atol=1e-6)
         (tmp_path / "state").write_bytes((tmp_path / "state").read_bytes()[:-9])
-        with pytest.raises(edgekit.InvalidFile):
+        with pytest.raises(edgekit.InvalidFile, match=r"state'"):
             fresh.restore(tmp_path / "state")
     with pytest.raises(edgekit.UsageError):
         session.rewind(10**6)

@@ -51,6 +51,17 @@ inline void require(bool ok, const char* what) {
     if (!ok) throw Error(Status::invalid_argument, what);
 }
 
+// read(), which takes in the file at `path`: what is wrong with its bytes is said with its name.
+template <class Read>
+auto reading(const char* path, Read&& read) {
+    try {
+        return read();
+    } catch (const Error& e) {
+        if (e.status() != Status::invalid_file && e.status() != Status::unsupported) throw;
+        throw Error(e.status(), "'" + std::string(path) + "': " + e.what());
+    }
+}
+
 // A struct from a caller compiled against this or an older header: members it does not know keep their
 // defaults.
 template <class T>

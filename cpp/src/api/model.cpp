@@ -11,6 +11,7 @@
 
 using edgekit::api::guarded;
 using edgekit::api::read_options;
+using edgekit::api::reading;
 using edgekit::api::require;
 
 namespace {
@@ -83,7 +84,7 @@ edgekit_status edgekit_model_open(const char* path, const edgekit_model_options*
     return guarded(error, [&] {
         require(path && out, "path or out is NULL");
         const auto chosen = read_options(options, edgekit_model_options_init);
-        *out = open(std::make_unique<edgekit::MappedFile>(path), chosen);
+        *out = reading(path, [&] { return open(std::make_unique<edgekit::MappedFile>(path), chosen); });
         return EDGEKIT_OK;
     });
 }

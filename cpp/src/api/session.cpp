@@ -7,6 +7,7 @@
 
 using edgekit::api::guarded;
 using edgekit::api::read_options;
+using edgekit::api::reading;
 using edgekit::api::report;
 using edgekit::api::require;
 using edgekit::api::write_result;
@@ -35,16 +36,17 @@ edgekit_status edgekit_can_load(const char* path, const edgekit_session_options*
                                 edgekit_memory_plan* plan, edgekit_error* error) {
     return guarded(error, [&] {
         require(path, "path is NULL");
-        const edgekit::MappedFile bytes{std::string(path)};
-        const edgekit::EdgeFile file(bytes.bytes());
-        const auto spec = edgekit::ModelSpec::parse(file.spec());
-        const edgekit::Weights weights(spec, file);
-        const uint64_t text_bytes = file.tensor("tokenizer").size() + file.tensor("chat_template").size();
         const auto chosen = read_options(options, edgekit_session_options_init);
-        write_result(plan_session(spec, weights, text_bytes,
-                                  edgekit::default_threads(edgekit::survey_processors()), chosen)
-                         .memory,
-                     plan);
+        const auto needed = reading(path, [&] {
+            const edgekit::MappedFile bytes{std::string(path)};
+            const edgekit::EdgeFile file(bytes.bytes());
+            const auto spec = edgekit::ModelSpec::parse(file.spec());
+            const edgekit::Weights weights(spec, file);
+            const uint64_t text_bytes = file.tensor("tokenizer").size() + file.tensor("chat_template").size();
+            return plan_session(spec, weights, text_bytes,
+                                edgekit::default_threads(edgekit::survey_processors()), chosen);
+        });
+        write_result(needed.memory, plan);
         return EDGEKIT_OK;
     });
 }
@@ -178,7 +180,7 @@ edgekit_status edgekit_session_save(const edgekit_session* session, const char* 
 edgekit_status edgekit_session_restore(edgekit_session* session, const char* path, edgekit_error* error) {
     return guarded(error, [&] {
         require(session && path, "the session or the path is NULL");
-        session->session->restore(path);
+        reading(path, [&] { session->session->restore(path); });
         return EDGEKIT_OK;
     });
 }

@@ -120,7 +120,7 @@ const Kernels* find_kernels(const char* isa) {
 
 // A panel of expanded weights (codes and float scales), and the sums of its rows.
 size_t matmul_scratch_bytes() {
-    return kPanelTileGroups * (512 + 64) + kMaxPanelTiles * kPanelRows * 16 * sizeof(float);
+    return kPanelTileGroups * kPanelGroupBytes + kMaxPanelTiles * kPanelRows * 16 * sizeof(float);
 }
 
 size_t kv_k_bytes(KvType type, uint32_t head_dim, uint32_t n_slots) {

@@ -163,21 +163,17 @@ template <class L, int R, int T>
 
 static_assert(kPanelTileGroups % kGemmTiles == 0 && kGemmTiles <= kMaxPanelTiles);
 
-// A panel's group: 8 lines of 64 code bytes for each of T tiles, then T × 16 float scales.
-template <int T>
-inline constexpr size_t kPanelGroupBytes = T * (512 + 64);
-
-// Groups [g, g + n) of T tiles.
+// Groups [g, g + n) of T tiles; the panel's group is the lines of all tiles, then the scales of all.
 template <class L, int T>
 [[gnu::noinline]] void expand_panel(const Tiles& w, const std::byte* const (&tiles)[T], size_t g, size_t n,
                                     std::byte* panel) {
     for (size_t i = 0; i < n; ++i) {
-        std::byte* group = panel + i * kPanelGroupBytes<T>;
+        std::byte* group = panel + i * T * kPanelGroupBytes;
         for (int t = 0; t < T; ++t) {
             L::for_each_line(tiles[t] + w.codes_offset + (g + i) * L::kGroupBytes,
                              [&](int j, u8x64 line)
                                  EDGEKIT_INLINE_LAMBDA { store_line(group + 64 * (T * j + t), line); });
-            store(reinterpret_cast<float*>(group + T * 512) + 16 * t, L::scales(tiles[t], g + i));
+            store(reinterpret_cast<float*>(group + T * kPanelCodeBytes) + 16 * t, L::scales(tiles[t], g + i));
         }
         if constexpr (requires { L::Sums::arrange(group); }) L::Sums::arrange(group);
     }
@@ -213,10 +209,10 @@ template <class Sums, int R, int T>
     for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4
         for (int t = 0; t < T; ++t) y[r][t] = g ? load(sums + 16 * (r * T + t)) : splat(0.0f);
-    for (const size_t end = g + n; g < end; ++g, panel += kPanelGroupBytes<T>) {
+    for (const size_t end = g + n; g < end; ++g, panel += T * kPanelGroupBytes) {
         Sums totals[R][T];
         multiply_group(panel, x, g, totals);
-        const float* scales = reinterpret_cast<const float*>(panel + T * 512);
+        const float* scales = reinterpret_cast<const float*>(panel + T * kPanelCodeBytes);
 #pragma GCC unroll 16
         for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4
@@ -239,7 +235,7 @@ EDGEKIT_INLINE void panel_product(const Tiles& w, size_t first, size_t end, cons
     for (size_t t = 0; t < T; ++t) tiles[t] = w.tile(first + t < end ? first + t : end - 1);
     const int heard = end - first < T ? int(end - first) : T;
     std::byte* const panel = scratch;
-    float* const sums = reinterpret_cast<float*>(scratch + kGroups * kPanelGroupBytes<T>);
+    float* const sums = reinterpret_cast<float*>(scratch + kGroups * T * kPanelGroupBytes);
     const uint32_t blocks = (m + kGemmRows - 1) / kGemmRows;
     for (size_t g = 0; g < w.n_groups; g += kGroups) {
         const size_t n = w.n_groups - g < kGroups ? w.n_groups - g : kGroups;

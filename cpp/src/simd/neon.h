@@ -6,6 +6,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "quant/layout.h"
+
 #define EDGEKIT_INLINE [[gnu::always_inline]] inline
 #define EDGEKIT_INLINE_LAMBDA __attribute__((always_inline))
 
@@ -213,9 +215,9 @@ struct CodeSums : WideSums<0, 1, dot_codes> {
                     y[p][2 * v + 1] = high_pairs(even, odd);
                 }
             const std::byte* group = panel;
-            for (size_t i = g; i < g + n; ++i, group += 512 + 64) {
+            for (size_t i = g; i < g + n; ++i, group += kPanelGroupBytes) {
                 const auto* columns = reinterpret_cast<const int8_t*>(group) + 64 * half;
-                const auto* scales = reinterpret_cast<const double*>(group + 512) + 4 * half;
+                const auto* scales = reinterpret_cast<const double*>(group + kPanelCodeBytes) + 4 * half;
                 i32x4 totals[P][4];
 #pragma GCC unroll 4
                 for (int p = 0; p < P; ++p)

@@ -4,6 +4,8 @@
 
 #include <cstddef>
 
+#include "quant/layout.h"
+
 namespace edgekit::EDGEKIT_ISA {
 
 // What product.h asks of Sums::multiply. Part::panel<R, V>(lines, a, stride, totals) are the products of one
@@ -17,11 +19,11 @@ EDGEKIT_INLINE void multiply_quads(const std::byte* panel, size_t g, size_t n, c
 #pragma GCC unroll 4
             for (int v = 0; v < V; ++v) y[r][v] = g ? load4(sums + 16 * r + 4 * v) : splat4(0.0f);
         const std::byte* lines = panel + 16 * first;
-        for (size_t i = g; i < g + n; ++i, lines += 512 + 64) {
+        for (size_t i = g; i < g + n; ++i, lines += kPanelGroupBytes) {
             i32x4 totals[R][V];
             Part::panel(lines, x.code(0, i), x.code_stride, totals);
             // The scales of a group's 16 columns follow its lines; `lines` is 16 · first bytes into them too.
-            const auto* scales = reinterpret_cast<const float*>(lines + 512);
+            const auto* scales = reinterpret_cast<const float*>(lines + kPanelCodeBytes);
 #pragma GCC unroll 8
             for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4
