@@ -50,7 +50,7 @@ Progress = Callable[[str, int, int], None]
 ATTEMPTS = 5
 RETRY_SECONDS = 0.5  # before the second attempt; doubled each time
 TIMEOUT_SECONDS = 30.0
-BLOCK_BYTES = 1 << 20
+BLOCK_BYTES = 2 << 20  # written at once, at multiples of it: converters/formats/_large_blocks.py says why
 
 CHECKPOINT_FILES = [
     "*.json",
@@ -245,7 +245,7 @@ def _copy(
 
 def _read(response: http.client.HTTPResponse, done: int) -> bytes:
     try:
-        return response.read(BLOCK_BYTES)
+        return response.read(BLOCK_BYTES - done % BLOCK_BYTES)
     except http.client.IncompleteRead as error:
         return error.partial
     except (OSError, http.client.HTTPException) as error:

@@ -16,11 +16,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
 from edgekit.converters.convert import ConvertInput, Progress, silent
+from edgekit.converters.formats._large_blocks import large_blocks
 from edgekit.converters.formats._parallel import in_order
 from edgekit.converters.quant import dense, q4_block32, q8_block32
 from edgekit.converters.quant.tiles import F32, TILE_ROWS, U8, round_up
@@ -171,19 +172,25 @@ def write(
         "sha256": dict.fromkeys(shapes, "0" * 64),
         **model.metadata,
     }
-    with path.open("wb") as file:
-        header_bytes = _write_header(file, metadata, _offsets(shapes), reserve=SPARE_HEADER_BYTES)
-        hashes: dict[str, str] = {}
+    header = _header(metadata, _offsets(shapes), reserve=SPARE_HEADER_BYTES)
+    hashes: dict[str, str] = {}
+
+    def parts() -> Iterator[bytes | memoryview]:
+        yield header
         for done, name in enumerate(shapes, 1):
             digest = hashlib.sha256()
             for block in _blocks(name, matrices, layouts, vectors, blobs_u8, encoders or {}):
                 digest.update(block.data)
-                file.write(block.data)
+                yield block.data
             hashes[name] = digest.hexdigest()
             progress("packing weights", done, len(shapes))
+
+    with path.open("wb") as file:
+        for block in large_blocks(parts()):
+            file.write(block)
         metadata["sha256"] = hashes
         file.seek(0)
-        _write_header(file, metadata, _offsets(shapes), total=header_bytes)
+        file.write(_header(metadata, _offsets(shapes), total=len(header)))
         file.flush()
         os.fsync(file.fileno())
 
@@ -228,7 +235,7 @@ def attach(path: Path, metadata: Mapping[str, Any], tensors: Mapping[str, bytes]
         for blob in added.values():
             file.write(blob.data)
         file.seek(0)
-        _write_header(file, members, _offsets(shapes), total=header_bytes)
+        file.write(_header(members, _offsets(shapes), total=header_bytes))
         file.flush()
         os.fsync(file.fileno())
 
@@ -363,24 +370,16 @@ def _offsets(shapes: Mapping[str, tuple[str, list[int]]]) -> dict[str, Any]:
     return entries
 
 
-def _write_header(
-    file: BinaryIO,
-    metadata: Mapping[str, Any],
-    entries: Mapping[str, Any],
-    *,
-    reserve: int = 0,
-    total: int | None = None,
-) -> int:
-    """Writes the header, space-padded so that data begin on a multiple of 64 (or at `total`); returns where
-    they begin.
-    """
+def _header(
+    metadata: Mapping[str, Any], entries: Mapping[str, Any], *, reserve: int = 0, total: int | None = None
+) -> bytes:
+    """The header, space-padded so that data begin on a multiple of 64 (or at `total`)."""
     text = {name: value if isinstance(value, str) else _compact(value) for name, value in metadata.items()}
     header = _compact({"__metadata__": text, **entries}).encode()
     end = total if total is not None else round_up(8 + len(header) + reserve, ALIGNMENT)
     if 8 + len(header) > end:
         raise InvalidFile(f"the package's header has room for {end - 8} bytes, {len(header)} are needed")
-    file.write(struct.pack("<Q", end - 8) + header.ljust(end - 8))
-    return end
+    return struct.pack("<Q", end - 8) + header.ljust(end - 8)
 
 
 def _compact(value: Any) -> str:
