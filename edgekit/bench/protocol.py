@@ -99,7 +99,7 @@ def contenders(model: Path, kv: str, wanted: Sequence[str] = ()) -> list[Contend
         if not path.exists():
             raise InvalidFile(
                 f"{path}: no such model for {name}",
-                hint=f"edgekit convert CHECKPOINT {module.CONVERT} -o {path}, or give --peer {name}=MODEL",
+                hint=f"{module.CONVERT.replace('MODEL', str(path))}, or give --peer {name}=MODEL",
             )
         if path not in models.setdefault(name, []):
             models[name].append(path)

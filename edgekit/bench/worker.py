@@ -16,6 +16,7 @@ import os
 import random
 import sys
 import time
+from itertools import islice
 from typing import Any
 
 from edgekit.bench import peers
@@ -53,8 +54,9 @@ class Worker:
         tokens = self._engine.generate(ids, count + 1)
         next(tokens)
         first = time.perf_counter()
-        decoded = sum(1 for _ in tokens)
+        decoded = sum(1 for _ in islice(tokens, count))
         last = time.perf_counter()
+        next(tokens, None)  # what an engine does after the last token is not a part of it
         self._position += len(ids) + decoded
         return {"ttft_ms": 1e3 * (first - start), "decode_ms": 1e3 * (last - first), "decoded": decoded}
 
@@ -67,6 +69,8 @@ def main() -> None:
     os.dup2(2, 1)  # what an engine prints does not mix with the answers
     module = peers.load(sys.argv[1])
     importlib.import_module(module.MODULE)  # not a part of the time to open a model
+    if hasattr(module, "prepare"):
+        module.prepare()
     worker = Worker(module)
     for line in sys.stdin:
         command, *arguments = line.rstrip("\n").split(" ", 4 if line.startswith("open") else -1)

@@ -126,7 +126,8 @@ def command(
 
     MODEL is a .edge file. Each engine runs in a process of its own; repetitions of all of them alternate in
     random order, and what is printed is their median, with the least and the greatest. A peer's MODEL is the
-    same checkpoint in its format, by default beside MODEL (m.edge: m.gguf, m-onnx, m-mlx).
+    same checkpoint in its format, by default beside MODEL (m.edge: m.gguf, m.pte, m.litertlm,
+    m-onnx, m-mlx).
 
     `edgekit bench diff A.json B.json` compares two results.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import html.parser
 import json
 import os
@@ -21,7 +22,9 @@ from edgekit.bench.cost import Cost
 from edgekit.engine import isas
 from edgekit.errors import InvalidFile, UsageError
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "engine"
+ROOT = Path(__file__).parents[2]
+SAMPLE = ROOT / "samples" / "model"
+GOLDEN = ROOT / "tests" / "golden" / "engine"
 TEXT = GOLDEN / "text.edge"
 OPTIONS = protocol.Options(prompts=(5, 9), decode=3, depths=(0, 20), threads=1, kv="int8", repetitions=2)
 
@@ -215,7 +218,8 @@ def test_sustained_draws_a_curve(no_native: None) -> None:
 @pytest.mark.parametrize("name", peers.names())
 def test_a_peer_says_what_it_needs(name: str) -> None:
     module = __import__(f"edgekit.bench.peers.{name}", fromlist=["Engine"])
-    assert module.MODULE and module.INSTALL and module.CONVERT.startswith("--format ") and module.SETTINGS
+    assert module.MODULE and module.INSTALL and module.SETTINGS
+    assert {"CHECKPOINT", "MODEL"} <= set(module.CONVERT.split())
     for method in ("truncate", "append", "generate"):
         assert callable(getattr(module.Engine, method))
 
@@ -254,26 +258,68 @@ def test_a_peer_may_come_with_several_models(monkeypatch: pytest.MonkeyPatch, tm
     assert {one.title for one in protocol.contenders(TEXT, "auto", wanted[:1])} == {""}
 
 
-@pytest.mark.parametrize("name", ["llama_cpp", "onnxruntime_genai"])
-def test_a_peer_measures(name: str, tmp_path: Path, no_native: None) -> None:
-    try:
+EXPORTERS = {"llama_cpp": "gguf", "executorch": "torch", "litert_lm": "litert_torch"}
+MINUTES = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not os.environ.get("EDGEKIT_SLOW"), reason="takes minutes; EDGEKIT_SLOW=1 runs it"),
+]
+SLOW = [pytest.param(name, marks=MINUTES) for name in ("executorch", "litert_lm")]
+
+
+@pytest.fixture(scope="module")
+def make(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The sample model for a peer that is here."""
+
+    @functools.cache
+    def made(name: str) -> Path:
         module = peers.load(name)
-    except UsageError as error:
-        pytest.skip(str(error))
-    if name == "llama_cpp":
-        pytest.importorskip("gguf")
-    sample = Path(__file__).parents[2] / "samples" / "model"
-    ours, theirs = tmp_path / "m.edge", tmp_path / f"m{module.SUFFIX}"
-    edgekit.convert(sample, ours, scheme="q4", verify=False)
-    words = module.CONVERT.split()
-    options = dict(zip((word.lstrip("-") for word in words[::2]), words[1::2], strict=True))
-    edgekit.convert(sample, theirs, verify=False, **options)
+        target = tmp_path_factory.mktemp(name) / f"m{module.SUFFIX}"
+        words = {"CHECKPOINT": str(SAMPLE), "MODEL": str(target), "python": sys.executable}
+        command = [words.get(word, word) for word in module.CONVERT.split()]
+        if command[0] == "edgekit":
+            command[:1] = [sys.executable, "-m", "edgekit"]
+        subprocess.run(command, cwd=ROOT, check=True)
+        return target
+
+    def made_if_here(name: str) -> Path:
+        if name in EXPORTERS:
+            pytest.importorskip(EXPORTERS[name])
+        try:
+            return made(name)
+        except UsageError as error:
+            pytest.skip(str(error))
+
+    return made_if_here
+
+
+@pytest.mark.parametrize("name", ["llama_cpp", "onnxruntime_genai", *SLOW])
+def test_a_peer_measures(name: str, make: Callable[[str], Path], tmp_path: Path, no_native: None) -> None:
+    ours, theirs = tmp_path / "m.edge", make(name)
+    edgekit.convert(SAMPLE, ours, scheme="q4", verify=False)
     wanted = protocol.Options(prompts=(6,), decode=3, depths=(0, 12), threads=1, repetitions=1)
-    result = protocol.run(ours, wanted, [name])
+    result = protocol.run(ours, wanted, [f"{name}={theirs}"])
     measured = [row for row in result["rows"] if row["engine"].startswith(name)]
-    assert len(measured) == 2 * len(module.SETTINGS) and all(row["decode_tok_s"] > 0 for row in measured)
+    settings = peers.load(name).SETTINGS
+    assert len(measured) == 2 * len(settings) and all(row["decode_tok_s"] > 0 for row in measured)
     titles = [title for title, _ in report.text_tables(result)]
     assert "edgekit over the best setting of each peer" in titles
+
+
+@pytest.mark.parametrize("name", SLOW)
+def test_a_peer_computes_our_checkpoint(name: str, make: Callable[[str], Path], tmp_path: Path) -> None:
+    theirs = make(name)
+    edgekit.convert(SAMPLE, tmp_path / "m.edge", scheme="f32", verify=False)
+    with edgekit.Model(tmp_path / "m.edge") as model, model.session() as session:
+        ids = list(model.tokenizer.encode("Once upon a time, there was a little girl named Lily. She had a"))
+        first_choices = session.forward(ids).argmax(axis=1)
+    peers.load(name).prepare()
+    engine = peers.load(name).Engine(str(theirs), 1, 64)
+    same = 0
+    for count, expected in enumerate(first_choices, start=1):
+        engine.truncate(0)
+        (token,) = engine.tokens(ids[:count], 1)
+        same += token == expected
+    assert same >= 0.8 * len(ids)
 
 
 # ---- comparing ---------------------------------------------------------------------------------------------

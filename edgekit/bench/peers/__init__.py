@@ -5,9 +5,11 @@ A file has
     MODULE      what Python must be able to import, and
     INSTALL     the command that installs it
     SUFFIX      how its model's file or directory is called: m.edge -> m<SUFFIX>
-    CONVERT     options of `edgekit convert` that make its model of the same checkpoint
+    CONVERT     the command that makes its model, MODEL, of the same checkpoint, CHECKPOINT
     SETTINGS    the settings worth trying: each is measured, and the best counts
     Engine      opens a model; see `Engine` below
+    prepare     where that is more than importing MODULE: a function that loads what must be in memory before
+                a model is opened
 """
 
 from __future__ import annotations

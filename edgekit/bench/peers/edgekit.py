@@ -8,7 +8,7 @@ from typing import Any
 MODULE = "edgekit.engine"
 INSTALL = "pip install edgekit"
 SUFFIX = ".edge"
-CONVERT = "--format edge"
+CONVERT = "edgekit convert CHECKPOINT --format edge -o MODEL"
 SETTINGS: tuple[dict[str, Any], ...] = ({},)
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 MODULE = "llama_cpp"
 INSTALL = "CMAKE_ARGS=-DGGML_NATIVE=ON pip install --no-binary llama-cpp-python llama-cpp-python"
 SUFFIX = ".gguf"
-CONVERT = "--format gguf --scheme q4_0"
+CONVERT = "edgekit convert CHECKPOINT --format gguf --scheme q4_0 -o MODEL"
 SETTINGS: tuple[dict[str, Any], ...] = (
     {"flash_attention": "off", "kv": "f16"},
     {"flash_attention": "on", "kv": "f16"},

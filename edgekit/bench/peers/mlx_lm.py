@@ -10,7 +10,7 @@ from typing import Any
 MODULE = "mlx_lm"
 INSTALL = "pip install mlx-lm"
 SUFFIX = "-mlx"
-CONVERT = "--format mlx"
+CONVERT = "edgekit convert CHECKPOINT --format mlx -o MODEL"
 SETTINGS: tuple[dict[str, Any], ...] = ({},)
 CHUNK = 512
 

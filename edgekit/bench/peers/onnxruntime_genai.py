@@ -10,7 +10,7 @@ from typing import Any
 MODULE = "onnxruntime_genai"
 INSTALL = "pip install onnxruntime-genai"
 SUFFIX = "-onnx"
-CONVERT = "--format onnx"
+CONVERT = "edgekit convert CHECKPOINT --format onnx -o MODEL"
 SETTINGS: tuple[dict[str, Any], ...] = ({},)
 
 
