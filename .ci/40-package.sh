@@ -1,4 +1,6 @@
 # The sdist builds from itself into a wheel, and the wheel works where nothing of this checkout is.
+# shellcheck source=tools/ccache.sh
+source tools/ccache.sh
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 .venv/bin/python -m pip install -q build

@@ -1,8 +1,8 @@
 # C and C++ as an application sees them: installed, moved, found by CMake and by pkg-config, the goldens replayed with the shared
 # library and with the static one, and no leak.
+# shellcheck source=tools/ccache.sh
+source tools/ccache.sh
 export PATH="$PWD/.venv/bin:$PATH"
-# shellcheck source=tools/toolchains.sh
-source tools/toolchains.sh
 apt_install gcc gcc
 apt_install pkg-config pkg-config
 build=$PWD/build/c
