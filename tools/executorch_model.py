@@ -113,7 +113,7 @@ def export(checkpoint: Path, target: Path, group: int, kv: str, context: int) ->
     config.base.model_class = ModelType.llama3  # any whose parameters come from a file
     config.model.use_kv_cache = config.model.use_sdpa_with_kv_cache = True
     config.model.quantize_kv_cache = kv == "int8"
-    config.export.max_seq_length, config.export.max_context_length = min(CHUNK, context), context
+    config.export.max_seq_length, config.export.max_context_length = min(CHUNK + 1, context), context
     config.export.output_name = str(target.resolve())
     config.quantization.qmode, config.quantization.group_size = "8da4w", group
     config.quantization.embedding_quantize = "8,0"

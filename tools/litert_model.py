@@ -32,8 +32,6 @@ def with_numbers_for_words(checkpoint: Path, directory: Path) -> None:
     words = Tokenizer(models.WordLevel({str(id): id for id in range(size)}, unk_token="0"))
     words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     words.save(str(directory / "tokenizer.json"))
-    kind = {"tokenizer_class": "PreTrainedTokenizerFast"}
-    (directory / "tokenizer_config.json").write_text(json.dumps(kind))
     for weights in checkpoint.glob("*.safetensors*"):
         (directory / weights.name).symlink_to(weights.resolve())
 
@@ -58,6 +56,7 @@ def main() -> None:
             prefill_lengths=list(map(int, args.prefill.split(","))),
             cache_length=args.context,
             quantization_recipe=args.recipe,
+            tokenizer_path_override=str(checkpoint / "tokenizer.json"),  # Transformers has its own for some
         )
         (exported / "model.litertlm").rename(args.target)
 

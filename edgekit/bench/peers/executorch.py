@@ -41,7 +41,7 @@ class Engine:
         if positions > limit:
             raise RuntimeError(f"exported for {limit} positions, {positions} are needed: use --context")
         self._forward = self._program.load_method("forward")
-        self._chunk = self._constant("get_max_seq_len")
+        self._chunk = self._constant("get_max_seq_len") - 1  # it is exported for tokens below that
         self._position = 0
         self.version = importlib.metadata.version("executorch")
         self.vocab_size = self._constant("get_vocab_size")
