@@ -3,6 +3,7 @@
 source tools/ccache.sh
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
+export CCACHE_BASEDIR=$work/source
 .venv/bin/python -m pip install -q build
 .venv/bin/python -m build -q --sdist --outdir "$work" .
 mkdir "$work/source" && tar xzf "$work"/edgekit-*.tar.gz -C "$work/source" --strip-components=1

@@ -6,10 +6,10 @@ export PATH="$PWD/.venv/bin:$PATH"
 apt_install gcc gcc
 apt_install pkg-config pkg-config
 build=$PWD/build/c
-cmake -S . -B "$build/core" -GNinja -DCMAKE_BUILD_TYPE=Release -DEDGEKIT_SHARED=ON >/dev/null
-cmake --build "$build/core" --target edgekit edgekit_core
+cmake -S . -B build/c-core -GNinja -DCMAKE_BUILD_TYPE=Release -DEDGEKIT_SHARED=ON >/dev/null
+cmake --build build/c-core --target edgekit edgekit_core
 rm -rf "$build/installed" "$build/prefix"
-cmake --install "$build/core" --prefix "$build/installed" --strip >/dev/null
+cmake --install build/c-core --prefix "$build/installed" --strip >/dev/null
 mv "$build/installed" "$build/prefix"
 edgekit convert samples/model -o "$build/sample.edge" --scheme q8 --no-verify
 

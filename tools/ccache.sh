@@ -4,5 +4,5 @@
 source tools/toolchains.sh
 apt_install ccache ccache
 export CMAKE_C_COMPILER_LAUNCHER=ccache CMAKE_CXX_COMPILER_LAUNCHER=ccache
-# The same source in another build directory, or in another checkout, is the same.
-export CCACHE_BASEDIR=/ CCACHE_NOHASHDIR=1
+# The same source built in another directory two levels below the root of a checkout is the same.
+export CCACHE_BASEDIR=$PWD CCACHE_NOHASHDIR=1
