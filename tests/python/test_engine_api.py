@@ -88,6 +88,9 @@ def test_bad_models_are_errors(tmp_path: Path, package: Path) -> None:
         edgekit.Model(tmp_path / "junk.edge")
     with pytest.raises(edgekit.InvalidFile, match=r"junk\.edge"):
         edgekit.can_load(tmp_path / "junk.edge")
+    (tmp_path / "empty.edge").touch()
+    with pytest.raises(edgekit.InvalidFile, match=r"^'[^']*empty\.edge': the file is empty"):
+        edgekit.Model(tmp_path / "empty.edge")
     with pytest.raises(edgekit.UnsupportedModel, match="instruction set 'mmx'"):
         edgekit.Model(package, isa="mmx")
     with pytest.raises(edgekit.UsageError, match="threads is 0"):

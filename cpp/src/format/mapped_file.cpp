@@ -49,7 +49,7 @@ MappedFile::MappedFile(const std::string& path) {
     const auto size = static_cast<size_t>(info.st_size);
     if (size == 0) {
         ::close(file);
-        throw Error(Status::invalid_file, "'" + path + "' is empty");
+        throw Error(Status::invalid_file, "the file is empty");
     }
     void* address = ::mmap(nullptr, size, PROT_READ, MAP_SHARED, file, 0);
     ::close(file);
@@ -87,7 +87,7 @@ MappedFile::MappedFile(const std::string& path) {
     std::fseek(file, 0, SEEK_SET);
     if (end <= 0) {
         std::fclose(file);
-        throw Error(Status::invalid_file, "'" + path + "' is empty");
+        throw Error(Status::invalid_file, "the file is empty");
     }
     const auto size = static_cast<size_t>(end);
     void* memory = ::operator new(size, std::align_val_t{64}, std::nothrow);

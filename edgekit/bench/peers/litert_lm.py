@@ -1,8 +1,8 @@
 """LiteRT-LM on the processor, where XNNPACK computes.
 
 Its sessions take text and give text, so tools/litert_model.py gives the model a tokenizer whose words are the
-ids ("17 4 2093"): a token is then what the protocol says it is. To read the words of a prompt of 512 takes
-0.6 ms, which counts.
+ids ("17 4 2093"): a token is then what the protocol says it is. Reading the
+words of a prompt is timed with it.
 
 A session cannot take tokens back, nor go on after a generation that was stopped: another one is opened then,
 and computes again what is kept, outside what is timed.
