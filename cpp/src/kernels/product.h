@@ -49,7 +49,7 @@ struct Tiles {
 
 // How far ahead packed weights are fetched into the second-level cache, over all streams together. Measured
 // (docs/kernels.md): fetching into the first level is limited by its few outstanding misses.
-inline constexpr size_t kPrefetchBytes = 6144;
+inline constexpr size_t kPrefetchBytes = 18432;
 
 // A layout answers: what sums its products (all that a panel depends on), the scales of a group, the scale of
 // the rows, and for_each_line(codes of a group, f(line index 0 … 7, line)).
@@ -120,11 +120,32 @@ EDGEKIT_INLINE void with_count(uint32_t m, F&& f) {
     f(Count<Max>{});
 }
 
-// y[R][T][16]: the products of T neighbouring tiles. Several tiles at once are several streams from memory,
-// which hide more of its latency than one, and share the loads of the activations.
+// Calls f(Count<T>, first, apart) for tiles `first`, `first + apart` … of [begin, end), T of them side by
+// side: T equal runs of neighbouring tiles, and what is left over in fewer.
+template <int T, class F>
+EDGEKIT_INLINE void for_each_side_by_side(size_t begin, size_t end, F&& f) {
+    const size_t run = (end - begin) / T;
+    for (size_t i = 0; i < run; ++i) f(Count<T>{}, begin + i, run);
+    if constexpr (T > 1) for_each_side_by_side<(T > 4 ? 4 : T > 2 ? 2 : 1)>(begin + T * run, end, f);
+}
+
+// How many bytes of each of T streams are fetched before they are needed. Runs of one tile are neighbours,
+// and go on behind the last of them.
+template <int T>
+EDGEKIT_INLINE size_t fetched_ahead(const Tiles& w, size_t apart) {
+    return kPrefetchBytes / T + (apart == 1 ? (T - 1) * w.tile_bytes : 0);
+}
+
+// y[R][T][16]: the products of T tiles, each `apart` bytes from the one before, `ahead` bytes of each stream
+// fetched before they are needed. Several tiles at once are several streams from memory, which hide more of
+// its latency than one, and share the loads of the activations.
 template <class L, int R, int T>
-[[gnu::noinline]] void stream_tiles(const Tiles& w, const std::byte* tiles, const Rows& x, float* out) {
-    constexpr size_t kAhead = kPrefetchBytes / T;
+[[gnu::noinline]] void stream_tiles(const Tiles& w, const std::byte* tiles, size_t apart, size_t ahead,
+                                    const Rows& x, float* out) {
+    // The loop fetches what lies `ahead` of its codes. From one tile to the next that leaves out as many
+    // bytes as lie between the codes of the two.
+    for (int t = 0; t < T; ++t)
+        for (size_t at = 0; at < w.codes_offset; at += 64) prefetch(tiles + t * apart + ahead + at);
     f32x16 y[R][T];
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r)
@@ -133,21 +154,17 @@ template <class L, int R, int T>
 #pragma GCC unroll kStreamGroups
     for (size_t g = 0; g < w.n_groups; ++g) {
         const std::byte* codes = tiles + w.codes_offset + g * L::kGroupBytes;
-        // Past the end of its codes a tile's stream goes on in the tile that will follow it.
-        const size_t ahead =
-            g + kAhead / L::kGroupBytes < w.n_groups ? kAhead : kAhead + (T - 1) * w.tile_bytes;
 #pragma GCC unroll 8
         for (int t = 0; t < T; ++t) {
-            for (size_t at = 0; at < L::kGroupBytes; at += 64)
-                prefetch(codes + t * w.tile_bytes + ahead + at);
+            for (size_t at = 0; at < L::kGroupBytes; at += 64) prefetch(codes + t * apart + ahead + at);
             typename L::Sums sums[R];
 #pragma GCC unroll 16
             for (int r = 0; r < R; ++r) sums[r].start(x.start(r, g));
-            L::for_each_line(codes + t * w.tile_bytes, [&](int j, u8x64 line) EDGEKIT_INLINE_LAMBDA {
+            L::for_each_line(codes + t * apart, [&](int j, u8x64 line) EDGEKIT_INLINE_LAMBDA {
 #pragma GCC unroll 16
                 for (int r = 0; r < R; ++r) sums[r].add(j, line, x.code(r, g) + 4 * j);
             });
-            const f32x16 scales = L::scales(tiles + t * w.tile_bytes, g);
+            const f32x16 scales = L::scales(tiles + t * apart, g);
 #pragma GCC unroll 16
             for (int r = 0; r < R; ++r)
                 y[r][t] = fma(to_f32(sums[r].total()), scales * x.scale(r, g), y[r][t]);
@@ -155,7 +172,7 @@ template <class L, int R, int T>
     }
 #pragma GCC unroll 8
     for (int t = 0; t < T; ++t) {
-        const f32x16 row_scale = L::row_scale(tiles + t * w.tile_bytes);
+        const f32x16 row_scale = L::row_scale(tiles + t * apart);
 #pragma GCC unroll 16
         for (int r = 0; r < R; ++r) store(out + 16 * (r * T + t), y[r][t] * row_scale);
     }
@@ -271,12 +288,13 @@ EDGEKIT_INLINE void quantized_product(const Tiles& w, size_t begin, size_t end, 
     if (m <= kStreamRows)
         return with_count<kStreamRows>(m, [&]<int R>(Count<R>) {
             constexpr int kMost = kStreamSums / R, kTiles = kMost < 1 ? 1 : kMost < 6 ? kMost : 6;
-            for_each_block<kTiles>(uint32_t(end - begin), [&]<int T>(Count<T>, uint32_t first) {
+            for_each_side_by_side<kTiles>(begin, end, [&]<int T>(Count<T>, size_t first, size_t apart) {
                 alignas(64) float y[R * T * 16];
-                stream_tiles<L, R, T>(w, w.tile(begin + first), x, y);
+                stream_tiles<L, R, T>(w, w.tile(first), apart * w.tile_bytes, fetched_ahead<T>(w, apart), x,
+                                      y);
                 for (int r = 0; r < R; ++r)
                     for (int t = 0; t < T; ++t)
-                        sink(uint32_t(r), begin + first + t, load(y + 16 * (r * T + t)));
+                        sink(uint32_t(r), first + t * apart, load(y + 16 * (r * T + t)));
             });
         });
     for (uint32_t row = 0; row < m; row += kPanelRows)
@@ -302,8 +320,8 @@ struct Bf16 {
 
 // y[R][T][16]
 template <class D, int R, int T>
-[[gnu::noinline]] void multiply_dense(const std::byte* const (&tiles)[T], uint32_t k, const float* x,
-                                      size_t stride_x, float* out) {
+[[gnu::noinline]] void multiply_dense(const std::byte* const (&tiles)[T], size_t ahead, uint32_t k,
+                                      const float* x, size_t stride_x, float* out) {
     f32x16 y[R][T];
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r)
@@ -314,7 +332,7 @@ template <class D, int R, int T>
 #pragma GCC unroll 4
         for (int t = 0; t < T; ++t) {
             const auto* p = reinterpret_cast<const typename D::Element*>(tiles[t]) + 16 * i;
-            if constexpr (R == 1) prefetch(p + kPrefetchBytes / sizeof *p);
+            if constexpr (R == 1) prefetch(p + ahead / sizeof *p);
             column[t] = D::column(p);
         }
 #pragma GCC unroll 16
@@ -328,32 +346,30 @@ template <class D, int R, int T>
         for (int t = 0; t < T; ++t) store(out + 16 * (r * T + t), y[r][t]);
 }
 
-template <class D, int T, class Rows, class Sink>
-EDGEKIT_INLINE void dense_panel(const Tiles& w, size_t first, size_t end, uint32_t k, const float* x,
-                                size_t stride_x, Rows&& rows, Sink&& sink) {
-    const std::byte* tiles[T];
-    for (size_t t = 0; t < T; ++t) tiles[t] = w.tile(first + t < end ? first + t : end - 1);
-    const int heard = end - first < T ? int(end - first) : T;
-    rows([&]<int R>(Count<R>, uint32_t row) {
-        alignas(64) float y[R * T * 16];
-        multiply_dense<D, R, T>(tiles, k, x + row * stride_x, stride_x, y);
-        for (int r = 0; r < R; ++r)
-            for (int t = 0; t < heard; ++t) sink(row + r, first + t, load(y + 16 * (r * T + t)));
-    });
-}
-
-// One row is bound by the latency of fma, so it takes four tiles at once.
 template <class D, class Sink>
 EDGEKIT_INLINE void dense_product(const Tiles& w, size_t begin, size_t end, uint32_t k, const float* x,
                                   size_t stride_x, uint32_t m, Sink&& sink) {
-    if (m == 1) {
-        for (size_t tile = begin; tile < end; tile += 4)
-            dense_panel<D, 4>(w, tile, end, k, x, stride_x, [](auto&& f) { f(Count<1>{}, 0); }, sink);
-        return;
+    // One row is bound by the latency of fma, so it takes four tiles at once.
+    if (m == 1)
+        return for_each_side_by_side<4>(begin, end, [&]<int T>(Count<T>, size_t first, size_t apart) {
+            const std::byte* tiles[T];
+            for (size_t t = 0; t < T; ++t) tiles[t] = w.tile(first + t * apart);
+            alignas(64) float y[T * 16];
+            multiply_dense<D, 1, T>(tiles, fetched_ahead<T>(w, apart), k, x, stride_x, y);
+            for (size_t t = 0; t < T; ++t) sink(0, first + t * apart, load(y + 16 * t));
+        });
+    constexpr size_t T = kDenseTiles;
+    for (size_t first = begin; first < end; first += T) {
+        const std::byte* tiles[T];
+        for (size_t t = 0; t < T; ++t) tiles[t] = w.tile(first + t < end ? first + t : end - 1);
+        const size_t heard = end - first < T ? end - first : T;
+        for_each_block<kDenseRows>(m, [&]<int R>(Count<R>, uint32_t row) {
+            alignas(64) float y[R * T * 16];
+            multiply_dense<D, R, T>(tiles, 0, k, x + row * stride_x, stride_x, y);
+            for (size_t r = 0; r < R; ++r)
+                for (size_t t = 0; t < heard; ++t) sink(row + r, first + t, load(y + 16 * (r * T + t)));
+        });
     }
-    for (size_t tile = begin; tile < end; tile += kDenseTiles)
-        dense_panel<D, kDenseTiles>(
-            w, tile, end, k, x, stride_x, [m](auto&& f) { for_each_block<kDenseRows>(m, f); }, sink);
 }
 
 }  // namespace edgekit::EDGEKIT_ISA
