@@ -1,1 +1,3 @@
+# shellcheck source=tools/ccache.sh
+source tools/ccache.sh
 tools/build-arm.sh --test

@@ -1,5 +1,7 @@
 # Android's Kotlin API with JUnit: on this machine's JVM with its checks of JNI on, then the library built for ARM in an ARM JVM under
 # qemu; the .aar, made by a stand-in for the NDK; the size of the library.
+# shellcheck source=tools/ccache.sh
+source tools/ccache.sh
 export PATH="$PWD/.venv/bin:$PATH"
 tools/setup-jvm.sh
 tools/setup-arm.sh

@@ -2,7 +2,8 @@
 export PATH="$PWD/.venv/bin:$PATH"
 source tools/toolchains.sh
 apt_install clang++-19 clang-19 libclang-rt-19-dev
-cmake -S . -B build/fuzz -GNinja -DCMAKE_CXX_COMPILER=clang++-19 -DCMAKE_BUILD_TYPE=RelWithDebInfo -DEDGEKIT_BUILD_FUZZERS=ON \
+cmake -S . -B build/fuzz -GNinja -DCMAKE_CXX_COMPILER=clang++-19 -DCMAKE_BUILD_TYPE=RelWithDebInfo \
+    -DCMAKE_CXX_FLAGS_RELWITHDEBINFO="-O1 -g" -DEDGEKIT_BUILD_FUZZERS=ON -DEDGEKIT_ISAS="scalar;avx2" \
     -DEDGEKIT_SANITIZE=address,undefined >/dev/null
 cmake --build build/fuzz
 for source in cpp/fuzz/*_fuzz.cpp; do

@@ -1,7 +1,7 @@
 // How close the kernels come to the machine: the peak of the dot-product units (or of float fma), the read
 // bandwidth of memory, and each kernel as a fraction of them. Everything is timed in slices of a millisecond
-// or less, and the best (in cache) or the median (streaming) is taken, so that other work on the machine
-// spoils little.
+// or less, streams in turns with plain reading, and the best (in cache) or the median (streaming) is taken,
+// so that other work on the machine spoils little.
 //
 //   kernels_bench [isa]
 
@@ -25,31 +25,47 @@ using machine::seconds;
 
 namespace {
 
-// Bytes per second of f(first piece, last piece) over the pieces of [0, count), each piece_bytes: the median
-// of every thread's short stretches, summed over the threads.
+struct Rates {
+    double kernel = 0, read = 0;  // bytes per second
+};
+
+// How fast f(thread, first piece, last piece) goes through `count` pieces of piece_bytes that lie one after
+// the other, and how fast they are read: the medians of every thread's short stretches of both in turns,
+// summed over the threads.
 template <class F>
-double stream_rate(int threads, uint32_t count, size_t piece_bytes, F&& f) {
+Rates stream_rates(int threads, const std::byte* pieces, uint32_t count, size_t piece_bytes, F&& f) {
     const uint32_t step = uint32_t((size_t{1} << 20) / piece_bytes) + 1;
-    std::vector<double> rates(threads);
+    std::vector<Rates> rates(threads);
     const auto run = [&](int part) {
-        std::vector<double> samples;
+        std::vector<double> kernel, read;
+        const auto time = [&](std::vector<double>& samples, auto&& work) {
+            const double start = seconds();
+            work();
+            samples.push_back(double(step) * piece_bytes / (seconds() - start));
+        };
+        const auto median = [](std::vector<double>& samples) {
+            const auto middle = samples.begin() + samples.size() / 2;
+            std::nth_element(samples.begin(), middle, samples.end());
+            return *middle;
+        };
         const uint32_t begin = uint32_t(uint64_t{count} * part / threads),
                        end = uint32_t(uint64_t{count} * (part + 1) / threads);
         for (int round = 0; round < 3; ++round)
-            for (uint32_t i = begin; i + step <= end; i += step) {
-                const double start = seconds();
-                f(part, i, i + step);
-                samples.push_back(double(step) * piece_bytes / (seconds() - start));
+            for (uint32_t i = begin; i + 2 * step <= end; i += 2 * step) {
+                time(kernel, [&] { f(part, i, i + step); });
+                time(read, [&] {
+                    machine::read_slice<4>(pieces + (i + step) * piece_bytes, step * piece_bytes / 256 * 256,
+                                           1536);
+                });
             }
-        std::nth_element(samples.begin(), samples.begin() + samples.size() / 2, samples.end());
-        rates[part] = samples[samples.size() / 2];
+        rates[part] = {median(kernel), median(read)};
     };
     std::vector<std::thread> others;
     for (int i = 1; i < threads; ++i) others.emplace_back(run, i);
     run(0);
-    double total = 0;
+    Rates total;
     for (std::thread& thread : others) thread.join();
-    for (double rate : rates) total += rate;
+    for (const Rates& one : rates) total.kernel += one.kernel, total.read += one.read;
     return total;
 }
 
@@ -94,34 +110,41 @@ const struct {
 
 constexpr size_t kBuffer = size_t{576} << 20;
 
-void bench(const Kernels& kernels, const std::byte* buffer, double hz, const double (&bandwidth)[2]) {
+void bench(const Kernels& kernels, const std::byte* buffer, double hz) {
     std::printf("\n%s\n", kernels.isa);
     const uint32_t k = 2048, max_m = 512;
     const Rows rows = make_rows(kernels, max_m, k);
-    auto* out = reinterpret_cast<float*>(allocate(size_t{4} * (1u << 20)));
+    float* out[2] = {reinterpret_cast<float*>(allocate(size_t{4} << 18)),
+                     reinterpret_cast<float*>(allocate(size_t{4} << 18))};
     std::byte* scratch[2] = {allocate(matmul_scratch_bytes()), allocate(matmul_scratch_bytes())};
 
     for (const auto& [layout, name] : kLayouts) {
-        const size_t bytes = tile_bytes(layout, k);
-        const uint32_t tiles = uint32_t(kBuffer / bytes);
-        const Matrix w{buffer, layout, tiles * 16, k, bytes};
-        for (int threads = 1; threads <= 2; ++threads) {
-            const double rate =
-                stream_rate(threads, tiles, bytes, [&](int part, uint32_t first, uint32_t last) {
-                    kernels.matmul(w, rows.activations(k, 1), {out, w.n, nullptr, 1.0f, false}, first, last,
-                                   scratch[part]);
-                });
-            std::printf("  %-4s 1 row, streamed, %d thread%s %6.2f GB/s  %5.2f B/cycle  %3.0f%% of read\n",
-                        name, threads, threads == 1 ? ": " : "s:", rate / 1e9, rate / hz,
-                        100 * rate / bandwidth[threads - 1]);
+        for (uint32_t width : {896u, 2048u, 8192u}) {
+            const size_t bytes = tile_bytes(layout, width);
+            const Rows row = make_rows(kernels, 1, width);
+            for (int threads = 1; threads <= 2; ++threads) {
+                const Rates rates = stream_rates(
+                    threads, buffer, uint32_t(kBuffer / bytes), bytes,
+                    [&](int part, uint32_t first, uint32_t last) {
+                        const Matrix w{buffer + first * bytes, layout, (last - first) * 16, width, bytes};
+                        kernels.matmul(w, row.activations(width, 1), {out[part], w.n}, 0, last - first,
+                                       scratch[part]);
+                    });
+                std::printf(
+                    "  %-4s 1 row of %u, streamed, %d thread%s %6.2f GB/s  %5.2f B/cycle  %3.0f%% of read\n",
+                    name, width, threads, threads == 1 ? ": " : "s:", rates.kernel / 1e9, rates.kernel / hz,
+                    100 * rates.kernel / rates.read);
+            }
         }
+        const size_t bytes = tile_bytes(layout, k);
+        const Matrix w{buffer, layout, uint32_t(kBuffer / bytes) * 16, k, bytes};
         for (uint32_t m : {1u, 2u, 4u, 8u, 13u, 64u, 512u}) {
             const uint32_t some = 16;  // tiles: in cache
             const int repeats = m < 64 ? 16 : 1;
             const double took = best(m < 64 ? 200 : 60, [&] {
                 for (int i = 0; i < repeats; ++i)
-                    kernels.matmul(w, rows.activations(k, m), {out, 16 * some, nullptr, 1.0f, false}, 0, some,
-                                   scratch[0]);
+                    kernels.matmul(w, rows.activations(k, m), {out[0], 16 * some, nullptr, 1.0f, false}, 0,
+                                   some, scratch[0]);
             });
             const double macs = double(m) * k * 16 * some * repeats / took;
             std::printf("  %-4s %3u rows, in cache:        %6.1f MAC/cycle  %6.1f GMAC/s\n", name, m,
@@ -177,11 +200,11 @@ void bench(const Kernels& kernels, const std::byte* buffer, double hz, const dou
         }
         std::free(cache);
     }
-    const double norm = best(200, [&] { kernels.rms_norm(rows.x, rows.x + k, k, 1e-5f, out); });
+    const double norm = best(200, [&] { kernels.rms_norm(rows.x, rows.x + k, k, 1e-5f, out[0]); });
     const double quantize =
         best(200, [&] { kernels.quantize(rows.x, k, 1, k, rows.codes, rows.scales, rows.starts); });
-    const double silu = best(200, [&] { kernels.activate(Activation::silu, rows.x, rows.x + k, out, k); });
-    const double exponential = best(200, [&] { kernels.exp_sum(rows.x, 0.0f, out, k); });
+    const double silu = best(200, [&] { kernels.activate(Activation::silu, rows.x, rows.x + k, out[0], k); });
+    const double exponential = best(200, [&] { kernels.exp_sum(rows.x, 0.0f, out[0], k); });
     std::printf("  cycles/element: rms_norm %.2f  quantize %.2f  silu·up %.2f  exp %.2f\n", norm * hz / k,
                 quantize * hz / k, silu * hz / k, exponential * hz / k);
 }
@@ -193,13 +216,12 @@ int main(int argc, char** argv) {
     const size_t count = list_kernels(tables, 16);
     const double hz = machine::clock_hz();
     std::byte* buffer = allocate(kBuffer);
-    const double bandwidth[2] = {machine::read_bytes_s(1), machine::read_bytes_s(2)};
-    std::printf("clock %.2f GHz, read %.2f GB/s with 1 thread, %.2f with 2\n", hz / 1e9, bandwidth[0] / 1e9,
-                bandwidth[1] / 1e9);
+    std::printf("clock %.2f GHz, read %.2f GB/s with 1 thread, %.2f with 2\n", hz / 1e9,
+                machine::read_bytes_s(1) / 1e9, machine::read_bytes_s(2) / 1e9);
     if (const auto peak = machine::dot_peak(1); peak.instruction)
         std::printf("%s peak %.1f MAC/cycle, %.1f GMAC/s\n", peak.instruction, peak.macs_s / hz,
                     peak.macs_s / 1e9);
     for (size_t i = 0; i < count; ++i)
-        if (argc < 2 || std::strcmp(argv[1], tables[i]->isa) == 0) bench(*tables[i], buffer, hz, bandwidth);
+        if (argc < 2 || std::strcmp(argv[1], tables[i]->isa) == 0) bench(*tables[i], buffer, hz);
     return 0;
 }

@@ -129,11 +129,12 @@ EDGEKIT_INLINE void for_each_side_by_side(size_t begin, size_t end, F&& f) {
     if constexpr (T > 1) for_each_side_by_side<(T > 4 ? 4 : T > 2 ? 2 : 1)>(begin + T * run, end, f);
 }
 
-// How many bytes of each of T streams are fetched before they are needed. Runs of one tile are neighbours,
-// and go on behind the last of them.
+// How many bytes of each of T streams are fetched before they are needed. Neighbours that are shorter than
+// that go on behind the last of them.
 template <int T>
 EDGEKIT_INLINE size_t fetched_ahead(const Tiles& w, size_t apart) {
-    return kPrefetchBytes / T + (apart == 1 ? (T - 1) * w.tile_bytes : 0);
+    constexpr size_t kAhead = kPrefetchBytes / T;
+    return apart == 1 && w.tile_bytes < kAhead ? kAhead + (T - 1) * w.tile_bytes : kAhead;
 }
 
 // y[R][T][16]: the products of T tiles, each `apart` bytes from the one before, `ahead` bytes of each stream
