@@ -58,7 +58,7 @@ demo: build/demo/sample.edge
 test: test-cpp test-python
 
 test-python: $(STAMPS)/test
-	$(BIN)/python -m pytest -q tests
+	$(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile tests
 
 test-cpp: $(STAMPS)/build-requires
 	$(CMAKE) -S . -B build/native -GNinja -DEDGEKIT_BUILD_TESTS=ON -DEDGEKIT_BUILD_BENCH=ON >/dev/null

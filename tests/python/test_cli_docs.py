@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -34,7 +35,8 @@ on a terminal. An interrupted or failed command leaves no half-written file.
 
 def reference() -> str:
     parts = [INTRODUCTION]
-    root = click.Context(cli, info_name="edgekit", terminal_width=100, max_content_width=100)
+    settings: dict[str, Any] = cli.context_settings | {"terminal_width": 100, "max_content_width": 100}
+    root = click.Context(cli, info_name="edgekit", **settings)
     for verb in cli.list_commands(root):
         command = cli.get_command(root, verb)
         assert command is not None
