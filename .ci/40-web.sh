@@ -6,8 +6,7 @@ source tools/toolchains.sh
 export PATH="$EDGEKIT_TOOLCHAINS/node24/node_modules/node/bin:$PATH"
 # The four variants have most of the core in common.
 tools/setup-trixie.sh ccache
-export CMAKE_CXX_COMPILER_LAUNCHER=ccache CCACHE_NOHASHDIR=1
-runtimes/web/build.sh
+CMAKE_CXX_COMPILER_LAUNCHER=ccache CCACHE_NOHASHDIR=1 runtimes/web/build.sh
 
 [ -x .venv/bin/edgekit ] || make .venv/stamps/test
 mkdir -p samples/web/public
