@@ -541,7 +541,8 @@ void test(const Kernels& kernels, const Kernels& reference) {
         test_matmul(kernels, Layout(layout), 50, 96, 64);
         for (uint32_t m : {1u, 2u, 9u, 30u})
             if (is_quantized(Layout(layout))) test_extremes(kernels, Layout(layout), m);
-        for (uint32_t m = 1; m <= 4; ++m) test_matmul(kernels, Layout(layout), 16 * 13, 64, m);
+        for (uint32_t m = 1; m <= 4; ++m)
+            test_matmul(kernels, Layout(layout), 16 * 29, 64, m);  // runs of two for six tiles side by side
     }
     for (int type = 0; type < 4; ++type) {
         for (uint32_t head_dim : {8u, 40u, 64u, 80u, 128u})
