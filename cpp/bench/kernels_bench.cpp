@@ -74,7 +74,7 @@ std::byte* allocate(size_t bytes) {
     uint32_t state = 1;
     for (size_t i = 0; i + 4 <= bytes; i += 4) {
         state = state * 1664525 + 1013904223;
-        const uint32_t word = state & 0x3F3F3F3F;  // finite as any float
+        const uint32_t word = (state & 0x3F3F3F3F) | 0x30003000;  // finite and normal as any float
         std::memcpy(p + i, &word, 4);
     }
     return p;
@@ -89,10 +89,11 @@ struct Rows {
 };
 
 Rows make_rows(const Kernels& kernels, uint32_t m, uint32_t k) {
+    const size_t groups = size_t{m} * row_groups(k);
     Rows rows{reinterpret_cast<float*>(allocate(size_t{4} * m * k)),
-              reinterpret_cast<int8_t*>(allocate(size_t{m} * k)),
-              reinterpret_cast<float*>(allocate(size_t{m} * k / 8)),
-              reinterpret_cast<int32_t*>(allocate(size_t{m} * k / 4))};
+              reinterpret_cast<int8_t*>(allocate(kGroup * groups)),
+              reinterpret_cast<float*>(allocate(sizeof(float) * groups)),
+              reinterpret_cast<int32_t*>(allocate(2 * sizeof(int32_t) * groups))};
     kernels.quantize(rows.x, k, m, k, rows.codes, rows.scales, rows.starts);
     return rows;
 }

@@ -30,10 +30,10 @@ void matmul(const Kernels& kernels, Layout layout, uint32_t m, int times) {
     const size_t tile_bytes =
         layout == Layout::q4_block32 ? q4_block32::tile_bytes(kColumns) : q8_block32::tile_bytes(kColumns);
     const Matrix w{zeros<std::byte>(tile_bytes * (kTiles + 1)), layout, 16 * kTiles, kColumns, tile_bytes};
-    const size_t groups = kColumns / kGroup;
-    const Activations x{zeros<float>(size_t{m} * kColumns),  kColumns,
-                        zeros<int8_t>(size_t{m} * kColumns), zeros<float>(m * groups),
-                        zeros<int32_t>(2 * m * groups),      m};
+    const size_t groups = size_t{m} * row_groups(kColumns);
+    const Activations x{zeros<float>(size_t{m} * kColumns), kColumns,
+                        zeros<int8_t>(kGroup * groups),     zeros<float>(groups),
+                        zeros<int32_t>(2 * groups),         m};
     auto* out = zeros<float>(size_t{m} * w.n);
     auto* scratch = zeros<std::byte>(matmul_scratch_bytes());
     for (int i = 0; i < times; ++i) kernels.matmul(w, x, {out, w.n}, 0, kTiles, scratch);

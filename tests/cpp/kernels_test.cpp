@@ -173,8 +173,8 @@ struct Inputs {
 
     Inputs(const Kernels& kernels, uint32_t m, uint32_t k)
         : x(size_t(m) * (k + 3)),
-          codes(size_t(m) * round_up(k, 32)),
-          scales(size_t(m) * (round_up(k, 32) / 32)),
+          codes(size_t(m) * row_groups(k) * 32),
+          scales(size_t(m) * row_groups(k)),
           starts(2 * scales.size()) {
         for (size_t i = 0; i < x.size(); ++i) x[i] = gaussian() * (i % 97 == 0 ? 20.0f : 1.0f);
         if (m > 2)
@@ -186,7 +186,7 @@ struct Inputs {
 
 void test_quantize(const Kernels& kernels) {
     for (uint32_t k : {1u, 8u, 31u, 33u, 64u, 172u, 2048u}) {
-        const uint32_t m = 3, groups = round_up(k, 32) / 32;
+        const uint32_t m = 3, groups = round_up(k, 32) / 32, apart = row_groups(k);
         Inputs in(kernels, m, k);
         double wrong = 0;
         for (uint32_t r = 0; r < m; ++r)
@@ -199,10 +199,10 @@ void test_quantize(const Kernels& kernels) {
                     const uint32_t column = g * 32 + c;
                     const int expected =
                         column < k ? int(std::nearbyint(in.x[r * (k + 3) + column] * inverse)) : 0;
-                    const int8_t code = in.codes[(r * groups + g) * 32 + c];
+                    const int8_t code = in.codes[(r * apart + g) * 32 + c];
                     wrong += code != expected;
                 }
-                wrong += in.scales[r * groups + g] != peak / 127.0f;
+                wrong += in.scales[r * apart + g] != peak / 127.0f;
             }
         check(kernels.isa, "quantize k=" + std::to_string(k), wrong, 0);
     }
@@ -211,7 +211,7 @@ void test_quantize(const Kernels& kernels) {
 void test_matmul(const Kernels& kernels, Layout layout, uint32_t n, uint32_t k, uint32_t m) {
     const RandomMatrix w(layout, n, k);
     Inputs in(kernels, m, k);
-    const uint32_t groups = w.matrix.n_groups(), stride = n + 5;
+    const uint32_t groups = row_groups(k), stride = n + 5;
     Aligned<float> out(size_t(m) * stride), bias(n), first(size_t(m) * stride);
     Aligned<std::byte> scratch(matmul_scratch_bytes());
     for (uint32_t i = 0; i < n; ++i) bias[i] = gaussian();

@@ -68,7 +68,7 @@ Activations Decoder::prepare(Step& step, const NormWeights& weights, const float
                              uint32_t thread) const {
     const auto prepare_row = [&](const PreparedRows& rows, uint32_t source_row, uint32_t row) {
         const float* from = source + size_t{source_row} * width;
-        const uint32_t groups = (width + kGroup - 1) / kGroup;
+        const uint32_t groups = row_groups(width);
         float* to = rows.x + size_t{row} * width;
         if (weights)
             norm(spec_.norm, weights, from, width, to);
@@ -161,7 +161,7 @@ void Decoder::gate_up(Step& step, const FeedForward& ffn, const Activations& inp
                       uint32_t first_unit, uint32_t last_unit, ThreadScratch& scratch) const {
     const PreparedRows& out = step.state.ffn_;
     const uint32_t d_ff = ffn.up.weight.n;
-    const uint32_t groups = (d_ff + kGroup - 1) / kGroup;
+    const uint32_t groups = row_groups(d_ff);
     const bool quantized = is_quantized(ffn.down.weight.layout);
     // NOLINTNEXTLINE(clang-analyzer-core.DivideZero): a step has rows
     const uint32_t units_at_a_time = gate_floats(step.state.chunk_) / input.m / kGroup;
@@ -233,8 +233,8 @@ void Decoder::experts(Step& step, uint32_t layer, uint32_t thread) const {
     });
     step.team.barrier();
     const uint32_t units = (spec.d_ff + kGroup - 1) / kGroup;
-    const uint32_t groups = units;
-    const uint32_t input_groups = (spec_.d_model + kGroup - 1) / kGroup;
+    const uint32_t groups = row_groups(spec.d_ff);
+    const uint32_t input_groups = row_groups(spec_.d_model);
     for (uint32_t row = 0; row < step.m; ++row) {
         const Activations one{input.x + size_t{row} * input.stride_x,
                               input.stride_x,

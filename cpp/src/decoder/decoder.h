@@ -25,7 +25,7 @@ struct PreparedRows {
     int32_t* starts = nullptr;  // two a group
     uint32_t width = 0;
 
-    uint32_t n_groups() const { return (width + kGroup - 1) / kGroup; }
+    uint32_t groups() const { return row_groups(width); }
 };
 
 // What one thread needs for itself.

@@ -33,9 +33,9 @@ PreparedRows take_rows(Arena& arena, uint32_t rows, uint32_t width, bool with_fl
     PreparedRows out;
     out.width = width;
     if (with_floats) out.x = arena.take<float>(size_t{rows} * width);
-    out.codes = arena.take<int8_t>(size_t{rows} * out.n_groups() * kGroup);
-    out.scales = arena.take<float>(size_t{rows} * out.n_groups());
-    out.starts = arena.take<int32_t>(size_t{2} * rows * out.n_groups());
+    out.codes = arena.take<int8_t>(size_t{rows} * out.groups() * kGroup);
+    out.scales = arena.take<float>(size_t{rows} * out.groups());
+    out.starts = arena.take<int32_t>(size_t{2} * rows * out.groups());
     return out;
 }
 

@@ -14,6 +14,14 @@
 
 namespace edgekit {
 
+// How many groups lie from one row of k quantized activations to the next: as many as it has, and up to three
+// more that nobody reads. Its codes are then an odd number of 64-byte lines, and the rows of a prompt use all
+// sets of a cache alike; a power of two would have them compete for a few.
+[[gnu::always_inline]] constexpr uint32_t row_groups(uint32_t k) {
+    const uint32_t groups = (k + kGroup - 1) / kGroup;
+    return groups + (6 - groups % 4) % 4;
+}
+
 // m rows of k activations, for matmul. Dense layouts read `x`; quantized ones read codes, scales and starts,
 // which `quantize` made: per row and group of 32 columns, x ≈ scale · code with scale = max|x| / 127, code
 // rounded to nearest even (0 past k). The starts are where a group's sums of products begin, so that biased
@@ -21,9 +29,9 @@ namespace edgekit {
 struct Activations {
     const float* x = nullptr;         // [m][stride_x]
     size_t stride_x = 0;              // elements
-    const int8_t* codes = nullptr;    // [m][32 · n_groups]
-    const float* scales = nullptr;    // [m][n_groups]
-    const int32_t* starts = nullptr;  // [m][n_groups][2]
+    const int8_t* codes = nullptr;    // [m][32 · row_groups(k)]
+    const float* scales = nullptr;    // [m][row_groups(k)]
+    const int32_t* starts = nullptr;  // [m][row_groups(k)][2]
     uint32_t m = 0;
 };
 

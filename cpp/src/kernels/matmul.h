@@ -12,7 +12,7 @@ inline void matmul(const Matrix& w, const Activations& x, const Store& to, uint3
         w.data, w.tile_bytes,
         w.layout == Layout::q4_block32 ? q4_block32::codes_offset(w.k) : q8_block32::codes_offset(w.k),
         w.n_groups()};
-    const size_t groups = tiles.n_groups;
+    const size_t groups = row_groups(w.k);
     const Rows rows{x.codes, x.scales, x.starts, kGroup * groups, groups, 2 * groups};
     const auto sink = [&](uint32_t row, size_t tile, f32x16 y) EDGEKIT_INLINE_LAMBDA {
         const size_t column = 16 * tile, n = w.n - column < 16 ? w.n - column : 16;

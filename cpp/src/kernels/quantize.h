@@ -17,9 +17,9 @@ EDGEKIT_INLINE void quantize_group(const float* x, size_t n, int8_t* codes, floa
     const auto code = [&](f32x16 v)
                           EDGEKIT_INLINE_LAMBDA { return round_i32(min(max(v * inverse, least), most)); };
     const i32x16 i = code(a), j = code(b);
+    scale = peak / 127.0f;
     store_i8(codes, i);
     store_i8(codes + 16, j);
-    scale = peak / 127.0f;
     make_starts(codes, i + j, starts);
 }
 
@@ -28,7 +28,7 @@ inline void quantize(const float* x, size_t stride_x, uint32_t m, uint32_t k, in
     const size_t n_groups = (k + kGroup - 1) / kGroup;
     for (size_t row = 0; row < m; ++row)
         for (size_t g = 0; g < n_groups; ++g) {
-            const size_t left = k - g * kGroup, at = row * n_groups + g;
+            const size_t left = k - g * kGroup, at = row * row_groups(k) + g;
             quantize_group(x + row * stride_x + g * kGroup, left < kGroup ? left : kGroup,
                            codes + at * kGroup, scales[at], starts + 2 * at);
         }

@@ -242,14 +242,16 @@ private:
     }
 };
 EDGEKIT_INLINE void make_starts(const int8_t* codes, i32x16, int32_t* starts) {
-    const __m128i bias = _mm_set1_epi8(kLevelBias);
-    for (int h = 0; h < 2; ++h) {
-        // -32 · (a neighbour + the next); every second of the eight pairs belongs to the same lane of a line.
-        const __m128i minus = _mm_sub_epi8(_mm_setzero_si128(), load_16_bytes(codes + 16 * h));
-        __m128i pairs = _mm_maddubs_epi16(bias, minus);
+    // -32 · (a neighbour + the next); every second of the eight pairs belongs to the same lane of a line.
+    const auto start = [](__m128i half) EDGEKIT_INLINE_LAMBDA {
+        const __m128i minus = _mm_sub_epi8(_mm_setzero_si128(), half);
+        __m128i pairs = _mm_maddubs_epi16(_mm_set1_epi8(kLevelBias), minus);
         pairs = _mm_add_epi16(pairs, _mm_shuffle_epi32(pairs, 0x4E));
-        starts[h] = _mm_cvtsi128_si32(_mm_add_epi16(pairs, _mm_shuffle_epi32(pairs, 0xB1)));
-    }
+        return _mm_cvtsi128_si32(_mm_add_epi16(pairs, _mm_shuffle_epi32(pairs, 0xB1)));
+    };
+    const int32_t first = start(load_16_bytes(codes)), second = start(load_16_bytes(codes + 16));
+    starts[0] = first;
+    starts[1] = second;
 }
 
 #endif
