@@ -20,9 +20,12 @@ namespace {
 std::atomic<uint64_t> allocations{0};
 std::atomic<uint64_t> allocated_bytes{0};
 
-void* counted(size_t size, size_t alignment) {
+void count(size_t size) {
     allocations.fetch_add(1, std::memory_order_relaxed);
     allocated_bytes.fetch_add(size, std::memory_order_relaxed);
+}
+void* counted(size_t size, size_t alignment) {
+    count(size);
     void* memory = alignment > alignof(std::max_align_t)
                        ? std::aligned_alloc(alignment, (size + alignment - 1) / alignment * alignment)
                        : std::malloc(size ? size : 1);
@@ -46,6 +49,17 @@ void operator delete(void* memory) noexcept { std::free(memory); }
 void operator delete(void* memory, size_t) noexcept { std::free(memory); }
 void operator delete(void* memory, std::align_val_t) noexcept { std::free(memory); }
 void operator delete(void* memory, size_t, std::align_val_t) noexcept { std::free(memory); }
+
+// The linker (--wrap=calloc) sends the library's calls here.
+extern "C" {
+// NOLINTBEGIN(bugprone-reserved-identifier)
+void* __real_calloc(size_t n, size_t size);
+void* __wrap_calloc(size_t n, size_t size) {
+    count(n * size);
+    return __real_calloc(n, size);
+}
+// NOLINTEND(bugprone-reserved-identifier)
+}
 
 namespace {
 

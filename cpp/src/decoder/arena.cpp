@@ -1,25 +1,25 @@
 #include "decoder/arena.h"
 
-#include <cstring>
 #include <string>
 
 namespace edgekit {
 
 namespace {
 
-constexpr std::align_val_t kAlignment{64};
+constexpr size_t kAlignment = 64;
 
 }  // namespace
 
-AlignedMemory::AlignedMemory(size_t bytes) : size_(bytes) {
-    memory_.reset(static_cast<std::byte*>(::operator new(bytes, kAlignment, std::nothrow)));
-    if (!memory_)
+// calloc takes what is large from the system as it comes, zero and not there yet: opening costs nothing for
+// what a short prompt never touches.
+AlignedMemory::AlignedMemory(size_t bytes) : memory_(std::calloc(1, bytes + kAlignment)), size_(bytes) {
+    void* data = memory_.get();
+    size_t space = bytes + kAlignment;
+    if (!data)
         throw Error(Status::out_of_memory,
                     "the system has no " + std::to_string(bytes) +
                         " bytes of memory for a session: lower --window or --memory-budget");
-    std::memset(memory_.get(), 0, bytes);
+    data_ = static_cast<std::byte*>(std::align(kAlignment, bytes, data, space));
 }
-
-void AlignedMemory::Free::operator()(std::byte* memory) const { ::operator delete(memory, kAlignment); }
 
 }  // namespace edgekit

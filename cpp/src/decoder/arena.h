@@ -4,8 +4,8 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <memory>
-#include <new>
 
 #include "error.h"
 #include "quant/layout.h"
@@ -38,14 +38,15 @@ public:
     AlignedMemory() = default;
     // Throws Error(out_of_memory).
     explicit AlignedMemory(size_t bytes);
-    std::byte* data() const { return memory_.get(); }
+    std::byte* data() const { return data_; }
     size_t size() const { return size_; }
 
 private:
     struct Free {
-        void operator()(std::byte* memory) const;
+        void operator()(void* memory) const { std::free(memory); }
     };
-    std::unique_ptr<std::byte, Free> memory_;
+    std::unique_ptr<void, Free> memory_;
+    std::byte* data_ = nullptr;
     size_t size_ = 0;
 };
 
