@@ -12,7 +12,7 @@ constexpr size_t kAlignment = 64;
 
 // calloc takes what is large from the system as it comes, zero and not there yet: opening costs nothing for
 // what a short prompt never touches.
-AlignedMemory::AlignedMemory(size_t bytes) : memory_(std::calloc(1, bytes + kAlignment)), size_(bytes) {
+AlignedMemory::AlignedMemory(size_t bytes) : memory_(std::calloc(1, bytes + kAlignment)) {
     void* data = memory_.get();
     size_t space = bytes + kAlignment;
     if (!data)

@@ -39,7 +39,6 @@ public:
     // Throws Error(out_of_memory).
     explicit AlignedMemory(size_t bytes);
     std::byte* data() const { return data_; }
-    size_t size() const { return size_; }
 
 private:
     struct Free {
@@ -47,7 +46,6 @@ private:
     };
     std::unique_ptr<void, Free> memory_;
     std::byte* data_ = nullptr;
-    size_t size_ = 0;
 };
 
 }  // namespace edgekit

@@ -17,6 +17,7 @@ EDGEKIT_INLINE void quantize_group(const float* x, size_t n, int8_t* codes, floa
     const auto code = [&](f32x16 v)
                           EDGEKIT_INLINE_LAMBDA { return round_i32(min(max(v * inverse, least), most)); };
     const i32x16 i = code(a), j = code(b);
+    // Before the codes, which a compiler must take it to overwrite: it would read them back for their starts.
     scale = peak / 127.0f;
     store_i8(codes, i);
     store_i8(codes + 16, j);

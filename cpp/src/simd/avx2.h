@@ -249,6 +249,7 @@ EDGEKIT_INLINE void make_starts(const int8_t* codes, i32x16, int32_t* starts) {
         pairs = _mm_add_epi16(pairs, _mm_shuffle_epi32(pairs, 0x4E));
         return _mm_cvtsi128_si32(_mm_add_epi16(pairs, _mm_shuffle_epi32(pairs, 0xB1)));
     };
+    // Both before either is written, for the same reason as in quantize_group.
     const int32_t first = start(load_16_bytes(codes)), second = start(load_16_bytes(codes + 16));
     starts[0] = first;
     starts[1] = second;
