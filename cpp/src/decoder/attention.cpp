@@ -32,21 +32,35 @@ void Decoder::attention(Step& step, uint32_t layer, uint32_t thread) const {
     const uint32_t group = spec.n_heads / spec.n_kv_heads;
     const uint32_t head_dim = spec.head_dim;
 
-    const Activations input = prepare(step, w.attn_norm, state.x_, spec_.d_model, thread);
-    const uint32_t q_tiles = w.q.weight.n_tiles(), k_tiles = w.k.weight.n_tiles(),
+    const Activations input = prepare(step, w.attn_norm, step.x(spec_.d_model), spec_.d_model, thread);
+    const uint32_t kept = step.kept(layer);
+    const Activations queries = rows_of(input, spec_.d_model, step.m - kept, kept);
+    const uint32_t q_tiles = kept ? w.q.weight.n_tiles() : 0, k_tiles = w.k.weight.n_tiles(),
                    v_tiles = w.v.weight.n_tiles();
     team.for_units(thread, q_tiles + k_tiles + v_tiles, [&](uint32_t first, uint32_t last) {
-        const auto part = [&](const Linear& linear, uint32_t offset, uint32_t tiles, float* out) {
+        const auto part = [&](const Linear& linear, const Activations& rows, uint32_t offset, uint32_t tiles,
+                              float* out) {
             const uint32_t begin = std::max(first, offset), end = std::min(last, offset + tiles);
             if (begin < end)
-                kernels_.matmul(linear.weight, input, {out, linear.weight.n, linear.bias}, begin - offset,
+                kernels_.matmul(linear.weight, rows, {out, linear.weight.n, linear.bias}, begin - offset,
                                 end - offset, scratch.matmul);
         };
-        part(w.q, 0, q_tiles, state.q_);
-        part(w.k, q_tiles, k_tiles, state.k_);
-        part(w.v, q_tiles + k_tiles, v_tiles, state.v_);
+        part(w.q, queries, 0, q_tiles, state.q_);
+        part(w.k, input, q_tiles, k_tiles, state.k_);
+        part(w.v, input, q_tiles + k_tiles, v_tiles, state.v_);
     });
     team.barrier();
+
+    const bool stored = step.m > 1 || kept == 0;
+    if (stored) {
+        team.for_units(thread, spec.n_kv_heads * step.m, [&](uint32_t first, uint32_t last) {
+            for (uint32_t unit = first; unit < last; ++unit)
+                store_row(step, layer, unit / spec.n_kv_heads, unit % spec.n_kv_heads, scratch);
+        });
+        step.keep_last(kept);
+        if (kept == 0) return;
+        team.barrier();
+    }
 
     const LayerRing& ring = state.cache_.ring(layer);
     const uint32_t pieces = ring.pieces(std::min<uint64_t>(step.first + step.m, ring.slots));
@@ -61,7 +75,7 @@ void Decoder::attention(Step& step, uint32_t layer, uint32_t thread) const {
         team.for_units(thread, spec.n_kv_heads * pieces, [&](uint32_t first, uint32_t last) {
             for (uint32_t unit = first; unit < last; ++unit) {
                 const uint32_t head = unit / pieces, piece = unit % pieces;
-                if (piece == newest) store_row(step, layer, 0, head, scratch);
+                if (!stored && piece == newest) store_row(step, layer, 0, head, scratch);
                 load_queries(step, layer, head, 0, 1, false, scratch);
                 attend_piece(step, layer, head, 0, 1, piece,
                              from(state.pieces_, size_t{unit} * group, head_dim), scratch);
@@ -76,11 +90,6 @@ void Decoder::attention(Step& step, uint32_t layer, uint32_t thread) const {
             }
         });
     } else {
-        team.for_units(thread, spec.n_kv_heads * step.m, [&](uint32_t first, uint32_t last) {
-            for (uint32_t unit = first; unit < last; ++unit)
-                store_row(step, layer, unit / spec.n_kv_heads, unit % spec.n_kv_heads, scratch);
-        });
-        team.barrier();
         const uint32_t blocks = (step.m + kAttendRows - 1) / kAttendRows;
         team.for_units(thread, spec.n_kv_heads * blocks, [&](uint32_t first, uint32_t last) {
             for (uint32_t unit = first; unit < last; ++unit) {
@@ -134,8 +143,9 @@ void Decoder::store_row(Step& step, uint32_t layer, uint32_t row, uint32_t kv_he
     std::copy_n(k, spec.head_dim, rotated);
     if (spec.rope >= 0) {
         const DecoderState::Angles& angles = state.ropes_[spec.rope];
-        kernels_.rope(rotated, 1, spec.head_dim, 2 * angles.half, angles.cos + size_t{row} * angles.half,
-                      angles.sin + size_t{row} * angles.half);
+        kernels_.rope(rotated, 1, spec.head_dim, 2 * angles.half,
+                      angles.cos + size_t{step.dropped + row} * angles.half,
+                      angles.sin + size_t{step.dropped + row} * angles.half);
     }
     const float* v = state.v_ + size_t{row} * spec.kv_size() + size_t{kv_head} * spec.head_dim;
     kernels_.kv_store(state.cache_.head(layer, kv_head), state.cache_.ring(layer).slot(step.first + row),
@@ -161,8 +171,8 @@ void Decoder::load_queries(Step& step, uint32_t layer, uint32_t kv_head, uint32_
         const DecoderState::Angles& angles = state.ropes_[spec.rope];
         const bool capped = as_sinks_see && step.first + row >= state.cache_.capacity();
         kernels_.rope(heads, group, spec.head_dim, 2 * angles.half,
-                      capped ? angles.sink_cos : angles.cos + size_t{row} * angles.half,
-                      capped ? angles.sink_sin : angles.sin + size_t{row} * angles.half);
+                      capped ? angles.sink_cos : angles.cos + size_t{step.dropped + row} * angles.half,
+                      capped ? angles.sink_sin : angles.sin + size_t{step.dropped + row} * angles.half);
     }
     const uint32_t n = (last_row - first_row) * group;
     if (attend_query_bytes(state.cache_.options().type, spec.head_dim))

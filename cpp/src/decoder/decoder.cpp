@@ -7,8 +7,10 @@ namespace edgekit {
 
 void Decoder::forward(DecoderState& state, ThreadTeam& team, uint32_t threads, const int32_t* ids, uint32_t m,
                       bool all_logits, float* logits_out) const {
-    Step step{state, team, ids, m, all_logits, logits_out, state.position};
+    const uint32_t wanted = !logits_out ? 0 : all_logits ? m : 1;
+    const auto n_layers = static_cast<uint32_t>(spec_.layers.size());
     team.run(threads, [&](uint32_t thread) {
+        Step step{state, team, m, n_layers, wanted, logits_out, state.position};
         team.for_units(thread, m, [&](uint32_t first, uint32_t last) {
             for (uint32_t row = first; row < last; ++row) {
                 float* x = state.x_ + size_t{row} * spec_.d_model;
@@ -26,7 +28,7 @@ void Decoder::forward(DecoderState& state, ThreadTeam& team, uint32_t threads, c
             }
         });
         team.barrier();
-        for (uint32_t layer = 0; layer < spec_.layers.size(); ++layer) {
+        for (uint32_t layer = 0; layer < n_layers; ++layer) {
             const LayerWeights& w = weights_.layers[layer];
             const bool attends = spec_.layers[layer].mixer == Mixer::attention;
             const bool parallel = spec_.layers[layer].parallel;
@@ -34,6 +36,7 @@ void Decoder::forward(DecoderState& state, ThreadTeam& team, uint32_t threads, c
                 attention(step, layer, thread);
             else
                 convolution(step, layer, thread);
+            if (step.m == 0) return;
             if (parallel)
                 feed_forward(step, layer, thread);  // from the same residual stream, before it changes
             const uint32_t width = attends ? spec_.layers[layer].q_size() : spec_.d_model;
@@ -45,11 +48,11 @@ void Decoder::forward(DecoderState& state, ThreadTeam& team, uint32_t threads, c
             }
             if (!parallel) feed_forward(step, layer, thread);
             const uint32_t d_ff = spec_.layers[layer].d_ff;
-            const Activations hidden{state.ffn_.x,      d_ff, state.ffn_.codes, state.ffn_.scales,
-                                     state.ffn_.starts, m};
+            const Activations hidden{state.ffn_.x,      d_ff,  state.ffn_.codes, state.ffn_.scales,
+                                     state.ffn_.starts, step.m};
             add_to_residual(step, w.dense.down, hidden, w.ffn_post_norm, thread);
         }
-        if (logits_out) logits(step, thread);
+        logits(step, thread);
     });
     state.position += m;
     state.written = std::max(state.written, state.position);
@@ -106,7 +109,7 @@ void Decoder::add_to_residual(Step& step, const Linear& linear, const Activation
     DecoderState& state = step.state;
     const uint32_t d_model = spec_.d_model;
     if (!post_norm) {
-        project(step, linear, input, {state.x_, d_model, nullptr, spec_.residual_scale, true}, thread);
+        project(step, linear, input, {step.x(d_model), d_model, nullptr, spec_.residual_scale, true}, thread);
         step.team.barrier();
         return;
     }
@@ -116,7 +119,7 @@ void Decoder::add_to_residual(Step& step, const Linear& linear, const Activation
         for (uint32_t row = first; row < last; ++row) {
             float* mixed = state.mixed_ + size_t{row} * d_model;
             norm(spec_.norm, post_norm, mixed, d_model, mixed);
-            kernels_.add(state.x_ + size_t{row} * d_model, mixed, spec_.residual_scale, d_model);
+            kernels_.add(step.x(d_model) + size_t{row} * d_model, mixed, spec_.residual_scale, d_model);
         }
     });
     step.team.barrier();
@@ -129,7 +132,8 @@ void Decoder::convolution(Step& step, uint32_t layer, uint32_t thread) const {
     const LayerWeights& w = weights_.layers[layer];
     const uint32_t d_model = spec_.d_model;
     const uint32_t kernel = spec_.layers[layer].conv_kernel;
-    const Activations input = prepare(step, w.attn_norm, state.x_, d_model, thread);
+    const uint32_t kept = step.kept(layer);
+    const Activations input = prepare(step, w.attn_norm, step.x(d_model), d_model, thread);
     project(step, w.conv_in, input, {state.q_, size_t{3} * d_model}, thread);
     step.team.barrier();
     step.team.for_units(thread, round_up(d_model, kGroup) / kGroup, [&](uint32_t first, uint32_t last) {
@@ -139,11 +143,10 @@ void Decoder::convolution(Step& step, uint32_t layer, uint32_t thread) const {
             const float* bcx = state.q_ + size_t{row} * 3 * d_model;
             const uint64_t position = step.first + row;
             float* now = state.cache_.conv_input(layer, position);
-            float* out = state.attended_ + size_t{row} * d_model;
-            for (uint32_t c = from; c < to; ++c) {
-                now[c] = bcx[c] * bcx[2 * d_model + c];
-                out[c] = w.conv_bias ? w.conv_bias[c] : 0.0f;
-            }
+            for (uint32_t c = from; c < to; ++c) now[c] = bcx[c] * bcx[2 * d_model + c];
+            if (row < step.m - kept) continue;
+            float* out = state.attended_ + size_t{row - (step.m - kept)} * d_model;
+            for (uint32_t c = from; c < to; ++c) out[c] = w.conv_bias ? w.conv_bias[c] : 0.0f;
             for (uint32_t tap = 0; tap < kernel && tap <= position; ++tap) {
                 const float* past = state.cache_.conv_input(layer, position - tap);
                 for (uint32_t c = from; c < to; ++c)
@@ -152,6 +155,7 @@ void Decoder::convolution(Step& step, uint32_t layer, uint32_t thread) const {
             for (uint32_t c = from; c < to; ++c) out[c] *= bcx[d_model + c];
         }
     });
+    step.keep_last(kept);
     step.team.barrier();
 }
 
@@ -198,7 +202,7 @@ void Decoder::gate_up(Step& step, const FeedForward& ffn, const Activations& inp
 void Decoder::feed_forward(Step& step, uint32_t layer, uint32_t thread) const {
     const LayerWeights& w = weights_.layers[layer];
     const NormWeights& norm_weights = spec_.layers[layer].parallel ? w.attn_norm : w.ffn_norm;
-    const Activations input = prepare(step, norm_weights, step.state.x_, spec_.d_model, thread);
+    const Activations input = prepare(step, norm_weights, step.x(spec_.d_model), spec_.d_model, thread);
     const uint32_t units = (spec_.layers[layer].d_ff + kGroup - 1) / kGroup;
     step.team.for_units(thread, units, [&](uint32_t first, uint32_t last) {
         gate_up(step, w.dense, input, 0, first, last, step.scratch(thread));
@@ -212,7 +216,7 @@ void Decoder::experts(Step& step, uint32_t layer, uint32_t thread) const {
     const LayerSpec& spec = spec_.layers[layer];
     const LayerWeights& w = weights_.layers[layer];
     const uint32_t top_k = spec_.moe_top_k;
-    const Activations input = prepare(step, w.ffn_norm, state.x_, spec_.d_model, thread);
+    const Activations input = prepare(step, w.ffn_norm, step.x(spec_.d_model), spec_.d_model, thread);
     project(step, {w.router, nullptr}, input, {state.router_, spec.n_experts}, thread);
     step.team.barrier();
     step.team.for_units(thread, step.m, [&](uint32_t first, uint32_t last) {
@@ -233,15 +237,10 @@ void Decoder::experts(Step& step, uint32_t layer, uint32_t thread) const {
     });
     step.team.barrier();
     const uint32_t units = (spec.d_ff + kGroup - 1) / kGroup;
-    const uint32_t groups = row_groups(spec.d_ff);
-    const uint32_t input_groups = row_groups(spec_.d_model);
+    const Activations all_hidden{state.ffn_.x,      spec.d_ff,         state.ffn_.codes,
+                                 state.ffn_.scales, state.ffn_.starts, top_k};
     for (uint32_t row = 0; row < step.m; ++row) {
-        const Activations one{input.x + size_t{row} * input.stride_x,
-                              input.stride_x,
-                              input.codes + size_t{row} * input_groups * kGroup,
-                              input.scales + size_t{row} * input_groups,
-                              input.starts + size_t{2} * row * input_groups,
-                              1};
+        const Activations one = rows_of(input, spec_.d_model, row, 1);
         const uint32_t* chosen = state.expert_ + size_t{row} * top_k;
         const float* weight = state.expert_weight_ + size_t{row} * top_k;
         step.team.for_units(thread, units * top_k, [&](uint32_t first, uint32_t last) {
@@ -258,13 +257,9 @@ void Decoder::experts(Step& step, uint32_t layer, uint32_t thread) const {
             thread, (spec_.d_model + kTileRows - 1) / kTileRows, [&](uint32_t first, uint32_t last) {
                 for (uint32_t i = 0; i < top_k; ++i) {
                     const Linear& down = w.experts[chosen[i]].down;
-                    const Activations hidden{state.ffn_.x ? state.ffn_.x + size_t{i} * spec.d_ff : nullptr,
-                                             spec.d_ff,
-                                             state.ffn_.codes + size_t{i} * groups * kGroup,
-                                             state.ffn_.scales + size_t{i} * groups,
-                                             state.ffn_.starts + size_t{2} * i * groups,
-                                             1};
-                    float* out = (w.ffn_post_norm ? state.mixed_ : state.x_) + size_t{row} * spec_.d_model;
+                    const Activations hidden = rows_of(all_hidden, spec.d_ff, i, 1);
+                    float* out = (w.ffn_post_norm ? state.mixed_ : step.x(spec_.d_model)) +
+                                 size_t{row} * spec_.d_model;
                     const float scale = w.ffn_post_norm ? weight[i] : weight[i] * spec_.residual_scale;
                     kernels_.matmul(down.weight, hidden,
                                     {out, spec_.d_model, down.bias, scale, i > 0 || !w.ffn_post_norm}, first,
@@ -278,20 +273,16 @@ void Decoder::experts(Step& step, uint32_t layer, uint32_t thread) const {
         for (uint32_t row = first; row < last; ++row) {
             float* mixed = state.mixed_ + size_t{row} * spec_.d_model;
             norm(spec_.norm, w.ffn_post_norm, mixed, spec_.d_model, mixed);
-            kernels_.add(state.x_ + size_t{row} * spec_.d_model, mixed, spec_.residual_scale, spec_.d_model);
+            kernels_.add(step.x(spec_.d_model) + size_t{row} * spec_.d_model, mixed, spec_.residual_scale,
+                         spec_.d_model);
         }
     });
     step.team.barrier();
 }
 
 void Decoder::logits(Step& step, uint32_t thread) const {
-    DecoderState& state = step.state;
-    const uint32_t rows = step.all_logits ? step.m : 1;
-    const uint32_t first_row = step.m - rows;
-    // Only these rows go on: prepare looks at the step's m.
-    Step last{state, step.team, step.ids, rows, step.all_logits, step.logits, step.first};
-    const Activations input = prepare(last, weights_.final_norm, state.x_ + size_t{first_row} * spec_.d_model,
-                                      spec_.d_model, thread);
+    const Activations input =
+        prepare(step, weights_.final_norm, step.x(spec_.d_model), spec_.d_model, thread);
     const size_t vocab = spec_.vocab_size;
     step.team.for_units(thread, weights_.head.weight.n_tiles(), [&](uint32_t first, uint32_t end) {
         kernels_.matmul(weights_.head.weight, input,
@@ -300,7 +291,7 @@ void Decoder::logits(Step& step, uint32_t thread) const {
         if (spec_.logit_softcap == 0) return;
         const size_t column = size_t{first} * kTileRows;
         const size_t columns = std::min(vocab, size_t{end} * kTileRows) - column;
-        for (uint32_t row = 0; row < rows; ++row)
+        for (uint32_t row = 0; row < step.m; ++row)
             kernels_.softcap(step.logits + row * vocab + column, spec_.logit_softcap, columns);
     });
 }

@@ -12,15 +12,37 @@ inline constexpr uint32_t kAttendRows = 16;
 // of their weights.
 constexpr uint32_t gate_floats(uint32_t chunk) { return chunk * 64 > 4096 ? chunk * 64 : 4096; }
 
+// Rows [first, first + m) of activations of this width.
+inline Activations rows_of(const Activations& all, uint32_t width, uint32_t first, uint32_t m) {
+    const size_t groups = size_t{first} * row_groups(width);
+    return {all.x ? all.x + first * all.stride_x : nullptr,
+            all.stride_x,
+            all.codes + groups * kGroup,
+            all.scales + groups,
+            all.starts + 2 * groups,
+            m};
+}
+
+// Each thread has its own. Once the cache has what the last layer keeps of a row, only rows whose logits are
+// wanted go on.
 struct Decoder::Step {
     DecoderState& state;
     ThreadTeam& team;
-    const int32_t* ids;
     uint32_t m;  // rows
-    bool all_logits;
+    uint32_t n_layers;
+    uint32_t wanted;  // of those, the last ones, whose logits are wanted
     float* logits;
-    uint64_t first;  // position of the first row
+    uint64_t first;        // position of the first row
+    uint32_t dropped = 0;  // rows before the first one, in the residual stream and the angles
 
+    // How many rows need what comes after a layer's keys and values.
+    uint32_t kept(uint32_t layer) const { return layer + 1 == n_layers ? wanted : m; }
+    void keep_last(uint32_t rows) {
+        dropped += m - rows;
+        first += m - rows;
+        m = rows;
+    }
+    float* x(uint32_t d_model) const { return state.x_ + size_t{dropped} * d_model; }
     ThreadScratch& scratch(uint32_t thread) { return state.threads_[thread]; }
 };
 

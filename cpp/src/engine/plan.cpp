@@ -36,7 +36,7 @@ KvType kv_type(edgekit_kv_type type) {
 }
 
 // A longer chunk reads the weights fewer times, and costs as many slots in every layer's ring.
-uint32_t default_chunk(uint32_t window) { return std::clamp(window / 8 / 16 * 16, 16u, 256u); }
+uint32_t default_chunk(uint32_t window) { return std::clamp(window / 4 / 16 * 16, 16u, 256u); }
 
 }  // namespace
 
