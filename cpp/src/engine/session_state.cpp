@@ -29,7 +29,7 @@ namespace edgekit {
 namespace {
 
 constexpr char kMagic[8] = {'E', 'D', 'G', 'E', 'K', 'I', 'T', 'S'};
-constexpr uint32_t kVersion = 1;
+constexpr uint32_t kVersion = 2;
 constexpr size_t kHashChars = 64;
 
 struct Header {

@@ -12,6 +12,7 @@
 namespace edgekit::EDGEKIT_ISA {
 
 inline constexpr uint32_t kBlockSlots = 64;
+static_assert(kDenseRows <= kMaxWeighedQueries);
 
 inline void attend_query(KvType type, const float* q, uint32_t n, uint32_t head_dim, std::byte* prepared) {
     if (type == KvType::f32 || type == KvType::f16) return;
@@ -27,52 +28,71 @@ inline void attend_query(KvType type, const float* q, uint32_t n, uint32_t head_
     }
 }
 
-// Loads dimensions 16·c … 16·c + 15 of a slot's values.
+// The values of a slot; (c) are dimensions 16·c … 16·c + 15, as codes where there are scales.
+template <KvType type>
+struct ValueRow {
+    const std::byte* row;
+    size_t bytes;
+    EDGEKIT_INLINE void next() { row += bytes; }  // in the same tile
+    EDGEKIT_INLINE f32x16 operator()(size_t c) const {
+        if constexpr (type == KvType::f32) return load(reinterpret_cast<const float*>(row) + 16 * c);
+        if constexpr (type == KvType::f16) return load_f16(reinterpret_cast<const uint16_t*>(row) + 16 * c);
+        if constexpr (type == KvType::int8) return load_i8(row + 16 * c);
+        f32x16 half[2];
+        load_levels(q4_block32::kLevels, row + c / 2 * 16, half[0], half[1]);
+        return half[c % 2];
+    }
+};
+
 template <KvType type>
 struct Values {
+    static constexpr bool kScaled = type == KvType::int8 || type == KvType::int4;
     const std::byte* data;
     size_t tile_bytes, row_bytes, codes;
-    uint32_t n_groups;
     EDGEKIT_INLINE explicit Values(const KvHead& kv)
         : data(kv.v),
           tile_bytes(kv::v_tile_bytes(type, kv.head_dim)),
           row_bytes(kv::v_row_bytes(type, kv.head_dim)),
-          codes(kv::codes_offset(kv.head_dim)),
-          n_groups(kv::n_groups(kv.head_dim)) {}
-    EDGEKIT_INLINE f32x16 operator()(uint32_t slot, uint32_t c) const {
-        const std::byte* tile = data + slot / 16 * tile_bytes;
-        const std::byte* row = tile + slot % 16 * row_bytes;
-        if constexpr (type == KvType::f32) return load(reinterpret_cast<const float*>(row) + 16 * c);
-        if constexpr (type == KvType::f16) return load_f16(reinterpret_cast<const uint16_t*>(row) + 16 * c);
-        const f32x16 scale =
-            splat(from_bf16(reinterpret_cast<const uint16_t*>(tile)[slot % 16 * n_groups + c / 2]));
-        if constexpr (type == KvType::int8) return scale * load_i8(row + codes + 16 * c);
-        f32x16 half[2];
-        load_levels(q4_block32::kLevels, row + codes + c / 2 * 16, half[0], half[1]);
-        return scale * half[c % 2];
+          codes(kScaled ? kv::codes_offset(kv.head_dim) : 0) {}
+    EDGEKIT_INLINE ValueRow<type> row(size_t slot) const {
+        return {data + slot / 16 * tile_bytes + codes + slot % 16 * row_bytes, row_bytes};
+    }
+    EDGEKIT_INLINE void fetch(uint32_t tile, uint32_t end) const {
+        for (size_t at = tile * tile_bytes; at < end * tile_bytes; at += 64) prefetch(data + at);
+    }
+    // Of a tile's 16 slots.
+    EDGEKIT_INLINE f32x16 scales(uint32_t tile, uint32_t g) const {
+        return load_bf16(reinterpret_cast<const uint16_t*>(data + tile * tile_bytes) + 16 * g);
     }
 };
 
-// A block's values as floats, [64][stride].
+// The same with a block's values, or codes, as floats: [64][stride].
+template <class V>
 struct FloatValues {
+    static constexpr bool kScaled = V::kScaled;
+    const V& stored;
     const float* data;
     size_t stride;
     uint32_t first;
-    EDGEKIT_INLINE f32x16 operator()(uint32_t slot, uint32_t c) const {
-        return load(data + (slot - first) * stride + 16 * c);
+    EDGEKIT_INLINE ValueRow<KvType::f32> row(size_t slot) const {
+        return {reinterpret_cast<const std::byte*>(data + (slot - first) * stride), 4 * stride};
     }
+    EDGEKIT_INLINE f32x16 scales(uint32_t tile, uint32_t g) const { return stored.scales(tile, g); }
 };
 
 struct AttendScratch {
     float* scores;     // [n][64], then probabilities
     float* factors;    // [n]: what the new maximum leaves of the old sums
     float* values;     // [64][round_up(head_dim, 16)]
+    float* weights;    // [groups][kDenseRows][64]: probabilities times the scales of the values
     std::byte* panel;  // product_scratch
     EDGEKIT_INLINE AttendScratch(std::byte* p, uint32_t n, uint32_t head_dim)
         : scores(reinterpret_cast<float*>(p)),
           factors(scores + size_t{kBlockSlots} * n),
           values(factors + round_up(n, 16)),
-          panel(reinterpret_cast<std::byte*>(values + size_t{kBlockSlots} * round_up(head_dim, 16))) {}
+          weights(values + size_t{kBlockSlots} * round_up(head_dim, 16)),
+          panel(reinterpret_cast<std::byte*>(weights +
+                                             size_t{kBlockSlots} * kDenseRows * kv::n_groups(head_dim))) {}
 };
 
 // Scores of block slots [16 · tile_begin, …) for every query, into scratch.scores.
@@ -140,28 +160,36 @@ EDGEKIT_INLINE void score_block(const AttendArgs& args, const AttendScratch& scr
 }
 
 // acc = acc · factor + Σ p · v over slots [begin, end) of the block, for R queries and 16 · C dimensions from
-// 16 · c; the last of these 16 may be fewer, `last`.
+// 16 · c; the last of these 16 may be fewer, `last`. Weights: [groups][R][64] when scaled, [R][64] when not.
 template <int R, int C, class V>
-EDGEKIT_INLINE void weigh(const AttendArgs& args, const AttendScratch& scratch, const V& values, uint32_t row,
-                          uint32_t c, uint32_t first, uint32_t begin, uint32_t end, size_t last = 16) {
+EDGEKIT_INLINE void weigh(const AttendArgs& args, const float* factors, const float* weights, const V& values,
+                          uint32_t query, uint32_t c, uint32_t first, uint32_t begin, uint32_t end,
+                          size_t last = 16) {
     const size_t head_dim = args.kv.head_dim;
-    float* const out = args.state.acc + row * head_dim + 16 * c;
+    float* const out = args.state.acc + query * head_dim + 16 * c;
     f32x16 acc[R][C];
+    const float* p[C];
+#pragma GCC unroll 4
+    for (uint32_t j = 0; j < C; ++j)
+        p[j] = weights + (V::kScaled ? size_t{(c + j) / 2} * R * kBlockSlots : 0);
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4
         for (int j = 0; j < C; ++j)
-            acc[r][j] = load_part(out + r * head_dim + 16 * j, last) * splat(scratch.factors[row + r]);
-    const float* p = scratch.scores + size_t{kBlockSlots} * row;
-    for (uint32_t slot = begin; slot < end; ++slot) {
-        f32x16 v[C];
+            acc[r][j] = load_part(out + r * head_dim + 16 * j, last) * splat(factors[query + r]);
+    for (size_t slot = begin; slot < end;) {
+        auto row = values.row(slot);
+        const size_t tile_end = slot / 16 * 16 + 16, stop = tile_end < end ? tile_end : end;
+        for (; slot < stop; ++slot, row.next()) {
+            f32x16 v[C];
 #pragma GCC unroll 4
-        for (int j = 0; j < C; ++j) v[j] = values(slot, c + j);
+            for (int j = 0; j < C; ++j) v[j] = row(c + j);
 #pragma GCC unroll 16
-        for (int r = 0; r < R; ++r)
+            for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4
-            for (int j = 0; j < C; ++j)
-                acc[r][j] = fma(splat(p[kBlockSlots * r + slot - first]), v[j], acc[r][j]);
+                for (int j = 0; j < C; ++j)
+                    acc[r][j] = fma(splat(p[j][kBlockSlots * r + (slot - first)]), v[j], acc[r][j]);
+        }
     }
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r)
@@ -174,13 +202,27 @@ template <class V>
                                    uint32_t first, uint32_t begin, uint32_t end) {
     const uint32_t whole = args.kv.head_dim / 16, last = args.kv.head_dim % 16;
     for_each_block<kDenseRows>(args.n, [&]<int R>(Count<R>, uint32_t row) EDGEKIT_INLINE_LAMBDA {
+        const float* weights = scratch.scores + size_t{kBlockSlots} * row;
+        if constexpr (V::kScaled) {
+            float* scaled = scratch.weights;
+            for (uint32_t g = 0; g < kv::n_groups(args.kv.head_dim); ++g, scaled += R * kBlockSlots)
+                for (uint32_t tile = begin / 16; tile < (end + 15) / 16; ++tile) {
+                    const f32x16 scales = values.scales(tile, g);
+                    const uint32_t at = 16 * tile - first;
+#pragma GCC unroll 16
+                    for (int r = 0; r < R; ++r)
+                        store(scaled + kBlockSlots * r + at, load(weights + kBlockSlots * r + at) * scales);
+                }
+            weights = scratch.weights;
+        }
         constexpr int room = kDenseRows * kDenseTiles / R, C = room > 4 ? 4 : room;
         uint32_t c = 0;
-        for (; c + C <= whole; c += C) weigh<R, C>(args, scratch, values, row, c, first, begin, end);
+        for (; c + C <= whole; c += C)
+            weigh<R, C>(args, scratch.factors, weights, values, row, c, first, begin, end);
         if constexpr (C > 1)
-            for (; c < whole; ++c) weigh<R, 1>(args, scratch, values, row, c, first, begin, end);
-        for (int r = 0; r < R && last; ++r)
-            weigh<1, 1>(args, scratch, values, row + r, c, first, begin, end, last);
+            for (; c < whole; ++c)
+                weigh<R, 1>(args, scratch.factors, weights, values, row, c, first, begin, end);
+        if (last) weigh<R, 1>(args, scratch.factors, weights, values, row, c, first, begin, end, last);
     });
 }
 
@@ -198,6 +240,7 @@ inline void attend_typed(const AttendArgs& args) {
     for (uint32_t first = begin / kBlockSlots * kBlockSlots; first < end; first += kBlockSlots) {
         const uint32_t from = begin > first ? begin : first;
         const uint32_t to = end < first + kBlockSlots ? end : first + kBlockSlots;
+        values.fetch(first / 16, (to + 15) / 16);  // while the keys are multiplied
         score_block<type>(args, scratch, first / 16, (to + 15) / 16);
         softmax_block(args, scratch, first);
         if (args.n <= kDenseRows) {
@@ -206,8 +249,10 @@ inline void attend_typed(const AttendArgs& args) {
         }
         for (uint32_t slot = from; slot < to; ++slot)
             for (uint32_t c = 0; c < chunks; ++c)
-                store(scratch.values + (size_t{slot - first} * chunks + c) * 16, values(slot, c));
-        weigh_block(args, scratch, FloatValues{scratch.values, size_t{16} * chunks, first}, first, from, to);
+                store(scratch.values + (size_t{slot - first} * chunks + c) * 16, values.row(slot)(c));
+        weigh_block(args, scratch,
+                    FloatValues<Values<type>>{values, scratch.values, size_t{16} * chunks, first}, first,
+                    from, to);
     }
 }
 

@@ -131,10 +131,11 @@ size_t kv_v_bytes(KvType type, uint32_t head_dim, uint32_t n_slots) {
 }
 size_t attend_query_bytes(KvType type, uint32_t head_dim) { return kv::query_bytes(type, head_dim); }
 
-// Scores and factors of every query, a block's values as floats, and a panel of keys.
+// Scores and factors of every query, a block's values as floats, weights of a few queries, a panel of keys.
 size_t attend_scratch_bytes(uint32_t n_queries, uint32_t head_dim) {
-    const size_t floats =
-        size_t{64} * n_queries + round_up(n_queries, 16) + size_t{64} * round_up(head_dim, 16);
+    const size_t floats = size_t{64} * n_queries + round_up(n_queries, 16) +
+                          size_t{64} * round_up(head_dim, 16) +
+                          size_t{64} * kMaxWeighedQueries * kv::n_groups(head_dim);
     return round_up64(4 * floats) + matmul_scratch_bytes();
 }
 

@@ -124,6 +124,8 @@ size_t matmul_scratch_bytes();
 size_t kv_k_bytes(KvType type, uint32_t head_dim, uint32_t n_slots);
 size_t kv_v_bytes(KvType type, uint32_t head_dim, uint32_t n_slots);
 size_t attend_query_bytes(KvType type, uint32_t head_dim);  // 0 for f32 and f16, which need no attend_query
+// How many queries take their shares of the values at once, at most.
+inline constexpr uint32_t kMaxWeighedQueries = 8;
 size_t attend_scratch_bytes(uint32_t n_queries, uint32_t head_dim);
 
 // The table for `isa` ("avx2", …), or the best this processor runs when nullptr; nullptr when it is not built

@@ -115,7 +115,7 @@ struct Slot {
         return reinterpret_cast<uint16_t*>(k)[16 * g + index];
     }
     EDGEKIT_INLINE uint16_t& v_scale(uint32_t g) const {
-        return reinterpret_cast<uint16_t*>(v)[n_groups * index + g];
+        return reinterpret_cast<uint16_t*>(v)[16 * g + index];
     }
     // Line `line` of a group's key codes: 4 bytes of this slot.
     EDGEKIT_INLINE std::byte* k_codes(uint32_t g, size_t group_bytes, uint32_t line) const {

@@ -9,9 +9,9 @@
 //           keys                                                values
 //   f32     element [d][slot]                                   element [slot][round_up(head_dim, 16)]
 //   f16     element [d][slot], up to a multiple of 64 bytes     element [slot][round_up(head_dim, 16)]
-//   int8    0: bfloat16 scale [G][16 slots]                     0: bfloat16 scale [16 slots][G]
+//   int8    0: bfloat16 scale [G][16 slots]                     0: bfloat16 scale [G][16 slots]
 //           S: codes as in q8_block32                           S: int8 [16 slots][32 · G]
-//   int4    0: bfloat16 scale [G][16 slots]                     0: bfloat16 scale [16 slots][G]
+//   int4    0: bfloat16 scale [G][16 slots]                     0: bfloat16 scale [G][16 slots]
 //           S: codes as in q4_block32                           S: [16 slots][G] × 16 bytes: byte i holds
 //           dimension i of the
 //              (the same levels)                                   group in its low nibble, 16 + i in its

@@ -120,7 +120,12 @@ EDGEKIT_INLINE f32x16 widen_i8(__m128i x) {
     return {_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(x)),
             _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_srli_si128(x, 8)))};
 }
-EDGEKIT_INLINE f32x16 load_i8(const void* p) { return widen_i8(load_16_bytes(p)); }
+EDGEKIT_INLINE f32x16 load_i8(const void* p) {
+    const auto* half = static_cast<const __m128i*>(p);
+    const auto* other = reinterpret_cast<const __m128i*>(static_cast<const char*>(p) + 8);
+    return {_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(half))),
+            _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(other)))};
+}
 EDGEKIT_INLINE void store_i8(int8_t* p, i32x16 x) {
     const __m256i words = _mm256_permute4x64_epi64(_mm256_packs_epi32(x.a, x.b), 0xD8);
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p),
