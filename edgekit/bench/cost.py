@@ -20,7 +20,8 @@ class Cost:
     spec: ModelSpec
     n_parameters: int
     weight_bytes: float  # read for each decoded token
-    body_macs: float  # for each token, the head and attention apart
+    body_macs: float  # for each decoded token, the head and attention apart
+    last_macs: float  # of those, what only the last token of a prompt needs
     head_macs: float  # for the last token of a prompt, and each decoded one
 
     @staticmethod
@@ -28,27 +29,35 @@ class Cost:
         entries, _ = edge.read_header(path)
         metadata = edge.decode_metadata(entries.pop("__metadata__"))
         spec = ModelSpec.from_json(metadata["spec"])
-        parameters, weight_bytes, body, head = 0, 0.0, 0.0, 0.0
+        parameters, weight_bytes, body, last, head = 0, 0.0, 0.0, 0.0, 0.0
+        # Of the last layer, most of a prompt needs what goes into the cache and no more.
+        end = f"layers.{len(spec.layers) - 1}."
+        cached = {end + part for part in ("k", "v", "conv_in")}
         for name, matrix in metadata["matrices"].items():
             n, k = matrix["shape"]
-            first, last = entries[name]["data_offsets"]
+            begin, stop = entries[name]["data_offsets"]
             share = spec.moe.top_k / _experts(spec, name) if spec.moe and ".experts." in name else 1.0
             parameters += n * k
             if name == "head" or (name == "embed" and spec.tied):
                 head += n * k
             elif name != "embed":
                 body += share * n * k
+                if name.startswith(end) and name not in cached:
+                    last += share * n * k
             if name != "embed" or spec.tied:
-                weight_bytes += share * (last - first)
-        return Cost(spec, parameters, weight_bytes, body, head)
+                weight_bytes += share * (stop - begin)
+        return Cost(spec, parameters, weight_bytes, body, last, head)
 
     def prefill_macs(self, prompt: int, depth: int) -> float:
         """Of `prompt` tokens after `depth` others; logits of the last alone."""
-        attention = sum(
-            2.0 * layer.n_heads * layer.head_dim * sum(_seen(layer, depth + i + 1) for i in range(prompt))
-            for layer in self.spec.layers
-        )
-        return prompt * self.body_macs + self.head_macs + attention
+
+        def attention(layer: Layer, first: int) -> float:
+            seen = sum(_seen(layer, depth + i + 1) for i in range(first, prompt))
+            return 2.0 * layer.n_heads * layer.head_dim * seen
+
+        *layers, end = self.spec.layers
+        scores = sum(attention(layer, 0) for layer in layers) + attention(end, prompt - 1)
+        return prompt * self.body_macs - (prompt - 1) * self.last_macs + self.head_macs + scores
 
     def decode_bytes(self, position: float, cache_bytes: int, slots: int) -> float:
         """Read for a token at `position`: weights, and its part of a cache of `slots` positions."""

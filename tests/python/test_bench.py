@@ -145,8 +145,12 @@ def test_costs_follow_the_shape() -> None:
     assert cost.n_parameters == body + head * (1 if spec.tied else 2)
     with edgekit.Model(TEXT) as model:
         assert 0 < cost.weight_bytes <= model.weight_bytes
-    scores = sum(2 * layer.n_heads * layer.head_dim for layer in spec.layers)
-    assert cost.prefill_macs(2, 10) == 2 * body + head + scores * (11 + 12)
+    *layers, end = spec.layers
+    last = 2 * end.n_heads * end.head_dim * spec.d_model + 3 * end.d_ff * spec.d_model
+    assert cost.last_macs == last
+    scores = sum(2 * layer.n_heads * layer.head_dim for layer in layers)
+    assert cost.prefill_macs(1, 11) == body + head + 12 * (scores + 2 * end.n_heads * end.head_dim)
+    assert cost.prefill_macs(2, 10) == cost.prefill_macs(1, 11) + body - last + 11 * scores
     assert cost.decode_bytes(32, 6400, 64) == cost.weight_bytes + 3200
 
 
