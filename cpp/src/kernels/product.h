@@ -51,8 +51,9 @@ struct Tiles {
 // (docs/kernels.md): fetching into the first level is limited by its few outstanding misses.
 inline constexpr size_t kPrefetchBytes = 18432;
 
-// A layout answers: what sums its products (all that a panel depends on), the scales of a group, the scale of
-// the rows, and for_each_line(codes of a group, f(line index 0 … 7, line)).
+// A layout answers: what sums its products, the scales of a group, as numbers and as the factors its sums are
+// multiplied by (a panel depends on these and on the sums alone), the scale of the rows, and
+// for_each_line(codes of a group, f(line index 0 … 7, line)).
 struct Nibbles {
     using Sums = LevelSums;
     static constexpr size_t kGroupBytes = q4_block32::kGroupBytes;
@@ -82,11 +83,25 @@ struct Bf16Scales {
     EDGEKIT_INLINE static f32x16 scales(const std::byte* tile, size_t g) {
         return load_bf16(reinterpret_cast<const uint16_t*>(tile) + 16 * g);
     }
+    EDGEKIT_INLINE static f32x16 factors(const std::byte* tile, size_t g) { return scales(tile, g); }
     EDGEKIT_INLINE static f32x16 row_scale(const std::byte*) { return splat(1.0f); }
 };
+template <class Sums>
+EDGEKIT_INLINE auto byte_factors(const std::byte* scales) {
+    if constexpr (requires { Sums::factors(scales); })
+        return Sums::factors(scales);
+    else
+        return load_i8(scales);
+}
 struct Q4 : Nibbles {
+    EDGEKIT_INLINE static const std::byte* scale_bytes(const std::byte* tile, size_t g) {
+        return tile + q4_block32::scales_offset() + 16 * g;
+    }
     EDGEKIT_INLINE static f32x16 scales(const std::byte* tile, size_t g) {
-        return load_i8(tile + q4_block32::scales_offset() + 16 * g);
+        return load_i8(scale_bytes(tile, g));
+    }
+    EDGEKIT_INLINE static auto factors(const std::byte* tile, size_t g) {
+        return byte_factors<Sums>(scale_bytes(tile, g));
     }
     EDGEKIT_INLINE static f32x16 row_scale(const std::byte* tile) {
         return load(reinterpret_cast<const float*>(tile));
@@ -94,6 +109,32 @@ struct Q4 : Nibbles {
 };
 struct Q8 : Bytes, Bf16Scales {};
 struct K4 : Nibbles, Bf16Scales {};  // int4 keys: see kv.h
+
+// y + the sums of a group · its scales · the scale of the activations. Sums that take their factors as
+// integers stay exact: 32 · 31 · 127 · 128 < 2^24.
+template <class Sums, class Factors>
+EDGEKIT_INLINE f32x16 add_group(f32x16 y, const Sums& sums, Factors factors, f32x16 scale) {
+    if constexpr (requires { sums.total(factors); })
+        return fma(to_f32(sums.total(factors)), scale, y);
+    else
+        return fma(to_f32(sums.total()), factors * scale, y);
+}
+
+// 64 bytes of a panel.
+EDGEKIT_INLINE void store_factors(std::byte* p, f32x16 factors) {
+    store(reinterpret_cast<float*>(p), factors);
+}
+EDGEKIT_INLINE void store_factors(std::byte* p, u8x64 factors) { store_line(p, factors); }
+template <class Factors>
+EDGEKIT_INLINE Factors load_factors(const std::byte* p);
+template <>
+EDGEKIT_INLINE f32x16 load_factors<f32x16>(const std::byte* p) {
+    return load(reinterpret_cast<const float*>(p));
+}
+template <>
+EDGEKIT_INLINE u8x64 load_factors<u8x64>(const std::byte* p) {
+    return load_line(p);
+}
 
 template <int N>
 struct Count {};
@@ -165,10 +206,9 @@ template <class L, int R, int T>
 #pragma GCC unroll 16
                 for (int r = 0; r < R; ++r) sums[r].add(j, line, x.code(r, g) + 4 * j);
             });
-            const f32x16 scales = L::scales(tiles + t * apart, g);
+            const auto factors = L::factors(tiles + t * apart, g);
 #pragma GCC unroll 16
-            for (int r = 0; r < R; ++r)
-                y[r][t] = fma(to_f32(sums[r].total()), scales * x.scale(r, g), y[r][t]);
+            for (int r = 0; r < R; ++r) y[r][t] = add_group(y[r][t], sums[r], factors, x.scale(r, g));
         }
     }
 #pragma GCC unroll 8
@@ -181,7 +221,7 @@ template <class L, int R, int T>
 
 static_assert(kPanelTileGroups % kGemmTiles == 0 && kGemmTiles <= kMaxPanelTiles);
 
-// Groups [g, g + n) of T tiles; the panel's group is the lines of all tiles, then the scales of all.
+// Groups [g, g + n) of T tiles; the panel's group is the lines of all tiles, then the factors of all.
 template <class L, int T>
 [[gnu::noinline]] void expand_panel(const Tiles& w, const std::byte* const (&tiles)[T], size_t g, size_t n,
                                     std::byte* panel) {
@@ -191,7 +231,7 @@ template <class L, int T>
             L::for_each_line(tiles[t] + w.codes_offset + (g + i) * L::kGroupBytes,
                              [&](int j, u8x64 line)
                                  EDGEKIT_INLINE_LAMBDA { store_line(group + 64 * (T * j + t), line); });
-            store(reinterpret_cast<float*>(group + T * kPanelCodeBytes) + 16 * t, L::scales(tiles[t], g + i));
+            store_factors(group + T * kPanelCodeBytes + 64 * t, L::factors(tiles[t], g + i));
         }
         if constexpr (requires { L::Sums::arrange(group); }) L::Sums::arrange(group);
     }
@@ -217,7 +257,7 @@ EDGEKIT_INLINE void multiply_group(const std::byte* lines, const Rows& x, size_t
 }
 
 // sums[R][T][16] += the products of groups [g, g + n), without the scale of the rows; from zero when g is 0.
-template <class Sums, int R, int T>
+template <class Sums, class Factors, int R, int T>
 [[gnu::noinline]] void multiply_panel(const std::byte* panel, size_t g, size_t n, const Rows& x,
                                       float* sums) {
     if constexpr (requires { Sums::template multiply<R>(panel, g, n, x, sums); })
@@ -230,12 +270,13 @@ template <class Sums, int R, int T>
     for (const size_t end = g + n; g < end; ++g, panel += T * kPanelGroupBytes) {
         Sums totals[R][T];
         multiply_group(panel, x, g, totals);
-        const float* scales = reinterpret_cast<const float*>(panel + T * kPanelCodeBytes);
+        Factors factors[T];
+#pragma GCC unroll 4
+        for (int t = 0; t < T; ++t) factors[t] = load_factors<Factors>(panel + T * kPanelCodeBytes + 64 * t);
 #pragma GCC unroll 16
         for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4
-            for (int t = 0; t < T; ++t)
-                y[r][t] = fma(to_f32(totals[r][t].total()), load(scales + 16 * t) * x.scale(r, g), y[r][t]);
+            for (int t = 0; t < T; ++t) y[r][t] = add_group(y[r][t], totals[r][t], factors[t], x.scale(r, g));
     }
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r)
@@ -271,7 +312,8 @@ EDGEKIT_INLINE void panel_product(const Tiles& w, size_t first, size_t end, cons
             for (size_t line = kLines * block / blocks; line < kLines * (block + 1) / blocks; ++line)
                 for (int t = 0; t < T; ++t) prefetch(tiles[t] + next + 64 * line);
             with_count<kGemmRows>(rows, [&]<int R>(Count<R>) {
-                multiply_panel<typename L::Sums, R, T>(panel, g, n, x.from(row), sums + size_t{row} * T * 16);
+                multiply_panel<typename L::Sums, decltype(L::factors(panel, g)), R, T>(
+                    panel, g, n, x.from(row), sums + size_t{row} * T * 16);
             });
         }
     }

@@ -229,6 +229,11 @@ using CodeSums = WideSums<kCodeBias, 1, dot_codes>;
 // (quant/q4_block32.h). Two words of starts: one for each half, each for the two pairs of columns of a line.
 struct LevelSums {
     u8x64 half[2];
+    // 16 scales of 8 bits, each twice, in 16 bits: the instruction that widens the sums multiplies by them.
+    EDGEKIT_INLINE static u8x64 factors(const void* p) {
+        const __m256i words = _mm256_permute4x64_epi64(_mm256_cvtepi8_epi16(load_16_bytes(p)), 0xD8);
+        return {_mm256_unpacklo_epi16(words, words), _mm256_unpackhi_epi16(words, words)};
+    }
     EDGEKIT_INLINE void start(const int32_t* starts) {
         for (int h = 0; h < 2; ++h) half[h].a = half[h].b = _mm256_set1_epi32(starts[h]);
     }
@@ -238,12 +243,10 @@ struct LevelSums {
         sums.a = here(_mm256_add_epi16(sums.a, _mm256_maddubs_epi16(w.a, four)));
         sums.b = here(_mm256_add_epi16(sums.b, _mm256_maddubs_epi16(w.b, four)));
     }
-    EDGEKIT_INLINE i32x16 total() const { return add_pairs(half[0]) + add_pairs(half[1]); }
-
-private:
-    EDGEKIT_INLINE static i32x16 add_pairs(u8x64 x) {
-        const __m256i ones = _mm256_set1_epi16(1);
-        return {_mm256_madd_epi16(x.a, ones), _mm256_madd_epi16(x.b, ones)};
+    EDGEKIT_INLINE i32x16 total() const { return total({_mm256_set1_epi16(1), _mm256_set1_epi16(1)}); }
+    EDGEKIT_INLINE i32x16 total(u8x64 f) const {
+        return {_mm256_add_epi32(_mm256_madd_epi16(half[0].a, f.a), _mm256_madd_epi16(half[1].a, f.a)),
+                _mm256_add_epi32(_mm256_madd_epi16(half[0].b, f.b), _mm256_madd_epi16(half[1].b, f.b))};
     }
 };
 EDGEKIT_INLINE void make_starts(const int8_t* codes, i32x16, int32_t* starts) {
