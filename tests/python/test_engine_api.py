@@ -84,7 +84,7 @@ def test_bad_models_are_errors(tmp_path: Path, package: Path) -> None:
     with pytest.raises(edgekit.EdgekitError, match=r"missing\.edge"):
         edgekit.Model(tmp_path / "missing.edge")
     (tmp_path / "junk.edge").write_bytes(b"not a package" * 100)
-    with pytest.raises(edgekit.InvalidFile, match=r"junk\.edge'.*damaged"):
+    with pytest.raises(edgekit.InvalidFile, match=r"junk\.edge'.*does not begin as a package.*damaged"):
         edgekit.Model(tmp_path / "junk.edge")
     with pytest.raises(edgekit.InvalidFile, match=r"junk\.edge"):
         edgekit.can_load(tmp_path / "junk.edge")

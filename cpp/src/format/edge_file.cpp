@@ -61,6 +61,7 @@ EdgeFile::EdgeFile(std::span<const std::byte> bytes) {
     uint64_t header_bytes = 0;
     if (bytes.size() < 16)
         corrupt("the file has " + std::to_string(bytes.size()) + " bytes, too few for a header");
+    if (bytes[8] != std::byte{'{'}) corrupt("it does not begin as a package does");
     std::memcpy(&header_bytes, bytes.data(), 8);
     if (header_bytes > kMaxHeaderBytes || header_bytes > bytes.size() - 8)
         corrupt("the header says it has " + std::to_string(header_bytes) + " bytes, the file has " +

@@ -86,6 +86,7 @@ struct Bf16Scales {
     EDGEKIT_INLINE static f32x16 factors(const std::byte* tile, size_t g) { return scales(tile, g); }
     EDGEKIT_INLINE static f32x16 row_scale(const std::byte*) { return splat(1.0f); }
 };
+// 16 scales of 8 bits as the sums take them, or as floats.
 template <class Sums>
 EDGEKIT_INLINE auto byte_factors(const std::byte* scales) {
     if constexpr (requires { Sums::factors(scales); })
@@ -120,21 +121,15 @@ EDGEKIT_INLINE f32x16 add_group(f32x16 y, const Sums& sums, Factors factors, f32
         return fma(to_f32(sums.total()), factors * scale, y);
 }
 
-// 64 bytes of a panel.
+// The factors of a tile's group in a panel: 64 bytes of either kind.
 EDGEKIT_INLINE void store_factors(std::byte* p, f32x16 factors) {
     store(reinterpret_cast<float*>(p), factors);
 }
 EDGEKIT_INLINE void store_factors(std::byte* p, u8x64 factors) { store_line(p, factors); }
-template <class Factors>
-EDGEKIT_INLINE Factors load_factors(const std::byte* p);
-template <>
-EDGEKIT_INLINE f32x16 load_factors<f32x16>(const std::byte* p) {
-    return load(reinterpret_cast<const float*>(p));
+EDGEKIT_INLINE void load_factors(const std::byte* p, f32x16& factors) {
+    factors = load(reinterpret_cast<const float*>(p));
 }
-template <>
-EDGEKIT_INLINE u8x64 load_factors<u8x64>(const std::byte* p) {
-    return load_line(p);
-}
+EDGEKIT_INLINE void load_factors(const std::byte* p, u8x64& factors) { factors = load_line(p); }
 
 template <int N>
 struct Count {};
@@ -272,7 +267,7 @@ template <class Sums, class Factors, int R, int T>
         multiply_group(panel, x, g, totals);
         Factors factors[T];
 #pragma GCC unroll 4
-        for (int t = 0; t < T; ++t) factors[t] = load_factors<Factors>(panel + T * kPanelCodeBytes + 64 * t);
+        for (int t = 0; t < T; ++t) load_factors(panel + T * kPanelCodeBytes + 64 * t, factors[t]);
 #pragma GCC unroll 16
         for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4

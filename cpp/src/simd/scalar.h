@@ -14,7 +14,7 @@
 //   start(starts)     the two words that make_starts made of the group's activations
 //   add(j, line, a)   line j of 0 … 7: to lane r, the sum over b = 0 … 3 of line[4·r + b] · a[b]
 //   total()           16 lanes
-// where the instruction that ends them multiplies anyway
+// where a set's last instruction for them multiplies anyway
 //   factors(p), total(factors)    16 scales of 8 bits as it takes them; the sums times those
 // and, where a set multiplies an expanded panel better by other means (kernels/product.h),
 //   arrange(lines)                       lines of a panel's group, in place
