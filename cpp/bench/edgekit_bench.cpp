@@ -104,7 +104,7 @@ public:
         edgekit_error error;
         const std::vector<int32_t> ids = random_ids(prompt);
         edgekit_generate_options options;
-        edgekit_generate_options_init(&options);
+        edgekit_generate_options_init(&options, nullptr);
         options.prompt_ids = ids.data();
         options.prompt_ids_count = ids.size();
         options.prompt_mode = EDGEKIT_PROMPT_APPEND;

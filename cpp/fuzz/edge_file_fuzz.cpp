@@ -25,7 +25,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
         edgekit_session* session = nullptr;
         if (edgekit_session_create(model, &session_options, &session, &error) == EDGEKIT_OK) {
             edgekit_generate_options generate;
-            edgekit_generate_options_init(&generate);
+            edgekit_generate_options_init(&generate, nullptr);
             const int32_t prompt[] = {0, 1, 0};
             generate.prompt_ids = prompt;
             generate.prompt_ids_count = 3;

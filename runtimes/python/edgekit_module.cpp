@@ -458,7 +458,7 @@ public:
                   const std::vector<std::string>& stop,
                   const std::vector<std::pair<int32_t, float>>& logit_bias, const py::kwargs& values) {
         edgekit_generate_options options;
-        edgekit_generate_options_init(&options);
+        edgekit_generate_options_init(&options, nullptr);
         apply(options, generate_members, values);
         if (prompt) {
             options.prompt = prompt->data();

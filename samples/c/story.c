@@ -13,7 +13,7 @@ static int failed(const char* what) {
 
 static int tell(edgekit_session* session, const char* prompt, unsigned max_tokens) {
     edgekit_generate_options options;
-    edgekit_generate_options_init(&options);
+    edgekit_generate_options_init(&options, NULL);
     options.prompt = prompt;
     options.prompt_size = strlen(prompt);
     options.max_tokens = max_tokens;

@@ -44,7 +44,7 @@ static edgekit_session* create(edgekit_model* model, const golden_case* c) {
 
 static edgekit_status begin(edgekit_session* session, const golden_case* c) {
     edgekit_generate_options options;
-    edgekit_generate_options_init(&options);
+    edgekit_generate_options_init(&options, NULL);
     options.prompt = c->prompt.data;
     options.prompt_size = c->prompt.size;
     options.prompt_ids = c->prompt_ids.data;

@@ -152,7 +152,7 @@ std::vector<int32_t> ids_of(const Value& array) {
 
 edgekit_generate_options options_from(const Value& wanted) {
     edgekit_generate_options options;
-    edgekit_generate_options_init(&options);
+    edgekit_generate_options_init(&options, nullptr);
     for (const auto& [name, value] : wanted.as_object()) {
         if (name == "max_tokens")
             options.max_tokens = static_cast<uint32_t>(value.as_int());
@@ -213,7 +213,7 @@ void replay(const Value& cases, const std::string& isa, uint32_t threads) {
               "the restored position");
         const std::vector<int32_t> prompt = ids_of(s.at("prompt_ids"));
         edgekit_generate_options options;
-        edgekit_generate_options_init(&options);
+        edgekit_generate_options_init(&options, nullptr);
         options.prompt_ids = prompt.data();
         options.prompt_ids_count = prompt.size();
         options.prompt_mode = EDGEKIT_PROMPT_APPEND;
@@ -263,7 +263,7 @@ void test_memory() {
 
             const int32_t prompt[] = {1, 2, 3};
             edgekit_generate_options generation;
-            edgekit_generate_options_init(&generation);
+            edgekit_generate_options_init(&generation, nullptr);
             generation.prompt_ids = prompt;
             generation.prompt_ids_count = 3;
             generation.max_tokens = 300;
@@ -325,7 +325,7 @@ void test_full_ring_and_reuse() {
     std::vector<int32_t> prompt(20);
     for (size_t i = 0; i < prompt.size(); ++i) prompt[i] = static_cast<int32_t>(i * 7 % 250);
     edgekit_generate_options generation;
-    edgekit_generate_options_init(&generation);
+    edgekit_generate_options_init(&generation, nullptr);
     generation.prompt_ids = prompt.data();
     generation.prompt_ids_count = prompt.size();
     generation.max_tokens = 200;
@@ -381,7 +381,7 @@ void test_cancel() {
     edgekit_model* model = open_model("text.edge", nullptr, 2);
     edgekit_session* session = create_session(model, edgekit::json::parse(R"({"window": 64})"));
     edgekit_generate_options generation;
-    edgekit_generate_options_init(&generation);
+    edgekit_generate_options_init(&generation, nullptr);
     const int32_t prompt[] = {1, 2, 3};
     generation.prompt_ids = prompt;
     generation.prompt_ids_count = 3;
@@ -416,11 +416,11 @@ void test_errors() {
     event.struct_size = sizeof event;
     check(edgekit_session_next(session, &event, &error) == EDGEKIT_INVALID_ARGUMENT, "next without generate");
     edgekit_generate_options generation;
-    edgekit_generate_options_init(&generation);
+    edgekit_generate_options_init(&generation, nullptr);
     generation.struct_size += 8;
     check(edgekit_session_generate(session, &generation, &error) == EDGEKIT_INVALID_ARGUMENT,
           "a struct from a newer header");
-    edgekit_generate_options_init(&generation);
+    edgekit_generate_options_init(&generation, nullptr);
     generation.prompt = "\xff\xfe";
     generation.prompt_size = 2;
     check(edgekit_session_generate(session, &generation, &error) == EDGEKIT_INVALID_ARGUMENT,
@@ -473,7 +473,7 @@ void test_prompt_events() {
     expect_ok(edgekit_session_create(model, &options, &session, &error), "create");
     std::vector<int32_t> prompt(20, 65);
     edgekit_generate_options generation;
-    edgekit_generate_options_init(&generation);
+    edgekit_generate_options_init(&generation, nullptr);
     generation.prompt_ids = prompt.data();
     generation.prompt_ids_count = prompt.size();
     generation.max_tokens = 1;

@@ -34,7 +34,7 @@
 extern "C" {
 #endif
 
-#define EDGEKIT_ABI_VERSION 1
+#define EDGEKIT_ABI_VERSION 2
 
 /* ---- errors -------------------------------------------------------------------------------------------- */
 
@@ -140,6 +140,8 @@ typedef struct edgekit_model_options {
     int verify_hashes;            /* not 0: read the whole file and check its SHA-256 sums before use */
     edgekit_parallel_fn parallel; /* NULL: a pool of the engine's own, shared by the model's sessions */
     void* parallel_context;
+    int in_memory; /* not 0: the file is read into memory instead of mapped, so that it may be replaced, cut
+                      or removed while the model is used; a mapped file must stay as it is */
 } edgekit_model_options;
 
 typedef struct edgekit_model_info {
@@ -181,6 +183,12 @@ EDGEKIT_API const edgekit_tokenizer* edgekit_model_tokenizer(const edgekit_model
 EDGEKIT_API edgekit_status edgekit_model_render_chat(const edgekit_model* model, const char* context,
                                                      size_t context_size, char* text, size_t capacity,
                                                      size_t* size, edgekit_error* error);
+/* The conversation as token ids, rendered by the package's template and encoded part by part: only the
+ * template's own text becomes special tokens, what the messages say never does. `context` as in
+ * edgekit_model_render_chat. */
+EDGEKIT_API edgekit_status edgekit_model_encode_chat(const edgekit_model* model, const char* context,
+                                                     size_t context_size, int32_t* ids, size_t capacity,
+                                                     size_t* count, edgekit_error* error);
 
 /* ---- session ------------------------------------------------------------------------------------------- */
 
@@ -200,16 +208,25 @@ typedef enum edgekit_on_full {
     EDGEKIT_ON_FULL_ERROR = 2  /* EDGEKIT_CONTEXT_FULL */
 } edgekit_on_full;
 
+/* The first 4 positions; of a conversation (edgekit_generate_options.messages) its system prompt too, up to a
+ * quarter of the cache: chosen while nothing was evicted; edgekit_session_get_plan tells. */
+#define EDGEKIT_SINKS_AUTO UINT32_MAX
+
+/* Called now and then by the thread that computes, between layers; not 0: cancel. */
+typedef int (*edgekit_poll_fn)(void* context);
+
 typedef struct edgekit_session_options {
     size_t struct_size;
     uint32_t window; /* recent positions kept; 0: min(model's context, 4096) less the sinks, or what fits the
                         budget */
-    uint32_t sinks;  /* first positions kept for ever; default 4 */
+    uint32_t sinks;  /* first positions kept for ever; default EDGEKIT_SINKS_AUTO */
     edgekit_kv_type kv_type;
     edgekit_on_full on_full;
     uint64_t
         memory_budget_bytes; /* 0: none. For everything a session allocates: cache, activations, buffers */
     uint32_t chunk;          /* tokens per prefill step; 0: chosen by the engine */
+    edgekit_poll_fn poll;    /* NULL: none */
+    void* poll_context;
 } edgekit_session_options;
 
 /* What a session allocates, to the byte; and what is mapped. */
@@ -256,17 +273,24 @@ typedef enum edgekit_prompt_mode {
     EDGEKIT_PROMPT_APPEND = 1
 } edgekit_prompt_mode;
 
+/* A fresh seed for every generation; EVENT_DONE tells which. */
+#define EDGEKIT_SEED_RANDOM UINT64_MAX
+
 typedef struct edgekit_generate_options {
     size_t struct_size;
-    const char* prompt; /* UTF-8 text, or NULL when prompt_ids is given */
+    const char* prompt; /* UTF-8 text; a prompt is given as text, as ids or as messages. Text that spells BOS
+                           itself gets no second one */
     size_t prompt_size;
     const int32_t* prompt_ids;
     size_t prompt_ids_count;
     uint32_t prompt_flags; /* EDGEKIT_ADD_SPECIAL | EDGEKIT_PARSE_SPECIAL; default both */
     edgekit_prompt_mode prompt_mode;
-    uint32_t max_tokens; /* 0: until the model ends or the session is cancelled */
+    uint32_t max_tokens; /* 0: as many as the session's window and sinks hold; UINT32_MAX: until the model
+                            ends or the session is cancelled */
     int ignore_eos;
-    uint64_t seed;
+    uint64_t seed; /* default EDGEKIT_SEED_RANDOM */
+    /* Sampling, in the order it is applied (Transformers' order): bias, penalties, temperature, top-k, top-p,
+     * min-p, typical. Defaults are what the package's makers advise, else these: */
     float temperature;        /* 0: greedy */
     uint32_t top_k;           /* 0: off */
     float top_p;              /* 1: off */
@@ -280,11 +304,19 @@ typedef struct edgekit_generate_options {
     const int32_t* bias_ids; /* logit bias: added to these ids' logits; -INFINITY forbids a token */
     const float* bias_values;
     size_t bias_count;
-    const edgekit_span* stops; /* stop strings; the text ends before the first that appears */
+    const edgekit_span* stops; /* stop strings; the text ends before the first that appears. One that is a
+                                  special token's text stops at that token */
     size_t stops_count;
     int32_t speculation; /* prompt-lookup draft length: -1 chosen by the engine, 0 off, at most 7 */
     int prompt_events;   /* not 0: edgekit_session_next returns after each chunk of the prompt, for whoever
                             must look after something else meanwhile */
+    const int32_t* stop_ids; /* ids that end the text as the model's own ends do, with EDGEKIT_FINISH_STOP */
+    size_t stop_ids_count;
+    const char* messages; /* a conversation, as edgekit_model_render_chat takes it, encoded as
+                             edgekit_model_encode_chat does. It is the whole conversation so far, prompt_mode
+                             EDGEKIT_PROMPT_FROM_START: what the cache holds of it is not computed again, also
+                             after its beginning was evicted */
+    size_t messages_size;
 } edgekit_generate_options;
 
 typedef enum edgekit_event_kind {
@@ -320,9 +352,13 @@ typedef struct edgekit_event {
     double prefill_ms;
     double first_token_ms; /* from edgekit_session_generate to the first token */
     double decode_ms;
+    uint64_t seed;       /* EVENT_DONE: the seed that was used */
+    uint32_t taken_back; /* EVENT_DONE with EDGEKIT_FINISH_STOP: tokens of the stop that left the cache again,
+                            so that it holds no more than the text says */
 } edgekit_event;
 
-EDGEKIT_API void edgekit_generate_options_init(edgekit_generate_options* options);
+/* Defaults; with `model` not NULL, the sampling that the package's makers advise. */
+EDGEKIT_API void edgekit_generate_options_init(edgekit_generate_options* options, const edgekit_model* model);
 /* Begins a generation; everything `options` points to is copied. A running one is ended. */
 EDGEKIT_API edgekit_status edgekit_session_generate(edgekit_session* session,
                                                     const edgekit_generate_options* options,

@@ -51,7 +51,9 @@ struct SessionOptions : edgekit_session_options {
 // The prompt, the stop strings and the bias of edgekit_generate_options are taken from elsewhere: from the
 // arguments of generate() and from the members here.
 struct GenerateOptions : edgekit_generate_options {
-    GenerateOptions() { edgekit_generate_options_init(this); }
+    explicit GenerateOptions(const edgekit_model* model = nullptr) {
+        edgekit_generate_options_init(this, model);
+    }
     std::vector<std::string> stops;
     std::vector<std::pair<int32_t, float>> logit_bias;  // (token id, what is added to its logit)
 };

@@ -85,7 +85,8 @@ edgekit_status edgekit_session_forward(edgekit_session* session, const int32_t* 
     });
 }
 
-void edgekit_generate_options_init(edgekit_generate_options* options) {
+void edgekit_generate_options_init(edgekit_generate_options* options, const edgekit_model* model) {
+    static_cast<void>(model);
     *options = {};
     options->struct_size = sizeof *options;
     options->prompt_flags = EDGEKIT_ADD_SPECIAL | EDGEKIT_PARSE_SPECIAL;
@@ -100,7 +101,9 @@ edgekit_status edgekit_session_generate(edgekit_session* session, const edgekit_
                                         edgekit_error* error) {
     return guarded(error, [&] {
         require(session && options, "the session or the options are NULL");
-        session->session->generate(read_options(options, edgekit_generate_options_init));
+        session->session->generate(read_options<edgekit_generate_options>(
+            options,
+            [](edgekit_generate_options* defaults) { edgekit_generate_options_init(defaults, nullptr); }));
         return EDGEKIT_OK;
     });
 }

@@ -53,7 +53,7 @@ public struct GenerationOptions: Sendable, Equatable {
     /// Begins the generation; what the options point to lives as long as the call.
     func begin(_ session: OpaquePointer, _ prompt: Prompt, in model: Model) throws(EdgeKitError) {
         var native = edgekit_generate_options()
-        edgekit_generate_options_init(&native)
+        edgekit_generate_options_init(&native, nil)
         native.max_tokens = UInt32(clamping: maxTokens ?? 0)
         native.temperature = temperature
         if let topK { native.top_k = UInt32(clamping: topK) }
