@@ -78,11 +78,10 @@ lint: $(STAMPS)/lint
 	$(BIN)/clang-format --dry-run --Werror $(C_FILES)
 	$(BIN)/shellcheck --external-sources --shell=bash tools/*.sh tools/trixie .ci/run .ci/*.sh
 
-# clang-tidy over the engine, the kernels as plain C++ among it; minutes, so apart from lint.
+# Minutes the first time, so apart from lint.
 tidy: $(STAMPS)/lint
 	$(CMAKE) -S . -B build/native -GNinja -DEDGEKIT_BUILD_TESTS=ON -DEDGEKIT_BUILD_BENCH=ON >/dev/null
-	git ls-files 'cpp/src/*.cpp' 'cpp/bench/*.cpp' | grep -vE 'src/isa/(avx|neon|wasm)' | \
-	    xargs -P "$$(nproc)" -n 1 $(BIN)/clang-tidy --quiet -p build/native
+	tools/tidy.sh build/native $(BIN)/clang-tidy
 
 format: $(STAMPS)/lint
 	$(BIN)/ruff check --fix .

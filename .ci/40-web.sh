@@ -1,4 +1,4 @@
-# The browser SDK: built within its size budget; every variant in Node and in a headless Chromium; the demo page; `edgekit package web`.
+# The browser SDK: built within its size budget; every variant in Node, two in a headless Chromium; the demo page; `edgekit package web`.
 tools/setup-wasm.sh
 tools/setup-chromium.sh
 # shellcheck source=tools/toolchains.sh

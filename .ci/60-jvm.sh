@@ -1,5 +1,5 @@
-# Android's Kotlin API with JUnit: on this machine's JVM with its checks of JNI on, then the library built for ARM in an ARM JVM under
-# qemu; the .aar, made by a stand-in for the NDK; the size of the library.
+# Android's Kotlin API with JUnit: on this machine's JVM with its checks of JNI on, then goldens and sessions with the library
+# built for ARM, in an ARM JVM under qemu; the .aar, made by a stand-in for the NDK; the size of the library.
 # shellcheck source=tools/ccache.sh
 source tools/ccache.sh
 export PATH="$PWD/.venv/bin:$PATH"
@@ -16,7 +16,7 @@ build() { # DIRECTORY OPTION...: on top of what the sections before have built t
 build build/native -GNinja
 build build/arm -DCMAKE_TOOLCHAIN_FILE="$PWD/cmake/aarch64-linux-gnu.cmake"
 tests/android/run.sh
-tests/android/run.sh --arm
+tests/android/run.sh --arm '.*(Golden|Session)Test'
 aarch64-linux-gnu-strip -o build/arm/stripped.so build/arm/libedgekit_jni.so
 bytes=$(stat -c %s build/arm/stripped.so)
 echo "the library for ARM: $bytes bytes of 1500000"

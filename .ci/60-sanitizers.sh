@@ -1,15 +1,36 @@
-# The C++ tests under AddressSanitizer with UndefinedBehaviorSanitizer, then those that use threads under ThreadSanitizer.
+# AddressSanitizer with UndefinedBehaviorSanitizer: the C++ tests, then each fuzzer for a short while from its seeds (cpp/fuzz/seeds/<name>, or made
+# here from goldens): no crash, leak, hang or great allocation. ThreadSanitizer: the tests that use threads. Kernels take minutes to compile
+# with sanitizers, at -O2 many: only those that say something.
 export PATH="$PWD/.venv/bin:$PATH"
-build() { # SANITIZERS ISAS [TARGET...]; kernels take minutes to compile with sanitizers, at -O2 many: only those that say something
-    local directory=build/sanitize-${1%%,*}
-    cmake -S . -B "$directory" -GNinja -DCMAKE_BUILD_TYPE=RelWithDebInfo -DCMAKE_CXX_FLAGS_RELWITHDEBINFO="-O1 -g" -DEDGEKIT_BUILD_TESTS=ON \
-        -DEDGEKIT_SANITIZE="$1" -DEDGEKIT_ISAS="$2" >/dev/null
-    shift 2
-    cmake --build "$directory" --target "${@:-all}"
+# shellcheck source=tools/ccache.sh
+source tools/ccache.sh
+apt_install clang++-19 clang-19 libclang-rt-19-dev
+build() { # DIRECTORY SANITIZERS ISAS OPTION...
+    local directory=$1
+    cmake -S . -B "$directory" -GNinja -DCMAKE_CXX_COMPILER=clang++-19 -DCMAKE_BUILD_TYPE=RelWithDebInfo \
+        -DCMAKE_CXX_FLAGS_RELWITHDEBINFO="-O1 -g" -DEDGEKIT_BUILD_TESTS=ON -DEDGEKIT_SANITIZE="$2" -DEDGEKIT_ISAS="$3" "${@:4}" >/dev/null
 }
 isas="scalar;avx2;avxvnni_emulated"
 if grep -q avx512_vnni /proc/cpuinfo; then isas+=";avx512vnni"; fi
-build address,undefined "$isas"
-build thread "scalar;avx2" engine_test threads_test
+
+build build/sanitize-address address,undefined "$isas" -DEDGEKIT_BUILD_FUZZERS=ON
+cmake --build build/sanitize-address
 ctest --test-dir build/sanitize-address --output-on-failure
+
+for source in cpp/fuzz/*_fuzz.cpp; do
+    name=$(basename "$source" .cpp)
+    corpus=build/sanitize-address/corpus/$name
+    mkdir -p "$corpus"
+    seeds=()
+    [ -d "cpp/fuzz/seeds/${name%_fuzz}" ] && seeds=("cpp/fuzz/seeds/${name%_fuzz}")
+    case $name in
+    tokenizer_fuzz) for blob in tests/golden/tokenizer/*.edgetok; do { printf '\0\0' && cat "$blob"; } >"$corpus/$(basename "$blob")"; done ;;
+    esac
+    echo "$name"
+    "build/sanitize-address/cpp/$name" -max_total_time="${EDGEKIT_FUZZ_SECONDS:-15}" -timeout=10 -rss_limit_mb=2048 \
+        -print_final_stats=0 -verbosity=0 -artifact_prefix=build/sanitize-address/ "$corpus" "${seeds[@]}"
+done
+
+build build/sanitize-thread thread "scalar;avx2"
+cmake --build build/sanitize-thread --target engine_test threads_test
 ctest --test-dir build/sanitize-thread --output-on-failure --no-tests=error -R 'engine|thread'

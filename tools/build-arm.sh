@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Cross-builds the core for 64-bit ARM Linux into build/arm, and with --test runs its tests under qemu as three processors:
-# one with everything, one with dot products alone, one with neither, so that a wrong run-time choice is an illegal instruction.
+# Cross-builds the core for 64-bit ARM Linux into build/arm, and with --test runs its tests under qemu as a processor that has every
+# instruction; kernels and a model also as one with dot products alone and one with neither, where a wrong run-time choice is an
+# illegal instruction.
 set -euo pipefail
 # shellcheck source=tools/toolchains.sh
 source "$(dirname "$0")/toolchains.sh"
@@ -17,8 +18,15 @@ cmake -S "$EDGEKIT_ROOT" -B "$build" -DCMAKE_TOOLCHAIN_FILE="$EDGEKIT_ROOT/cmake
 cmake --build "$build" --parallel 2
 
 if [ "${1:-}" = --test ]; then
-    for cpu in max cortex-a76 cortex-a72; do
-        say "== tests on $cpu"
-        QEMU_CPU=$cpu ctest --test-dir "$build" --output-on-failure
+    say "== every test on max"
+    QEMU_CPU=max ctest --test-dir "$build" --output-on-failure
+    for cpu in cortex-a76:neon_dotprod cortex-a72:neon; do
+        export QEMU_CPU=${cpu%:*}
+        say "== kernels, and a model, on $QEMU_CPU"
+        ctest --test-dir "$build" --output-on-failure --no-tests=error -R kernels
+        printf '%s\n' "open 0 auto 256 $EDGEKIT_ROOT/tests/golden/engine/text.edge" "fill 0" "measure 32 8" |
+            qemu-aarch64-static "$build/cpp/edgekit_bench" | tee "$build/bench.json"
+        grep -q "\"isa\":\"${cpu#*:}\"" "$build/bench.json" || die "$QEMU_CPU did not choose ${cpu#*:}"
+        if grep '"error"' "$build/bench.json"; then exit 1; fi
     done
 fi

@@ -6,8 +6,6 @@ set -euo pipefail
 source "$(dirname "$0")/toolchains.sh"
 
 root=$EDGEKIT_TOOLCHAINS/trixie
-exec 9>"$EDGEKIT_TOOLCHAINS/trixie.lock"
-flock 9
 [ "$(id -u)" = 0 ] || die "a chroot needs root; run this as root"
 
 if [ ! -e "$root/.complete" ]; then

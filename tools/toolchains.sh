@@ -6,6 +6,14 @@ EDGEKIT_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 export EDGEKIT_TOOLCHAINS EDGEKIT_ROOT
 mkdir -p "$EDGEKIT_TOOLCHAINS"
 
+# A set-up script waits for another run of itself; what it starts does not inherit the lock.
+case $(basename "$0") in
+setup-*.sh)
+    exec {EDGEKIT_LOCK}>"$EDGEKIT_TOOLCHAINS/$(basename "$0").lock"
+    flock "$EDGEKIT_LOCK"
+    ;;
+esac
+
 say() { printf '%s\n' "$*" >&2; }
 die() {
     say "error: $*"
