@@ -385,7 +385,8 @@ void test_cancel() {
     const int32_t prompt[] = {1, 2, 3};
     generation.prompt_ids = prompt;
     generation.prompt_ids_count = 3;
-    generation.ignore_eos = 1;  // for ever
+    generation.ignore_eos = 1;
+    generation.max_tokens = UINT32_MAX;  // for ever
     expect_ok(edgekit_session_generate(session, &generation, &error), "generate");
     std::atomic<bool> running{false};
     std::thread canceller([&] {

@@ -51,6 +51,24 @@ inline void require(bool ok, const char* what) {
     if (!ok) throw Error(Status::invalid_argument, what);
 }
 
+// An array or a text: its pointer may be NULL when its length is 0.
+inline void require_items(const void* data, size_t count, const char* name) {
+    if (count && !data)
+        throw Error(Status::invalid_argument,
+                    std::string(name) + " is NULL and has a length of " + std::to_string(count));
+}
+
+// A value of an enum that begins at 0.
+template <class Enum>
+void require_enum(const Enum& value, Enum last, const char* name) {
+    std::underlying_type_t<Enum> seen;  // perhaps none of the enum's values
+    std::memcpy(&seen, &value, sizeof seen);
+    if (seen > static_cast<std::underlying_type_t<Enum>>(last))
+        throw Error(Status::invalid_argument, std::string(name) + " is " + std::to_string(seen) +
+                                                  "; the largest this library knows is " +
+                                                  std::to_string(last));
+}
+
 // read(), which takes in the file at `path`: what is wrong with its bytes is said with its name.
 template <class Read>
 auto reading(const char* path, Read&& read) {
@@ -78,12 +96,20 @@ T read_options(const T* given, void (*init)(T*)) {
     return options;
 }
 
+// A struct that a call will fill; checked before the call does anything.
+template <class T>
+void require_result(const T* out) {
+    require(out, "the result pointer is NULL");
+    if (out->struct_size < sizeof(size_t) || out->struct_size > sizeof(T))
+        throw Error(Status::invalid_argument, "struct_size is " + std::to_string(out->struct_size) +
+                                                  ", this library knows " + std::to_string(sizeof(T)) +
+                                                  ": set it to sizeof of the struct, or update edgekit");
+}
+
 // Fills a caller's struct as far as the caller knows it.
 template <class T>
 void write_result(T value, T* out) {
-    require(out, "the result pointer is NULL");
-    if (out->struct_size < sizeof(size_t) || out->struct_size > sizeof(T))
-        throw Error(Status::invalid_argument, "struct_size is not set; set it to sizeof of the struct");
+    require_result(out);
     value.struct_size = out->struct_size;
     std::memcpy(out, &value, value.struct_size);
 }

@@ -136,8 +136,17 @@ edgekit_status edgekit_model_render_chat(const edgekit_model* model, const char*
                                          char* text, size_t capacity, size_t* size, edgekit_error* error) {
     return guarded(error, [&] {
         require(model && context, "the model or the context is NULL");
-        const std::string result = model->model->render_chat(edgekit::json::parse({context, context_size}));
+        const std::string result = model->model->render_chat(edgekit::parse_chat({context, context_size}));
         return edgekit::api::copy_out(std::span<const char>(result), text, capacity, size, error);
+    });
+}
+
+edgekit_status edgekit_model_encode_chat(const edgekit_model* model, const char* context, size_t context_size,
+                                         int32_t* ids, size_t capacity, size_t* count, edgekit_error* error) {
+    return guarded(error, [&] {
+        require(model && context, "the model or the context is NULL");
+        const auto chat = model->model->encode_chat(edgekit::parse_chat({context, context_size}));
+        return edgekit::api::copy_out(std::span<const int32_t>(chat.ids), ids, capacity, count, error);
     });
 }
 

@@ -10,22 +10,55 @@ using edgekit::api::read_options;
 using edgekit::api::reading;
 using edgekit::api::report;
 using edgekit::api::require;
+using edgekit::api::require_enum;
+using edgekit::api::require_items;
+using edgekit::api::require_result;
 using edgekit::api::write_result;
+
+namespace {
+
+edgekit_session_options checked(const edgekit_session_options* given) {
+    const auto options = read_options(given, edgekit_session_options_init);
+    require_enum(options.kv_type, EDGEKIT_KV_INT4, "kv_type");
+    require_enum(options.on_full, EDGEKIT_ON_FULL_ERROR, "on_full");
+    return options;
+}
+
+edgekit_generate_options checked(const edgekit_generate_options* given) {
+    const auto options = read_options<edgekit_generate_options>(
+        given, [](edgekit_generate_options* out) { *out = edgekit::default_generate_options(); });
+    require_items(options.prompt, options.prompt_size, "prompt");
+    require_items(options.prompt_ids, options.prompt_ids_count, "prompt_ids");
+    require_items(options.messages, options.messages_size, "messages");
+    require_items(options.bias_ids, options.bias_count, "bias_ids");
+    require_items(options.bias_values, options.bias_count, "bias_values");
+    require_items(options.stop_ids, options.stop_ids_count, "stop_ids");
+    require_items(options.stops, options.stops_count, "stops");
+    for (size_t i = 0; i < options.stops_count; ++i)
+        require_items(options.stops[i].data, options.stops[i].size, "a stop string");
+    require((options.prompt_flags & ~uint32_t{EDGEKIT_ADD_SPECIAL | EDGEKIT_PARSE_SPECIAL}) == 0,
+            "prompt_flags has unknown bits");
+    require_enum(options.prompt_mode, EDGEKIT_PROMPT_APPEND, "prompt_mode");
+    return options;
+}
+
+}  // namespace
 
 extern "C" {
 
 void edgekit_session_options_init(edgekit_session_options* options) {
     *options = {};
     options->struct_size = sizeof *options;
-    options->sinks = 4;
+    options->sinks = EDGEKIT_SINKS_AUTO;
 }
 
 edgekit_status edgekit_plan(const edgekit_model* model, const edgekit_session_options* options,
                             edgekit_memory_plan* plan, edgekit_error* error) {
     return guarded(error, [&] {
         require(model, "the model is NULL");
+        require_result(plan);
         const edgekit::Model& m = *model->model;
-        const auto chosen = read_options(options, edgekit_session_options_init);
+        const auto chosen = checked(options);
         write_result(plan_session(m.spec(), m.weights(), m.text_bytes(), m.team().size(), chosen).memory,
                      plan);
         return EDGEKIT_OK;
@@ -36,7 +69,8 @@ edgekit_status edgekit_can_load(const char* path, const edgekit_session_options*
                                 edgekit_memory_plan* plan, edgekit_error* error) {
     return guarded(error, [&] {
         require(path, "path is NULL");
-        const auto chosen = read_options(options, edgekit_session_options_init);
+        require_result(plan);
+        const auto chosen = checked(options);
         const auto needed = reading(path, [&] {
             const edgekit::MappedFile bytes{std::string(path)};
             const edgekit::EdgeFile file(bytes.bytes());
@@ -55,8 +89,7 @@ edgekit_status edgekit_session_create(edgekit_model* model, const edgekit_sessio
                                       edgekit_session** out, edgekit_error* error) {
     return guarded(error, [&] {
         require(model && out, "the model or out is NULL");
-        const auto chosen = read_options(options, edgekit_session_options_init);
-        *out = new edgekit_session{std::make_unique<edgekit::Session>(model->model, chosen)};
+        *out = new edgekit_session{std::make_unique<edgekit::Session>(model->model, checked(options))};
         return EDGEKIT_OK;
     });
 }
@@ -79,38 +112,30 @@ edgekit_status edgekit_session_get_plan(const edgekit_session* session, edgekit_
 edgekit_status edgekit_session_forward(edgekit_session* session, const int32_t* ids, size_t count,
                                        int all_logits, float* logits, edgekit_error* error) {
     return guarded(error, [&] {
-        require(session && (ids || !count), "the session or the ids are NULL");
-        session->session->forward(ids, count, all_logits != 0, logits);
+        require(session, "the session is NULL");
+        require_items(ids, count, "ids");
+        session->session->forward({ids, count}, all_logits != 0, logits);
         return EDGEKIT_OK;
     });
 }
 
 void edgekit_generate_options_init(edgekit_generate_options* options, const edgekit_model* model) {
-    static_cast<void>(model);
-    *options = {};
-    options->struct_size = sizeof *options;
-    options->prompt_flags = EDGEKIT_ADD_SPECIAL | EDGEKIT_PARSE_SPECIAL;
-    options->top_p = 1;
-    options->typical_p = 1;
-    options->repetition_penalty = 1;
-    options->penalty_window = 64;
-    options->speculation = -1;
+    *options = model ? model->model->generate_defaults() : edgekit::default_generate_options();
 }
 
 edgekit_status edgekit_session_generate(edgekit_session* session, const edgekit_generate_options* options,
                                         edgekit_error* error) {
     return guarded(error, [&] {
         require(session && options, "the session or the options are NULL");
-        session->session->generate(read_options<edgekit_generate_options>(
-            options,
-            [](edgekit_generate_options* defaults) { edgekit_generate_options_init(defaults, nullptr); }));
+        session->session->generate(checked(options));
         return EDGEKIT_OK;
     });
 }
 
 edgekit_status edgekit_session_next(edgekit_session* session, edgekit_event* event, edgekit_error* error) {
     return guarded(error, [&] {
-        require(session && event, "the session or the event is NULL");
+        require(session, "the session is NULL");
+        require_result(event);
         edgekit_event result{};
         session->session->next(result);
         write_result(result, event);

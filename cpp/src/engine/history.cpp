@@ -4,42 +4,47 @@
 
 namespace edgekit {
 
-uint64_t TokenHistory::extend(uint64_t hash, int32_t id) {
-    uint64_t z = (hash ^ static_cast<uint32_t>(id)) * 0x9e3779b97f4a7c15u;
-    z = (z ^ z >> 32) * 0xd6e8feb86659fd93u;
-    return z ^ z >> 32;
+namespace {
+
+Sha256::Digest extend(const Sha256::Digest& digest, int32_t id) {
+    const auto word = static_cast<uint32_t>(id);
+    const std::byte bytes[] = {std::byte(word), std::byte(word >> 8), std::byte(word >> 16),
+                               std::byte(word >> 24)};
+    Sha256 hash;
+    hash.update(digest);
+    hash.update(bytes);
+    return hash.digest();
 }
 
-uint64_t TokenHistory::hash_of(uint64_t size) const {
-    return size ? hashes_[(size - 1) % hashes_.size()] : 0x9d39247e33776d41u;
-}
+}  // namespace
 
 void TokenHistory::append(int32_t id) {
-    const uint64_t hash = extend(hash_of(size_), id);
-    ids_[size_ % ids_.size()] = id;
-    hashes_[size_ % hashes_.size()] = hash;
-    ++size_;
+    if (size_ - first_ == ids_.size()) digest_ = extend(digest_, at(first_++));
+    ids_[size_++ % ids_.size()] = id;
 }
 
-void TokenHistory::truncate(uint64_t size) { size_ = size; }
+void TokenHistory::truncate(uint64_t size) {
+    size_ = size;
+    if (size == 0) {
+        first_ = 0;
+        digest_ = {};
+    }
+}
 
 uint64_t TokenHistory::shared_prefix(std::span<const int32_t> ids) const {
-    const uint64_t reach = std::min<uint64_t>(ids.size(), size_);
-    uint64_t shared = 0;
-    uint64_t hash = hash_of(0);
-    for (uint64_t length = 1; length <= reach; ++length) {
-        hash = extend(hash, ids[length - 1]);
-        const bool known = size_ - length < hashes_.size();
-        if (known && hash_of(length) != hash) break;
-        if (known) shared = length;
-    }
+    if (ids.size() < first_) return 0;
+    Sha256::Digest digest{};
+    for (const int32_t id : ids.first(first_)) digest = extend(digest, id);
+    if (digest != digest_) return 0;
+    uint64_t shared = first_;
+    while (shared < std::min<uint64_t>(ids.size(), size_) && ids[shared] == at(shared)) ++shared;
     return shared;
 }
 
-void TokenHistory::restore(uint64_t size, std::span<const int32_t> ids, std::span<const uint64_t> hashes) {
-    std::copy(ids.begin(), ids.end(), ids_.begin());
-    std::copy(hashes.begin(), hashes.end(), hashes_.begin());
-    size_ = size;
+void TokenHistory::restore(uint64_t first, const Sha256::Digest& digest, std::span<const int32_t> ids) {
+    first_ = size_ = first;
+    digest_ = digest;
+    for (const int32_t id : ids) ids_[size_++ % ids_.size()] = id;
 }
 
 }  // namespace edgekit

@@ -25,7 +25,7 @@ uint32_t PromptLookup::draft(const TokenHistory& history, int32_t next, std::spa
     if (!limit_) return 0;
     if (adaptive_ && accepted_ < kWorthwhile && ++idle_ % kRetry != 0) return 0;
     const uint64_t size = history.size();
-    const uint64_t oldest = size - std::min({size, kReach, history.capacity()});
+    const uint64_t oldest = size - std::min(size - history.first(), kReach);
     const auto limit = std::min<uint64_t>(limit_, out.size());
     for (uint32_t length = kLongest; length >= kShortest; --length) {
         if (size - oldest < length) continue;

@@ -25,7 +25,47 @@ const Kernels& choose_kernels(const char* isa) {
                     "' is not in this build or not in this processor; there are: " + names);
 }
 
+// "generation" of the metadata over the engine's defaults.
+edgekit_generate_options advised_options(const json::Value& advice) {
+    edgekit_generate_options options = default_generate_options();
+    if (advice.is_null()) return options;
+    const auto take = [&](const char* name, float& member) {
+        if (const json::Value* value = advice.find(name)) member = static_cast<float>(value->as_double(name));
+    };
+    take("temperature", options.temperature);
+    take("top_p", options.top_p);
+    take("min_p", options.min_p);
+    take("typical_p", options.typical_p);
+    take("repetition_penalty", options.repetition_penalty);
+    take("presence_penalty", options.presence_penalty);
+    take("frequency_penalty", options.frequency_penalty);
+    if (const json::Value* value = advice.find("top_k"))
+        options.top_k = static_cast<uint32_t>(value->as_int_in(0, UINT32_MAX, "top_k"));
+    return options;
+}
+
 }  // namespace
+
+edgekit_generate_options default_generate_options() {
+    edgekit_generate_options options{};
+    options.struct_size = sizeof options;
+    options.prompt_flags = EDGEKIT_ADD_SPECIAL | EDGEKIT_PARSE_SPECIAL;
+    options.seed = EDGEKIT_SEED_RANDOM;
+    options.top_p = 1;
+    options.typical_p = 1;
+    options.repetition_penalty = 1;
+    options.penalty_window = 64;
+    options.speculation = -1;
+    return options;
+}
+
+json::Value parse_chat(std::string_view messages) {
+    try {
+        return json::parse(messages);
+    } catch (const Error& e) {
+        throw Error(Status::invalid_argument, std::string("the messages are not JSON: ") + e.what());
+    }
+}
 
 uint32_t default_threads(const Processors& processors) {
     return std::min(processors.usable, kMaxDefaultThreads);
@@ -38,6 +78,7 @@ Model::Model(std::unique_ptr<MappedFile> bytes, const edgekit_model_options& opt
       weights_(spec_, file_),
       kernels_(choose_kernels(options.isa)),
       decoder_(spec_, weights_, kernels_),
+      generate_defaults_(advised_options(file_.document("generation"))),
       identity_(file_.identity()),
       metadata_json_(file_.metadata_json()),
       scheme_(file_.text("scheme")) {
@@ -68,6 +109,16 @@ bool Model::ends_text(int32_t id) const {
     return std::find(eos_ids_.begin(), eos_ids_.end(), id) != eos_ids_.end();
 }
 
+void Model::check_ids(std::span<const int32_t> ids, const char* name) const {
+    for (size_t i = 0; i < ids.size(); ++i) {
+        if (ids[i] < 0 || static_cast<uint32_t>(ids[i]) >= spec_.vocab_size)
+            throw Error(Status::invalid_argument, std::string(name) + ": token id " + std::to_string(ids[i]) +
+                                                      " at place " + std::to_string(i) +
+                                                      " is outside the vocabulary of " +
+                                                      std::to_string(spec_.vocab_size));
+    }
+}
+
 std::string Model::render_chat(const json::Value& messages) const {
     if (!chat_template_)
         throw Error(Status::unsupported, "the package has no chat template: write the prompt by hand");
@@ -82,6 +133,15 @@ std::string Model::render_chat(const json::Value& messages) const {
         for (const auto& [name, value] : messages.as_object("the chat")) context.set(name, value);
     }
     return chat_template_->render(json::Value(std::move(context)));
+}
+
+EncodedChat Model::encode_chat(const json::Value& messages) const {
+    if (!tokenizer_)
+        throw Error(Status::unsupported, "the package has no tokenizer: give the prompt as token ids");
+    EncodedChat chat;
+    chat.text = render_chat(messages);
+    tokenizer_->encode(chat.text, false, true, chat.ids);
+    return chat;
 }
 
 }  // namespace edgekit

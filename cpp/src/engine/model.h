@@ -21,6 +21,16 @@
 
 namespace edgekit {
 
+// A conversation as its model reads it.
+struct EncodedChat {
+    std::vector<int32_t> ids;
+    std::string text;            // what the ids spell, as the template wrote it
+    uint32_t system_tokens = 0;  // ids before the first message that is not the system's
+};
+
+// Messages from a caller, for Model::render_chat. Throws Error(invalid_argument) when they are not JSON.
+json::Value parse_chat(std::string_view messages);
+
 class Model {
 public:
     Model(std::unique_ptr<MappedFile> bytes, const edgekit_model_options& options);
@@ -41,14 +51,21 @@ public:
         return file_.tensor("tokenizer").size() + file_.tensor("chat_template").size();
     }
     bool ends_text(int32_t id) const;
+    // Throws Error(invalid_argument) unless all are in the vocabulary; `name`: whose ids they are.
+    void check_ids(std::span<const int32_t> ids, const char* name) const;
     // Identity of the weights, to which saved sessions are bound.
     const std::string& identity() const { return identity_; }
     const std::string& metadata_json() const { return metadata_json_; }
     const std::string& scheme() const { return scheme_; }
 
+    // The sampling that the package's makers advise, and what they leave open as the engine has it: no
+    // prompt, a random seed.
+    const edgekit_generate_options& generate_defaults() const { return generate_defaults_; }
+
     // `messages`: an array of messages, or an object with everything the template reads; special tokens are
     // filled in.
     std::string render_chat(const json::Value& messages) const;
+    EncodedChat encode_chat(const json::Value& messages) const;
 
 private:
     std::unique_ptr<MappedFile> bytes_;
@@ -60,12 +77,16 @@ private:
     std::optional<Tokenizer> tokenizer_;
     std::optional<ChatTemplate> chat_template_;
     std::vector<int32_t> eos_ids_;
+    edgekit_generate_options generate_defaults_;
     std::string identity_;
     std::string metadata_json_;
     std::string scheme_;
     std::unique_ptr<ThreadChoice> thread_choice_;
     std::unique_ptr<ThreadTeam> team_;
 };
+
+// The engine's own defaults.
+edgekit_generate_options default_generate_options();
 
 // What a session with these options would allocate; throws Error(over_budget) when the budget does not allow
 // it.

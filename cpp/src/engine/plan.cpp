@@ -16,6 +16,7 @@ constexpr uint32_t kDefaultContext = 4096;
 constexpr uint32_t kMinWindow = 16;
 constexpr uint64_t kMaxWindow = uint64_t{1} << 30;
 constexpr uint32_t kMaxChunk = 4096;
+constexpr uint32_t kFewestSinks = 4;  // of those that the engine chooses
 
 constexpr std::array<edgekit_kv_type, 3> kBudgetOrder = {EDGEKIT_KV_F16, EDGEKIT_KV_INT8, EDGEKIT_KV_INT4};
 
@@ -42,21 +43,20 @@ uint32_t default_chunk(uint32_t window) { return std::clamp(window / 4 / 16 * 16
 
 SessionPlan plan_session(const ModelSpec& spec, const Weights& weights, uint64_t text_bytes,
                          uint32_t n_threads, const edgekit_session_options& options) {
-    if (options.window > kMaxWindow || options.sinks > kMaxWindow)
+    const uint32_t sinks = options.sinks == EDGEKIT_SINKS_AUTO ? kFewestSinks : options.sinks;
+    if (options.window > kMaxWindow || sinks > kMaxWindow)
         throw Error(Status::invalid_argument, "a window of " + std::to_string(options.window) + " and " +
-                                                  std::to_string(options.sinks) + " sinks is too large");
+                                                  std::to_string(sinks) + " sinks is too large");
     if (options.chunk > kMaxChunk)
         throw Error(Status::invalid_argument, "chunk is " + std::to_string(options.chunk) +
                                                   "; it must be at most " + std::to_string(kMaxChunk));
     const uint32_t context = std::min(spec.context ? spec.context : kDefaultContext, kDefaultContext);
-    const uint32_t wanted = options.window
-                                ? options.window
-                                : std::max(kMinWindow, context > options.sinks ? context - options.sinks : 0);
+    const uint32_t wanted =
+        options.window ? options.window : std::max(kMinWindow, context > sinks ? context - sinks : 0);
 
     const auto plan_for = [&](uint32_t window, edgekit_kv_type type) {
         SessionPlan plan;
-        plan.cache = {window, options.sinks, options.chunk ? options.chunk : default_chunk(window),
-                      kv_type(type)};
+        plan.cache = {window, sinks, options.chunk ? options.chunk : default_chunk(window), kv_type(type)};
         const DecoderState::Sizes sizes = DecoderState::measure(spec, weights, plan.cache, n_threads);
         edgekit_memory_plan& memory = plan.memory;
         memory.struct_size = sizeof memory;
@@ -66,7 +66,7 @@ SessionPlan plan_session(const ModelSpec& spec, const Weights& weights, uint64_t
         memory.activation_bytes = sizes.activations + Session::own_bytes(spec, plan.cache);
         memory.total_bytes = memory.cache_bytes + memory.activation_bytes + memory.model_bytes;
         memory.window = window;
-        memory.sinks = options.sinks;
+        memory.sinks = sinks;
         memory.chunk = plan.cache.chunk;
         memory.kv_type = type == EDGEKIT_KV_AUTO ? EDGEKIT_KV_F16 : type;
         return plan;

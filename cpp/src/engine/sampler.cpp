@@ -1,8 +1,10 @@
 #include "engine/sampler.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <limits>
+#include <random>
 #include <string>
 
 #include "error.h"
@@ -18,6 +20,19 @@ double uniform(uint64_t seed, uint64_t step) {
     z = (z ^ z >> 27) * 0x94d049bb133111ebu;
     z ^= z >> 31;
     return static_cast<double>(z >> 11) * 0x1.0p-53;
+}
+
+// A seed that every language can hold and hand back: 53 bits.
+uint64_t fresh_seed() {
+    std::random_device device;
+    return (uint64_t{device()} << 32 | device()) >> 11;
+}
+
+bool all_finite(const float* values, uint32_t n) {
+    uint32_t exponents = 0;  // whether some exponent has every bit set
+    for (uint32_t i = 0; i < n; ++i)
+        exponents |= (std::bit_cast<uint32_t>(values[i]) & 0x7f800000u) == 0x7f800000u;
+    return exponents == 0;
 }
 
 void check(bool ok, const char* name, double value, const char* range) {
@@ -47,14 +62,13 @@ SamplerOptions SamplerOptions::from(const edgekit_generate_options& o, uint32_t 
                            o.presence_penalty,
                            o.frequency_penalty,
                            o.penalty_window,
-                           o.seed,
+                           o.seed == EDGEKIT_SEED_RANDOM ? fresh_seed() : o.seed,
                            {}};
-    if (o.bias_count && (!o.bias_ids || !o.bias_values))
-        throw Error(Status::invalid_argument, "logit bias has a count but no ids or values");
     for (size_t i = 0; i < o.bias_count; ++i) {
         check(o.bias_ids[i] >= 0 && static_cast<uint32_t>(o.bias_ids[i]) < vocab_size,
               "a logit bias's token id", o.bias_ids[i], "in the vocabulary");
-        check(!std::isnan(o.bias_values[i]), "a logit bias", o.bias_values[i], "a number");
+        check(o.bias_values[i] < std::numeric_limits<float>::infinity(), "a logit bias", o.bias_values[i],
+              "a finite number, or minus infinity to forbid the token");
         options.bias.emplace_back(o.bias_ids[i], o.bias_values[i]);
     }
     return options;
@@ -69,18 +83,23 @@ uint64_t Sampler::bytes(uint32_t vocab_size) {
     return vocab_size * sizeof(Candidate) + kMaxPenaltyWindow * sizeof(int32_t);
 }
 
-int32_t Sampler::sample(float* logits, std::span<const int32_t> recent, uint64_t step) {
+int32_t Sampler::sample(float* logits, const TokenHistory& text, uint64_t length, uint64_t step) {
+    if (!all_finite(logits, vocab_size_))
+        throw Error(
+            Status::invalid_file,
+            "the logits are not all finite numbers: the model's weights, or the session restored, are "
+            "damaged; fetch them again");
     for (const auto& [id, value] : options_.bias) logits[id] += value;
-    penalise(logits, recent.last(std::min<size_t>(recent.size(), options_.penalty_window)));
+    penalise(logits, text, length);
     const float most = kernels_.max(logits, vocab_size_);
     if (!std::isfinite(most))
-        throw Error(Status::invalid_argument,
-                    std::isnan(most) ? "the logits are not numbers: the model's weights are damaged"
-                                     : "no token is allowed: the logit bias forbids every one");
+        throw Error(Status::invalid_argument, most < 0
+                                                  ? "no token is allowed: the logit bias forbids every one"
+                                                  : "logit bias or penalties make a logit infinite");
     if (options_.temperature == 0)
         return static_cast<int32_t>(std::find(logits, logits + vocab_size_, most) - logits);
 
-    const float inverse = 1.0f / options_.temperature;
+    const float inverse = std::min(1.0f / options_.temperature, std::numeric_limits<float>::max());
     for (uint32_t i = 0; i < vocab_size_; ++i) logits[i] = (logits[i] - most) * inverse;
     const double total = kernels_.exp_sum(logits, 0.0f, logits, vocab_size_);
     const double random = uniform(options_.seed, step);
@@ -98,10 +117,13 @@ int32_t Sampler::sample(float* logits, std::span<const int32_t> recent, uint64_t
     return last;
 }
 
-void Sampler::penalise(float* logits, std::span<const int32_t> recent) {
+void Sampler::penalise(float* logits, const TokenHistory& text, uint64_t length) {
     if (options_.repetition_penalty == 1 && options_.presence_penalty == 0 && options_.frequency_penalty == 0)
         return;
-    seen_.assign(recent.begin(), recent.end());
+    seen_.clear();
+    for (uint64_t p = length - std::min<uint64_t>(length - text.first(), options_.penalty_window); p < length;
+         ++p)
+        seen_.push_back(text.at(p));
     std::sort(seen_.begin(), seen_.end());
     for (size_t i = 0; i < seen_.size();) {
         size_t end = i;
@@ -109,6 +131,8 @@ void Sampler::penalise(float* logits, std::span<const int32_t> recent) {
         float& logit = logits[seen_[i]];
         logit = logit > 0 ? logit / options_.repetition_penalty : logit * options_.repetition_penalty;
         logit -= options_.presence_penalty + options_.frequency_penalty * static_cast<float>(end - i);
+        if (std::isnan(logit))
+            throw Error(Status::invalid_argument, "the penalties are too large for this model's logits");
         i = end;
     }
 }

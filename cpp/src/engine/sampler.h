@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "edgekit/edgekit.h"
+#include "engine/history.h"
 #include "kernels/kernels.h"
 
 namespace edgekit {
@@ -22,7 +23,7 @@ struct SamplerOptions {
     float presence_penalty = 0;
     float frequency_penalty = 0;
     uint32_t penalty_window = 64;
-    uint64_t seed = 0;
+    uint64_t seed = 0;  // the one used: EDGEKIT_SEED_RANDOM is drawn already
     std::vector<std::pair<int32_t, float>> bias;
 
     // Throws Error(invalid_argument) for values outside their range.
@@ -37,10 +38,11 @@ public:
 
     void configure(SamplerOptions options) { options_ = std::move(options); }
     const SamplerOptions& options() const { return options_; }
-    // Picks a token. `logits` [vocab_size] are changed; `recent` are the tokens the penalties see; `step`
-    // numbers the choices of one generation. Allocates nothing. Throws Error(invalid_argument) when every
-    // token is forbidden or the logits are not numbers.
-    int32_t sample(float* logits, std::span<const int32_t> recent, uint64_t step);
+    // Picks what follows the first `length` tokens of `text`, of which penalties see the last ones. `logits`
+    // [vocab_size] are changed; `step` numbers the choices of one generation. Allocates nothing. Throws
+    // Error(invalid_file) when the logits are not numbers, Error(invalid_argument) when bias and penalties
+    // leave no token or too large a number.
+    int32_t sample(float* logits, const TokenHistory& text, uint64_t length, uint64_t step);
 
     static uint64_t bytes(uint32_t vocab_size);
 
@@ -49,7 +51,7 @@ private:
         float probability;  // relative to the most likely token
         int32_t id;
     };
-    void penalise(float* logits, std::span<const int32_t> recent);
+    void penalise(float* logits, const TokenHistory& text, uint64_t length);
     int32_t draw_filtered(const float* weights, double total, double uniform);
     void collect(const float* weights, float at_least);
 

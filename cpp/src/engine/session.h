@@ -10,11 +10,11 @@
 #include <vector>
 
 #include "decoder/decoder.h"
+#include "engine/generation.h"
 #include "engine/history.h"
 #include "engine/lookup.h"
 #include "engine/model.h"
 #include "engine/sampler.h"
-#include "engine/stop_text.h"
 
 namespace edgekit {
 
@@ -27,7 +27,7 @@ public:
     const edgekit_memory_plan& plan() const { return plan_.memory; }
     uint64_t position() const { return state_.position; }
 
-    void forward(const int32_t* ids, size_t count, bool all_logits, float* logits);
+    void forward(std::span<const int32_t> ids, bool all_logits, float* logits);
     void generate(const edgekit_generate_options& options);
     void next(edgekit_event& event);
     void cancel() { cancelled_.store(true, std::memory_order_relaxed); }
@@ -44,54 +44,41 @@ public:
 
 private:
     using Clock = std::chrono::steady_clock;
-    enum class Phase { idle, prefill, decode, finished };
+    enum class Phase { idle, prefill, decode };
 
-    void check_ids(const int32_t* ids, size_t count) const;
     // One step of at most a chunk, with the bookkeeping of evictions and history.
     void append(const int32_t* ids, uint32_t count, bool all_logits, float* logits);
     void take_back(uint64_t count);
-    bool full() const {
-        return options_.on_full != EDGEKIT_ON_FULL_EVICT && state_.position >= state_.cache().capacity();
-    }
-    uint64_t room() const;
-    bool evicted_event(edgekit_event& event, uint64_t at_least);
+    uint64_t rewindable() const { return state_.cache().rewindable(state_.position, state_.written); }
+    // How many of the first of `ids` need not be computed again.
+    uint64_t reusable(std::span<const int32_t> ids) const;
+    // How many tokens fit after the first `kept`.
+    uint64_t room(uint64_t kept) const;
+    uint64_t room() const { return room(state_.position); }
+    uint64_t evicted() const;
+    void advance(edgekit_event& event);
     bool prefill_step();
     void decode_step();
-    bool accept(int32_t id);
-    bool text_event(edgekit_event& event);
-    void finish(edgekit_finish reason);
-    void done_event(edgekit_event& event);
-    uint64_t evicted() const;
+    void accept(int32_t id);
+    void take_stop_back();
+    bool evicted_event(edgekit_event& event, uint64_t at_least);
 
     std::shared_ptr<const Model> model_;
     edgekit_session_options options_;
     SessionPlan plan_;
     DecoderState state_;
     TokenHistory history_;
-    std::vector<float> logits_;  // [1 + kMaxDraft][vocab_size]
+    std::optional<int32_t> pending_;  // sampled, part of the text, not yet in the cache
+    std::vector<float> logits_;       // [1 + kMaxDraft][vocab_size]
     Sampler sampler_;
     PromptLookup lookup_;
-    std::optional<StreamDecoder> decoder_;
-    StopText stops_;
     std::atomic<bool> cancelled_{false};
 
-    // The generation in progress.
     Phase phase_ = Phase::idle;
-    std::vector<int32_t> prompt_;
+    Generation generation_;
+    std::vector<int32_t> prompt_;  // what of it is not in the cache when the generation begins
     size_t prompt_done_ = 0;
-    uint32_t prompt_tokens_ = 0, cached_tokens_ = 0;
-    uint32_t max_tokens_ = 0;
-    bool ignore_eos_ = false;
-    bool prompt_events_ = false;
-    std::optional<int32_t> pending_;   // sampled, not yet in the cache
-    std::vector<int32_t> recent_;      // ring of what penalties see
-    std::vector<int32_t> new_tokens_;  // for the next event
-    std::string new_text_;
-    uint32_t generated_ = 0, drafted_ = 0, accepted_ = 0;
     uint64_t evicted_reported_ = 0;
-    std::optional<edgekit_finish> finish_;
-    Clock::time_point started_{}, prefilled_{};
-    double prefill_ms_ = 0, first_token_ms_ = 0, decode_ms_ = 0;
 };
 
 }  // namespace edgekit

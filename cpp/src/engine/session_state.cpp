@@ -1,10 +1,12 @@
 // A session as bytes: the part of its cache that is in use, its tokens and its place in them. Little-endian,
 // the same on every platform and instruction set:
 //
-//   offset 0   "EDGEKITS", u32 version, u32 type of the cache, u32 window, u32 sinks, u32 chunk, u32 pending
-//   token + 1 (0: none)
-//          32  u64 position, u64 furthest position, 64 bytes of the weights' identity in hexadecimal
-//         112  u64 tokens in the history, then its ids (u32) and prefix hashes (u64), as many as it holds
+//   offset 0   "EDGEKITS", u32 version, u32 type of the cache, u32 window, u32 sinks, u32 chunk,
+//              u32 pending token + 1 (0: none)
+//          32  u64 position, u64 furthest position, u64 first token of the history
+//          56  64 bytes of the weights' identity in hexadecimal
+//         120  32 bytes: the digest of the tokens before the history's
+//         152  the history's tokens, u32 each, from its first up to the position
 //              for each layer and key/value head: the used slots' keys, then their values; for a convolution
 //              its used inputs
 //   end - 64   SHA-256 of everything before, in hexadecimal
@@ -29,17 +31,20 @@ namespace edgekit {
 namespace {
 
 constexpr char kMagic[8] = {'E', 'D', 'G', 'E', 'K', 'I', 'T', 'S'};
-constexpr uint32_t kVersion = 2;
+constexpr uint32_t kVersion = 3;
 constexpr size_t kHashChars = 64;
 
 struct Header {
     char magic[8];
     uint32_t version, kv_type, window, sinks, chunk, pending;
-    uint64_t position, written;
+    uint64_t position, written, history_first;
     char identity[kHashChars];
-    uint64_t history;
+    Sha256::Digest history_digest;
 };
-static_assert(sizeof(Header) == 120);
+static_assert(sizeof(Header) == 152);
+
+// Far beyond any text, and far from where sums of positions wrap.
+constexpr uint64_t kMaxPosition = uint64_t{1} << 48;
 
 [[noreturn]] void unfit(const std::string& what) {
     throw Error(Status::invalid_file, "this saved session cannot be restored here: " + what);
@@ -69,7 +74,7 @@ void for_used_bytes(const ModelSpec& spec, const KvCache& cache, uint64_t writte
 }  // namespace
 
 uint64_t Session::state_size() const {
-    uint64_t size = sizeof(Header) + std::min(history_.capacity(), history_.size()) * 12 + kHashChars;
+    uint64_t size = sizeof(Header) + (history_.size() - history_.first()) * sizeof(int32_t) + kHashChars;
     for_used_bytes(model_->spec(), state_.cache(), state_.written,
                    [&](std::byte*, size_t bytes) { size += bytes; });
     return size;
@@ -92,10 +97,13 @@ void Session::write_state(std::byte* out) const {
     header.position = state_.position;
     header.written = state_.written;
     std::memcpy(header.identity, model_->identity().data(), kHashChars);
-    header.history = std::min(history_.capacity(), history_.size());
+    header.history_first = history_.first();
+    header.history_digest = history_.digest();
     put(&header, sizeof header);
-    put(history_.ids().data(), header.history * sizeof(int32_t));
-    put(history_.hashes().data(), header.history * sizeof(uint64_t));
+    for (uint64_t p = history_.first(); p < history_.size(); ++p) {
+        const int32_t id = history_.at(p);
+        put(&id, sizeof id);
+    }
     for_used_bytes(model_->spec(), state_.cache(), state_.written, put);
     const std::string hash = sha256_hex({begin, out});
     put(hash.data(), kHashChars);
@@ -127,32 +135,34 @@ void Session::read_state(std::span<const std::byte> bytes) {
     const std::string_view hash(reinterpret_cast<const char*>(content.data() + content.size()), kHashChars);
     if (sha256_hex(content) != hash) unfit("its SHA-256 does not match: it is damaged");
     uint64_t needed = sizeof header + kHashChars;
-    const bool sound = header.position <= header.written &&
-                       header.history == std::min(history_.capacity(), header.position) &&
-                       header.pending <= model_->spec().vocab_size &&
-                       header.position - header.history <= header.written;
+    // The position was reached by taking tokens back from the furthest one, and the history reaches as far.
+    const KvCache& ring = state_.cache();
+    const bool sound =
+        header.written <= kMaxPosition && header.position <= header.written &&
+        header.written - header.position <= ring.rewindable(header.written, header.written) &&
+        header.history_first <= header.position &&
+        header.position - header.history_first <= history_.capacity() &&
+        header.position - header.history_first >= ring.rewindable(header.position, header.written) &&
+        header.pending <= model_->spec().vocab_size;
     if (!sound) unfit("its numbers do not agree with each other");
-    needed += header.history * 12;
+    needed += (header.position - header.history_first) * sizeof(int32_t);
     for_used_bytes(model_->spec(), state_.cache(), header.written,
                    [&](std::byte*, size_t size) { needed += size; });
     if (needed != bytes.size())
         unfit("it has " + std::to_string(bytes.size()) + " bytes, " + std::to_string(needed) + " are needed");
 
     const std::byte* in = content.data() + sizeof header;
-    std::vector<int32_t> ids(header.history);
-    std::vector<uint64_t> hashes(header.history);
+    std::vector<int32_t> ids(header.position - header.history_first);
     std::memcpy(ids.data(), in, ids.size() * sizeof(int32_t));
     in += ids.size() * sizeof(int32_t);
-    std::memcpy(hashes.data(), in, hashes.size() * sizeof(uint64_t));
-    in += hashes.size() * sizeof(uint64_t);
-    check_ids(ids.data(), ids.size());
+    model_->check_ids(ids, "the saved session");
 
     reset();
     for_used_bytes(model_->spec(), state_.cache(), header.written, [&](std::byte* data, size_t size) {
         std::memcpy(data, in, size);
         in += size;
     });
-    history_.restore(header.position, ids, hashes);
+    history_.restore(header.history_first, header.history_digest, ids);
     state_.position = header.position;
     state_.written = header.written;
     if (header.pending) pending_ = static_cast<int32_t>(header.pending - 1);

@@ -12,29 +12,34 @@ constexpr size_t kMaxStops = 64, kMaxStopBytes = 1024;
 
 }  // namespace
 
-void StopText::configure(std::vector<std::string> stops) {
-    if (stops.size() > kMaxStops)
+StopText::StopText(std::vector<std::string> stops) : stops_(std::move(stops)) {
+    if (stops_.size() > kMaxStops)
         throw Error(Status::invalid_argument,
-                    std::to_string(stops.size()) + " stop strings; at most 64 are allowed");
-    for (const auto& stop : stops) {
+                    std::to_string(stops_.size()) + " stop strings; at most 64 are allowed");
+    for (const auto& stop : stops_) {
         if (stop.empty() || stop.size() > kMaxStopBytes)
             throw Error(Status::invalid_argument, "a stop string has " + std::to_string(stop.size()) +
                                                       " bytes; it must have 1 to 1024");
     }
-    stops_ = std::move(stops);
-    held_.clear();
-    stopped_ = false;
+    held_.reserve(2 * kMaxStopBytes);
+    out_.reserve(2 * kMaxStopBytes);
+    ends_.reserve(kMaxStopBytes);
 }
 
-std::string_view StopText::push(std::string_view text) {
+std::string_view StopText::push(std::string_view text, bool whole) {
     out_.clear();
     if (stopped_) return out_;
     held_ += text;
+    ++unprinted_;
+    if (whole) {
+        ends_.insert(ends_.end(), unprinted_, held_.size());
+        unprinted_ = 0;
+    }
     size_t first = std::string::npos;
     for (const auto& stop : stops_) first = std::min(first, held_.find(stop));
     if (first != std::string::npos) {
         stopped_ = true;
-        out_.assign(held_, 0, first);
+        give(first);
         held_.clear();
         return out_;
     }
@@ -47,15 +52,22 @@ std::string_view StopText::push(std::string_view text) {
                 keep = length;
         }
     }
-    out_.assign(held_, 0, held_.size() - keep);
-    held_.erase(0, held_.size() - keep);
+    give(held_.size() - keep);
     return out_;
 }
 
 std::string_view StopText::flush() {
-    out_.swap(held_);
-    held_.clear();
+    out_.clear();
+    give(held_.size());
     return out_;
+}
+
+void StopText::give(size_t size) {
+    out_.assign(held_, 0, size);
+    held_.erase(0, size);
+    const auto beyond = std::find_if(ends_.begin(), ends_.end(), [size](size_t end) { return end > size; });
+    ends_.erase(ends_.begin(), beyond);
+    for (size_t& end : ends_) end -= size;
 }
 
 }  // namespace edgekit

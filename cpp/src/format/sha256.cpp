@@ -59,17 +59,26 @@ void Sha256::update(std::span<const std::byte> bytes) {
     if (left) std::memcpy(pending_.data(), data, left);
 }
 
-std::string Sha256::hex() {
+Sha256::Digest Sha256::digest() {
     const uint64_t bits = size_ * 8;
     std::array<std::byte, 72> tail{};
     tail[0] = std::byte{0x80};
     const size_t zeros = (119 - size_ % 64) % 64;  // so that the length ends a block
     for (size_t i = 0; i < 8; ++i) tail[1 + zeros + i] = static_cast<std::byte>(bits >> (56 - 8 * i));
     update(std::span(tail).first(9 + zeros));
+    Digest digest;
+    for (size_t i = 0; i < digest.size(); ++i)
+        digest[i] = static_cast<std::byte>(state_[i / 4] >> (24 - 8 * (i % 4)));
+    return digest;
+}
+
+std::string Sha256::hex() {
     static constexpr char kDigits[] = "0123456789abcdef";
     std::string text;
-    for (const uint32_t word : state_)
-        for (int shift = 28; shift >= 0; shift -= 4) text += kDigits[word >> shift & 15];
+    for (const std::byte byte : digest()) {
+        text += kDigits[std::to_integer<int>(byte) >> 4];
+        text += kDigits[std::to_integer<int>(byte) & 15];
+    }
     return text;
 }
 

@@ -11,7 +11,11 @@ namespace edgekit {
 
 class Sha256 {
 public:
+    using Digest = std::array<std::byte, 32>;
+
     void update(std::span<const std::byte> bytes);
+    // The object is spent.
+    Digest digest();
     // The digest in lower-case hexadecimal; the object is spent.
     std::string hex();
 

@@ -58,6 +58,12 @@ std::string_view StreamDecoder::flush() {
     return text_;
 }
 
+std::string_view StreamDecoder::settle() {
+    text_.clear();
+    if (!(tokenizer_->config_->decode_flags & lossy_bytes)) shorten_byte_run();
+    return text_;
+}
+
 void StreamDecoder::append_output(int32_t id) {
     const std::string_view output = tokenizer_->vocabulary_.output(id);
     if (tokenizer_->config_->decode_flags & lossy_bytes) {

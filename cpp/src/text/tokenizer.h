@@ -85,6 +85,13 @@ public:
     /// What is still held, at the end of the text; the decoder then starts a new text.
     std::string_view flush();
 
+    /// The text that is certain although more may follow: all that is held, except a code point that was
+    /// begun.
+    std::string_view settle();
+
+    /// Whether some of the text of the tokens pushed is still to come.
+    bool holds() const { return !held_.empty(); }
+
     /// Starts a new text and forgets what is held.
     void reset();
 
