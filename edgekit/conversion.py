@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import importlib
 import os
 import pkgutil
-import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -25,7 +21,8 @@ from edgekit.converters.convert import ConvertInput, Progress, silent
 from edgekit.converters.formats import edge
 from edgekit.converters.quant import q4_block32
 from edgekit.converters.quant.tiles import F32, U8
-from edgekit.errors import IoFailure, UsageError
+from edgekit.errors import UsageError
+from edgekit.in_place_of import in_place_of
 from edgekit.preflight import Preflight
 
 
@@ -55,8 +52,9 @@ class ConvertReport:
         return asdict(self)
 
 
-def known_formats() -> list[str]:
-    return _modules(formats)
+def schemes() -> dict[str, tuple[str, ...]]:
+    """The schemes of every format, its default first."""
+    return {name: _named(formats, name, "format").SCHEMES for name in _modules(formats)}
 
 
 def convert(
@@ -112,7 +110,7 @@ def convert(
     size: int | None = None
     estimate = None
     if not dry_run:
-        with _in_place_of(target) as temporary:
+        with in_place_of(target) as temporary:
             fast = {"encoders": _encoders()} if format == "edge" else {}
             writer.write(model, temporary, chosen, progress, **options, **fast)
             if verify:
@@ -181,7 +179,7 @@ def _export(
     if dry_run:
         kind, n_parameters = str(read_json(checkpoint / "config.json").get("model_type")), None
     else:
-        with _in_place_of(target) as temporary:
+        with in_place_of(target) as temporary:
             done = exporter.export(checkpoint, temporary, scheme, progress)
             kind, n_parameters = done.model_type, done.n_parameters
             if verify:
@@ -248,26 +246,6 @@ def _refuse(target: Path, checkpoint: Path) -> None:
         raise UsageError(f"{target} is a directory with files in it; give another name, or remove it first")
     if target.exists() and checkpoint.exists() and target.samefile(checkpoint):
         raise UsageError(f"{target} is the checkpoint itself; give another name")
-
-
-@contextmanager
-def _in_place_of(target: Path) -> Iterator[Path]:
-    """A temporary name beside `target` that becomes `target` when all went well, and disappears when not."""
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        yield temporary
-        temporary.replace(target)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise IoFailure(
-                f"{target.parent}: the disk is full", hint="make room, or give another place with -o"
-            ) from None
-        raise IoFailure(f"{target}: cannot write it: {error.strerror or error}") from None
-    finally:
-        if temporary.is_dir():
-            shutil.rmtree(temporary)
-        else:
-            temporary.unlink(missing_ok=True)
 
 
 def _size(model: ConvertInput, tensor: str) -> int:

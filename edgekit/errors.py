@@ -19,6 +19,18 @@ what to do may stand apart, in `hint`.
 
 from __future__ import annotations
 
+EXIT_CODES = {
+    0: "done",
+    1: "any other failure: the chat template's refusal, a full context, a bug in edgekit",
+    2: "usage",
+    3: "unsupported model, with what is missing",
+    4: "input that is missing, unreadable or corrupt; failures of disk and network",
+    5: "verification failed",
+    6: "out of memory, or of the memory budget, with the budget that would do",
+    130: "interrupted",
+}
+"""What the command line's exit codes mean."""
+
 
 class EdgekitError(Exception):
     """Base of all errors. `exit_code` is what the command line exits with; `hint` says what to do, or is

@@ -75,6 +75,11 @@ def resolve(name: str | os.PathLike[str], progress: Progress | None = None) -> P
     """
     path = Path(name).expanduser()
     if path.exists():
+        if not (path.is_file() or path.is_dir()):
+            raise InvalidFile(
+                f"{path} is {_special(path)}, and a model is read in any order",
+                hint="write it into a file first, and give that",
+            )
         return path
     text = os.fspath(name)
     if re.match(r"https?://", text):
@@ -85,6 +90,11 @@ def resolve(name: str | os.PathLike[str], progress: Progress | None = None) -> P
     if hub_id is None or text.startswith((".", "~")) or path.parent.is_dir():
         raise InvalidFile(f"{text}: no such file or directory")
     return _from_hugging_face(hub_id["repo"], hub_id["revision"], hub_id["file"])
+
+
+def _special(path: Path) -> str:
+    """Something that is neither file nor folder, in words: opening it could wait for ever."""
+    return "a pipe" if path.is_fifo() else "a socket" if path.is_socket() else "a device"
 
 
 def home() -> Path:

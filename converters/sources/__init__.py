@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekit.converters.checkpoint import Checkpoint, read_json
+from edgekit.converters.sources import _no_checkpoint
 from edgekit.errors import UnsupportedModel
 
 
@@ -25,6 +26,7 @@ def open_source(path: str | os.PathLike[str]) -> Checkpoint:
         from edgekit.converters.sources.gguf import GgufCheckpoint
 
         return GgufCheckpoint(gguf)
+    _no_checkpoint.refuse(given)
     directory = given if given.is_dir() else given.parent
     config = read_json(directory / "config.json") if (directory / "config.json").exists() else {}
     if "quantization" in config:

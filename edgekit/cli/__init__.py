@@ -5,6 +5,7 @@ Modules here import the engine and numpy inside their functions, so that `edgeki
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import importlib
 import os
@@ -16,8 +17,8 @@ from typing import Any, NoReturn
 
 import click
 
-from edgekit.cli import _output
-from edgekit.errors import EdgekitError, IoFailure, OutOfMemory, UsageError
+from edgekit.cli import _output, _streams
+from edgekit.errors import EXIT_CODES, EdgekitError, IoFailure, OutOfMemory, UsageError
 
 INTERRUPTED = 130
 BROKEN_PIPE = 141
@@ -64,7 +65,11 @@ def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
         ctx.exit()
 
 
-@click.command(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.command(
+    cls=Verbs,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Exit codes: " + "; ".join(f"{code} {meaning}" for code, meaning in EXIT_CODES.items()) + ".",
+)
 @click.option(
     "--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Print the version."
 )
@@ -77,23 +82,16 @@ def cli() -> None:
     edgekit chat llama.edge                                    a conversation
 
     Data goes to stdout, everything else to stderr; --json gives one JSON document for every verb.
-
-    Exit codes: 0 done, 2 usage, 3 unsupported model, 4 unreadable or corrupt input, 5 verification failed,
-    6 out of memory budget, 130 interrupted, 1 any other failure.
     """
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Runs the command line and exits with its code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(
-                encoding="utf-8", errors="backslashreplace" if stream is sys.stderr else "strict"
-            )
     if hasattr(signal, "SIGTERM"):
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))  # so that half-written files go
     try:
+        _streams.prepare()
         code: Any = cli.main(given, prog_name="edgekit", standalone_mode=False)
         sys.stdout.flush()
         sys.exit(code if isinstance(code, int) else 0)
@@ -116,6 +114,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 def _failed(error: EdgekitError, arguments: Sequence[str]) -> int:
     if "--json" in arguments:
-        _output.emit_json({"error": _output.error_json(error)})
+        with contextlib.suppress(OSError):  # which may be the very error
+            _output.emit_json({"error": _output.error_json(error)})
+    _streams.drop_unwritten()
     _output.error(error)
     return error.exit_code

@@ -1,13 +1,13 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import click
 
 from edgekit.cli import _options, _output
+from edgekit.in_place_of import in_place_of
 
 METRIC_NAMES = {"prefill_tok_s": "prefill tok/s", "decode_tok_s": "decode tok/s", "ttft_ms": "ttft ms"}
 
@@ -199,10 +199,5 @@ def diff(a: Path, b: Path, force: bool, as_json: bool) -> None:
 
 
 def _write(path: Path, text: str) -> None:
-    """The whole file, or none of it."""
-    beside = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        beside.write_text(text, encoding="utf-8")
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    with in_place_of(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")

@@ -7,7 +7,17 @@ import click
 from edgekit.cli import _options, _output
 
 
-@click.command()
+class _Convert(click.Command):
+    """Its help ends with the formats there are, which are found when it is asked for."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        from edgekit.conversion import schemes
+
+        with formatter.section("Formats, and their schemes (the first is the default)"):
+            formatter.write_dl([(name, ", ".join(known)) for name, known in schemes().items()])
+
+
+@click.command(cls=_Convert)
 @click.argument("checkpoint")
 @click.option(
     "-o",
@@ -22,9 +32,9 @@ from edgekit.cli import _options, _output
     default="edge",
     show_default=True,
     metavar="NAME",
-    help="edge, or another of the formats.",
+    help="One of the formats below.",
 )
-@click.option("--scheme", metavar="NAME", help="f32, f16, q8, q4, or a scheme's full name [default: q4].")
+@click.option("--scheme", metavar="NAME", help="One of the schemes below [default: the first].")
 @click.option(
     "--opset-only",
     is_flag=True,
@@ -55,8 +65,12 @@ def command(
 ) -> None:
     """Turn a checkpoint into a verified package.
 
-    CHECKPOINT is a directory with config.json and safetensors files, or a Hugging Face id (org/name,
-    org/name@revision).
+    CHECKPOINT is a directory with config.json and safetensors files, a .gguf file, or a Hugging Face id
+    (org/name, org/name@revision). It may be quantized already: MLX, GGUF, AWQ, GPTQ and compressed-tensors
+    are read, and their codes kept where the output can hold them.
+
+    q8 keeps nearly all of a model's first choices; q4 halves its size and is the faster, and costs a small
+    model more than a large one (docs/quality.md). q4_head8 is q4 with embedding and output at 8 bits.
 
     What is not supported is refused before any work (exit 3). The result is compared with the checkpoint in
     the engine that will run it; the figures go into the package, and a broken one is never left behind (exit
@@ -65,6 +79,7 @@ def command(
     \b
     edgekit convert HuggingFaceTB/SmolLM2-360M-Instruct
     edgekit convert ./checkpoint -o model.edge --scheme q8
+    edgekit convert model-Q4_0.gguf --format mlx
     edgekit convert ./checkpoint --dry-run --json
     """
     from edgekit.conversion import convert

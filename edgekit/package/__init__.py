@@ -7,12 +7,11 @@ unless that is None, and a README with the lines of code to paste and the sizes 
 from __future__ import annotations
 
 import importlib
-import os
 import pkgutil
-import shutil
 from pathlib import Path
 
 from edgekit.errors import UsageError
+from edgekit.in_place_of import in_place_of
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -42,11 +41,7 @@ def package(target: str, model: Path | None, out: Path) -> list[Path]:
         raise UsageError(f"{out} is there already; give another name, or remove it first")
     if not out.absolute().parent.is_dir():
         raise UsageError(f"{out.absolute().parent} is no directory; create it first")
-    temporary = out.with_name(f".{out.name}.{os.getpid()}.part")
-    temporary.mkdir()
-    try:
+    with in_place_of(out) as temporary:
+        temporary.mkdir()
         files = importlib.import_module(f"{__name__}.{target}").package(model, temporary)
-        temporary.replace(out)
-        return sorted(out / file.relative_to(temporary) for file in files)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    return sorted(out / file.relative_to(temporary) for file in files)

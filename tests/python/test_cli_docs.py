@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from edgekit.cli import cli
+from edgekit.errors import EXIT_CODES
 
 DOCS = Path(__file__).parents[2] / "docs" / "cli.md"
 INTRODUCTION = """\
@@ -22,19 +23,12 @@ on a terminal. An interrupted or failed command leaves no half-written file.
 
 | exit code | |
 |---:|---|
-| 0 | done |
-| 1 | any other failure: network, disk, the chat template's refusal |
-| 2 | usage |
-| 3 | unsupported model, with what is missing |
-| 4 | unreadable or corrupt input |
-| 5 | verification failed |
-| 6 | out of memory budget, with the budget that would do |
-| 130 | interrupted |
 """
 
 
 def reference() -> str:
-    parts = [INTRODUCTION]
+    codes = "".join(f"| {code} | {meaning} |\n" for code, meaning in EXIT_CODES.items())
+    parts = [INTRODUCTION + codes]
     settings: dict[str, Any] = cli.context_settings | {"terminal_width": 100, "max_content_width": 100}
     root = click.Context(cli, info_name="edgekit", **settings)
     for verb in cli.list_commands(root):

@@ -78,7 +78,7 @@ def test_the_opset_alone_belongs_to_onnx(checkpoint: Path, tmp_path: Path) -> No
     assert set(onnx.OPSET_ONLY_SCHEMES) <= set(onnx.SCHEMES)
 
 
-@pytest.mark.parametrize("format", conversion.known_formats())
+@pytest.mark.parametrize("format", conversion.schemes())
 def test_a_dry_run_refuses_what_the_conversion_refuses(format: str, tmp_path: Path) -> None:
     if format == "gguf":
         pytest.importorskip("gguf", reason="needs the [gguf] extra")
