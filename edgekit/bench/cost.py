@@ -5,10 +5,15 @@ computed.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 
+from edgekit.converters import models
+from edgekit.converters.checkpoint import read_json
 from edgekit.converters.formats import edge
+from edgekit.converters.sources import gguf
 from edgekit.converters.spec import Layer, ModelSpec
+from edgekit.errors import EdgekitError
 
 
 @dataclass(frozen=True)
@@ -18,6 +23,7 @@ class Cost:
     """
 
     spec: ModelSpec
+    scheme: str
     n_parameters: int
     weight_bytes: float  # read for each decoded token
     body_macs: float  # for each decoded token, the head and attention apart
@@ -46,7 +52,7 @@ class Cost:
                     last += share * n * k
             if name != "embed" or spec.tied:
                 weight_bytes += share * (stop - begin)
-        return Cost(spec, parameters, weight_bytes, body, last, head)
+        return Cost(spec, metadata["scheme"], parameters, weight_bytes, body, last, head)
 
     def prefill_macs(self, prompt: int, depth: int) -> float:
         """Of `prompt` tokens after `depth` others; logits of the last alone."""
@@ -65,6 +71,19 @@ class Cost:
 
     def _elements(self, positions: float) -> float:
         return sum(layer.n_kv_heads * layer.head_dim * _seen(layer, positions) for layer in self.spec.layers)
+
+
+def parameters(model: Path) -> int | None:
+    """Of a peer's model, by its shape: a GGUF file, or a folder with config.json. None where that is not
+    told.
+    """
+    try:
+        if model.suffix == ".gguf":
+            return sum(prod(tensor.shape) for tensor in gguf.read_header(model)[1].values())
+        family = models.load(read_json(model / "config.json"))
+    except EdgekitError:
+        return None
+    return sum(prod(family.spec.shape(name)) for name in family.tensors)
 
 
 def _seen(layer: Layer, positions: float) -> float:

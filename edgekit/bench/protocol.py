@@ -30,12 +30,14 @@ from typing import Any
 
 from edgekit.bench import machine, peers
 from edgekit.bench.child import Child, python_argv
-from edgekit.bench.cost import Cost
+from edgekit.bench.cost import Cost, parameters
 from edgekit.errors import InvalidFile, UsageError
 
 VERSION = 1
 OURS = "edgekit"
 FIRST_TOKEN_PROMPT = 16
+SAME_SIZE = 1.1  # parameters of two models that may be called one: embeddings are counted in several ways
+PLAUSIBLE_BITS = (1.0, 36.0)  # per weight, where only the size of a file is known
 BEYOND_CACHES = 256 << 20  # bytes of weights that no cache holds
 METRICS = ("prefill_tok_s", "decode_tok_s", "ttft_ms")
 
@@ -168,6 +170,7 @@ class _Run:
             "model": {
                 "name": self._field[0].model.name,
                 "model_type": self._cost.spec.model_type,
+                "scheme": self._cost.scheme,
                 "n_parameters": self._cost.n_parameters,
                 "weight_bytes": self._cost.weight_bytes,
             },
@@ -271,15 +274,25 @@ class _Run:
     def _describe(self, contender: Contender, opened: dict[str, Any]) -> dict[str, Any]:
         files = [contender.model] if contender.model.is_file() else contender.model.rglob("*")
         file_bytes = sum(file.stat().st_size for file in files if file.is_file())
+        count = self._cost.n_parameters if contender.engine == OURS else parameters(contender.model)
         return {
             "engine": contender.engine,
             "settings": contender.settings,
             "model": contender.model.name,
             "driver": "native" if contender.native else "python",
             "file_bytes": file_bytes,
-            "bits_per_weight": 8 * file_bytes / self._cost.n_parameters,
+            "n_parameters": count,
+            "other_model": not self._is_ours(count, file_bytes),
+            "bits_per_weight": 8 * file_bytes / (count or self._cost.n_parameters),
             **{name: value for name, value in opened.items() if name != "load_ms"},
         }
+
+    def _is_ours(self, count: int | None, file_bytes: int) -> bool:
+        """Whether a model has as many parameters as ours, as far as can be told."""
+        ours = self._cost.n_parameters
+        if count is not None:
+            return max(count, ours) <= SAME_SIZE * min(count, ours)
+        return PLAUSIBLE_BITS[0] <= 8 * file_bytes / ours <= PLAUSIBLE_BITS[1]
 
     def _rows(
         self, samples: list[dict[str, Any]], engines: dict[str, dict[str, Any]]
@@ -291,6 +304,7 @@ class _Run:
         for (label, depth, prompt), group in sorted(groups.items()):
             row: dict[str, Any] = {"engine": label, "depth": depth, "prompt": prompt}
             row["decode"] = self._options.decode
+            row["other_model"] = engines[label]["other_model"]
             row |= _summary(
                 {
                     "prefill_tok_s": [_rate(prompt, sample["ttft_ms"]) for sample in group],

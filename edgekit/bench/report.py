@@ -3,13 +3,29 @@
 from __future__ import annotations
 
 import html
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from edgekit.bench.protocol import OURS
+from edgekit.units import quantity, size
 
 COLOURS = ("#2563eb", "#d97706", "#059669", "#db2777", "#7c3aed", "#0891b2", "#65a30d", "#dc2626")
+WORDS = {
+    "prefill": "reading a prompt: its tokens over the time to the first token of the answer",
+    "decode": "writing an answer: tokens a second after the first, one by one",
+    "ttft": "time to the first token, in milliseconds",
+    "depth": "tokens that were in the cache before the prompt",
+    "of peak": "the multiplications of a prompt a second, of what the processor's dot-product unit could do",
+    "of read": "the bytes a token needs (weights, and its part of the cache) times tokens a second, of the "
+    "bandwidth at which memory was read; above 100% the model lies in a cache",
+    "cold, warm": "whether the model's file had to come from the disk, or was in memory already",
+    "in files": "memory that maps files: shared, and given back when memory is short",
+    "anonymous": "memory of the process's own; before opening: what it held without a model",
+    "moved": "the machine's clock, bandwidth or peak changed by more than a tenth during the run",
+    "4.5 (4.1–4.9)": "a median, the least and the greatest; the line across a bar shows them too",
+}
 TEMPLATE = Path(__file__).with_name("report.html")
 
 Table = list[list[str]]
@@ -40,12 +56,37 @@ def machine_line(result: dict[str, Any]) -> str:
     return ", ".join(parts)
 
 
+def command(result: dict[str, Any]) -> str:
+    """The command that measures the same again."""
+    options, words = result["options"], ["edgekit", "bench", result["model"]["name"]]
+    for name in ("prompts", "depths"):
+        words += [f"--{name.removesuffix('s')}", ",".join(map(str, options[name]))]
+    for name in ("decode", "threads", "kv", "repetitions"):
+        words += [f"--{name}", str(options[name])]
+    if options["sustained_minutes"]:
+        words += ["--sustained", f"{options['sustained_minutes']:g}"]
+    for peer in {
+        f"{e['engine']}={e['model']}": None for e in result["engines"].values() if e["engine"] != OURS
+    }:
+        words += ["--peer", peer]
+    return shlex.join(words)
+
+
 def warnings(result: dict[str, Any]) -> list[str]:
     """What a reader must know before believing the figures."""
     found = [
         f"{name} moved by {share:.0%} during the run: the machine was busy or slowed down; measure again"
         for name, share in result["machine"]["moved"].items()
     ]
+    ours = quantity(result["model"]["n_parameters"])
+    for label, engine in result["engines"].items():
+        if engine.get("other_model"):
+            count = engine.get("n_parameters")
+            theirs = f"{quantity(count)} parameters" if count else f"{engine['file_bytes']:,} bytes"
+            found.append(
+                f"{label} ran ANOTHER MODEL: {engine['model']} has {theirs}, ours {ours} parameters; these "
+                "figures say nothing about the engines: give --peer the same checkpoint"
+            )
     if not result["machine"]["samples"]:
         found.append(
             "clock, read bandwidth and dot-product peak were not measured: build edgekit_bench (make bench)"
@@ -77,14 +118,16 @@ def html_page(result: dict[str, Any]) -> str:
         plots.append(_curves("sustained decode, tokens/s over minutes", curves, engines))
     parts = {
         "TITLE": html.escape(f"{result['model']['name']}: edgekit bench"),
-        "MACHINE": html.escape(machine_line(result)),
-        "CREATED": html.escape(result["created"]),
+        "COMMAND": html.escape(command(result)),
+        "FACTS": _html_table(_facts(result), head=False),
         "WARNINGS": "".join(f"<p class=warning>{html.escape(text)}</p>" for text in warnings(result)),
         "PLOTS": "".join(plots),
         "TABLES": "".join(
-            f"<h2>{html.escape(title)}</h2>{_html_table(rows)}" for title, rows in text_tables(result)
+            f"<h2>{html.escape(title or 'speed')}</h2><div class=scroll>{_html_table(rows)}</div>"
+            for title, rows in text_tables(result)
         ),
         "ENGINES": _html_table(_engines(result)),
+        "WORDS": "".join(f"<dt>{word}</dt><dd>{meaning}</dd>" for word, meaning in WORDS.items()),
     }
     page = TEMPLATE.read_text(encoding="utf-8")
     for name, value in parts.items():
@@ -100,7 +143,7 @@ def _speed(result: dict[str, Any]) -> Table:
     for row in result["rows"]:
         table.append(
             [
-                row["engine"],
+                row["engine"] + _marked(row),
                 str(row["depth"]),
                 str(row["prompt"]),
                 _spread(row, "prefill_tok_s"),
@@ -111,6 +154,31 @@ def _speed(result: dict[str, Any]) -> Table:
             ]
         )
     return table
+
+
+def _marked(row: dict[str, Any]) -> str:
+    return " (ANOTHER MODEL)" if row.get("other_model") else ""
+
+
+def _facts(result: dict[str, Any]) -> Table:
+    """What was measured, on what, how often."""
+    model, machine, options = result["model"], result["machine"], result["options"]
+    scheme = f", {model['scheme']}" if "scheme" in model else ""
+    cache = "chosen by the engine" if options["kv"] == "auto" else options["kv"]
+    return [
+        [
+            "model",
+            f"{model['name']}: {model['model_type']}, {quantity(model['n_parameters'])} parameters{scheme}",
+        ],
+        ["machine", machine_line(result)],
+        [
+            "system",
+            f"{machine['system']}, {machine['architecture']}, {size(machine['memory_bytes'])} of memory",
+        ],
+        ["repetitions", f"{options['repetitions']}, of all engines in turn, in random order"],
+        ["keys and values", cache],
+        ["measured", result["created"]],
+    ]
 
 
 def _loads(result: dict[str, Any]) -> Table:
@@ -147,8 +215,10 @@ def _ratios(result: dict[str, Any]) -> Table:
         ours = groups.get((OURS, depth, prompt))
         if engine == OURS or not ours:
             continue
+        # Several models may be one peer's: those of another size are no measure for ours.
+        rows = [row for row in rows if not row.get("other_model")]
         cells = [
-            f"{ours[0][name] / max(row[name] for row in rows):.2f}×"
+            f"{ours[0][name] / max(row[name] for row in rows):.2f}×" if rows else "another model"
             for name in ("prefill_tok_s", "decode_tok_s")
         ]
         table.append([engine, str(depth), str(prompt), *cells])
@@ -156,10 +226,12 @@ def _ratios(result: dict[str, Any]) -> Table:
 
 
 def _engines(result: dict[str, Any]) -> Table:
-    table = [["engine", "version", "model", "bits per weight", "instructions", "driver"]]
+    table = [["engine", "version", "model", "parameters", "bits per weight", "instructions", "driver"]]
     for label, engine in result["engines"].items():
-        cells = [engine["version"], engine["model"], f"{engine['bits_per_weight']:.2f}"]
-        table.append([label, *cells, engine.get("isa", ""), engine["driver"]])
+        count = engine.get("n_parameters")
+        cells = [engine["version"], engine["model"], quantity(count) if count else "not told"]
+        cells += [f"{engine['bits_per_weight']:.2f}", engine.get("isa", ""), engine["driver"]]
+        table.append([label, *cells])
     return table
 
 
@@ -178,59 +250,49 @@ def _select(rows: Sequence[dict[str, Any]], depth: int) -> list[dict[str, Any]]:
     return [row for row in rows if row["depth"] == depth]
 
 
-def _html_table(rows: Table) -> str:
-    head, *body = (
-        "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in row)
-        for row, tag in zip(rows, ["th"] + ["td"] * len(rows), strict=False)
-    )
-    return f"<table><tr>{head}</tr>{''.join(f'<tr>{row}</tr>' for row in body)}</table>"
+def _html_table(rows: Table, *, head: bool = True) -> str:
+    """The first row, or without `head` the first column, are headings."""
+    lines = []
+    for y, row in enumerate(rows):
+        tags = ["th" if (y == 0 if head else x == 0) else "td" for x in range(len(row))]
+        cells = (f"<{tag}>{html.escape(cell)}</{tag}>" for tag, cell in zip(tags, row, strict=True))
+        lines.append(f"<tr>{''.join(cells)}</tr>")
+    return f"<table>{''.join(lines)}</table>"
 
 
 def _bars(title: str, rows: Sequence[dict[str, Any]], metric: str, engines: Sequence[str]) -> str:
-    """Medians, with a line from least to greatest."""
-    left, width, height = 350, 420, 24
+    """Medians, with a line from least to greatest: boxes as wide as the page lets them be."""
     greatest = max((row["max"][metric] for row in rows), default=1.0) or 1.0
     parts = []
-    for i, row in enumerate(rows):
-        y = i * height + 4
+    for row in rows:
         colour = COLOURS[engines.index(row["engine"]) % len(COLOURS)]
         length, low, high = (
-            width * value / greatest for value in (row[metric], row["min"][metric], row["max"][metric])
+            100 * value / greatest for value in (row[metric], row["min"][metric], row["max"][metric])
         )
-        label = html.escape(f"{row['engine']}, prompt {row['prompt']}")
+        label = html.escape(f"{row['engine']}, prompt {row['prompt']}{_marked(row)}")
         parts.append(
-            f'<text x="{left - 8}" y="{y + 13}" text-anchor="end">{label}</text>'
-            f'<rect x="{left}" y="{y}" width="{length:.1f}" height="16" fill="{colour}"/>'
-            f'<line x1="{left + low:.1f}" x2="{left + high:.1f}" y1="{y + 8}" y2="{y + 8}" class="spread"/>'
-            f'<text x="{left + high + 6:.1f}" y="{y + 13}">{number(row[metric])}</text>'
+            f"<div class=label>{label}<strong>{number(row[metric])}</strong></div>"
+            f'<div class=bar><i style="width:{length:.1f}%;background:{colour}"></i>'
+            f'<s style="left:{low:.1f}%;width:{high - low:.1f}%"></s></div>'
         )
-    size = f'width="{left + width + 80}" height="{len(rows) * height + 8}"'
-    return f"<h3>{html.escape(title)}</h3><svg {size} role=img>{''.join(parts)}</svg>"
+    return f"<figure><figcaption>{html.escape(title)}</figcaption>{''.join(parts)}</figure>"
 
 
 def _curves(title: str, curves: dict[str, list[tuple[float, float]]], engines: Sequence[str]) -> str:
-    left, top, width, height = 70, 12, 640, 220
+    """Lines in a drawing that stretches with the page; the words stand outside, so that they do not."""
     points = [point for curve in curves.values() for point in curve]
     last = max((x for x, _ in points), default=1.0) or 1.0
     greatest = max((y for _, y in points), default=1.0) or 1.0
-    parts = []
-    for share in (0.0, 0.25, 0.5, 0.75, 1.0):
-        y = top + height * (1 - share)
-        parts.append(
-            f'<text x="{left - 6}" y="{y:.0f}" text-anchor="end">{number(greatest * share)}</text>'
-            f'<line x1="{left}" x2="{left + width}" y1="{y:.0f}" y2="{y:.0f}" class="grid"/>'
-        )
-    parts.append(
-        f'<text x="{left + width}" y="{top + height + 18}" text-anchor="end">{last:.3g} minutes</text>'
-    )
-    for i, (name, curve) in enumerate(curves.items()):
+    lines, names = [], []
+    for name, curve in curves.items():
         colour = COLOURS[engines.index(name) % len(COLOURS)]
-        path = " ".join(
-            f"{left + width * x / last:.1f},{top + height * (1 - y / greatest):.1f}" for x, y in curve
-        )
-        parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
-        parts.append(
-            f'<text x="{left + 8}" y="{top + height - 8 - 16 * i}" fill="{colour}">{html.escape(name)}</text>'
-        )
-    size = f'width="{left + width + 20}" height="{top + height + 28}"'
-    return f"<h3>{html.escape(title)}</h3><svg {size} role=img>{''.join(parts)}</svg>"
+        path = " ".join(f"{100 * x / last:.2f},{100 * (1 - y / greatest):.2f}" for x, y in curve)
+        lines.append(f'<polyline points="{path}" stroke="{colour}"/>')
+        names.append(f'<span style="color:{colour}">{html.escape(name)}</span>')
+    grid = "".join(f'<line x1="0" x2="100" y1="{y}" y2="{y}"/>' for y in (0, 25, 50, 75, 100))
+    return (
+        f"<figure><figcaption>{html.escape(title)}</figcaption><div class=label>{' '.join(names)}"
+        f"<strong>{number(greatest)}</strong></div>"
+        f'<svg viewBox="0 0 100 100" preserveAspectRatio="none" role="img">{grid}{"".join(lines)}</svg>'
+        f"<div class=label>0 tokens/s, 0 minutes<strong>{last:.3g} minutes</strong></div></figure>"
+    )

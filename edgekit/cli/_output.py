@@ -11,6 +11,8 @@ from typing import Any
 import click
 
 from edgekit.errors import EdgekitError
+from edgekit.units import quantity as quantity
+from edgekit.units import size as size
 
 Progress = Callable[[str, int, int], None]
 
@@ -38,23 +40,6 @@ def error_json(error: EdgekitError) -> dict[str, Any]:
     document = {"kind": type(error).__name__, "message": str(error), "exit_code": error.exit_code}
     extra = {"hint": error.hint, "needed_bytes": getattr(error, "needed_bytes", None)}
     return document | {name: value for name, value in extra.items() if value is not None}
-
-
-def size(count: float) -> str:
-    """12345678 -> "11.8 MiB"."""
-    for unit in ("bytes", "KiB", "MiB"):
-        if count < 1024:
-            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
-        count /= 1024
-    return f"{count:.2f} GiB"
-
-
-def quantity(count: int) -> str:
-    """1235814400 -> "1.24 B"."""
-    for unit, scale in (("B", 1e9), ("M", 1e6), ("K", 1e3)):
-        if count >= scale:
-            return f"{count / scale:.2f} {unit}"
-    return str(count)
 
 
 def table(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
+import html
 import html.parser
 import json
 import os
+import shlex
 import subprocess
 import sys
 import xml.etree.ElementTree as xml
@@ -18,7 +20,8 @@ import pytest
 import edgekit
 from edgekit.bench import comparison, machine, peers, protocol, report
 from edgekit.bench.child import BenchmarkFailed, Child, python_argv
-from edgekit.bench.cost import Cost
+from edgekit.bench.cost import Cost, parameters
+from edgekit.cli.bench import command
 from edgekit.engine import isas
 from edgekit.errors import InvalidFile, UsageError
 
@@ -391,11 +394,82 @@ def test_the_page_stands_alone(result: dict[str, Any]) -> None:
     assert "@" not in page.split("</style>")[1] and "<script" not in page and "http" not in page
     assert "&lt;b&gt;&amp;m" in page and "<b>" not in page
     html.parser.HTMLParser().feed(page)
-    drawings = [part.split("</svg>")[0] + "</svg>" for part in page.split("<svg")[1:]]
-    assert len(drawings) == 2 * len(OPTIONS.depths)
-    for drawing in drawings:
-        tree = xml.fromstring("<svg" + drawing.replace("role=img", ""))
-        assert len(tree.findall("rect")) == len(OPTIONS.prompts)
+    assert page.count("<figure>") == 2 * len(OPTIONS.depths)
+    assert page.count("<div class=bar>") == 2 * len(OPTIONS.depths) * len(OPTIONS.prompts)
+
+
+def test_the_page_says_what_was_measured_and_what_its_words_mean(result: dict[str, Any]) -> None:
+    page = html.unescape(report.html_page(result))
+    assert report.command(result) in page and "text.edge" in page
+    for words in (
+        "2, of all engines in turn",
+        result["machine"]["system"],
+        result["model"]["scheme"],
+        "K parameters",
+    ):
+        assert words in page
+    for title, (head, *_) in report.text_tables(result):
+        for word in ("of peak", "of read", "anonymous", "in files", "depth"):
+            assert word not in head or f"<dt>{word}</dt>" in page, title
+
+
+def test_the_command_measures_the_same_again(result: dict[str, Any]) -> None:
+    program, verb, *arguments = shlex.split(report.command(result))
+    assert (program, verb, arguments[0]) == ("edgekit", "bench", "text.edge")
+    context = command.make_context("bench", arguments)
+    assert {name: context.params[name] for name in ("prompts", "depths", "decode", "repetitions")} == {
+        name: getattr(OPTIONS, name) for name in ("prompts", "depths", "decode", "repetitions")
+    }
+
+
+def test_the_page_stretches(result: dict[str, Any]) -> None:
+    """Nothing has a width in pixels, and what is wide scrolls by itself."""
+    curve = [{"minute": 0.0, "decode_tok_s": 9.0}, {"minute": 2.0, "decode_tok_s": 8.0}]
+    page = report.html_page(
+        changed(result, lambda document: document.update(sustained={"edgekit kv=int8": curve}))
+    )
+    drawing = xml.fromstring("<svg" + page.split("<svg")[1].split("</svg>")[0] + "</svg>")
+    assert drawing.get("viewBox") and not drawing.get("width") and len(drawing.findall("polyline")) == 1
+    tables = page.count("<table>")
+    assert tables == page.count("<div class=scroll><table>") + page.count('<div class="scroll"><table>') + 1
+
+
+# ---- models that are not one -------------------------------------------------------------------------------
+
+
+def other_sized(document: dict[str, Any]) -> None:
+    """A peer beside ours, whose model has ten times the parameters."""
+    (ours,) = document["engines"].values()
+    count = 10 * document["model"]["n_parameters"]
+    document["engines"]["llama_cpp"] = ours | {
+        "engine": "llama_cpp",
+        "n_parameters": count,
+        "other_model": True,
+    }
+    rows = [row | {"engine": "llama_cpp", "other_model": True} for row in document["rows"]]
+    document["rows"] = document["rows"] + rows
+
+
+def test_another_model_is_said_loudly(result: dict[str, Any]) -> None:
+    document = changed(result, other_sized)
+    assert any("ran ANOTHER MODEL" in text for text in report.warnings(document))
+    tables = dict(report.text_tables(document))
+    assert any(row[0] == "llama_cpp (ANOTHER MODEL)" for row in tables[""])
+    (ratios,) = (table for title, table in tables.items() if "best setting" in title)
+    assert {cell for row in ratios[1:] for cell in row[3:]} == {"another model"}
+    assert report.html_page(document).count("ran ANOTHER MODEL") == 1
+    assert not any("ANOTHER" in text for text in report.warnings(result))
+
+
+def test_parameters_are_read_where_a_model_tells_them(tmp_path: Path) -> None:
+    ours = Cost.of(TEXT).n_parameters
+    run = protocol._Run(Cost.of(TEXT), OPTIONS, [], lambda *_: None)
+    assert run._is_ours(ours, 0) and run._is_ours(int(1.05 * ours), 0) and not run._is_ours(2 * ours, 0)
+    assert run._is_ours(None, ours // 2) and not run._is_ours(None, 20 * ours)
+    count = parameters(SAMPLE)
+    assert count is not None and 5.4e6 < count < 5.6e6
+    (tmp_path / "m.pte").write_bytes(b"a program")
+    assert parameters(tmp_path / "m.pte") is None
 
 
 # ---- the command line --------------------------------------------------------------------------------------
