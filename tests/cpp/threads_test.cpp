@@ -1,17 +1,27 @@
-// The thread team under changing numbers of members, what is found out about a machine's processors, and how
-// the number of threads is chosen.
+// The thread team under changing numbers of members, refused threads and forks, what is found out about a
+// machine's processors, and how the number of threads is chosen.
 
 #include <atomic>
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
+#include <memory>
 #include <string>
+#include <system_error>
 #include <thread>
+#include <utility>
 #include <vector>
 
+#if defined(__unix__) || defined(__APPLE__)
+#include <sys/wait.h>
+#include <unistd.h>
+#endif
+
+#include "decoder/per_process.h"
 #include "decoder/processors.h"
 #include "decoder/thread_team.h"
 #include "engine/thread_choice.h"
+#include "error.h"
 
 using namespace edgekit;
 
@@ -62,6 +72,55 @@ void own_threads(void*, void (*task)(void*, size_t), void* arg, size_t count) {
     task(arg, 0);
     for (std::thread& thread : threads) thread.join();
 }
+
+// A system that gives no third thread.
+std::thread one_thread_only(std::function<void()> body) {
+    static int given = 0;
+    if (given == 1) throw std::system_error(std::make_error_code(std::errc::resource_unavailable_try_again));
+    ++given;
+    return start_thread(std::move(body));
+}
+
+void test_refused_thread() {
+    try {
+        const ThreadTeam team(8, nullptr, nullptr, 1.0f, one_thread_only);
+        check(false, "a team without its threads");
+    } catch (const Error& error) {
+        const std::string message = error.what();
+        check(error.status() == Status::out_of_memory, "the status of a refused thread");
+        check(message.find("thread 3 of 8") != message.npos && message.find("fewer threads") != message.npos,
+              message);
+    }
+}
+
+#if defined(__unix__) || defined(__APPLE__)
+// A child has none of its parent's threads: it makes its own, and leaves the parent's alone.
+void test_fork() {
+    auto teams = std::make_unique<PerProcess<ThreadTeam>>(
+        [] { return std::make_unique<ThreadTeam>(3, nullptr, nullptr); });
+    const auto members = [&] {
+        std::atomic<uint32_t> ran{0};
+        teams->get().run(3, [&](uint32_t) { ran.fetch_add(1); });
+        return ran.load();
+    };
+    check(members() == 3, "the parent's team");
+    for (int child = 0; child < 3; ++child) {
+        const pid_t process = fork();
+        if (process == 0) {
+            alarm(30);  // ends a child that waits for threads it does not have
+            const bool right = child == 0 || members() == 3;  // the first never uses what it inherited
+            teams.reset();
+            _exit(right ? 0 : 1);
+        }
+        int status = -1;
+        waitpid(process, &status, 0);
+        check(WIFEXITED(status) && WEXITSTATUS(status) == 0, "child " + std::to_string(child));
+    }
+    check(members() == 3, "the parent's team, afterwards");
+}
+#else
+void test_fork() {}
+#endif
 
 // ---- processors
 
@@ -202,6 +261,8 @@ int main() {
     test_team(three, "a team of three");
     test_team(uneven, "a team on uneven cores");
     test_team(executor, "an app's executor");
+    test_refused_thread();
+    test_fork();
     test_processors();
     test_choice();
     std::printf("%d checks, %d failed\n", checks, failures);

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import multiprocessing
 import threading
 import time
 from collections.abc import Iterator
@@ -401,6 +402,24 @@ def test_on_full(model: edgekit.Model) -> None:
         assert done.finish == "context_full"
     with model.session(window=32, on_full="error") as session, pytest.raises(edgekit.ContextFull):
         list(session.generate(PROMPT, temperature=1.0, ignore_eos=True))
+
+
+def test_a_forked_child_generates_what_its_parent_does(session: edgekit.Session) -> None:
+    """The parent's second thread does not exist in the child: an inherited model makes new ones."""
+    expected = tokens_of(session.generate(PROMPT, max_tokens=8, temperature=0.0))
+    reader, writer = multiprocessing.Pipe(duplex=False)
+
+    def child() -> None:
+        session.reset()
+        writer.send(tokens_of(session.generate(PROMPT, max_tokens=8, temperature=0.0)))
+
+    process = multiprocessing.get_context("fork").Process(target=child, daemon=True)
+    process.start()
+    answered = reader.poll(30)
+    process.kill()
+    process.join()
+    assert answered, "the child hangs"
+    assert reader.recv() == expected
 
 
 def test_fork_rewind_save_restore(model: edgekit.Model, session: edgekit.Session, tmp_path: Path) -> None:

@@ -1,7 +1,16 @@
 #include "decoder/thread_team.h"
 
+#include <cassert>
+#include <string>
+#include <system_error>
+#include <utility>
+
+#include "error.h"
+
 #if defined(__EMSCRIPTEN_PTHREADS__)
 #include <emscripten/threading.h>
+#elif defined(__APPLE__)
+#include <pthread/qos.h>
 #endif
 
 namespace edgekit {
@@ -41,27 +50,42 @@ inline void wake_resting([[maybe_unused]] std::atomic<uint32_t>& phase) {
 
 }  // namespace
 
+std::thread start_thread(std::function<void()> body) { return std::thread(std::move(body)); }
+
 ThreadTeam::ThreadTeam(uint32_t n_threads, edgekit_parallel_fn parallel, void* parallel_context,
-                       float evenness)
+                       float evenness, ThreadStarter start)
     : n_threads_(n_threads),
       parallel_(parallel),
       parallel_context_(parallel_context),
       dealt_share_(0.875f * evenness) {
     if (parallel_) return;
-    for (uint32_t thread = 1; thread < n_threads_; ++thread)
-        threads_.emplace_back([this, thread] { worker(thread); });
+    threads_.reserve(n_threads_);
+    try {
+        for (uint32_t thread = 1; thread < n_threads_; ++thread)
+            threads_.push_back(start([this, thread] { worker(thread); }));
+    } catch (const std::system_error& refused) {
+        const size_t next = threads_.size() + 2;  // the caller's own is the first
+        dismiss();
+        throw Error(Status::out_of_memory, "the system refused thread " + std::to_string(next) + " of " +
+                                               std::to_string(n_threads_) + " (" + refused.what() +
+                                               "): use fewer threads, or raise the limit on them");
+    }
 }
 
-ThreadTeam::~ThreadTeam() {
+ThreadTeam::~ThreadTeam() { dismiss(); }
+
+void ThreadTeam::dismiss() {
     {
         const std::lock_guard lock(mutex_);
         stop_ = true;
     }
     wake_.notify_all();
     for (auto& thread : threads_) thread.join();
+    threads_.clear();
 }
 
 void ThreadTeam::run_members(uint32_t members, Entry entry, void* context) {
+    assert(members >= 1 && members <= n_threads_);
     const std::lock_guard turn(turn_);
     if (members == 1 || parallel_) {
         const std::lock_guard lock(mutex_);
@@ -100,6 +124,10 @@ void ThreadTeam::run_members(uint32_t members, Entry entry, void* context) {
 }
 
 void ThreadTeam::worker(uint32_t thread) {
+#if defined(__APPLE__)
+    // Without a class, the system may put the thread on an efficiency core, and all others wait for it.
+    pthread_set_qos_class_self_np(QOS_CLASS_USER_INITIATED, 0);
+#endif
     uint64_t seen = 0;
     for (;;) {
         // The next token usually follows at once: look for it a moment before going to sleep.

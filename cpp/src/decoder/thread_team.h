@@ -7,7 +7,7 @@
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
-#include <memory>
+#include <functional>
 #include <mutex>
 #include <thread>
 #include <type_traits>
@@ -17,12 +17,17 @@
 
 namespace edgekit {
 
+// Starts a thread that runs `body`; throws std::system_error when the system refuses.
+using ThreadStarter = std::thread (*)(std::function<void()> body);
+std::thread start_thread(std::function<void()> body);
+
 class ThreadTeam {
 public:
     // `parallel`, unless null, is the app's own executor; it must run all members at the same time.
     // `evenness`: the slowest processor's speed over the fastest one's.
+    // Throws Error(out_of_memory) when the system refuses a thread; those it gave are gone by then.
     ThreadTeam(uint32_t n_threads, edgekit_parallel_fn parallel, void* parallel_context,
-               float evenness = 1.0f);
+               float evenness = 1.0f, ThreadStarter start = start_thread);
     ~ThreadTeam();
     ThreadTeam(const ThreadTeam&) = delete;
     ThreadTeam& operator=(const ThreadTeam&) = delete;
@@ -73,6 +78,7 @@ private:
     using Entry = void (*)(void*, uint32_t);
     void run_members(uint32_t members, Entry entry, void* context);
     void worker(uint32_t thread);
+    void dismiss();
 
     const uint32_t n_threads_;
     const edgekit_parallel_fn parallel_;

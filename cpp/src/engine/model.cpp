@@ -96,13 +96,14 @@ Model::Model(std::unique_ptr<MappedFile> bytes, const edgekit_model_options& opt
                                                   "; it must be at most " + std::to_string(kMaxThreads));
     const Processors processors = survey_processors();
     const uint32_t most = options.n_threads ? options.n_threads : default_threads(processors);
-    thread_choice_ = options.n_threads
-                         ? std::make_unique<ThreadChoice>(most)
-                         : std::make_unique<ThreadChoice>(std::min(processors.fast_cores, most), most);
     // Of the processors that are not fast cores nothing is known but that.
-    const bool only_fast = most <= processors.fast_cores;
-    team_ = std::make_unique<ThreadTeam>(most, options.parallel, options.parallel_context,
-                                         only_fast ? processors.evenness : 0.5f);
+    const float evenness = most <= processors.fast_cores ? processors.evenness : 0.5f;
+    const uint32_t fast = std::min(processors.fast_cores, most);
+    threads_ = std::make_unique<PerProcess<Threads>>([=] {
+        return std::unique_ptr<Threads>(
+            new Threads{options.n_threads ? ThreadChoice(most) : ThreadChoice(fast, most),
+                        ThreadTeam(most, options.parallel, options.parallel_context, evenness)});
+    });
 }
 
 bool Model::ends_text(int32_t id) const {

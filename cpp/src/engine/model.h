@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "decoder/decoder.h"
+#include "decoder/per_process.h"
 #include "decoder/processors.h"
 #include "decoder/spec.h"
 #include "decoder/thread_team.h"
@@ -40,8 +41,8 @@ public:
     const Weights& weights() const { return weights_; }
     const Kernels& kernels() const { return kernels_; }
     const Decoder& decoder() const { return decoder_; }
-    ThreadTeam& team() const { return *team_; }
-    ThreadChoice& thread_choice() const { return *thread_choice_; }
+    ThreadTeam& team() const { return threads_->get().team; }
+    ThreadChoice& thread_choice() const { return threads_->get().choice; }
     uint64_t file_bytes() const { return bytes_->bytes().size(); }
     // nullptr when the package has none.
     const Tokenizer* tokenizer() const { return tokenizer_ ? &*tokenizer_ : nullptr; }
@@ -81,8 +82,11 @@ private:
     std::string identity_;
     std::string metadata_json_;
     std::string scheme_;
-    std::unique_ptr<ThreadChoice> thread_choice_;
-    std::unique_ptr<ThreadTeam> team_;
+    struct Threads {
+        ThreadChoice choice;
+        ThreadTeam team;
+    };
+    std::unique_ptr<PerProcess<Threads>> threads_;
 };
 
 // The engine's own defaults.
