@@ -46,7 +46,7 @@ void* operator new(size_t size, std::align_val_t alignment, const std::nothrow_t
     return counted(size, static_cast<size_t>(alignment));
 }
 void operator delete(void* memory) noexcept { std::free(memory); }
-void operator delete(void* memory, size_t) noexcept { std::free(memory); }
+[[gnu::noinline]] void operator delete(void* memory, size_t) noexcept { std::free(memory); }
 void operator delete(void* memory, std::align_val_t) noexcept { std::free(memory); }
 void operator delete(void* memory, size_t, std::align_val_t) noexcept { std::free(memory); }
 
@@ -406,6 +406,128 @@ void test_cancel() {
     edgekit_model_free(model);
 }
 
+// An app's executor that cancels a session while it runs the `cancel_at`-th pass (from 1; 0: none).
+struct CancellingExecutor {
+    edgekit_session* session = nullptr;
+    int passes = 0;
+    int cancel_at = 0;
+    static void run(void* context, void (*task)(void*, size_t), void* arg, size_t count) {
+        auto* self = static_cast<CancellingExecutor*>(context);
+        if (++self->passes == self->cancel_at) edgekit_session_cancel(self->session);
+        std::vector<std::thread> threads;
+        for (size_t i = 1; i < count; ++i) threads.emplace_back(task, arg, i);
+        task(arg, 0);
+        for (std::thread& thread : threads) thread.join();
+    }
+};
+
+// A pass that is given up between two layers leaves the session as it was, also where the ring has wrapped.
+void test_cancel_between_layers() {
+    for (const char* file : {"text.edge", "windows.edge", "convolution.edge", "experts.edge"}) {
+        CancellingExecutor executor;
+        edgekit_model_options model_options;
+        edgekit_model_options_init(&model_options);
+        model_options.n_threads = 2;
+        model_options.parallel = CancellingExecutor::run;
+        model_options.parallel_context = &executor;
+        edgekit_model* model = nullptr;
+        expect_ok(edgekit_model_open((kGolden + file).c_str(), &model_options, &model, &error), "open");
+        edgekit_model_info info;
+        info.struct_size = sizeof info;
+        expect_ok(edgekit_model_get_info(model, &info, &error), "info");
+        const auto vocab = static_cast<size_t>(info.vocab_size);
+        edgekit_session_options options;
+        edgekit_session_options_init(&options);
+        options.window = 24;
+        options.sinks = 2;
+        options.chunk = 8;
+        std::vector<int32_t> ids(72);
+        for (size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<int32_t>(i * 7 % 60);
+
+        std::vector<float> whole(vocab), resumed(vocab), taken_back(vocab);
+        edgekit_session* session = nullptr;
+        expect_ok(edgekit_session_create(model, &options, &session, &error), "create");
+        expect_ok(edgekit_session_forward(session, ids.data(), ids.size(), 0, whole.data(), &error), "whole");
+        expect_ok(edgekit_session_reset(session, &error), "reset");
+        executor = {session, 0, 8};
+        check(edgekit_session_forward(session, ids.data(), ids.size(), 0, nullptr, &error) ==
+                      EDGEKIT_CANCELLED &&
+                  edgekit_session_position(session) == 56,
+              std::string(file) + ": cancelled in its eighth chunk");
+        expect_ok(edgekit_session_forward(session, ids.data() + 56, 16, 0, resumed.data(), &error), "resume");
+        check(resumed == whole, std::string(file) + ": cancelled and resumed, other logits");
+
+        // What the chunk overwrote before it was given up cannot be taken back to.
+        executor = {session, 0, 1};
+        check(edgekit_session_forward(session, ids.data(), 8, 0, nullptr, &error) == EDGEKIT_CANCELLED,
+              "cancelled once more");
+        executor.cancel_at = 0;
+        uint64_t most = 0;
+        while (edgekit_session_rewind(session, 1, &error) == EDGEKIT_OK) ++most;
+        if (most > 0) {
+            expect_ok(edgekit_session_forward(session, ids.data() + ids.size() - most, most, 0,
+                                              taken_back.data(), &error),
+                      "forward again");
+            check(taken_back == whole, std::string(file) + ": taken back after cancelling, other logits");
+        }
+
+        // A generation that was cancelled in the middle of a pass goes on where it was.
+        edgekit_generate_options generation;
+        edgekit_generate_options_init(&generation, nullptr);
+        generation.prompt_ids = ids.data();
+        generation.prompt_ids_count = 20;
+        generation.max_tokens = 12;
+        generation.ignore_eos = 1;
+        generation.speculation = 0;
+        generation.temperature = 0;
+        const Generated straight = generate(session, generation);
+        expect_ok(edgekit_session_reset(session, &error), "reset");
+        executor = {session, 0, 2};
+        check(generate(session, generation).done.finish == EDGEKIT_FINISH_CANCELLED &&
+                  edgekit_session_position(session) == 8,
+              std::string(file) + ": cancelled in its prompt");
+        executor = {session, 0, 6};  // after what is left of the prompt, in two chunks
+        Generated parts = generate(session, generation);
+        check(parts.done.finish == EDGEKIT_FINISH_CANCELLED,
+              std::string(file) + ": cancelled while decoding");
+        generation.prompt_ids_count = 0;
+        generation.prompt_mode = EDGEKIT_PROMPT_APPEND;
+        generation.max_tokens -= static_cast<uint32_t>(parts.ids.size());
+        const Generated rest = generate(session, generation);
+        parts.ids.insert(parts.ids.end(), rest.ids.begin(), rest.ids.end());
+        check(parts.ids == straight.ids, std::string(file) + ": cancelled and continued, other tokens");
+        edgekit_session_free(session);
+        edgekit_model_free(model);
+    }
+}
+
+void test_poll() {
+    struct Poll {
+        int calls = 0, answer = 0;
+    } poll;
+    edgekit_model* model = open_model("text.edge", nullptr);
+    edgekit_session_options options;
+    edgekit_session_options_init(&options);
+    options.poll = [](void* context) {
+        auto* asked = static_cast<Poll*>(context);
+        ++asked->calls;
+        return asked->answer;
+    };
+    options.poll_context = &poll;
+    const int32_t ids[] = {1, 2, 3};
+    for (const int answer : {0, 1}) {
+        poll = {0, answer};
+        edgekit_session* session = nullptr;
+        expect_ok(edgekit_session_create(model, &options, &session, &error), "create");
+        check(edgekit_session_forward(session, ids, 3, 0, nullptr, &error) ==
+                      (answer ? EDGEKIT_CANCELLED : EDGEKIT_OK) &&
+                  poll.calls > 0,
+              "an app that was asked and said " + std::to_string(answer));
+        edgekit_session_free(session);
+    }
+    edgekit_model_free(model);
+}
+
 void test_errors() {
     edgekit_model* model = open_model("text.edge", nullptr);
     edgekit_session* session =
@@ -514,6 +636,8 @@ int main() {
     test_full_ring_and_reuse();
     test_prompt_events();
     test_cancel();
+    test_cancel_between_layers();
+    test_poll();
     test_errors();
     std::printf("%d checks, %d failed\n", checks, failures);
     return failures ? 1 : 0;

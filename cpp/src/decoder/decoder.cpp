@@ -1,61 +1,81 @@
 #include <algorithm>
+#include <cassert>
 #include <cmath>
 
 #include "decoder/step.h"
 
 namespace edgekit {
 
-void Decoder::forward(DecoderState& state, ThreadTeam& team, uint32_t threads, const int32_t* ids, uint32_t m,
-                      bool all_logits, float* logits_out) const {
+bool Decoder::forward(DecoderState& state, ThreadTeam& team, uint32_t threads, const int32_t* ids, uint32_t m,
+                      bool all_logits, float* logits_out, const GiveUp& give_up) const {
+    assert(m >= 1 && m <= state.chunk_ && threads <= state.threads_.size());
+    assert(std::all_of(ids, ids + m, [&](int32_t id) { return id >= 0 && uint32_t(id) < spec_.vocab_size; }));
     const uint32_t wanted = !logits_out ? 0 : all_logits ? m : 1;
     const auto n_layers = static_cast<uint32_t>(spec_.layers.size());
+    bool completed = false;
+    state.last_look_ = Step::kNever;
     team.run(threads, [&](uint32_t thread) {
-        Step step{state, team, m, n_layers, wanted, logits_out, state.position};
-        team.for_units(thread, m, [&](uint32_t first, uint32_t last) {
-            for (uint32_t row = first; row < last; ++row) {
-                float* x = state.x_ + size_t{row} * spec_.d_model;
-                kernels_.dequantize_row(weights_.embed, static_cast<uint32_t>(ids[row]), spec_.embed_scale,
-                                        x);
-                for (DecoderState::Angles& angles : state.ropes_) {
-                    for (uint32_t i = 0; i < angles.half; ++i) {
-                        const double angle = static_cast<double>(step.first + row) * (*angles.inv_freq)[i];
-                        angles.cos[size_t{row} * angles.half + i] =
-                            static_cast<float>(std::cos(angle)) * angles.factor;
-                        angles.sin[size_t{row} * angles.half + i] =
-                            static_cast<float>(std::sin(angle)) * angles.factor;
-                    }
+        Step step{state, team, m, n_layers, wanted, logits_out, state.position, give_up};
+        embed(step, ids, thread);
+        const bool through = layers(step, thread);
+        if (through && step.m > 0) logits(step, thread);
+        if (thread == 0) completed = through;
+    });
+    // The slots of a chunk that was given up have lost what they held, which no token after `position` sees.
+    state.written = std::max(state.written, state.position + m);
+    if (completed) state.position += m;
+    return completed;
+}
+
+// The residual stream's beginning, and the angles of every row. Ends with a barrier.
+void Decoder::embed(Step& step, const int32_t* ids, uint32_t thread) const {
+    step.team.for_units(thread, step.m, [&](uint32_t first, uint32_t last) {
+        for (uint32_t row = first; row < last; ++row) {
+            float* x = step.state.x_ + size_t{row} * spec_.d_model;
+            kernels_.dequantize_row(weights_.embed, static_cast<uint32_t>(ids[row]), spec_.embed_scale, x);
+            for (DecoderState::Angles& angles : step.state.ropes_) {
+                for (uint32_t i = 0; i < angles.half; ++i) {
+                    const double angle = static_cast<double>(step.first + row) * (*angles.inv_freq)[i];
+                    angles.cos[size_t{row} * angles.half + i] =
+                        static_cast<float>(std::cos(angle)) * angles.factor;
+                    angles.sin[size_t{row} * angles.half + i] =
+                        static_cast<float>(std::sin(angle)) * angles.factor;
                 }
             }
-        });
-        team.barrier();
-        for (uint32_t layer = 0; layer < n_layers; ++layer) {
-            const LayerWeights& w = weights_.layers[layer];
-            const bool attends = spec_.layers[layer].mixer == Mixer::attention;
-            const bool parallel = spec_.layers[layer].parallel;
-            if (attends)
-                attention(step, layer, thread);
-            else
-                convolution(step, layer, thread);
-            if (step.m == 0) return;
-            if (parallel)
-                feed_forward(step, layer, thread);  // from the same residual stream, before it changes
-            const uint32_t width = attends ? spec_.layers[layer].q_size() : spec_.d_model;
-            const Activations mixed = prepare(step, {}, state.attended_, width, thread);
-            add_to_residual(step, attends ? w.o : w.conv_out, mixed, w.attn_post_norm, thread);
-            if (spec_.layers[layer].n_experts) {
-                experts(step, layer, thread);
-                continue;
-            }
-            if (!parallel) feed_forward(step, layer, thread);
-            const uint32_t d_ff = spec_.layers[layer].d_ff;
-            const Activations hidden{state.ffn_.x,      d_ff,  state.ffn_.codes, state.ffn_.scales,
-                                     state.ffn_.starts, step.m};
-            add_to_residual(step, w.dense.down, hidden, w.ffn_post_norm, thread);
         }
-        logits(step, thread);
     });
-    state.position += m;
-    state.written = std::max(state.written, state.position);
+    step.team.barrier();
+}
+
+// False when the pass is given up.
+bool Decoder::layers(Step& step, uint32_t thread) const {
+    const DecoderState& state = step.state;
+    for (uint32_t layer = 0; layer < step.n_layers; ++layer) {
+        if (step.given_up(thread)) return false;
+        const LayerWeights& w = weights_.layers[layer];
+        const bool attends = spec_.layers[layer].mixer == Mixer::attention;
+        const bool parallel = spec_.layers[layer].parallel;
+        if (attends)
+            attention(step, layer, thread);
+        else
+            convolution(step, layer, thread);
+        if (step.m == 0) return true;
+        if (parallel) feed_forward(step, layer, thread);  // from the same residual stream, before it changes
+        const uint32_t width = attends ? spec_.layers[layer].q_size() : spec_.d_model;
+        const Activations mixed = prepare(step, {}, state.attended_, width, thread);
+        add_to_residual(step, attends ? w.o : w.conv_out, mixed, w.attn_post_norm, thread);
+        if (step.given_up(thread)) return false;
+        if (spec_.layers[layer].n_experts) {
+            if (!experts(step, layer, thread)) return false;
+            continue;
+        }
+        if (!parallel) feed_forward(step, layer, thread);
+        const uint32_t d_ff = spec_.layers[layer].d_ff;
+        const Activations hidden{state.ffn_.x,      d_ff,  state.ffn_.codes, state.ffn_.scales,
+                                 state.ffn_.starts, step.m};
+        add_to_residual(step, w.dense.down, hidden, w.ffn_post_norm, thread);
+    }
+    return true;
 }
 
 void Decoder::norm(Norm kind, const NormWeights& weights, const float* x, uint32_t n, float* out) const {
@@ -211,7 +231,8 @@ void Decoder::feed_forward(Step& step, uint32_t layer, uint32_t thread) const {
 }
 
 // Each row goes through its own top_k experts; rows one after another, the experts of a row side by side.
-void Decoder::experts(Step& step, uint32_t layer, uint32_t thread) const {
+// False when the pass is given up.
+bool Decoder::experts(Step& step, uint32_t layer, uint32_t thread) const {
     DecoderState& state = step.state;
     const LayerSpec& spec = spec_.layers[layer];
     const LayerWeights& w = weights_.layers[layer];
@@ -240,6 +261,7 @@ void Decoder::experts(Step& step, uint32_t layer, uint32_t thread) const {
     const Activations all_hidden{state.ffn_.x,      spec.d_ff,         state.ffn_.codes,
                                  state.ffn_.scales, state.ffn_.starts, top_k};
     for (uint32_t row = 0; row < step.m; ++row) {
+        if (step.given_up(thread)) return false;
         const Activations one = rows_of(input, spec_.d_model, row, 1);
         const uint32_t* chosen = state.expert_ + size_t{row} * top_k;
         const float* weight = state.expert_weight_ + size_t{row} * top_k;
@@ -268,7 +290,7 @@ void Decoder::experts(Step& step, uint32_t layer, uint32_t thread) const {
             });
         step.team.barrier();
     }
-    if (!w.ffn_post_norm) return;
+    if (!w.ffn_post_norm) return true;
     step.team.for_units(thread, step.m, [&](uint32_t first, uint32_t last) {
         for (uint32_t row = first; row < last; ++row) {
             float* mixed = state.mixed_ + size_t{row} * spec_.d_model;
@@ -278,6 +300,7 @@ void Decoder::experts(Step& step, uint32_t layer, uint32_t thread) const {
         }
     });
     step.team.barrier();
+    return true;
 }
 
 void Decoder::logits(Step& step, uint32_t thread) const {

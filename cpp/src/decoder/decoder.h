@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -101,8 +102,12 @@ private:
     float* expert_weight_ = nullptr;
     AttendState pieces_{};                                  // of one token: [heads][pieces of the ring]
     std::unique_ptr<std::atomic<uint32_t>[]> pieces_done_;  // [key/value heads]
+    std::atomic<uint32_t> last_look_{0};                    // of a pass that is given up; see Step::given_up
     std::vector<ThreadScratch> threads_;
 };
+
+// Whether a forward pass should be given up, asked by its first member between parts of layers; empty: never.
+using GiveUp = std::function<bool()>;
 
 class Decoder {
 public:
@@ -112,11 +117,14 @@ public:
     // Appends m tokens (1 … the state's chunk) to the state. `logits`, unless nullptr, receives rows of
     // vocab_size: m rows when `all_logits`, else the last token's. Allocates nothing. Ids must be below
     // vocab_size. The result does not depend on how many threads (at most the team's size) compute it.
-    void forward(DecoderState& state, ThreadTeam& team, uint32_t threads, const int32_t* ids, uint32_t m,
-                 bool all_logits, float* logits) const;
+    // False when it was given up: the state holds what it held before, though less of it can be rewound.
+    bool forward(DecoderState& state, ThreadTeam& team, uint32_t threads, const int32_t* ids, uint32_t m,
+                 bool all_logits, float* logits, const GiveUp& give_up = {}) const;
 
 private:
     struct Step;
+    void embed(Step& step, const int32_t* ids, uint32_t thread) const;
+    bool layers(Step& step, uint32_t thread) const;
     void attention(Step& step, uint32_t layer, uint32_t thread) const;
     void store_row(Step& step, uint32_t layer, uint32_t row, uint32_t kv_head, ThreadScratch& scratch) const;
     void attend_piece(Step& step, uint32_t layer, uint32_t kv_head, uint32_t first_row, uint32_t last_row,
@@ -127,7 +135,7 @@ private:
                              uint32_t head_dim, float* scratch) const;
     void convolution(Step& step, uint32_t layer, uint32_t thread) const;
     void feed_forward(Step& step, uint32_t layer, uint32_t thread) const;
-    void experts(Step& step, uint32_t layer, uint32_t thread) const;
+    bool experts(Step& step, uint32_t layer, uint32_t thread) const;
     void gate_up(Step& step, const FeedForward& ffn, const Activations& input, uint32_t first_row_out,
                  uint32_t first_unit, uint32_t last_unit, ThreadScratch& scratch) const;
     void logits(Step& step, uint32_t thread) const;

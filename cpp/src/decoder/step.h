@@ -26,13 +26,16 @@ inline Activations rows_of(const Activations& all, uint32_t width, uint32_t firs
 // Each thread has its own. Once the cache has what the last layer keeps of a row, only rows whose logits are
 // wanted go on.
 struct Decoder::Step {
+    static constexpr uint32_t kNever = UINT32_MAX;
     DecoderState& state;
     ThreadTeam& team;
     uint32_t m;  // rows
     uint32_t n_layers;
     uint32_t wanted;  // of those, the last ones, whose logits are wanted
     float* logits;
-    uint64_t first;        // position of the first row
+    uint64_t first;  // position of the first row
+    const GiveUp& give_up;
+    uint32_t looks = 0;    // at give_up, so far
     uint32_t dropped = 0;  // rows before the first one, in the residual stream and the angles
 
     // How many rows need what comes after a layer's keys and values.
@@ -41,6 +44,12 @@ struct Decoder::Step {
         dropped += m - rows;
         first += m - rows;
         m = rows;
+    }
+    // Every member looks at the same places, with a barrier between any two. The first one asks, and all
+    // leave at the look after that: by then each of them knows.
+    bool given_up(uint32_t thread) {
+        if (thread == 0 && give_up && give_up() && state.last_look_ == kNever) state.last_look_ = looks + 1;
+        return looks++ >= state.last_look_;
     }
     float* x(uint32_t d_model) const { return state.x_ + size_t{dropped} * d_model; }
     ThreadScratch& scratch(uint32_t thread) { return state.threads_[thread]; }

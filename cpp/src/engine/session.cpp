@@ -12,6 +12,9 @@ namespace {
 
 // Evictions while decoding are told together, this many at a time.
 constexpr uint64_t kEvictedAtATime = 64;
+// How often an app is asked whether to go on: soon enough for a finger on Ctrl-C.
+constexpr std::chrono::milliseconds kPollEvery{20};
+
 // As far back as any ring reaches, for a session can be rewound to every position in it, and as the
 // penalties.
 uint64_t history_size(const CacheOptions& cache) {
@@ -35,18 +38,28 @@ Session::Session(std::shared_ptr<const Model> model, const edgekit_session_optio
       logits_((1 + PromptLookup::kMaxDraft) * size_t{model_->spec().vocab_size}),
       sampler_(model_->kernels(), model_->spec().vocab_size) {}
 
-void Session::append(const int32_t* ids, uint32_t count, bool all_logits, float* logits) {
+bool Session::append(const int32_t* ids, uint32_t count, bool all_logits, float* logits) {
     ThreadChoice& choice = model_->thread_choice();
-    if (count > 1) {
-        model_->decoder().forward(state_, model_->team(), choice.for_prompt(), ids, count, all_logits,
-                                  logits);
-    } else {
-        const uint32_t threads = choice.for_token();
-        const auto start = Clock::now();
-        model_->decoder().forward(state_, model_->team(), threads, ids, count, all_logits, logits);
-        choice.took(threads, std::chrono::duration<double>(Clock::now() - start).count());
-    }
+    const uint32_t threads = count > 1 ? choice.for_prompt() : choice.for_token();
+    const auto start = Clock::now();
+    if (!model_->decoder().forward(state_, model_->team(), threads, ids, count, all_logits, logits,
+                                   [this] { return cancelled(); }))
+        return false;
+    if (count == 1) choice.took(threads, std::chrono::duration<double>(Clock::now() - start).count());
     for (uint32_t i = 0; i < count; ++i) history_.append(ids[i]);
+    return true;
+}
+
+// Asked by the thread that computes, which is also the one that polls.
+bool Session::cancelled() {
+    if (options_.poll) {
+        const auto now = Clock::now();
+        if (now - polled_ >= kPollEvery) {
+            polled_ = now;
+            if (options_.poll(options_.poll_context)) cancel();
+        }
+    }
+    return cancelled_.load(std::memory_order_relaxed);
 }
 
 // Positions that some layer can no longer attend to: those after the sinks that left the session's window.
@@ -71,13 +84,12 @@ void Session::forward(std::span<const int32_t> ids, bool all_logits, float* logi
     pending_.reset();
     const size_t vocab = model_->spec().vocab_size;
     for (size_t done = 0; done < ids.size();) {
-        if (cancelled_.load(std::memory_order_relaxed))
-            throw Error(Status::cancelled, "the session was cancelled after " + std::to_string(done) +
-                                               " of " + std::to_string(ids.size()) + " tokens");
         const auto step = static_cast<uint32_t>(std::min<size_t>(ids.size() - done, plan_.cache.chunk));
         const bool last = done + step == ids.size();
         float* out = !logits ? nullptr : all_logits ? logits + done * vocab : last ? logits : nullptr;
-        append(ids.data() + done, step, all_logits, out);
+        if (cancelled() || !append(ids.data() + done, step, all_logits, out))
+            throw Error(Status::cancelled, "the session was cancelled after " + std::to_string(done) +
+                                               " of " + std::to_string(ids.size()) + " tokens");
         done += step;
     }
 }
@@ -147,7 +159,7 @@ bool Session::prefill_step() {
         return false;
     }
     const bool last = prompt_done_ + count == prompt_.size();
-    append(prompt_.data() + prompt_done_, count, false, last ? logits_.data() : nullptr);
+    if (!append(prompt_.data() + prompt_done_, count, false, last ? logits_.data() : nullptr)) return false;
     prompt_done_ += count;
     if (!last) return false;
     generation_.prefilled = Clock::now();
@@ -175,7 +187,7 @@ void Session::decode_step() {
     const auto limit = std::min<uint64_t>(
         {PromptLookup::kMaxDraft, plan_.cache.chunk - 1, room() - 1, generation_.tokens_left() - 1});
     const uint32_t drafted = lookup_.draft(history_, ids[0], std::span(ids + 1, limit));
-    append(ids, 1 + drafted, drafted > 0, logits_.data());
+    if (!append(ids, 1 + drafted, drafted > 0, logits_.data())) return;
     pending_.reset();
     const size_t vocab = model_->spec().vocab_size;
     const uint64_t before = state_.position - drafted;  // the text's length when the first row is drawn
@@ -228,8 +240,7 @@ void Session::next(edgekit_event& event) {
 void Session::advance(edgekit_event& event) {
     generation_.clear_news();  // the last event's text was valid until now
     for (;;) {
-        if (!generation_.ended() && cancelled_.load(std::memory_order_relaxed))
-            generation_.end(EDGEKIT_FINISH_CANCELLED);
+        if (!generation_.ended() && cancelled()) generation_.end(EDGEKIT_FINISH_CANCELLED);
         if (!generation_.ended()) {
             if (phase_ == Phase::decode) {
                 decode_step();

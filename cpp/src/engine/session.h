@@ -46,8 +46,10 @@ private:
     using Clock = std::chrono::steady_clock;
     enum class Phase { idle, prefill, decode };
 
-    // One step of at most a chunk, with the bookkeeping of evictions and history.
-    void append(const int32_t* ids, uint32_t count, bool all_logits, float* logits);
+    // One step of at most a chunk, with the bookkeeping of evictions and history; false when it was
+    // cancelled.
+    bool append(const int32_t* ids, uint32_t count, bool all_logits, float* logits);
+    bool cancelled();
     void take_back(uint64_t count);
     uint64_t rewindable() const { return state_.cache().rewindable(state_.position, state_.written); }
     // How many of the first of `ids` need not be computed again.
@@ -73,6 +75,7 @@ private:
     Sampler sampler_;
     PromptLookup lookup_;
     std::atomic<bool> cancelled_{false};
+    Clock::time_point polled_{};  // last
 
     Phase phase_ = Phase::idle;
     Generation generation_;
