@@ -13,21 +13,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from edgekit.chat import ChatSession, generate
     from edgekit.conversion import ConvertReport, convert
-    from edgekit.engine import (
-        ChatTemplate,
-        DoneEvent,
-        Event,
-        EvictedEvent,
-        MemoryPlan,
-        Model,
-        Session,
-        Statistics,
-        TextEvent,
-        Tokenizer,
-        can_load,
-        isas,
-    )
+    from edgekit.engines.edge import isas
     from edgekit.errors import (
         Cancelled,
         ContextFull,
@@ -42,27 +30,18 @@ if TYPE_CHECKING:
         UsageError,
         VerificationFailed,
     )
+    from edgekit.events import DoneEvent, Event, EvictedEvent, MemoryPlan, Statistics, TextEvent
     from edgekit.hub import resolve
+    from edgekit.model import Model, Session, can_load
+    from edgekit.text import ChatTemplate, Tokenizer
     from edgekit.verification import VerifyReport, verify
 
     __version__: str
 
 _HOMES = {
+    "edgekit.chat": ("ChatSession", "generate"),
     "edgekit.conversion": ("ConvertReport", "convert"),
-    "edgekit.engine": (
-        "ChatTemplate",
-        "DoneEvent",
-        "Event",
-        "EvictedEvent",
-        "MemoryPlan",
-        "Model",
-        "Session",
-        "Statistics",
-        "TextEvent",
-        "Tokenizer",
-        "can_load",
-        "isas",
-    ),
+    "edgekit.engines.edge": ("isas",),
     "edgekit.errors": (
         "Cancelled",
         "ContextFull",
@@ -77,12 +56,16 @@ _HOMES = {
         "UsageError",
         "VerificationFailed",
     ),
+    "edgekit.events": ("DoneEvent", "Event", "EvictedEvent", "MemoryPlan", "Statistics", "TextEvent"),
     "edgekit.hub": ("resolve",),
+    "edgekit.model": ("Model", "Session", "can_load"),
+    "edgekit.text": ("ChatTemplate", "Tokenizer"),
     "edgekit.verification": ("VerifyReport", "verify"),
 }
 
 __all__ = [
     "Cancelled",
+    "ChatSession",
     "ChatTemplate",
     "ContextFull",
     "ConvertReport",
@@ -109,6 +92,7 @@ __all__ = [
     "__version__",
     "can_load",
     "convert",
+    "generate",
     "isas",
     "resolve",
     "verify",

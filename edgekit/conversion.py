@@ -156,7 +156,7 @@ def packed(checkpoint: Path, progress: Progress = silent) -> Path:
 
 def _encoders() -> dict[str, edge.Encoder]:
     """Of the native module: the converters themselves know nothing of it."""
-    from edgekit.engine import encode_q4_block32
+    from edgekit.engines.edge import encode_q4_block32
 
     def q4(rows: F32) -> U8:
         return encode_q4_block32(rows, b"".join(q4_block32.STARTS), q4_block32.NEAREST_CODE)
@@ -214,7 +214,7 @@ def _verify(
     if not hasattr(writer, "attach"):
         return writer.verify(model, path, scheme) if hasattr(writer, "verify") else None
     from edgekit import verification
-    from edgekit.engine import Model
+    from edgekit.model import Model
 
     progress("comparing with the checkpoint", 0, 2)
     with Model(path, threads) as package:

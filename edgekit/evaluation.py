@@ -18,12 +18,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgekit import engines
 from edgekit.converters import convert
 from edgekit.converters.convert import Progress, silent
-from edgekit.converters.formats.edge import SUFFIX
 from edgekit.converters.reference import Reference
-from edgekit.engine import Model, Tokenizer
+from edgekit.engines import edge
 from edgekit.errors import UnsupportedModel, UsageError
+from edgekit.model import Model
+from edgekit.text import Tokenizer
 
 PIECE = 512
 RESAMPLES = 2000
@@ -199,43 +201,21 @@ def _log_softmax(logits: F32) -> F64:
 
 
 def _open(path: Path, threads: int | None, stack: ExitStack) -> Scorer:
-    if path.suffix == SUFFIX:
-        return _edge(path, threads, stack)
-    if path.suffix == ".gguf":
-        return _gguf(path, threads)
-    if path.is_dir() and any(path.rglob("*.onnx")):
-        return _onnx(path, threads, stack)
-    if path.is_dir() or path.suffix == ".safetensors":
-        return _checkpoint(path)
-    raise UnsupportedModel(
-        f"{path}: not an .edge or .gguf file, a directory in ONNX format or a checkpoint"
-        + ("" if path.exists() else "; there is no such file"),
-    )
+    if engine := engines.of(path):
+        return _package(path, threads, stack, exact={"sinks": 0, "kv": "f32"} if engine is edge else {})
+    return _gguf(path, threads) if path.suffix == ".gguf" else _checkpoint(path)
 
 
-def _edge(path: Path, threads: int | None, stack: ExitStack) -> Scorer:
+def _package(path: Path, threads: int | None, stack: ExitStack, exact: dict[str, Any]) -> Scorer:
     model = stack.enter_context(Model(path, threads))
-    session = stack.enter_context(model.session(window=min(PIECE, model.context or PIECE), sinks=0, kv="f32"))
+    session = stack.enter_context(model.session(min(PIECE, model.context or PIECE), **exact))
 
     def logits(ids: list[int]) -> F32:
         session.reset()
         return session.forward(ids)
 
     tokenizer = model.tokenizer if model.has_tokenizer else None
-    return Scorer(logits, path.stat().st_size, tokenizer, model.context or 0, model.n_parameters)
-
-
-def _onnx(path: Path, threads: int | None, stack: ExitStack) -> Scorer:
-    from edgekit.backends.onnx import OnnxModel
-
-    model = stack.enter_context(OnnxModel(path, threads))
-    session = stack.enter_context(model.session(window=PIECE))
-
-    def logits(ids: list[int]) -> F32:
-        session.reset()
-        return session.forward(ids)
-
-    return Scorer(logits, model.file_bytes, model.tokenizer if model.has_tokenizer else None, model.context)
+    return Scorer(logits, model.file_bytes, tokenizer, model.context, model.n_parameters)
 
 
 def _gguf(path: Path, threads: int | None) -> Scorer:

@@ -28,8 +28,8 @@ from edgekit.converters.convert import ConvertInput
 from edgekit.converters.formats import edge
 from edgekit.converters.reference import Reference
 from edgekit.converters.spec import ModelSpec
-from edgekit.engine import Model
 from edgekit.errors import UnsupportedModel, VerificationFailed
+from edgekit.model import Model
 
 # Largest relative error of rows of weights, by layout. Rows in the wrong order give 1.4.
 WEIGHT_LIMITS = {"f32": 0.0, "f16": 1e-3, "bf16": 5e-3, "q8": 0.05, "q4": 0.5}

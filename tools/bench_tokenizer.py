@@ -22,7 +22,7 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 import tokenizers
 
 from edgekit.converters.text.tokenizer import compile_tokenizer
-from edgekit.engine import Tokenizer
+from edgekit.text import Tokenizer
 
 ROOT = Path(__file__).resolve().parent.parent
 ENGLISH_WORDS = (

@@ -18,7 +18,6 @@ import psutil
 from numpy.typing import NDArray
 
 import edgekit
-from edgekit.backends.onnx import OnnxModel
 from edgekit.converters import convert
 from edgekit.converters.formats import edge, onnx
 
@@ -44,7 +43,9 @@ def sample(logits: Logits, random: np.random.Generator) -> int:
     return int((logits / TEMPERATURE + random.gumbel(size=logits.size)).argmax())
 
 
-def write_text(model: OnnxModel, tokens: int) -> tuple[NDArray[np.int32], Logits, list[float], list[float]]:
+def write_text(
+    model: edgekit.Model, tokens: int
+) -> tuple[NDArray[np.int32], Logits, list[float], list[float]]:
     """Token ids, the last logits, and of each bucket resident KiB and median milliseconds of a token."""
     process, random = psutil.Process(), np.random.default_rng(0)
     bucket = tokens // BUCKETS
@@ -72,7 +73,7 @@ def measure(checkpoint: Path, tokens: int, window: int, scheme: str) -> str:
         ours, theirs = Path(directory) / "own.edge", Path(directory) / "onnx"
         onnx.write_ring(model, theirs, scheme, window=window, sinks=SINKS)
         edge.write(model, ours, scheme)
-        with OnnxModel(theirs, threads=1) as engine:
+        with edgekit.Model(theirs, threads=1) as engine:
             plan = engine.plan()
             ids, logits, rss, medians = write_text(engine, tokens)
         with edgekit.Model(ours, threads=1) as own:

@@ -6,14 +6,14 @@ import re
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from edgekit.errors import InvalidFile, UsageError
 
 if TYPE_CHECKING:
-    from edgekit.engine import Model, Session
+    from edgekit.model import Model, Session
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Decorator = Callable[[Function], Function]
@@ -59,10 +59,8 @@ cache_options = _all(
     click.option(
         "--sinks",
         type=click.IntRange(0),
-        default=4,
-        show_default=True,
         metavar="N",
-        help="First tokens kept for ever.",
+        help="First tokens kept for ever; by default 4, and a conversation's system prompt.",
     ),
     click.option(
         "--kv",
@@ -152,34 +150,15 @@ SAMPLING = (
     "stop",
     "speculation",
 )
-ADVISED = ("temperature", "top_k", "top_p", "min_p")  # taken from the package when the user says nothing
 
 
 def open_model(name: str, options: Mapping[str, Any]) -> Model:
-    """The model called `name`, fetched when it is not here, in the engine that runs it."""
-    from edgekit import hub
+    """The model called `name`, fetched and packed when it has to be, in the engine that runs it."""
     from edgekit.cli import _output
-    from edgekit.engine import Model
+    from edgekit.model import Model
 
     with _output.progress() as progress:
-        path = hub.resolve(name, progress)
-    backend = options["backend"]
-    is_onnx = path.is_dir() and any(path.glob("*.onnx"))
-    if backend == "onnx" or (backend == "auto" and is_onnx):
-        from edgekit.backends.onnx import OnnxModel
-
-        return cast(Model, OnnxModel(path, options["threads"]))  # the same face
-    if path.suffix == ".gguf" or (path / "config.json").exists():
-        from edgekit.conversion import packed
-
-        with _output.progress() as progress:
-            path = packed(path, progress)
-    elif path.is_dir():
-        raise UsageError(
-            f"{name} is a directory without config.json, so no checkpoint",
-            hint="give a .edge file, or the directory that has config.json",
-        )
-    return Model(path, options["threads"], options["isa"])
+        return Model(name, options["threads"], options["isa"], backend=options["backend"], progress=progress)
 
 
 def open_session(model: Model, options: dict[str, Any]) -> Session:
@@ -187,17 +166,9 @@ def open_session(model: Model, options: dict[str, Any]) -> Session:
     return model.session(**{name: options[name] for name in names})
 
 
-def sampling(model: Model, options: dict[str, Any]) -> dict[str, Any]:
-    """Options of `Session.generate`: what the user gave, then what the model's makers advise."""
-    import secrets
-
-    advised = model.metadata.get("generation") or {}
-    chosen = {name: options[name] for name in SAMPLING if options[name] is not None}
-    for name in ADVISED:
-        if name in advised:
-            chosen.setdefault(name, advised[name])
-    chosen.setdefault("seed", secrets.randbits(32))
-    return chosen
+def sampling(options: dict[str, Any]) -> dict[str, Any]:
+    """Options of `Session.generate` that the user gave."""
+    return {name: options[name] for name in SAMPLING if options[name] is not None}
 
 
 def text_argument(value: str) -> str:

@@ -1,19 +1,22 @@
 from __future__ import annotations
 
+import math
 import shlex
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgekit.cli import _interrupt, _options, _output
+from edgekit.cli import _options, _output, _wrap
 from edgekit.errors import EdgekitError, UnsupportedModel, UsageError
 
 if TYPE_CHECKING:
-    from edgekit.engine import DoneEvent, Session
+    from edgekit.chat import ChatSession
+    from edgekit.events import Event
+    from edgekit.model import Model
 
 
 @click.command()
@@ -22,9 +25,8 @@ if TYPE_CHECKING:
     "-n",
     "--max-tokens",
     type=click.IntRange(0),
-    default=0,
     metavar="N",
-    help="Longest reply; 0: until it ends.",
+    help="Longest reply; by default what the window holds, 0: until it ends.",
 )
 @_options.sampling_options
 @_options.session_options
@@ -38,10 +40,11 @@ def command(model: str, **options: Any) -> None:
     a pipe, replies alone go to stdout. --json prints the conversation at the end.
 
     \b
-    /reset        forget the conversation        /save FILE    write the conversation (JSON)
-    /system TEXT  set the system message         /load FILE    go on with a written one
-    /undo         take the last turn back        /stats        speed and memory
-    /help         these lines                    /quit         end
+    /reset         forget the conversation       /save FILE    write the conversation (JSON)
+    /system TEXT   set the system message        /load FILE    go on with a written one
+    /undo          take the last turn back       /stats        speed and memory of the last reply
+    /regenerate    another reply to the same     /help         these lines
+    /think on|off  reasoning, where there is     /quit         end
 
     \b
     edgekit chat model.edge --system "You are a patient teacher."
@@ -52,40 +55,48 @@ def command(model: str, **options: Any) -> None:
             raise UnsupportedModel(
                 f"{model} has no chat template, so it cannot chat", hint=f"edgekit run {model} PROMPT"
             )
-        sampling = _options.sampling(package, options)
-        with _options.open_session(package, options) as session:
-            conversation = Conversation(session, options["max_tokens"], sampling, quiet=options["as_json"])
-            if options["system"]:
-                conversation.system(options["system"])
-            for line in _lines(sys.stdin.isatty()):
-                if line.startswith("/"):
-                    if not conversation.obey(line):
-                        break
-                elif line.strip():
-                    conversation.say(line)
-            if options["as_json"]:
-                _output.emit_json({"messages": conversation.messages, "seed": sampling["seed"]})
+        converse(package, options)
 
 
-class Conversation:
-    """The messages so far, and the session that knows them."""
+def converse(package: Model, options: dict[str, Any]) -> None:
+    """A conversation from stdin, until it ends; `options` are the command's."""
+    from edgekit.chat import ChatSession
 
-    def __init__(self, session: Session, max_tokens: int, sampling: dict[str, Any], *, quiet: bool) -> None:
-        self.session = session
-        self.max_tokens = max_tokens
-        self.sampling = sampling
+    limit = options["max_tokens"]
+    with _options.open_session(package, options) as session:
+        chat = ChatSession(
+            session,
+            system=options["system"],
+            max_tokens=math.inf if limit == 0 else limit,
+            **_options.sampling(options),
+        )
+        terminal = Terminal(chat, quiet=options["as_json"])
+        for line in _lines(sys.stdin.isatty()):
+            if line.startswith("/"):
+                if not terminal.obey(line):
+                    break
+            elif line.strip():
+                terminal.show(lambda: chat.say(line))  # noqa: B023  called at once
+        if options["as_json"]:
+            _output.emit_json({"messages": chat.messages})
+
+
+class Terminal:
+    """What is typed becomes calls of the conversation, and what these give is shown."""
+
+    def __init__(self, chat: ChatSession, *, quiet: bool) -> None:
+        self.chat = chat
         self.quiet = quiet
-        self.messages: list[dict[str, str]] = []
-        self.last = "nothing was said yet"
-        self._in_cache: str | None = None  # the text the session holds, when that is known
         self._commands: dict[str, Callable[[str], None]] = {
             "/help": lambda _: _output.note(_help()),
-            "/load": self.load,
-            "/reset": lambda _: self.reset(),
-            "/save": self.save,
-            "/stats": lambda _: _output.note(self.last),
-            "/system": self.system,
-            "/undo": lambda _: self.undo(),
+            "/load": self._load,
+            "/regenerate": lambda _: self.show(self.chat.regenerate),
+            "/reset": lambda _: self._reset(),
+            "/save": self._save,
+            "/stats": lambda _: _output.note(self._statistics()),
+            "/system": self._system,
+            "/think": self._think,
+            "/undo": lambda _: self._undo(),
         }
 
     def obey(self, line: str) -> bool:
@@ -101,105 +112,66 @@ class Conversation:
             _output.error(error)
         return True
 
-    def say(self, text: str) -> None:
-        """One turn. A reply that Ctrl-C stops stays in the conversation as far as it came.
-
-        As long as the template only adds to what the session holds, only what it adds is computed: also when
-        the conversation has outgrown the cache, where its beginning could not be found again.
-        """
-        from edgekit.engine import RenderedChat
-
-        self.messages.append({"role": "user", "content": text})
-        reply: list[str] = []
-        in_cache, self._in_cache = self._in_cache, None
+    def show(self, turn: Callable[[], Generator[Event, None, None]]) -> None:
+        """One turn's reply, as it comes. One that Ctrl-C stops stays as far as it came."""
+        writer = _wrap.Writer()
         try:
-            prompt = self.session.model.render_chat(self.messages)
-            follows = in_cache is not None and prompt.startswith(in_cache)
-            rest = RenderedChat(prompt.removeprefix(in_cache or "")) if follows else prompt
-            with _interrupt.cancels(self.session):
-                events = self.session.generate(
-                    rest, append=follows, max_tokens=self.max_tokens, **self.sampling
-                )
-                for event in events:
-                    if event.kind == "evicted":
-                        _output.note(f"\nnote: the cache is full; {event.count} older tokens are forgotten")
-                    elif event.kind == "done":
-                        self.last = self._statistics(event)
-                    reply.append(event.text)
-                    if not self.quiet:
-                        sys.stdout.write(event.text)
-                        sys.stdout.flush()
-            self._in_cache = prompt + "".join(reply)
+            for event in turn():
+                if event.kind == "evicted":
+                    _output.note(f"\nnote: the cache is full; {event.count} older tokens are forgotten")
+                    writer = _wrap.Writer()
+                if not self.quiet:
+                    writer.write(event.text)
         except KeyboardInterrupt:
             if not sys.stdin.isatty():
                 raise
             _output.note(" [stopped]")
         except EdgekitError as error:
-            self.messages.pop()
             _output.error(error)
             return
-        self.messages.append({"role": "assistant", "content": "".join(reply)})
         if not self.quiet:
-            sys.stdout.write("\n")
-            sys.stdout.flush()
+            writer.write("\n")
 
-    def reset(self) -> None:
-        self._in_cache = None
-        self.messages = [message for message in self.messages if message["role"] == "system"]
-        self.session.reset()
+    def _reset(self) -> None:
+        self.chat.reset()
+        kept = "" if self.chat.system is None else "; the system message stays"
+        _output.note(f"the conversation is forgotten{kept}")
 
-    def system(self, text: str) -> None:
-        self.messages = [message for message in self.messages if message["role"] != "system"]
-        if text:
-            self.messages.insert(0, {"role": "system", "content": text})
+    def _system(self, text: str) -> None:
+        self.chat.system = text or None
+        _output.note(f"the system message is now: {text}" if text else "there is no system message now")
 
-    def undo(self) -> None:
-        while self.messages and self.messages[-1]["role"] != "user":
-            self.messages.pop()
-        if self.messages:
-            self.messages.pop()
+    def _think(self, switch: str) -> None:
+        if switch not in ("on", "off"):
+            raise UsageError(f"/think is {switch!r}; write /think on or /think off")
+        self.chat.thinking = switch == "on"
+        _output.note(f"reasoning is {switch}, if the model's template has a switch for it")
 
-    def save(self, name: str) -> None:
-        import json
+    def _undo(self) -> None:
+        _output.note(f"taken back: {self.chat.undo()['content']}")
 
+    def _save(self, name: str) -> None:
         path = _path(name)
-        temporary = path.with_name(f".{path.name}.part")
-        try:
-            temporary.write_text(json.dumps(self.messages, ensure_ascii=False, indent=2) + "\n", "utf-8")
-            temporary.replace(path)
-        except OSError as error:
-            temporary.unlink(missing_ok=True)
-            raise UsageError(f"{path}: cannot write it: {error.strerror}") from None
-        _output.note(f"{len(self.messages)} messages written to {path}")
+        self.chat.save(path)
+        _output.note(f"{len(self.chat.messages)} messages written to {path}")
 
-    def load(self, name: str) -> None:
-        import json
-
+    def _load(self, name: str) -> None:
         path = _path(name)
-        try:
-            messages = json.loads(path.read_bytes())
-        except (OSError, ValueError, RecursionError) as error:
-            raise UsageError(f"{path}: cannot read it: {error}") from None
-        roles = ("system", "user", "assistant")
-        if not isinstance(messages, list) or not all(
-            isinstance(message, dict)
-            and message.get("role") in roles
-            and isinstance(message.get("content"), str)
-            for message in messages
-        ):
-            raise UsageError(
-                f"{path} holds no conversation: a list of objects with role and content is expected"
-            )
-        self.messages = messages
-        _output.note(f"{len(messages)} messages read from {path}")
+        self.chat.load(path)
+        _output.note(f"{len(self.chat.messages)} messages read from {path}")
 
-    def _statistics(self, done: DoneEvent) -> str:
-        stats, plan = done.stats, self.session.plan
+    def _statistics(self) -> str:
+        done, plan = self.chat.session.last_done, self.chat.session.plan
+        if done is None:
+            return "nothing was said yet"
+        stats = done.stats
         return (
             f"{stats.prompt_tokens} prompt tokens ({stats.cached_tokens} known), "
             f"first after {stats.first_token_ms:.0f} ms; "
-            f"{stats.generated_tokens} generated, {stats.decode_tok_s:.1f}/s; ended by {done.finish}; "
-            f"{_output.size(plan.total_bytes)} allocated, window {plan.window}, {plan.kv} keys and values"
+            f"{stats.generated_tokens} generated, {stats.decode_tok_s:.1f}/s; "
+            f"ended by {done.finish}; seed {done.seed}; "
+            f"{_output.size(plan.total_bytes)} allocated, window {plan.window}, {plan.sinks} sinks, "
+            f"{plan.kv} keys and values"
         )
 
 
@@ -242,11 +214,11 @@ def _help() -> str:
     return "\n".join(line for line in text.splitlines() if line.lstrip().startswith("/"))
 
 
-def _path(name: str) -> Path:
+def _path(name: str) -> str:
     try:
         parts = shlex.split(name)
     except ValueError:
         parts = [name]
     if len(parts) != 1:
         raise UsageError("name one file")
-    return Path(parts[0]).expanduser()
+    return str(Path(parts[0]).expanduser())

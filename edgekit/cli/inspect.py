@@ -22,7 +22,7 @@ def command(
     model: str,
     context: int | None,
     window: int | None,
-    sinks: int,
+    sinks: int | None,
     kv: Any,
     memory_budget: int | None,
     tensors: bool,
@@ -39,16 +39,17 @@ def command(
     edgekit inspect model.edge --tensors --json
     """
     from edgekit import hub
-    from edgekit.engine import can_load
+    from edgekit.model import can_load
 
-    if context is not None:
-        if window is not None:
-            raise click.UsageError("--context and --window say the same; give one")
-        if context <= sinks:
-            raise click.UsageError(f"--context {context} leaves no room beside {sinks} sinks")
-        window = context - sinks
+    if context is not None and window is not None:
+        raise click.UsageError("--context and --window say the same; give one")
     with _output.progress() as progress:
         path = hub.resolve(model, progress)
+    if context is not None:
+        kept = can_load(path, sinks=sinks).sinks
+        if context <= kept:
+            raise click.UsageError(f"--context {context} leaves no room beside {kept} sinks")
+        window = context - kept
     document = describe(path)
     document["memory_plan"] = _plan_json(can_load(path, window, sinks, kv, memory_budget))
     if as_json:

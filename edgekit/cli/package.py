@@ -25,7 +25,7 @@ def command(target: str, model: str | None, out: Path, as_json: bool) -> None:
     edgekit package android model.edge -o edgekit-android
     """
     from edgekit import hub, package
-    from edgekit.engine import Model
+    from edgekit.model import Model
 
     path = None
     with _output.progress() as progress:

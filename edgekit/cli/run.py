@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
@@ -7,16 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgekit.cli import _interrupt, _options, _output
+from edgekit.cli import _options, _output, _wrap, chat
 from edgekit.errors import InternalError
 
 if TYPE_CHECKING:
-    from edgekit.engine import Event, Model, Session
+    from edgekit.events import Event
+    from edgekit.model import Model, Session
 
 
 @click.command()
 @click.argument("model")
-@click.argument("prompt", default="")
+@click.argument("prompt", required=False)
 @click.option(
     "-n",
     "--max-tokens",
@@ -34,15 +36,15 @@ if TYPE_CHECKING:
 @click.option("--echo", is_flag=True, help="Print PROMPT before the text.")
 @click.option("--ignore-eos", is_flag=True, help="Go on when the model would end.")
 @_options.json_option
-def command(model: str, prompt: str, **options: Any) -> None:
+def command(model: str, prompt: str | None, **options: Any) -> None:
     """Generate text, streamed to the screen.
 
     MODEL is a .edge file, a URL of one, org/name/file.edge on Hugging Face, or a directory in ONNX format. A
     checkpoint (an MLX or Hugging Face directory, a .gguf file) is packed into the cache first, at 8 bits if
     it is quantized, else at 16; convert it to choose, and to have it verified.
 
-    PROMPT "-" reads stdin. A model with a chat template gets PROMPT as a user's message, unless --raw; any
-    other continues PROMPT.
+    PROMPT "-" reads stdin; without PROMPT, on a terminal, a chat begins. A model with a chat template gets
+    PROMPT as a user's message, unless --raw; any other continues PROMPT.
 
     Sampling options that are not given are the model's own, or the engine's where it has none.
 
@@ -52,29 +54,37 @@ def command(model: str, prompt: str, **options: Any) -> None:
     git diff | edgekit run model.edge --system "Write a commit message." -
     edgekit run model.edge --memory-budget 256MiB --json "Hello" | jq -r .text
     """
-    text = _options.read_stdin() if prompt == "-" else _options.text_argument(prompt)
+    if prompt is None and not sys.stdin.isatty():
+        raise click.UsageError("PROMPT is missing; give one, or - to read stdin")
+    text = _options.read_stdin() if prompt == "-" else _options.text_argument(prompt or "")
     with _options.open_model(model, options) as package:
+        if prompt is None:
+            if not package.has_chat_template or options["raw"] or options["ids"]:
+                raise click.UsageError(
+                    "PROMPT is missing; a chat needs none, but a chat template, and no --raw or --ids"
+                )
+            chat.converse(package, options)
+            return
         given = _prompt(package, text, options)
-        sampling = _options.sampling(package, options)
-        with _options.open_session(package, options) as session, _interrupt.cancels(session):
-            events = session.generate(
-                given, max_tokens=options["max_tokens"], ignore_eos=options["ignore_eos"], **sampling
-            )
-            show = (lambda _: None) if options["as_json"] else _write
+        sampling = _options.sampling(options) | {"max_tokens": options["max_tokens"] or math.inf}
+        with _options.open_session(package, options) as session:
+            events = session.generate(given, ignore_eos=options["ignore_eos"], **sampling)
+            write = _wrap.Writer().write
+            show = (lambda _: None) if options["as_json"] else write
             if options["echo"]:
                 show(text)
             result = _stream(events, session, show, as_ids=options["ids"])
             if options["as_json"]:
-                facts = {"seed": sampling["seed"], "isa": package.isa, "threads": package.threads}
+                facts = {"isa": package.isa, "threads": package.threads}
                 _output.emit_json(result | facts | {"memory_plan": asdict(session.plan)})
                 return
     if sys.stdout.isatty():
-        _write("\n")
+        write("\n")
     if sys.stderr.isatty():
         _output.note(
             f"[{result['prompt_tokens']} prompt tokens, {result['prefill_tok_s']:.1f}/s; "
             f"{result['generated_tokens']} generated, {result['decode_tok_s']:.1f}/s; "
-            f"ended by {result['finish']}; seed {sampling['seed']}]"
+            f"ended by {result['finish']}; seed {result['seed']}]"
         )
 
 
@@ -109,6 +119,7 @@ def _stream(
                 "tokens": tokens,
                 "finish": event.finish,
                 "evicted_tokens": evicted,
+                "seed": event.seed,
             }
             return result | asdict(stats) | speed
         if event.kind == "evicted":
@@ -123,8 +134,3 @@ def _stream(
         text.append(piece)
         show(piece)
     raise InternalError("the generation ended without its last event")
-
-
-def _write(text: str) -> None:
-    sys.stdout.write(text)
-    sys.stdout.flush()

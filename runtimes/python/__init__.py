@@ -1,4 +1,4 @@
 """The native engine, as `cpp/include/edgekit/edgekit.h` publishes it.
 
-`edgekit.engine` is its face for people.
+`edgekit.model` is its face for people.
 """

@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -7,7 +8,7 @@ from typing_extensions import Buffer
 _Event: TypeAlias = (
     tuple[Literal["text"], str, tuple[int, ...]]
     | tuple[Literal["evicted"], int, int]
-    | tuple[Literal["done"], str, dict[str, Any]]
+    | tuple[Literal["done"], dict[str, Any], dict[str, Any]]
 )
 
 def version() -> str: ...
@@ -30,11 +31,14 @@ class ChatTemplate:
     def render(self, context: bytes) -> str: ...
 
 class Model:
-    def __init__(self, path: bytes, n_threads: int, isa: str | None, verify_hashes: bool) -> None: ...
+    def __init__(
+        self, path: str, n_threads: int, isa: str | None, verify_hashes: bool, in_memory: bool
+    ) -> None: ...
     def info(self) -> dict[str, Any]: ...
     def metadata(self) -> str: ...
     def tokenizer(self) -> Tokenizer | None: ...
     def render_chat(self, context: bytes) -> str: ...
+    def encode_chat(self, context: bytes) -> list[int]: ...
     def plan(self, **options: object) -> dict[str, Any]: ...
 
 class Session:
@@ -46,8 +50,10 @@ class Session:
         self,
         prompt: bytes | None,
         ids: list[int],
-        stop: list[str],
-        logit_bias: list[tuple[int, float]],
+        chat: bytes | None,
+        stop: Sequence[str],
+        stop_ids: Sequence[int],
+        logit_bias: Sequence[tuple[int, float]],
         **options: object,
     ) -> None: ...
     def next(self) -> _Event: ...

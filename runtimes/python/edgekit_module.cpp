@@ -1,16 +1,18 @@
 // edgekit.runtimes._edgekit: edgekit.h as Python sees it. Glue only: every rule and every default is the
 // engine's.
 //
-// A call that computes releases the GIL. A session's calls are serialised by its own mutex, because Python
-// code may share one between threads by mistake; `cancel` alone passes it.
+// A call that computes releases the GIL, and now and then takes it back to look for signals: Ctrl-C ends a
+// long prompt at once. edgekit/model.py lets one thread into a session at a time; `cancel` alone may come
+// from others.
 
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <chrono>
 #include <cstring>
+#include <exception>
 #include <memory>
-#include <mutex>
 #include <new>
 #include <optional>
 #include <string>
@@ -145,7 +147,7 @@ const char* name_of(const Name (&names)[N], int value) {
 const Member<edgekit_session_options> session_members[] = {
     EDGEKIT_MEMBER(edgekit_session_options, window),
     EDGEKIT_MEMBER(edgekit_session_options, sinks),
-    EDGEKIT_MEMBER(edgekit_session_options, memory_budget_bytes),
+    {"memory_budget", set<edgekit_session_options, uint64_t, &edgekit_session_options::memory_budget_bytes>},
     EDGEKIT_MEMBER(edgekit_session_options, chunk),
     {"kv", [](edgekit_session_options& o,
               py::handle v) { o.kv_type = edgekit_kv_type(value_of(kv_names, "kv", v)); }},
@@ -353,13 +355,14 @@ private:
 class Model : public std::enable_shared_from_this<Model> {
 public:
     Model(const std::string& path, uint32_t n_threads, const std::optional<std::string>& isa,
-          bool verify_hashes) {
+          bool verify_hashes, bool in_memory) {
         py::gil_scoped_release release;
         edgekit_model_options options;
         edgekit_model_options_init(&options);
         options.n_threads = n_threads;
         options.isa = isa ? isa->c_str() : nullptr;
         options.verify_hashes = verify_hashes;
+        options.in_memory = in_memory;
         edgekit_model* handle = nullptr;
         call(edgekit_model_open, path.c_str(), &options, &handle);
         handle_.reset(handle);
@@ -377,7 +380,7 @@ public:
         out["d_model"] = info_.d_model;
         out["context"] = info_.context;
         out["has_chat_template"] = info_.has_chat_template != 0;
-        out["n_threads"] = info_.n_threads;
+        out["threads"] = info_.n_threads;
         out["file_bytes"] = info_.file_bytes;
         out["weight_bytes"] = info_.weight_bytes;
         out["n_parameters"] = info_.n_parameters;
@@ -391,6 +394,17 @@ public:
     std::unique_ptr<Tokenizer> tokenizer() const {
         const edgekit_tokenizer* tokenizer = edgekit_model_tokenizer(handle_.get());
         return tokenizer ? std::make_unique<Tokenizer>(shared_from_this(), tokenizer) : nullptr;
+    }
+
+    std::vector<int32_t> encode_chat(std::string_view context) const {
+        py::gil_scoped_release release;
+        std::vector<int32_t> ids;
+        fill(ids, context.size() + 1024,
+             [&](int32_t* out, size_t capacity, size_t* count, edgekit_error* error) {
+                 return edgekit_model_encode_chat(handle_.get(), context.data(), context.size(), out,
+                                                  capacity, count, error);
+             });
+        return ids;
     }
 
     std::string render_chat(std::string_view context) const {
@@ -424,10 +438,42 @@ private:
 // ---- session
 // ---------------------------------------------------------------------------------------------------------
 
+// What Python's signal handlers raise while the engine computes.
+class Signals {
+public:
+    // The poll of a session, called without the GIL: 1 when a handler has raised.
+    int arrived() {
+        const auto now = std::chrono::steady_clock::now();
+        if (now - looked_ < std::chrono::milliseconds(20)) return 0;
+        looked_ = now;
+        const py::gil_scoped_acquire acquire;
+        if (PyErr_CheckSignals() == 0) return 0;
+        raised_ = std::make_exception_ptr(py::error_already_set());
+        return 1;
+    }
+
+    // Does `work`, then throws what a handler raised meanwhile.
+    template <class Work>
+    void guard(Work work) {
+        try {
+            work();
+        } catch (const Failure&) {
+            if (!raised_) throw;
+        }
+        if (raised_) std::rethrow_exception(std::exchange(raised_, nullptr));
+    }
+
+private:
+    std::chrono::steady_clock::time_point looked_;
+    std::exception_ptr raised_;
+};
+thread_local Signals signals;  // of the thread that computes: one call at a time
+
 class Session {
 public:
     Session(std::shared_ptr<const Model> model, const py::kwargs& values) : model_(std::move(model)) {
-        const edgekit_session_options options = session_options(values);
+        edgekit_session_options options = session_options(values);
+        options.poll = [](void*) { return signals.arrived(); };
         edgekit_session* handle = nullptr;
         py::gil_scoped_release release;
         call(edgekit_session_create, model_->handle(), &options, &handle);
@@ -454,19 +500,26 @@ public:
         return logits;
     }
 
+    // One of `prompt`, `ids` and `chat` (JSON, as edgekit_model_render_chat takes it).
     void generate(const std::optional<std::string>& prompt, const std::vector<int32_t>& ids,
-                  const std::vector<std::string>& stop,
+                  const std::optional<std::string>& chat, const std::vector<std::string>& stop,
+                  const std::vector<int32_t>& stop_ids,
                   const std::vector<std::pair<int32_t, float>>& logit_bias, const py::kwargs& values) {
         edgekit_generate_options options;
-        edgekit_generate_options_init(&options, nullptr);
+        edgekit_generate_options_init(&options, model_->handle());
         apply(options, generate_members, values);
-        if (prompt) {
+        if (chat) {
+            options.messages = chat->data();
+            options.messages_size = chat->size();
+        } else if (prompt) {
             options.prompt = prompt->data();
             options.prompt_size = prompt->size();
         } else {
             options.prompt_ids = ids.data();
             options.prompt_ids_count = ids.size();
         }
+        options.stop_ids = stop_ids.data();
+        options.stop_ids_count = stop_ids.size();
         std::vector<edgekit_span> stops;
         for (const std::string& text : stop) stops.push_back({text.data(), text.size()});
         options.stops = stops.data();
@@ -481,39 +534,29 @@ public:
         options.bias_values = bias_values.data();
         options.bias_count = bias_ids.size();
         computing([&] { call(edgekit_session_generate, handle_.get(), &options); });
+        interrupted_.reset();
     }
 
-    // ("text", text, tokens) | ("evicted", first, count) | ("done", finish, statistics)
+    // ("text", text, tokens) | ("evicted", first, count) | ("done", facts, statistics). An event that a
+    // signal came with is given by the call after the one that raised.
     py::tuple next() {
+        if (interrupted_) return std::exchange(interrupted_, std::nullopt).value();
         edgekit_event event{};
         event.struct_size = sizeof event;
         std::string text;
         std::vector<int32_t> tokens;
-        computing([&] {
-            call(edgekit_session_next, handle_.get(), &event);
-            if (event.kind != EDGEKIT_EVENT_TEXT) return;
-            text.assign(event.text.data, event.text.size);
-            tokens.assign(event.tokens, event.tokens + event.token_count);
+        signals.guard([&] {
+            {
+                py::gil_scoped_release release;
+                call(edgekit_session_next, handle_.get(), &event);
+                if (event.kind == EDGEKIT_EVENT_TEXT) {
+                    text.assign(event.text.data, event.text.size);
+                    tokens.assign(event.tokens, event.tokens + event.token_count);
+                }
+            }
+            interrupted_ = to_tuple(event, text, tokens);
         });
-        switch (event.kind) {
-            case EDGEKIT_EVENT_TEXT:
-                return py::make_tuple("text", text, py::tuple(py::cast(tokens)));
-            case EDGEKIT_EVENT_EVICTED:
-                return py::make_tuple("evicted", event.evicted_first, event.evicted_count);
-            case EDGEKIT_EVENT_PROMPT:  // not asked for
-            case EDGEKIT_EVENT_DONE:
-                break;
-        }
-        py::dict statistics;
-        statistics["prompt_tokens"] = event.prompt_tokens;
-        statistics["cached_tokens"] = event.cached_tokens;
-        statistics["generated_tokens"] = event.generated_tokens;
-        statistics["drafted_tokens"] = event.drafted_tokens;
-        statistics["accepted_tokens"] = event.accepted_tokens;
-        statistics["prefill_ms"] = event.prefill_ms;
-        statistics["first_token_ms"] = event.first_token_ms;
-        statistics["decode_ms"] = event.decode_ms;
-        return py::make_tuple("done", name_of(finish_names, event.finish), statistics);
+        return std::exchange(interrupted_, std::nullopt).value();
     }
 
     void cancel() { edgekit_session_cancel(handle_.get()); }
@@ -541,16 +584,43 @@ private:
 
     template <class Work>
     void computing(Work work) const {
-        py::gil_scoped_release release;
-        const std::lock_guard lock(mutex_);
-        work();
+        signals.guard([&] {
+            py::gil_scoped_release release;
+            work();
+        });
+    }
+    static py::tuple to_tuple(const edgekit_event& event, const std::string& text,
+                              const std::vector<int32_t>& tokens) {
+        switch (event.kind) {
+            case EDGEKIT_EVENT_TEXT:
+                return py::make_tuple("text", text, py::tuple(py::cast(tokens)));
+            case EDGEKIT_EVENT_EVICTED:
+                return py::make_tuple("evicted", event.evicted_first, event.evicted_count);
+            case EDGEKIT_EVENT_PROMPT:  // not asked for
+            case EDGEKIT_EVENT_DONE:
+                break;
+        }
+        py::dict facts;
+        facts["finish"] = name_of(finish_names, event.finish);
+        facts["seed"] = event.seed;
+        facts["taken_back"] = event.taken_back;
+        py::dict statistics;
+        statistics["prompt_tokens"] = event.prompt_tokens;
+        statistics["cached_tokens"] = event.cached_tokens;
+        statistics["generated_tokens"] = event.generated_tokens;
+        statistics["drafted_tokens"] = event.drafted_tokens;
+        statistics["accepted_tokens"] = event.accepted_tokens;
+        statistics["prefill_ms"] = event.prefill_ms;
+        statistics["first_token_ms"] = event.first_token_ms;
+        statistics["decode_ms"] = event.decode_ms;
+        return py::make_tuple("done", facts, statistics);
     }
     struct Free {
         void operator()(edgekit_session* handle) const { edgekit_session_free(handle); }
     };
     std::shared_ptr<const Model> model_;
     std::unique_ptr<edgekit_session, Free> handle_;
-    mutable std::mutex mutex_;
+    std::optional<py::tuple> interrupted_;
 };
 
 py::dict can_load(const std::string& path, const py::kwargs& values) {
@@ -619,11 +689,12 @@ PYBIND11_MODULE(_edgekit, m) {
         .def("render", &ChatTemplate::render);
 
     py::class_<Model, std::shared_ptr<Model>>(m, "Model")
-        .def(py::init<const std::string&, uint32_t, const std::optional<std::string>&, bool>())
+        .def(py::init<const std::string&, uint32_t, const std::optional<std::string>&, bool, bool>())
         .def("info", &Model::info)
         .def("metadata", &Model::metadata)
         .def("tokenizer", &Model::tokenizer)
         .def("render_chat", &Model::render_chat)
+        .def("encode_chat", &Model::encode_chat)
         .def("plan", &Model::plan);
 
     py::class_<Session>(m, "Session")

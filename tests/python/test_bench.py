@@ -22,7 +22,7 @@ from edgekit.bench import comparison, machine, peers, protocol, report
 from edgekit.bench.child import BenchmarkFailed, Child, python_argv
 from edgekit.bench.cost import Cost, parameters
 from edgekit.cli.bench import command
-from edgekit.engine import isas
+from edgekit.engines.edge import isas
 from edgekit.errors import InvalidFile, UsageError
 
 ROOT = Path(__file__).parents[2]

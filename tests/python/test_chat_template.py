@@ -19,8 +19,8 @@ import jinja2.utils
 import pytest
 
 from edgekit.converters.text.chat_template import compile_template, find_chat_template
-from edgekit.engine import ChatTemplate
 from edgekit.errors import EdgekitError, InvalidFile, TemplateError, UnsupportedModel
+from edgekit.text import ChatTemplate
 
 SHARED = (
     Path(os.environ.get("EDGEKIT_SHARED") or Path(__file__).resolve().parents[2].parent / "shared") / "data"

@@ -112,11 +112,10 @@ def test_mlx_config(whole: Path, tmp_path: Path) -> None:
 RUN = """
 import sys
 from pathlib import Path
-from edgekit.backends.onnx import OnnxModel
-from edgekit.errors import EdgekitError
+from edgekit import EdgekitError, Model
 for directory in sys.argv[1:]:
     try:
-        with OnnxModel(directory) as model, model.session() as session:
+        with Model(directory, backend="onnx") as model, model.session() as session:
             session.forward([1, 2, 3])
     except EdgekitError:
         print("error")
@@ -127,7 +126,7 @@ for directory in sys.argv[1:]:
 
 def test_onnx(whole: Path, tmp_path: Path) -> None:
     """In a process of its own: ONNX Runtime reads these."""
-    pytest.importorskip("edgekit.engine", reason="the native module is not built")
+    pytest.importorskip("edgekit.model", reason="the native module is not built")
     random, source = np.random.default_rng(4), whole / "onnx"
     graph = (source / "model.onnx").read_bytes()
     genai = json.loads((source / "genai_config.json").read_text())

@@ -14,10 +14,10 @@ pytest.importorskip("torch", reason="parity needs the test extra: pip install ed
 
 from tiny_models import TINY_CONFIGS, make_checkpoint, make_model, torch_logits
 
+from edgekit import Model, isas
 from edgekit.converters import convert
 from edgekit.converters.formats import edge
 from edgekit.converters.reference import Reference
-from edgekit.engine import Model, isas
 
 TOLERANCE = 1e-4
 LENGTH = 40

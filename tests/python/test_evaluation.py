@@ -93,7 +93,7 @@ def test_what_cannot_be_evaluated_is_refused(checkpoint: Path, tmp_path: Path) -
     package = packaged(checkpoint, tmp_path / "f32.edge", scheme="f32")
     with pytest.raises(edgekit.UsageError, match="the text has"):
         evaluate([package], checkpoint, "short")
-    with pytest.raises(edgekit.UnsupportedModel, match="not an"):
+    with pytest.raises(edgekit.InvalidFile, match=r"nothing\.bin"):
         evaluate([tmp_path / "nothing.bin"], checkpoint, TEXT)
     other = tiny_chat_model.write(tmp_path / "other", vocab_size=640)
     with pytest.raises(edgekit.UnsupportedModel, match="not the same model"):

@@ -19,7 +19,6 @@ from onnx import helper, numpy_helper
 edgekit = pytest.importorskip("edgekit", reason="the native module is not built")
 transformers = pytest.importorskip("transformers", reason="needs the [test] extra")
 
-from edgekit.backends.onnx import OnnxModel
 from edgekit.converters.exporters import _quantize_graph, optimum
 from edgekit.converters.formats import _block_codes
 
@@ -65,8 +64,8 @@ def test_an_unknown_architecture_runs_in_the_onnx_backend(kind: str, tmp_path: P
     assert report.model_type == kind and report.bytes and report.n_parameters
     assert report.quality is not None and report.quality["relative_error"] < 1e-4
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted([kind, "out"])
-    with OnnxModel(tmp_path / "out") as model, model.session(window=32) as session:
-        assert model.grows and session.plan.window == 32
+    with edgekit.Model(tmp_path / "out") as model, model.session(window=32) as session:
+        assert session.plan.window == 32
 
         def generate(ids: list[int], count: int) -> list[int]:
             events = session.generate(ids, max_tokens=count, temperature=0, ignore_eos=True)

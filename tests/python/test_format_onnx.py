@@ -257,10 +257,8 @@ def test_long_texts_take_the_long_angles(tmp_path: Path) -> None:
     short = Reference(model.spec, model.load, context=original).logits(IDS[:original])
     assert relative(want[:original], short) > 1e-2
     # A session decides by the size of its buffers, so that all of a text has the same angles.
-    pytest.importorskip("edgekit.engine", reason="the native module is not built")
-    from edgekit.backends.onnx import OnnxModel
-
-    with OnnxModel(tmp_path / "out") as engine:
+    edgekit = pytest.importorskip("edgekit.model", reason="the native module is not built")
+    with edgekit.Model(tmp_path / "out") as engine:
         assert engine.context == model.spec.context
         for window, expected in ((original, short), (original + 1, want)):
             with engine.session(window=window) as session:

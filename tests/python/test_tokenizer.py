@@ -14,7 +14,7 @@ import pytest
 from random_text import random_text
 
 from edgekit.converters.text.tokenizer import compile_tokenizer
-from edgekit.engine import Tokenizer
+from edgekit.text import Tokenizer
 
 tokenizers = pytest.importorskip("tokenizers")
 

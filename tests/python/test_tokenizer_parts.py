@@ -16,8 +16,8 @@ from random_text import random_text
 
 from edgekit.converters.text.pattern import Parser
 from edgekit.converters.text.tokenizer import compile_tokenizer
-from edgekit.engine import Tokenizer
 from edgekit.errors import EdgekitError, InvalidFile, UnsupportedModel
+from edgekit.text import Tokenizer
 
 tokenizers = pytest.importorskip("tokenizers")
 from tokenizers import AddedToken, Regex, decoders, models, normalizers, trainers

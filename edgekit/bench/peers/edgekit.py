@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-MODULE = "edgekit.engine"
+MODULE = "edgekit.model"
 INSTALL = "pip install edgekit"
 SUFFIX = ".edge"
 CONVERT = "edgekit convert CHECKPOINT --format edge -o MODEL"

@@ -28,9 +28,9 @@ sys.path.insert(0, str(HERE.parents[1] / "python"))
 import tiny_chat_model
 from tiny_models import make_checkpoint
 
+from edgekit import DoneEvent, Model, TextEvent
 from edgekit.converters import convert
 from edgekit.converters.formats import edge
-from edgekit.engine import DoneEvent, Model, TextEvent
 
 # file -> (tiny model, scheme): a text model, sliding windows with QK-norm, a short convolution, experts
 MODELS = {

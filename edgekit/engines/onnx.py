@@ -1,5 +1,4 @@
-"""ONNX directories through ONNX Runtime: `OnnxModel` and `OnnxSession` have the face of `edgekit.Model` and
-`Session`.
+"""ONNX directories, through ONNX Runtime.
 
 Keys and values lie in buffers that are inputs and outputs of a step at once, allocated with the session;
 those of an exporter's directory grow with the text instead. A directory with GroupQueryAttention ends at its
@@ -12,32 +11,21 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import secrets
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from edgekit.backends.sampler import Sampler
-from edgekit.backends.text import TextStream
-from edgekit.engine import (
-    ChatTemplate,
-    DoneEvent,
-    Event,
-    EvictedEvent,
-    Finish,
-    MemoryPlan,
-    Message,
-    RenderedChat,
-    Statistics,
-    TextEvent,
-    Tokenizer,
-)
+from edgekit.engines import Facts, Prompt
+from edgekit.engines._sampler import Sampler
+from edgekit.engines._text_stream import TextStream
 from edgekit.errors import (
+    Cancelled,
     ContextFull,
     InvalidFile,
     OutOfBudget,
@@ -45,38 +33,48 @@ from edgekit.errors import (
     UnsupportedModel,
     UsageError,
 )
+from edgekit.events import DoneEvent, Event, EvictedEvent, Finish, MemoryPlan, Statistics, TextEvent
+from edgekit.text import ChatTemplate, Tokenizer
 
-if TYPE_CHECKING:
-    from typing_extensions import Self
-
+BACKENDS = ("onnx",)
+OPTIONS = ()
 DEFAULT_WINDOW = 4096
 CHUNK = 256  # prompt tokens in one step
+OWN = "edgekit's own engine can: convert the checkpoint to .edge"
 MAX_RECENT = 4096  # tokens that penalties can see
 # Which of their dimensions a graph must fix.
 SIZES = {"past_key_values": (0, 1, 0, 1), "past_conv": (0, 1, 1), "logits": (0, 0, 1)}
+Ids = npt.NDArray[np.int32]
 Logits = npt.NDArray[np.float32]
 
 
-class OnnxModel:
+def opens(path: Path) -> bool:
+    """A directory with a graph in it; one in the folder `onnx` of a checkpoint is not the checkpoint."""
+    beside = any(path.glob("onnx/*.onnx")) and not any(path.glob("*.safetensors"))
+    return path.is_dir() and (beside or any(path.glob("*.onnx")))
+
+
+def open(path: Path, threads: int | None, backend: str) -> Engine:
+    return Engine(path, threads)
+
+
+class Engine:
     """An ONNX directory: one that `edgekit convert --format onnx` wrote, or another with the same inputs.
 
     Raises InvalidFile for what is no such directory or damaged, UnsupportedModel for inputs that edgekit does
     not feed.
     """
 
-    def __init__(self, path: str | os.PathLike[str], threads: int | None = None) -> None:
+    def __init__(self, path: Path, threads: int | None) -> None:
         import onnxruntime
 
         from edgekit.converters.text.chat_template import compile_template, find_chat_template
         from edgekit.converters.text.tokenizer import compile_tokenizer
 
-        if threads is not None and not 1 <= threads <= 1024:
-            raise UsageError(f"threads is {threads}; give 1 to 1024, or None to let ONNX Runtime choose")
-        self.path = os.fspath(path)
-        directory = Path(path)
-        genai = _read_json(directory / "genai_config.json")
-        config = _read_json(directory / "config.json")
-        file = _model_file(directory, genai)
+        self.path = path
+        genai = _read_json(path / "genai_config.json")
+        config = _read_json(path / "config.json")
+        file = _model_file(path, genai)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or 0
         options.log_severity_level = 3
@@ -88,23 +86,17 @@ class OnnxModel:
         self.inputs = {given.name: given for given in self.runtime.get_inputs()}
         self.outputs = {output.name: output for output in self.runtime.get_outputs()}
         self._check(file)
-        self.facts = {k.removeprefix("edgekit."): v for k, v in facts.items() if k.startswith("edgekit.")}
+        self.said = {k.removeprefix("edgekit."): v for k, v in facts.items() if k.startswith("edgekit.")}
         self.is_ring = "position" in self.inputs
-        self.grows = self.facts.get("cache") == "grows"  # keys and values are concatenated, in new buffers
+        self.grows = self.said.get("cache") == "grows"  # keys and values are concatenated, in new buffers
         shares = _members(genai, "search").get("past_present_share_buffer")
-        if "scheme" not in self.facts and not shares:
+        if "scheme" not in self.said and not shares:
             raise UnsupportedModel(
                 f"{file}: nothing says that its caches can be input and output at once",
                 hint="convert the checkpoint with edgekit, or export it for onnxruntime-genai",
             )
-        self.threads = threads or os.cpu_count() or 1
-        self.isa = "onnxruntime"
-        self.scheme = self.facts.get("scheme", "onnx")
-        self.model_type = self.facts.get("model_type") or str(config.get("model_type", "unknown"))
-        self.vocab_size = int(self.outputs["logits"].shape[-1])
         words = _members(genai, "model")
         context = self._fact("context", words.get("context_length"))
-        self.context = context if type(context) is int and 0 < context < 1 << 31 else 0
         eos = self._fact("eos_ids", words.get("eos_token_id", config.get("eos_token_id")))
         self.eos_ids = frozenset(id for id in (eos if isinstance(eos, list) else [eos]) if type(id) is int)
         self.metadata: dict[str, Any] = {
@@ -112,68 +104,58 @@ class OnnxModel:
             "special_tokens": _members({"": self._fact("special_tokens", {})}, ""),
             "generation": _members({"": self._fact("generation", {})}, ""),
         }
-        compiled = compile_tokenizer(directory)
-        self._tokenizer = None if compiled is None else Tokenizer.from_bytes(compiled.blob)
-        found = find_chat_template(directory)
+        compiled = compile_tokenizer(path)
+        self.tokenizer = None if compiled is None else Tokenizer.from_bytes(compiled.blob)
+        found = find_chat_template(path)
         text = found.get("default") or next(iter(found.values()), None)
         self._template = None if text is None else ChatTemplate.from_bytes(compile_template(text))
-        self.file_bytes = sum(p.stat().st_size for p in file.parent.glob(f"{file.name}*"))
+        size = sum(p.stat().st_size for p in file.parent.glob(f"{file.name}*"))
+        self.facts = Facts(
+            vocab_size=int(self.outputs["logits"].shape[-1]),
+            n_layers=sum(name.endswith((".key", "past_conv")) for name in self.inputs),
+            d_model=0,
+            context=context if type(context) is int and 0 < context < 1 << 31 else 0,
+            threads=threads or os.cpu_count() or 1,
+            isa="onnxruntime",
+            model_type=self.said.get("model_type") or str(config.get("model_type", "unknown")),
+            scheme=self.said.get("scheme", "onnx"),
+            file_bytes=size,
+            weight_bytes=size,
+            n_parameters=0,
+            has_chat_template=self._template is not None,
+        )
 
-    @property
-    def tokenizer(self) -> Tokenizer:
-        """Raises UnsupportedModel when the directory has none (`has_tokenizer` tells)."""
-        if self._tokenizer is None:
-            raise UnsupportedModel(f"{self.path} has no tokenizer; give prompts as token ids")
-        return self._tokenizer
-
-    @property
-    def has_tokenizer(self) -> bool:
-        return self._tokenizer is not None
-
-    @property
-    def has_chat_template(self) -> bool:
-        return self._template is not None
-
-    def render_chat(
-        self,
-        messages: Sequence[Message],
-        tools: Sequence[Mapping[str, Any]] | None = None,
-        add_generation_prompt: bool = True,
-        **variables: Any,
-    ) -> RenderedChat:
-        """The prompt the chat template makes of a conversation."""
+    def render_chat(self, context: Mapping[str, Any]) -> str:
         if self._template is None:
             raise UnsupportedModel(f"{self.path} has no chat template; give the prompt as text")
-        context = {**self.metadata["special_tokens"], "messages": list(messages), **variables}
-        context["add_generation_prompt"] = add_generation_prompt
-        if tools is not None:
-            context["tools"] = list(tools)
-        return RenderedChat(self._template.render(context))
+        filled = {"add_generation_prompt": True, **self.metadata["special_tokens"], **context}
+        return self._template.render(filled)
+
+    def encode_chat(self, context: Mapping[str, Any]) -> list[int]:
+        return self._words().encode(self.render_chat(context), add_special_tokens=False)
 
     def plan(
         self,
         window: int | None = None,
-        sinks: int = 4,
+        sinks: int | None = None,
         kv: str = "auto",
         memory_budget: int | None = None,
+        on_full: str = "evict",
     ) -> MemoryPlan:
-        """What a session allocates. `activation_bytes` is ONNX Runtime's own business, and 0 here.
-
-        Raises OutOfBudget, UsageError.
-        """
+        """What a session allocates. `activation_bytes` is ONNX Runtime's own business, and 0 here."""
         caches = [given for name, given in self.inputs.items() if name.startswith("past_key_values.")]
         item_bytes = 2 if caches and "float16" in caches[0].type else 4
         if kv not in ("auto", "f16" if item_bytes == 2 else "f32"):
             raise UsageError(f"kv is {kv!r}; this directory keeps keys and values as its graph says")
         fixed = 0
         if self.is_ring:
-            own = int(self.facts.get("window", 0))
+            own = int(self.said.get("window", 0))
             if window not in (None, own):
                 raise UsageError(f"window is {window}; this directory was written for {own}")
-            window, sinks = own, int(self.facts.get("sinks", 0))
+            window, sinks = own, int(self.said.get("sinks", 0))
             fixed = sum(item_bytes * int(np.prod(given.shape)) for given in caches)
         per_token = 0 if self.is_ring else sum(item_bytes * g.shape[1] * g.shape[3] for g in caches)
-        limit = self.context or DEFAULT_WINDOW
+        limit = self.facts.context or DEFAULT_WINDOW
         wanted = window or min(limit, DEFAULT_WINDOW)
         if not self.is_ring:
             sinks = 0
@@ -188,49 +170,37 @@ class OnnxModel:
         if not self.is_ring and wanted > limit:
             raise UsageError(f"window is {wanted}; this directory's context is {limit}")
         return MemoryPlan(
-            weight_bytes=self.file_bytes,
+            weight_bytes=self.facts.file_bytes,
             tokenizer_bytes=0,
             cache_bytes=cache,
             activation_bytes=0,
             model_bytes=0,
             total_bytes=cache,
             window=wanted,
-            sinks=sinks,
+            sinks=sinks or 0,
             chunk=1 if self.is_ring else CHUNK,
             kv="f16" if item_bytes == 2 else "f32",
         )
 
-    def session(
-        self,
-        window: int | None = None,
-        sinks: int = 4,
-        kv: str = "auto",
-        memory_budget: int | None = None,
-        on_full: str = "evict",
-        seed: int = 0,
-    ) -> OnnxSession:
-        """A new conversation. Only a ring lets tokens go; others end with "context_full"."""
-        return OnnxSession(self, self.plan(window, sinks, kv, memory_budget), on_full, seed)
+    def session(self, on_full: str = "evict", **options: Any) -> Session:
+        """Only a ring lets tokens go; others end with "context_full"."""
+        if on_full not in ("evict", "stop", "error"):
+            raise UsageError(f"on_full is {on_full!r}; choose one of: evict, stop, error")
+        return Session(self, self.plan(**options), on_full)
 
-    def close(self) -> None:
-        """There to match `edgekit.Model`; ONNX Runtime lets go of its memory with the object."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+    def _words(self) -> Tokenizer:
+        if self.tokenizer is None:
+            raise UnsupportedModel(f"{self.path} has no tokenizer; give prompts as token ids")
+        return self.tokenizer
 
     def _fact(self, name: str, default: Any) -> Any:
         """What the graph's metadata says of the model, or `default`."""
-        if name not in self.facts:
+        if name not in self.said:
             return default
         try:
-            return json.loads(self.facts[name])
+            return json.loads(self.said[name])
         except ValueError:
-            raise InvalidFile(f"{self.path}: edgekit.{name} is {self.facts[name]!r}") from None
+            raise InvalidFile(f"{self.path}: edgekit.{name} is {self.said[name]!r}") from None
 
     def _check(self, file: Path) -> None:
         known = ("input_ids", "attention_mask", "position_ids", "position")
@@ -254,89 +224,90 @@ class OnnxModel:
                 raise InvalidFile(f"{file}: {name} has the shape {given.shape}")
 
 
-class OnnxSession:
-    """One conversation; one thread at a time, except `cancel`."""
+class Session:
+    """Buffers of keys and values, and the sampler's view of the text."""
 
-    def __init__(self, model: OnnxModel, plan: MemoryPlan, on_full: str, seed: int) -> None:
-        self.model, self.plan, self.on_full, self.seed = model, plan, on_full, seed
+    def __init__(self, model: Engine, plan: MemoryPlan, on_full: str) -> None:
+        self.model, self.plan, self.on_full = model, plan, on_full
         self.position = 0
         self._rewinds = not model.is_ring and not any(name.startswith("past_conv.") for name in model.inputs)
         self._cancelled = False
-        self._generation = 0
+        self._running: Iterator[Event] = iter(())
         self._allocate()
 
-    def forward(self, ids: Iterable[int], all_logits: bool = True) -> Logits:
-        """Appends tokens to the cache; logits `[len(ids), vocab_size]`, or `[1, vocab_size]` of the last."""
-        tokens = [int(id) for id in ids]
-        if not tokens:
-            return np.empty((0, self.model.vocab_size), np.float32)
-        if any(not 0 <= id < self.model.vocab_size for id in tokens):
-            raise UsageError(f"token ids lie from 0 to {self.model.vocab_size - 1}")
-        if not self.model.is_ring and self.position + len(tokens) > self.plan.window:
-            raise ContextFull(
-                f"{self.position} tokens are in the cache, {len(tokens)} more do not fit {self.plan.window}"
-            )
-        found = []
-        for begin in range(0, len(tokens), self.plan.chunk):
-            if self._cancelled:
-                break
-            logits = self._step(tokens[begin : begin + self.plan.chunk])
-            found.append(logits if all_logits else logits[-1:])
-        return np.concatenate(found if all_logits else found[-1:])
+    def forward(self, ids: Ids, all_logits: bool = True) -> Logits:
+        self._cancelled = False
+        return self._forward(ids.tolist(), all_logits)
 
     def generate(
         self,
-        prompt: str | Sequence[int] | Sequence[Message],
+        prompt: Prompt,
         *,
         max_tokens: int = 0,
-        stop: str | Sequence[str] = (),
+        stop: Sequence[str] = (),
+        stop_ids: Sequence[int] = (),
         seed: int | None = None,
         ignore_eos: bool = False,
         append: bool = False,
-        add_special_tokens: bool | None = None,
+        add_special_tokens: bool = True,
         parse_special: bool = True,
-        logit_bias: Mapping[int, float] | None = None,
-        speculation: int | None = None,
-        **sampling: float | None,
-    ) -> Iterator[Event]:
-        """As `edgekit.Session.generate`; `speculation` changes nothing here."""
+        logit_bias: Sequence[tuple[int, float]] = (),
+        speculation: int = 0,
+        **sampling: float,
+    ) -> None:
+        """`speculation` changes nothing here."""
         names = {name for name in Sampler.__dataclass_fields__ if name not in ("seed", "bias")}
-        if unknown := sampling.keys() - names:
-            raise UsageError(f"unknown options {', '.join(sorted(unknown))}")
-        given: dict[str, Any] = {name: value for name, value in sampling.items() if value is not None}
-        sampler = Sampler(seed=self.seed if seed is None else seed, bias=dict(logit_bias or {}), **given)
-        stream = TextStream([stop] if isinstance(stop, str) else stop)
-        ids = self._prompt_ids(prompt, add_special_tokens, parse_special)
-        if not append:
-            ids = self._keep_common(ids)
+        advised = {name: v for name, v in self.model.metadata["generation"].items() if name in names}
+        sampler = Sampler(
+            seed=secrets.randbits(63) if seed is None else seed,
+            bias=dict(logit_bias),
+            **{**advised, **sampling},
+        )
+        stream = TextStream(stop)
+        limit = max_tokens or self.plan.window + self.plan.sinks
+        ends = frozenset(stop_ids), frozenset() if ignore_eos else self.model.eos_ids
+        if prompt.chat is not None:
+            ids = self.model.encode_chat(prompt.chat)
+        elif prompt.text is not None:
+            ids = self._encode(prompt.text, add_special_tokens, parse_special)
+        else:
+            assert prompt.ids is not None
+            ids = prompt.ids.tolist()
         if not ids:
             raise UsageError(
                 "the prompt has no tokens: give text, or a model whose tokenizer adds a first token"
             )
+        self._check(ids)
+        if not append:
+            ids = self._keep_common(ids)
         self._cancelled = False
-        self._generation += 1
-        return self._events(ids, sampler, stream, max_tokens, ignore_eos, self._generation)
+        self._running = self._events(ids, sampler, stream, limit, *ends)
+
+    def next(self) -> Event:
+        event = next(self._running, None)
+        if event is None:
+            raise UsageError("no generation runs")
+        return event
 
     def cancel(self) -> None:
-        """From any thread: what runs ends soon, as finish "cancelled"."""
         self._cancelled = True
 
     def reset(self) -> None:
-        """Forgets everything."""
-        self._generation += 1
         self._allocate()
 
-    def close(self) -> None:
-        """Frees the memory."""
-        self._buffers.clear()
+    def rewind(self, count: int) -> None:
+        if count > self.position or (count and not self._rewinds):
+            raise UsageError(f"{count} of {self.position} tokens cannot be taken back from this cache")
+        self._keep_first(self.position - count)
 
-    def __enter__(self) -> Self:
-        return self
+    def fork(self) -> Session:
+        raise UnsupportedModel(f"{self.model.path}: ONNX Runtime's caches are not copied; {OWN}")
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+    def save(self, path: str) -> None:
+        raise UnsupportedModel(f"{self.model.path}: ONNX Runtime's caches are not saved; {OWN}")
+
+    def restore(self, path: str) -> None:
+        raise UnsupportedModel(f"{self.model.path}: ONNX Runtime's caches are not restored; {OWN}")
 
     # ---- a generation
 
@@ -346,8 +317,8 @@ class OnnxSession:
         sampler: Sampler,
         stream: TextStream,
         max_tokens: int,
-        ignore_eos: bool,
-        generation: int,
+        stop_ids: frozenset[int],
+        eos_ids: frozenset[int],
     ) -> Iterator[Event]:
         model, cached = self.model, self.position
         started = time.monotonic()
@@ -356,22 +327,25 @@ class OnnxSession:
         first_ms = 0.0
         generated = 0
         recent = deque((*self._recent, *ids), MAX_RECENT)
-        start = model.has_tokenizer and not model.tokenizer.decode(
+        start = model.tokenizer is not None and not model.tokenizer.decode(
             list(recent)[-8:], skip_special_tokens=True
         )
         room = len(ids) if model.is_ring else self.plan.window - self.position
-        logits = self.forward(ids[:room], all_logits=False)[-1] if room > 0 else None
+        try:
+            logits = self._forward(ids[:room], False)[-1] if room > 0 else None
+        except Cancelled:
+            logits, finish = None, "cancelled"
         prefill_ms = 1e3 * (time.monotonic() - started)
         if len(ids) > room:
             finish = self._full()
-        while finish is None and generation == self._generation:
+        while finish is None:
             if self._cancelled:
                 finish = "cancelled"
                 break
             assert logits is not None
             id = sampler.sample(logits, list(recent), generated)
-            if id in model.eos_ids and not ignore_eos:
-                finish = "eos"
+            if id in stop_ids or id in eos_ids:
+                finish = "stop" if id in stop_ids else "eos"
                 break
             generated += 1
             recent.append(id)
@@ -380,7 +354,7 @@ class OnnxSession:
             text = stream.push(self._bytes_of(id, first=start and generated == 1))
             if stream.stopped:
                 finish = "stop"
-            elif max_tokens and generated >= max_tokens:
+            elif generated >= max_tokens:
                 finish = "length"
             elif not model.is_ring and self.position >= self.plan.window:
                 finish = self._full()
@@ -388,15 +362,15 @@ class OnnxSession:
                 text += stream.push(b"", last=True)
             yield TextEvent(text, (id,))
             if finish is None:
-                logits = self.forward([id])[-1]
+                logits = self._step([id])[-1]
             evicted = self._evicted()
             if evicted > reported:
                 yield EvictedEvent(self.plan.sinks + reported, evicted - reported)
                 reported = evicted
-        if finish in ("eos", "cancelled") and (rest := stream.push(b"", last=True)):
+        if not stream.stopped and (rest := stream.push(b"", last=True)):
             yield TextEvent(rest, ())
         yield DoneEvent(
-            finish or "cancelled",
+            finish,
             Statistics(
                 prompt_tokens=cached + len(ids),
                 cached_tokens=cached,
@@ -407,7 +381,29 @@ class OnnxSession:
                 first_token_ms=first_ms,
                 decode_ms=1e3 * (time.monotonic() - started) - first_ms if generated else 0.0,
             ),
+            sampler.seed,
         )
+
+    def _forward(self, tokens: list[int], all_logits: bool = True) -> Logits:
+        if not tokens:
+            return np.empty((0, self.model.facts.vocab_size), np.float32)
+        self._check(tokens)
+        if not self.model.is_ring and self.position + len(tokens) > self.plan.window:
+            raise ContextFull(
+                f"{self.position} tokens are in the cache, {len(tokens)} more do not fit {self.plan.window}"
+            )
+        found = []
+        for begin in range(0, len(tokens), self.plan.chunk):
+            if self._cancelled:
+                raise Cancelled("the session was cancelled")
+            logits = self._step(tokens[begin : begin + self.plan.chunk])
+            found.append(logits if all_logits else logits[-1:])
+        return np.concatenate(found if all_logits else found[-1:])
+
+    def _check(self, ids: Sequence[int]) -> None:
+        most = self.model.facts.vocab_size - 1
+        if wrong := [id for id in ids if not 0 <= id <= most]:
+            raise UsageError(f"a token id is {wrong[0]}; ids lie from 0 to {most}")
 
     def _full(self) -> Finish:
         if self.on_full == "error":
@@ -423,24 +419,23 @@ class OnnxSession:
         return max(0, self.position - self.plan.sinks - self.plan.window)
 
     def _bytes_of(self, id: int, *, first: bool) -> bytes:
-        if not self.model.has_tokenizer:
+        tokenizer = self.model.tokenizer
+        if tokenizer is None:
             return b""
-        data = self.model.tokenizer.token_bytes(id)
+        data = tokenizer.token_bytes(id)
         # Special tokens are no text. Twice, because a single space may be stripped.
-        if not self.model.tokenizer.decode([id, id], skip_special_tokens=True):
+        if not tokenizer.decode([id, id], skip_special_tokens=True):
             return b""
         # At the start of a text SentencePiece's first space is no part of it.
-        stripped = first and data[:1] == b" " and not self.model.tokenizer.decode([id]).startswith(" ")
+        stripped = first and data[:1] == b" " and not tokenizer.decode([id]).startswith(" ")
         return data[1:] if stripped else data
 
-    def _prompt_ids(self, prompt: Any, add_special: bool | None, parse_special: bool) -> list[int]:
-        if not isinstance(prompt, str) and len(prompt) > 0 and isinstance(prompt[0], Mapping):
-            prompt = self.model.render_chat(prompt)
-        if not isinstance(prompt, str):
-            return [int(id) for id in prompt]
-        if add_special is None:
-            add_special = not isinstance(prompt, RenderedChat)
-        return self.model.tokenizer.encode(prompt, add_special, parse_special)
+    def _encode(self, text: str, add_special: bool, parse_special: bool) -> list[int]:
+        """Text that spells BOS itself gets no second one."""
+        tokenizer = self.model._words()
+        ids = tokenizer.encode(text, add_special, parse_special)
+        bare = tokenizer.encode(text, False, parse_special)
+        return bare if bare and bare[0] == tokenizer.bos_id else ids
 
     def _keep_common(self, ids: list[int]) -> list[int]:
         """What of a whole text is not in the cache yet; at least its last token, whose logits are needed."""
@@ -449,15 +444,19 @@ class OnnxSession:
             pairs = zip(self._tokens, ids, strict=False)
             common = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(self._tokens), len(ids)))
             common = min(common, len(ids) - 1)
-            del self._tokens[common:]
         elif self.position < len(ids) and self._digest.digest() == _digest(ids[: self.position]).digest():
             common = self.position
-        if common == 0:
-            self._allocate()
-        elif self.model.grows and common < self.position:
-            self._cut(common)
-        self.position = common
+        self._keep_first(common)
         return ids[common:]
+
+    def _keep_first(self, count: int) -> None:
+        """Takes back all but the first tokens."""
+        if count == 0:
+            self._allocate()
+        elif self.model.grows and count < self.position:
+            self._cut(count)
+        self.position = count
+        del self._tokens[count:]
 
     def _cut(self, length: int) -> None:
         """Lets go of all but the first positions of caches that grow."""

@@ -1,1 +1,0 @@
-"""Other engines behind the face of `edgekit.Model`: the same options, the same events."""

@@ -1,0 +1,194 @@
+"""ChatSession and generate: a model that is talked with.
+
+with edgekit.ChatSession("m.edge", system="Be brief.") as chat:
+    for event in chat.say("Why is the sky blue?"):
+        print(event.text, end="", flush=True)
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from edgekit import arguments
+from edgekit.arguments import Message, TokenIds
+from edgekit.errors import InvalidFile, UnsupportedModel, UsageError
+from edgekit.events import DoneEvent, Event
+from edgekit.in_place_of import in_place_of
+from edgekit.model import Model, Session
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+SEEDS = 2**64 - 1  # the last number means a random one
+THINKING = ("enable_thinking", "thinking")  # what templates call the switch
+
+
+def generate(
+    model: Model | str | os.PathLike[str], prompt: str | TokenIds | Sequence[Message], **options: Any
+) -> str:
+    """What `model` (or the model of that name) answers to messages, or goes on with after a text.
+
+    `options` and errors are those of `Session.generate`.
+    """
+    with ExitStack() as stack:
+        opened = model if isinstance(model, Model) else stack.enter_context(Model(model))
+        session = stack.enter_context(opened.session())
+        return "".join(event.text for event in session.generate(prompt, **options))
+
+
+class ChatSession:
+    """A conversation: its messages, and the session that knows them.
+
+    `model` is a Model, the name of one, or a Session to talk in (`model.session(window=512)`); what was made
+    here is closed with it. `messages` are dicts of `role` and `content`, and may be changed between turns: of
+    what the session knows already, nothing is computed again. `tools` go to the chat template; `thinking`
+    switches the reasoning of models that have it on or off, None leaves it to the template; `options` are
+    `Session.generate`'s for every turn. A `seed` among them is the first reply's, and each further reply
+    takes the next number.
+
+    Raises UnsupportedModel when the model has no chat template.
+    """
+
+    def __init__(
+        self,
+        model: Model | Session | str | os.PathLike[str],
+        *,
+        system: str | None = None,
+        messages: Sequence[Message] = (),
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        thinking: bool | None = None,
+        **options: Any,
+    ) -> None:
+        self._owned = ExitStack()
+        with ExitStack() as opening:
+            if not isinstance(model, (Model, Session)):
+                model = opening.enter_context(Model(model))
+            talked = model if isinstance(model, Model) else model.model
+            if not talked.has_chat_template:
+                raise UnsupportedModel(
+                    f"{talked.path} has no chat template, so it cannot chat; Session.generate continues text"
+                )
+            self.session = model if isinstance(model, Session) else opening.enter_context(model.session())
+            self._owned = opening.pop_all()
+        self.messages: list[Message] = list(messages)
+        self.tools = tools
+        self.thinking = thinking
+        self.options = options
+        self._replies = 0
+        if system is not None:
+            self.system = system
+
+    @property
+    def system(self) -> str | None:
+        """The system message, or None. What is set counts from the next turn on; None removes it."""
+        first = self.messages[0] if self.messages else {}
+        return str(first["content"]) if first.get("role") == "system" else None
+
+    @system.setter
+    def system(self, text: str | None) -> None:
+        rest = self.messages if self.system is None else self.messages[1:]
+        self.messages = [*([] if text is None else [{"role": "system", "content": text}]), *rest]
+
+    def say(self, message: str | Message, **options: Any) -> Generator[Event, None, None]:
+        """Says something, as the user unless it is a whole message; iterate for the reply.
+
+        When the iterator is exhausted or closed, both have joined `messages`, the reply as far as it came; a
+        turn in which not a word was said never was. `options` are for this turn alone. Raises as
+        `Session.generate`, and then nothing has changed.
+        """
+        said = {"role": "user", "content": message} if isinstance(message, str) else message
+        return self._reply([*self.messages, said], options)
+
+    def reply(self, **options: Any) -> Generator[Event, None, None]:
+        """As `say`, to the messages as they stand: after a tool's results were added, for example."""
+        if not self.messages or self.messages[-1]["role"] in ("system", "assistant"):
+            raise UsageError("the last message is nobody's question; say something first")
+        return self._reply(self.messages, options)
+
+    def regenerate(self, **options: Any) -> Generator[Event, None, None]:
+        """Another reply in the place of the last; that one stays until the new one ends."""
+        asked = list(self.messages)
+        while asked and asked[-1]["role"] == "assistant":
+            asked.pop()
+        if len(asked) == len(self.messages):
+            raise UsageError("there is no reply to generate again; say something first")
+        return self._reply(asked, options)
+
+    def undo(self) -> Message:
+        """Takes the last user's message and all that followed back; gives it. Raises UsageError when there is
+        none.
+        """
+        users = [at for at, message in enumerate(self.messages) if message["role"] == "user"]
+        if not users:
+            raise UsageError("there is no turn to take back")
+        taken = self.messages[users[-1]]
+        self.messages = self.messages[: users[-1]]
+        return taken
+
+    def reset(self) -> None:
+        """Forgets the conversation, all but its system message."""
+        self.session.reset()
+        self.messages = self.messages[: self.system is not None]
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes the messages as JSON. Raises IoFailure; a file that was there is then as it was."""
+        target = Path(arguments.path(path))
+        text = json.dumps(self.messages, ensure_ascii=False, indent=2)
+        with in_place_of(target) as temporary:
+            temporary.write_text(text + "\n", "utf-8")
+
+    def load(self, path: str | os.PathLike[str]) -> None:
+        """Goes on with written messages. Raises InvalidFile, and keeps those it had."""
+        source = Path(arguments.path(path))
+        try:
+            messages = json.loads(source.read_bytes())
+            self.messages = arguments.chat_context(messages, None, {})["messages"]
+        except (OSError, ValueError, RecursionError) as error:
+            raise InvalidFile(f"{source}: cannot read it: {error}") from None
+        except UsageError as error:
+            raise InvalidFile(f"{source} holds no conversation: {error}") from None
+
+    def close(self) -> None:
+        """Closes the session and the model, if they were opened here."""
+        self._owned.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _reply(self, messages: Sequence[Message], options: Mapping[str, Any]) -> Generator[Event, None, None]:
+        settings = {**self.options, **options}
+        if self.options.get("seed") is not None and options.get("seed") is None:
+            settings["seed"] = (self.options["seed"] + self._replies) % SEEDS
+        variables = dict(settings.pop("template_variables", None) or {})
+        if self.thinking is not None:
+            variables |= dict.fromkeys(THINKING, self.thinking)
+        events = self.session.generate(messages, tools=self.tools, template_variables=variables, **settings)
+        self._replies += 1
+        return self._events(messages, events)
+
+    def _events(
+        self, messages: Sequence[Message], events: Generator[Event, None, None]
+    ) -> Generator[Event, None, None]:
+        text, ended = "", False
+        try:
+            for event in events:
+                text += event.text
+                ended = isinstance(event, DoneEvent) and event.finish != "cancelled"
+                if ended:  # before the last event, which says that all of it is true
+                    self.messages = [*messages, {"role": "assistant", "content": text}]
+                yield event
+        finally:
+            events.close()
+            if text and not ended:
+                self.messages = [*messages, {"role": "assistant", "content": text}]
