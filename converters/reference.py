@@ -6,13 +6,15 @@ weights come from (a checkpoint, a package decoded back to float32) is the calle
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgekit.converters.decoder import Decoder
 from edgekit.converters.spec import Layer, ModelSpec, Rope
 from edgekit.errors import UsageError
 
@@ -29,7 +31,7 @@ class Loader(Protocol):
     def __call__(self, name: str, rows: tuple[int, int] | None = None) -> Array | None: ...
 
 
-class Reference:
+class Reference(Decoder[Array]):
     """Logits of whole sequences.
 
     `cache = (sinks, window)` gives the attention of a session whose cache holds that many tokens: a query at
@@ -72,23 +74,8 @@ class Reference:
             raise UsageError(
                 f"token ids must be from 0 to {spec.vocab_size - 1}, and at least one; got {wrong or 'none'}"
             )
-        x = self._embed(ids) * np.float32(spec.embed_scale)
-        scale = np.float32(spec.residual_scale)
-        for index, layer in enumerate(spec.layers):
-            at = f"layers.{index}"
-            normed = self._norm(x, f"{at}.attn_norm")
-            mixed = (
-                self._attention(normed, at, layer) if layer.mixer == "attention" else self._conv(normed, at)
-            )
-            mixed = self._norm(mixed, f"{at}.attn_post_norm") * scale
-            if not layer.parallel:
-                x = x + mixed
-                normed = self._norm(x, f"{at}.ffn_norm")
-            fed = self._experts(normed, at, layer) if layer.n_experts else self._feed_forward(normed, at)
-            x = x + self._norm(fed, f"{at}.ffn_post_norm") * scale
-            if layer.parallel:
-                x = x + mixed
-        return self._norm(x, "final_norm")
+        x = self.blocks(self._embed(ids) * np.float32(spec.embed_scale))
+        return self.norm(x, "final_norm")
 
     def logit_slices(self, hidden: Array) -> Iterator[tuple[int, Array]]:
         """Logits in slices of the vocabulary: its first token, and `[len(hidden), slice]`."""
@@ -102,7 +89,7 @@ class Reference:
             if bias is not None:
                 part += bias[begin:end]
             part *= np.float32(spec.logit_scale)
-            yield begin, _softcap(part, spec.logit_softcap)
+            yield begin, self.softcap(part, spec.logit_softcap)
 
     def _embed(self, ids: Sequence[int]) -> Array:
         rows = {i: self._need("embed", (i, i + 1))[0] for i in sorted(set(ids))}
@@ -114,16 +101,20 @@ class Reference:
             raise UsageError(f"the model has no tensor {name!r}, which its spec needs")
         return values
 
-    def _linear(self, x: Array, name: str) -> Array:
-        """`x` `[n, d_in]` -> `[n, d_out]`."""
+    # ---- primitives: values are `[n, channels]`, or `[n, heads, head_dim]`
+
+    def linear(self, x: Array, name: str) -> Array:
         y: Array = x @ self._need(name).T
         bias = self.load(f"{name}_bias")
         return y if bias is None else y + bias
 
-    def _norm(self, x: Array, name: str) -> Array:
-        """Over the last axis; `x` itself when the model has no such norm."""
+    def norm(self, x: Array, name: str) -> Array:
         weight = self.load(name)
         return x if weight is None else self._normalize(x, weight, self.load(f"{name}_bias"), self.spec.norm)
+
+    def head_norm(self, x: Array, name: str) -> Array:
+        kind = "layer" if self.spec.qk_norm == "layer_per_head" else self.spec.norm
+        return self._normalize(x, self._need(name), self.load(f"{name}_bias"), kind)
 
     def _normalize(self, x: Array, weight: Array, bias: Array | None, kind: str) -> Array:
         wide = x.astype(np.float64)
@@ -133,11 +124,11 @@ class Reference:
         wide *= weight
         return (wide if bias is None else wide + bias).astype(np.float32)
 
-    def _attention(self, x: Array, at: str, layer: Layer) -> Array:
-        n, group = len(x), layer.n_heads // layer.n_kv_heads
-        q = self._qk(self._linear(x, f"{at}.q"), f"{at}.q_norm", layer.n_heads)  # [n, n_heads, head_dim]
-        k = self._qk(self._linear(x, f"{at}.k"), f"{at}.k_norm", layer.n_kv_heads)
-        v = self._linear(x, f"{at}.v").reshape(n, layer.n_kv_heads, layer.head_dim)
+    def split_heads(self, x: Array, path: str, heads: int, head_dim: int) -> Array:
+        return x.reshape(len(x), heads, head_dim)
+
+    def attend(self, q: Array, k: Array, v: Array, at: str, layer: Layer) -> Array:
+        n, group = len(q), layer.n_heads // layer.n_kv_heads
         positions = np.arange(n)
         sink_q = q
         if layer.rope is not None:
@@ -155,9 +146,9 @@ class Reference:
                 scores = q[some, head] @ keys.T
                 if any_sinks:
                     scores = np.where(sinks, sink_q[some, head] @ keys.T, scores)
-                scores = _softcap(scores * np.float32(self.spec.attn_scale), self.spec.attn_softcap)
+                scores = self.softcap(scores * np.float32(self.spec.attn_scale), self.spec.attn_softcap)
                 out[some, head] = _softmax(np.where(visible, scores, -np.inf)) @ values
-        return self._linear(out.reshape(n, -1), f"{at}.o")
+        return out.reshape(n, -1)
 
     def _visible(
         self, queries: NDArray[np.int64], keys: NDArray[np.int64], layer: Layer
@@ -173,18 +164,6 @@ class Reference:
             near &= distance < window
         return near, (distance >= 0) & ~near & (keys[None, :] < sinks)
 
-    def _qk(self, x: Array, norm: str, heads: int) -> Array:
-        """Normalize and split into heads: `[n, heads * head_dim]` -> `[n, heads, head_dim]`."""
-        kind = self.spec.qk_norm
-        split = x.reshape(len(x), heads, -1)
-        if kind == "none":
-            return split
-        norm_kind = "layer" if kind == "layer_per_head" else self.spec.norm
-        bias = self.load(f"{norm}_bias")
-        return self._normalize(x if kind == "full" else split, self._need(norm), bias, norm_kind).reshape(
-            split.shape
-        )
-
     def _rotate(self, x: Array, rope: Rope, positions: NDArray[np.int64]) -> Array:
         """Rotate the first `rope.dim` numbers of each head of `x` `[n, heads, head_dim]`, halves together."""
         inv_freq = rope.inv_freq
@@ -196,49 +175,58 @@ class Reference:
         a, b, rest = np.split(x, (rope.dim // 2, rope.dim), axis=-1)
         return np.concatenate((a * cos - b * sin, b * cos + a * sin, rest), axis=-1)
 
-    def _conv(self, x: Array, at: str) -> Array:
-        """Gated short convolution (LFM2): `C * conv(B * x)`, causal and depthwise."""
-        b, c, inner = np.split(self._linear(x, f"{at}.conv_in"), 3, axis=-1)
+    def thirds(self, x: Array, path: str) -> Sequence[Array]:
+        return np.split(x, 3, axis=-1)
+
+    def convolve(self, x: Array, at: str, layer: Layer) -> Array:
         taps = self._need(f"{at}.conv")  # [d_model, kernel]
-        kernel = taps.shape[1]
-        padded = np.concatenate((np.zeros((kernel - 1, x.shape[1]), np.float32), b * inner))
-        mixed = sum(padded[i : i + len(x)] * taps[:, i] for i in range(kernel))
+        padded = np.concatenate((np.zeros((layer.conv_kernel - 1, x.shape[1]), np.float32), x))
+        shifted = (padded[i : i + len(x)] * taps[:, i] for i in range(layer.conv_kernel))
+        mixed = functools.reduce(np.add, shifted)
         bias = self.load(f"{at}.conv_bias")
-        return self._linear(c * (mixed if bias is None else mixed + bias), f"{at}.conv_out")
+        return mixed if bias is None else mixed + bias
 
-    def _feed_forward(self, x: Array, at: str) -> Array:
-        activate = ACTIVATIONS[self.spec.activation]
-        up = self._linear(x, f"{at}.up")
-        if self.spec.gated:
-            return self._linear(activate(self._linear(x, f"{at}.gate")) * up, f"{at}.down")
-        return self._linear(activate(up), f"{at}.down")
+    def activate(self, x: Array, path: str) -> Array:
+        return ACTIVATIONS[self.spec.activation](x)
 
-    def _experts(self, x: Array, at: str, layer: Layer) -> Array:
+    def route(self, logits: Array, at: str, layer: Layer) -> Sequence[Array]:
         moe = self.spec.moe
         assert moe is not None
-        weights = _softmax(self._linear(x, f"{at}.router"))  # [n, n_experts]
+        weights = _softmax(logits)
         chosen = np.argsort(-weights, axis=-1, kind="stable")[:, : moe.top_k]
         kept = np.zeros_like(weights)
         np.put_along_axis(kept, chosen, np.take_along_axis(weights, chosen, -1), -1)
         if moe.normalize:
             kept /= kept.sum(-1, keepdims=True)
-        out = np.zeros_like(x)
-        for expert in range(layer.n_experts):
-            rows = np.flatnonzero(kept[:, expert])
-            if rows.size:
-                out[rows] += kept[rows, expert, None] * self._feed_forward(x[rows], f"{at}.experts.{expert}")
+        return np.split(kept, layer.n_experts, axis=-1)
+
+    def expert(self, x: Array, at: str, weight: Array) -> Array:
+        """Of the rows that chose it alone."""
+        out, rows = np.zeros_like(x), np.flatnonzero(weight)
+        if rows.size:
+            out[rows] = weight[rows] * self.feed_forward(x[rows], at)
         return out
+
+    def add(self, a: Array, b: Array, path: str) -> Array:
+        return a + b
+
+    def multiply(self, a: Array, b: Array, path: str) -> Array:
+        return a * b
+
+    def total(self, values: Iterable[Array], path: str) -> Array:
+        return functools.reduce(np.add, values)
+
+    def scaled(self, x: Array, factor: float, path: str) -> Array:
+        return x * np.float32(factor)
+
+    def softcap(self, x: Array, cap: float, path: str = "") -> Array:
+        return np.tanh(x / np.float32(cap)) * np.float32(cap) if cap else x
 
 
 def _softmax(x: Array) -> Array:
     weights: Array = np.exp(x - x.max(-1, keepdims=True))
     weights /= weights.sum(-1, keepdims=True)
     return weights
-
-
-def _softcap(x: Array, cap: float) -> Array:
-    capped: Array = np.tanh(x / np.float32(cap)) * np.float32(cap) if cap else x
-    return capped
 
 
 def _silu(x: Array) -> Array:

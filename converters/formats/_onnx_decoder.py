@@ -11,12 +11,13 @@ GroupQueryAttention.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgekit.converters import decoder
 from edgekit.converters.codes import Layout
 from edgekit.converters.convert import ConvertInput
 from edgekit.converters.formats import _block_codes
@@ -42,8 +43,8 @@ class Scheme:
     accuracy_level: int = 0
 
 
-class Decoder:
-    """Builds the graph; each method appends nodes and returns the name of its output."""
+class Decoder(decoder.Decoder[str]):
+    """Builds the graph; each primitive appends nodes and returns the name of its output."""
 
     BITS: tuple[int, ...] = _block_codes.BITS
 
@@ -71,9 +72,7 @@ class Decoder:
         spec, graph = self.spec, self.graph
         ids = graph.input("input_ids", "I64", ["batch_size", "sequence_length"])
         self.begin()
-        x = self.scaled(self.embed(ids), spec.embed_scale, "embed.scaled")
-        for index, layer in enumerate(spec.layers):
-            x = self.layer(x, index, layer)
+        x = self.blocks(self.scaled(self.embed(ids), spec.embed_scale, "embed.scaled"))
         x = self.norm(x, "final_norm")
         logits = self.linear(x, "embed" if spec.tied else "head", path="head")
         logits = self.softcap(
@@ -95,23 +94,6 @@ class Decoder:
         shape = graph.node("Shape", [mask], "lengths.shape")
         total = graph.node("Gather", [shape, graph.constant(1, "I64")], "lengths.total", axis=0)
         self.total_length = graph.node("Cast", [total], "total_length", to=6)
-
-    def layer(self, x: str, index: int, layer: Layer) -> str:
-        at = f"layers.{index}"
-        normed = self.norm(x, f"{at}.attn_norm")
-        mixed = (
-            self.attention(normed, index, layer)
-            if layer.mixer == "attention"
-            else self.conv(normed, index, layer)
-        )
-        mixed = self.scaled(self.norm(mixed, f"{at}.attn_post_norm"), self.spec.residual_scale, f"{at}.mixed")
-        if not layer.parallel:
-            x = self.graph.node("Add", [x, mixed], f"{at}.residual")
-            normed = self.norm(x, f"{at}.ffn_norm")
-        fed = self.experts(normed, at, layer) if layer.n_experts else self.feed_forward(normed, at)
-        fed = self.scaled(self.norm(fed, f"{at}.ffn_post_norm"), self.spec.residual_scale, f"{at}.fed")
-        x = self.graph.node("Add", [x, fed], f"{at}.out")
-        return self.graph.node("Add", [x, mixed], f"{at}.out") if layer.parallel else x
 
     # ---- parts
 
@@ -192,29 +174,31 @@ class Decoder:
             "LayerNormalization", [x, weight, *bias], path, axis=-1, epsilon=self.spec.norm_eps, stash_type=1
         )
 
-    def qk_norm(self, x: str, name: str, heads: int, head_dim: int) -> str:
-        """`[batch, sequence, heads * head_dim]`, the norm of q or of k over it."""
-        kind, graph = self.spec.qk_norm, self.graph
-        if kind == "none":
+    def heads(self, x: str, name: str, heads: int, head_dim: int) -> str:
+        """`[batch, sequence, heads * head_dim]`: split only while their norm is taken."""
+        x, norm = self.linear(x, name), f"{name}_norm"
+        if self.spec.qk_norm == "none":
             return x
-        if kind == "full":
-            return self.norm(x, name)
-        split = graph.node("Reshape", [x, graph.constant([0, 0, heads, head_dim], "I64")], f"{name}.split")
-        if kind == "layer_per_head":
-            ones = graph.constant(np.ones(head_dim), self.type)
-            split = self.normalized(split, ones, f"{name}.plain", "layer")
-            split = graph.node("Mul", [split, self.tensor(name)], name)
-        else:
-            split = self.norm(split, name)
-        return graph.node(
-            "Reshape", [split, graph.constant([0, 0, heads * head_dim], "I64")], f"{name}.joined"
-        )
+        if self.spec.qk_norm == "full":
+            return self.norm(x, norm)
+        graph = self.graph
+        split = graph.node("Reshape", [x, graph.constant([0, 0, heads, head_dim], "I64")], f"{norm}.split")
+        joined = graph.constant([0, 0, heads * head_dim], "I64")
+        return graph.node("Reshape", [self.head_norm(split, norm), joined], f"{norm}.joined")
 
-    def attention(self, x: str, index: int, layer: Layer) -> str:
-        at, graph = f"layers.{index}", self.graph
-        q = self.qk_norm(self.linear(x, f"{at}.q"), f"{at}.q_norm", layer.n_heads, layer.head_dim)
-        k = self.qk_norm(self.linear(x, f"{at}.k"), f"{at}.k_norm", layer.n_kv_heads, layer.head_dim)
-        v = self.linear(x, f"{at}.v")
+    def head_norm(self, x: str, name: str) -> str:
+        if self.spec.qk_norm == "head":
+            return self.norm(x, name)
+        ones = self.graph.constant(np.ones(self.spec.shape(name)[-1]), self.type)
+        plain = self.normalized(x, ones, f"{name}.plain", "layer")
+        return self.graph.node("Mul", [plain, self.tensor(name)], name)
+
+    def split_heads(self, x: str, path: str, heads: int, head_dim: int) -> str:
+        """As they are: GroupQueryAttention takes the heads side by side."""
+        return x
+
+    def attend(self, q: str, k: str, v: str, at: str, layer: Layer) -> str:
+        graph, index = self.graph, number(at)
         past, present = [], []
         for kind in ("key", "value"):
             shape: list[Dim] = ["batch_size", layer.n_kv_heads, "past_sequence_length", layer.head_dim]
@@ -238,7 +222,7 @@ class Decoder:
         )  # fmt: skip
         for ours, promised in zip(caches, present, strict=True):
             graph.rename(ours, promised)
-        return self.linear(mixed, f"{at}.o")
+        return str(mixed)
 
     def rotated_by_operator(self, layer: Layer) -> bool:
         """GroupQueryAttention rotates whole lines of 8 numbers, by one table of angles."""
@@ -312,15 +296,13 @@ class Decoder:
         is_long = graph.node("Greater", [length, original], "context.is_long")
         return str(graph.node("Where", [is_long, original, graph.constant(0, "I64")], "rope.first_row"))
 
-    def conv(self, x: str, index: int, layer: Layer) -> str:
-        """Gated short convolution (LFM2); its state is its last inputs."""
-        at, graph, d, kernel = f"layers.{index}", self.graph, self.spec.d_model, layer.conv_kernel
-        b, c, inner = graph.node(
-            "Split", [self.linear(x, f"{at}.conv_in")], f"{at}.split", outputs=3, axis=-1, num_outputs=3
-        )
-        turned = graph.node(
-            "Transpose", [graph.node("Mul", [b, inner], f"{at}.gated")], f"{at}.turned", perm=[0, 2, 1]
-        )
+    def thirds(self, x: str, path: str) -> Sequence[str]:
+        return list(self.graph.node("Split", [x], path, outputs=3, axis=-1, num_outputs=3))
+
+    def convolve(self, x: str, at: str, layer: Layer) -> str:
+        """Its state is its last inputs."""
+        graph, d, kernel, index = self.graph, self.spec.d_model, layer.conv_kernel, number(at)
+        turned = graph.node("Transpose", [x], f"{at}.turned", perm=[0, 2, 1])
         past = graph.input(f"past_conv.{index}", self.type, ["batch_size", d, kernel - 1])
         padded = graph.node("Concat", [past, turned], f"{at}.padded", axis=-1)
         last = [graph.constant([value], "I64") for value in (-(kernel - 1), 1 << 62, 2)]
@@ -330,18 +312,7 @@ class Decoder:
         bias = [self.vector(f"{at}.conv_bias")] if f"{at}.conv_bias" in self.model.tensors else []
         taps = self.tensor(f"{at}.conv", (d, 1, kernel))
         mixed = graph.node("Conv", [padded, taps, *bias], f"{at}.conv", group=d, kernel_shape=[kernel])
-        back = graph.node("Transpose", [mixed], f"{at}.back", perm=[0, 2, 1])
-        return self.linear(graph.node("Mul", [c, back], f"{at}.chosen"), f"{at}.conv_out")
-
-    def feed_forward(self, x: str, at: str) -> str:
-        up = self.linear(x, f"{at}.up")
-        if self.spec.gated:
-            up = self.graph.node(
-                "Mul", [self.activate(self.linear(x, f"{at}.gate"), f"{at}.gate"), up], f"{at}.gated"
-            )
-        else:
-            up = self.activate(up, f"{at}.up")
-        return self.linear(up, f"{at}.down")
+        return graph.node("Transpose", [mixed], f"{at}.back", perm=[0, 2, 1])
 
     def activate(self, x: str, path: str) -> str:
         graph, kind = self.graph, self.spec.activation
@@ -354,11 +325,10 @@ class Decoder:
         kept = graph.node("Relu", [x], f"{path}.relu")
         return graph.node("Mul", [kept, kept], f"{path}.squared") if kind == "relu2" else kept
 
-    def experts(self, x: str, at: str, layer: Layer) -> str:
-        """Every expert runs for every token, weighted by 0 where it was not chosen."""
+    def route(self, logits: str, at: str, layer: Layer) -> Sequence[str]:
         graph, moe = self.graph, self.spec.moe
         assert moe is not None
-        weights = graph.node("Softmax", [self.linear(x, f"{at}.router")], f"{at}.weights", axis=-1)
+        weights = graph.node("Softmax", [logits], f"{at}.weights", axis=-1)
         top, chosen = graph.node(
             "TopK", [weights, graph.constant([moe.top_k], "I64")], f"{at}.top", outputs=2, axis=-1
         )
@@ -367,17 +337,18 @@ class Decoder:
             top = graph.node("Div", [top, total], f"{at}.normalized")
         nothing = graph.node("Mul", [weights, graph.constant(0, self.type)], f"{at}.nothing")
         kept = graph.node("ScatterElements", [nothing, chosen, top], f"{at}.kept", axis=-1)
-        each = graph.node(
-            "Split", [kept], f"{at}.each", outputs=layer.n_experts, axis=-1, num_outputs=layer.n_experts
-        )
-        each = each if isinstance(each, list) else [each]
-        out = [
-            graph.node(
-                "Mul", [self.feed_forward(x, f"{at}.experts.{i}"), weight], f"{at}.experts.{i}.weighted"
-            )
-            for i, weight in enumerate(each)
-        ]
-        return graph.node("Sum", out, f"{at}.experts")
+        count = layer.n_experts
+        each = graph.node("Split", [kept], f"{at}.each", outputs=count, axis=-1, num_outputs=count)
+        return each if isinstance(each, list) else [each]
+
+    def add(self, a: str, b: str, path: str) -> str:
+        return self.graph.node("Add", [a, b], path)
+
+    def multiply(self, a: str, b: str, path: str) -> str:
+        return self.graph.node("Mul", [a, b], path)
+
+    def total(self, values: Iterable[str], path: str) -> str:
+        return self.graph.node("Sum", list(values), path)
 
     def scaled(self, x: str, factor: float, path: str) -> str:
         return (
@@ -472,6 +443,11 @@ class Decoder:
         values = self.model.load(name, slab)
         assert values is not None
         return values
+
+
+def number(at: str) -> int:
+    """A layer's, of "layers.3"."""
+    return int(at.rpartition(".")[2])
 
 
 def angle_tables(rope: Rope, positions: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -22,7 +22,7 @@ import numpy as np
 
 from edgekit.converters.convert import ConvertInput
 from edgekit.converters.formats import _block_codes
-from edgekit.converters.formats._onnx_decoder import Decoder, Scheme
+from edgekit.converters.formats._onnx_decoder import Decoder, Scheme, number
 from edgekit.converters.formats._onnx_graph import Block, Graph, Weight
 from edgekit.converters.formats._parallel import in_order, row_slabs
 from edgekit.converters.spec import Layer
@@ -70,13 +70,10 @@ class RingDecoder(Decoder):
             return 0, layer.window
         return self.sinks, self.window
 
-    def attention(self, x: str, index: int, layer: Layer) -> str:
-        at, graph = f"layers.{index}", self.graph
+    def attend(self, q: str, k: str, v: str, at: str, layer: Layer) -> str:
+        graph, index = self.graph, number(at)
         sinks, window = self.cache_of(layer)
         slots, heads, dim = sinks + window, layer.n_kv_heads, layer.head_dim
-        q = self.qk_norm(self.linear(x, f"{at}.q"), f"{at}.q_norm", layer.n_heads, dim)
-        k = self.qk_norm(self.linear(x, f"{at}.k"), f"{at}.k_norm", heads, dim)
-        v = self.linear(x, f"{at}.v")
         near_q, sink_q, key = q, q, k
         if layer.rope is not None:
             near_q = self.turned(q, f"{at}.q", layer.n_heads, layer, self.position)
@@ -105,7 +102,7 @@ class RingDecoder(Decoder):
         turned = graph.node("Transpose", [weights], f"{at}.by_head", perm=[0, 1, 3, 2])
         mixed = graph.node("MatMul", [turned, caches[1]], f"{at}.mixed_heads")
         joined = graph.constant([1, 1, layer.n_heads * dim], "I64")
-        return self.linear(graph.node("Reshape", [mixed, joined], f"{at}.attention"), f"{at}.o")
+        return graph.node("Reshape", [mixed, joined], f"{at}.attention")
 
     def scores(self, q: str, keys: str, at: str, layer: Layer, first: int, last: int, kind: str) -> str:
         """`[1, n_kv_heads, slots, group]` of some slots."""
