@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 SEEDS = 2**64 - 1  # the last number means a random one
-THINKING = ("enable_thinking", "thinking")  # what templates call the switch
 
 
 def generate(
@@ -45,19 +44,18 @@ def generate(
 class ChatSession:
     """A conversation: its messages, and the session that knows them.
 
-    `model` is a Model, the name of one, or a Session to talk in (`model.session(window=512)`); what was made
-    here is closed with it. `messages` are dicts of `role` and `content`, and may be changed between turns: of
-    what the session knows already, nothing is computed again. `tools` go to the chat template; `thinking`
-    switches the reasoning of models that have it on or off, None leaves it to the template; `options` are
-    `Session.generate`'s for every turn. A `seed` among them is the first reply's, and each further reply
-    takes the next number.
+    `model` is a Model or the name of one, which is then closed with the conversation. `messages` are dicts of
+    `role` and `content`, and may be changed between turns: of what the session knows already, nothing is
+    computed again. `tools` go to the chat template; `thinking` switches the reasoning of models that have it
+    on or off, None leaves it to the template. `options` are `Model.session`'s; a `seed` among them is the
+    first reply's, and each further reply takes the next number.
 
-    Raises UnsupportedModel when the model has no chat template.
+    Raises UnsupportedModel when the model has no chat template, else as `Model.session`.
     """
 
     def __init__(
         self,
-        model: Model | Session | str | os.PathLike[str],
+        model: Model | str | os.PathLike[str],
         *,
         system: str | None = None,
         messages: Sequence[Message] = (),
@@ -65,21 +63,17 @@ class ChatSession:
         thinking: bool | None = None,
         **options: Any,
     ) -> None:
-        self._owned = ExitStack()
         with ExitStack() as opening:
-            if not isinstance(model, (Model, Session)):
-                model = opening.enter_context(Model(model))
-            talked = model if isinstance(model, Model) else model.model
-            if not talked.has_chat_template:
+            opened = model if isinstance(model, Model) else opening.enter_context(Model(model))
+            if not opened.has_chat_template:
                 raise UnsupportedModel(
-                    f"{talked.path} has no chat template, so it cannot chat; Session.generate continues text"
+                    f"{opened.path} has no chat template, so it cannot chat; Session.generate continues text"
                 )
-            self.session = model if isinstance(model, Session) else opening.enter_context(model.session())
+            self.session: Session = opening.enter_context(opened.session(**options))
             self._owned = opening.pop_all()
         self.messages: list[Message] = list(messages)
         self.tools = tools
         self.thinking = thinking
-        self.options = options
         self._replies = 0
         if system is not None:
             self.system = system
@@ -99,8 +93,8 @@ class ChatSession:
         """Says something, as the user unless it is a whole message; iterate for the reply.
 
         When the iterator is exhausted or closed, both have joined `messages`, the reply as far as it came; a
-        turn in which not a word was said never was. `options` are for this turn alone. Raises as
-        `Session.generate`, and then nothing has changed.
+        turn in which not a word was said never was. `options` and errors are those of `Session.generate`;
+        after an error nothing has changed.
         """
         said = {"role": "user", "content": message} if isinstance(message, str) else message
         return self._reply([*self.messages, said], options)
@@ -167,12 +161,12 @@ class ChatSession:
         self.close()
 
     def _reply(self, messages: Sequence[Message], options: Mapping[str, Any]) -> Generator[Event, None, None]:
-        settings = {**self.options, **options}
-        if self.options.get("seed") is not None and options.get("seed") is None:
-            settings["seed"] = (self.options["seed"] + self._replies) % SEEDS
-        variables = dict(settings.pop("template_variables", None) or {})
+        settings = dict(options)
+        if self.session.seed is not None:
+            settings.setdefault("seed", (self.session.seed + self._replies) % SEEDS)
+        variables = dict(settings.pop("template_variables", {}))
         if self.thinking is not None:
-            variables |= dict.fromkeys(THINKING, self.thinking)
+            variables["enable_thinking"] = self.thinking
         events = self.session.generate(messages, tools=self.tools, template_variables=variables, **settings)
         self._replies += 1
         return self._events(messages, events)

@@ -13,7 +13,7 @@ import click
 from edgekit.errors import InvalidFile, UsageError
 
 if TYPE_CHECKING:
-    from edgekit.model import Model, Session
+    from edgekit.model import Model
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Decorator = Callable[[Function], Function]
@@ -161,12 +161,12 @@ def open_model(name: str, options: Mapping[str, Any]) -> Model:
         return Model(name, options["threads"], options["isa"], backend=options["backend"], progress=progress)
 
 
-def open_session(model: Model, options: dict[str, Any]) -> Session:
-    names = ("window", "sinks", "kv", "memory_budget", "on_full")
-    return model.session(**{name: options[name] for name in names})
+def session(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of `Model.session`."""
+    return {name: options[name] for name in ("window", "sinks", "kv", "memory_budget", "on_full")}
 
 
-def sampling(options: dict[str, Any]) -> dict[str, Any]:
+def sampling(options: Mapping[str, Any]) -> dict[str, Any]:
     """Options of `Session.generate` that the user gave."""
     return {name: options[name] for name in SAMPLING if options[name] is not None}
 

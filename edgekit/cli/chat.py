@@ -63,20 +63,16 @@ def converse(package: Model, options: dict[str, Any]) -> None:
     from edgekit.chat import ChatSession
 
     limit = options["max_tokens"]
-    with _options.open_session(package, options) as session:
-        chat = ChatSession(
-            session,
-            system=options["system"],
-            max_tokens=math.inf if limit == 0 else limit,
-            **_options.sampling(options),
-        )
-        terminal = Terminal(chat, quiet=options["as_json"])
+    sampling = _options.sampling(options) | {"max_tokens": math.inf if limit == 0 else limit}
+    session = _options.session(options) | {"seed": sampling.pop("seed", None)}
+    with ChatSession(package, system=options["system"], **session) as chat:
+        terminal = Terminal(chat, sampling, quiet=options["as_json"])
         for line in _lines(sys.stdin.isatty()):
             if line.startswith("/"):
                 if not terminal.obey(line):
                     break
             elif line.strip():
-                terminal.show(lambda: chat.say(line))  # noqa: B023  called at once
+                terminal.say(line)
         if options["as_json"]:
             _output.emit_json({"messages": chat.messages})
 
@@ -84,13 +80,14 @@ def converse(package: Model, options: dict[str, Any]) -> None:
 class Terminal:
     """What is typed becomes calls of the conversation, and what these give is shown."""
 
-    def __init__(self, chat: ChatSession, *, quiet: bool) -> None:
+    def __init__(self, chat: ChatSession, sampling: dict[str, Any], *, quiet: bool) -> None:
         self.chat = chat
+        self.sampling = sampling
         self.quiet = quiet
         self._commands: dict[str, Callable[[str], None]] = {
             "/help": lambda _: _output.note(_help()),
             "/load": self._load,
-            "/regenerate": lambda _: self.show(self.chat.regenerate),
+            "/regenerate": lambda _: self._show(lambda: self.chat.regenerate(**self.sampling)),
             "/reset": lambda _: self._reset(),
             "/save": self._save,
             "/stats": lambda _: _output.note(self._statistics()),
@@ -112,7 +109,10 @@ class Terminal:
             _output.error(error)
         return True
 
-    def show(self, turn: Callable[[], Generator[Event, None, None]]) -> None:
+    def say(self, text: str) -> None:
+        self._show(lambda: self.chat.say(text, **self.sampling))
+
+    def _show(self, turn: Callable[[], Generator[Event, None, None]]) -> None:
         """One turn's reply, as it comes. One that Ctrl-C stops stays as far as it came."""
         writer = _wrap.Writer()
         try:

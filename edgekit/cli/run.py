@@ -67,7 +67,7 @@ def command(model: str, prompt: str | None, **options: Any) -> None:
             return
         given = _prompt(package, text, options)
         sampling = _options.sampling(options) | {"max_tokens": options["max_tokens"] or math.inf}
-        with _options.open_session(package, options) as session:
+        with package.session(**_options.session(options)) as session:
             events = session.generate(given, ignore_eos=options["ignore_eos"], **sampling)
             write = _wrap.Writer().write
             show = (lambda _: None) if options["as_json"] else write

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import fcntl
+import io
 import json
 import os
 import re
 import resource
 import select
 import signal
+import struct
 import subprocess
 import sys
 import termios
@@ -24,6 +26,7 @@ import tiny_chat_model
 import edgekit
 from edgekit.cli import Verbs, cli
 from edgekit.cli._options import Size
+from edgekit.cli._wrap import Writer
 from edgekit.converters.formats import edge
 
 VERBS = cli.list_commands(None)  # type: ignore[arg-type]
@@ -323,16 +326,36 @@ def test_chat_commands(place: Path, tmp_path: Path) -> None:
         f'/save "{file}"',
         "/stats",
         "/bogus",
+        "/regenerate",
+        "/think on",
+        "/think",
+        "/undo",
         "/undo",
         "/load /no/such",
+        "/reset",
+        "/system",
+        "/system Be brief.",
     ]
     result = chat(place, "\n".join([*talk, "/quit", "never said"]), "--json")
     assert result.returncode == 0
     saved = json.loads(file.read_text())
     assert [message["content"] for message in saved[:2]] == ["Be brief.", "Hi\nthere"]
     assert json.loads(result.stdout)["messages"] == saved[:1]
-    for words in (b"3 messages written", b"generated", b"there is no /bogus", b"cannot read it"):
-        assert words in result.stderr
+    said = iter(result.stderr.decode().splitlines())
+    for words in (
+        "the system message is now: Be brief.",
+        "3 messages written",
+        " generated, ",
+        "there is no /bogus",
+        "reasoning is on",
+        "/think is ''; write /think on or /think off",
+        "taken back: Hi",
+        "there is no turn to take back",
+        "cannot read it",
+        "the conversation is forgotten; the system message stays",
+        "there is no system message now",
+    ):
+        assert any(words in line for line in said), f"{words!r} is not said, or not in its place"
     loaded = chat(place, f'/load "{file}"\nMore\n', "--json")
     assert json.loads(loaded.stdout)["messages"][:3] == saved
 
@@ -345,46 +368,125 @@ def test_a_long_conversation_outgrows_the_cache_and_goes_on(place: Path) -> None
     assert whole - known < 96, "only what a turn adds is computed"
 
 
+class Terminal:
+    """A verb on a terminal of its own, as a user sits before it."""
+
+    def __init__(self, *arguments: str | Path, columns: int = 80) -> None:
+        self.ours, theirs = os.openpty()
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+
+        def take_terminal() -> None:
+            heed_ctrl_c()
+            os.setsid()
+            fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "edgekit", *arguments],
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            preexec_fn=take_terminal,
+        )
+        os.close(theirs)
+        self._seen = b""
+
+    def type(self, text: bytes) -> None:
+        os.write(self.ours, text)
+
+    def answers(self, seconds: float) -> bool:
+        return bool(select.select([self.ours], [], [], seconds)[0])
+
+    def until(self, words: bytes) -> bytes:
+        """What is printed before `words`, and they."""
+        while words not in self._seen:
+            assert self.answers(60), f"waited for {words!r}, saw {self._seen!r}"
+            self._seen += os.read(self.ours, 4096)
+        before, _, self._seen = self._seen.partition(words)
+        return before + words
+
+    def __enter__(self) -> Terminal:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.wait()
+        os.close(self.ours)
+
+
 def test_chat_on_a_terminal(place: Path) -> None:
     """Ctrl-C at the prompt does not end the program; its line discipline is a terminal's."""
-    ours, theirs = os.openpty()
-
-    def take_terminal() -> None:
-        heed_ctrl_c()
-        os.setsid()
-        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-
-    process = subprocess.Popen(
-        [sys.executable, "-m", "edgekit", "chat", place / "tiny.edge", "-n", "8"],
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        preexec_fn=take_terminal,
-    )
-    os.close(theirs)
-    seen = b""
-
-    def until(words: bytes) -> None:
-        nonlocal seen
-        while words not in seen:
-            assert select.select([ours], [], [], 60)[0], f"waited for {words!r}, saw {seen!r}"
-            seen += os.read(ours, 4096)
-        seen = seen.partition(words)[2]
-
-    try:
-        until(b"Ctrl-D ends\r\n> ")
+    with Terminal("chat", place / "tiny.edge", "-n", "8") as terminal:
+        terminal.until(b"Ctrl-D ends\r\n> ")
         for _ in range(20):  # readline misses a signal that comes before it waits
-            os.write(ours, b"\x03")
-            if select.select([ours], [], [], 1)[0]:
+            terminal.type(b"\x03")
+            if terminal.answers(1):
                 break
-        until(b"/quit or Ctrl-D ends\r\n> ")
-        os.write(ours, b"Hi\n/stats\n")
-        until(b" generated, ")
-        os.write(ours, b"/quit\n")
-        assert process.wait(60) == 0
-    finally:
-        process.kill()
-        os.close(ours)
+        terminal.until(b"/quit or Ctrl-D ends\r\n> ")
+        terminal.type(b"Hi\n/stats\n")
+        terminal.until(b" generated, ")
+        terminal.type(b"/quit\n")
+        assert terminal.process.wait(60) == 0
+
+
+def test_stats_after_ctrl_c_are_the_stopped_reply_s(place: Path) -> None:
+    with Terminal("run", place / "tiny.edge", "-n", "0") as terminal:
+        terminal.until(b"Ctrl-D ends\r\n> ")  # without a prompt, `run` is a chat
+        terminal.type(b"/stats\n")
+        terminal.until(b"nothing was said yet")
+        for _ in range(20):  # the noise of these weights may end before the signal comes
+            terminal.until(b"> ")
+            terminal.type(b"Hi\n")
+            terminal.until(b"Hi\r\n")
+            assert terminal.answers(60)
+            terminal.type(b"\x03")
+            terminal.type(b"/stats\n")
+            if b"ended by cancelled" in terminal.until(b"sinks, "):
+                return
+    raise AssertionError("no reply was stopped")
+
+
+def test_run_without_a_prompt_is_no_empty_message(place: Path) -> None:
+    result = edgekit_cli("run", place / "tiny.edge")
+    assert result.returncode == 2 and b"PROMPT is missing" in result.stderr and result.stdout == b""
+    with Terminal("run", place / "tiny.edge", "--raw") as terminal:
+        terminal.until(b"PROMPT is missing")
+        assert terminal.process.wait(60) == 2
+
+
+def screen(written: str, columns: int) -> list[str]:
+    """The lines a terminal shows."""
+    lines = [""]
+    for part in re.findall(r"\x1b\[(\d+)D\x1b\[K|(.)", written, re.DOTALL):
+        if part[0]:
+            lines[-1] = lines[-1][: -int(part[0])]
+        elif part[1] == "\n":
+            lines.append("")
+        else:
+            lines[-1] += part[1]
+            assert len(lines[-1]) <= columns
+    return lines
+
+
+def test_words_are_not_broken_at_the_edge(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Screen(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setenv("COLUMNS", "20")
+    text = "The sky is blue because of scattering.\n\n  Indented, and averyveryverylongwordindeed here"
+    for size in (1, 3, len(text)):
+        out = Screen()
+        writer = Writer(out)
+        for at in range(0, len(text), size):
+            writer.write(text[at : at + size])
+        lines = [line.rstrip() for line in screen(out.getvalue(), 20)]
+        assert "".join(text.split()) == "".join("".join(lines).split())
+        assert lines[:4] == ["The sky is blue", "because of", "scattering.", ""]
+        short = [word for word in text.split() if len(word) < 19]
+        assert set(short) <= {word for line in lines for word in line.split()}
+    plain = io.StringIO()
+    Writer(plain).write(text)
+    assert plain.getvalue() == text
 
 
 def test_chat_needs_a_template(place: Path) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import gc
+import math
 import multiprocessing
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -99,6 +102,32 @@ def test_bad_models_are_errors(tmp_path: Path, package: Path) -> None:
         edgekit.Model(package, threads=0)
 
 
+def test_a_model_is_whatever_has_that_name(
+    tmp_path: Path, package: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EDGEKIT_HOME", str(tmp_path / "home"))
+    checkpoint = package.with_suffix("")
+    for format in ("gguf", "onnx", "mlx"):
+        edgekit.convert(checkpoint, tmp_path / f"tiny.{format}", format=format, verify=False)
+    tasks: list[str] = []
+    for name, scheme in (("tiny.gguf", "q8"), ("tiny.onnx", "q4"), ("tiny.mlx", "q8")):
+        tasks.clear()
+        with edgekit.Model(tmp_path / name, progress=lambda task, *_: tasks.append(task)) as model:
+            assert model.scheme == scheme and model.vocab_size == 260 and model.has_chat_template
+            assert (model.isa == "onnxruntime") == (name == "tiny.onnx") == (not tasks)
+            with model.session(window=64) as session:
+                messages = [{"role": "user", "content": "hi"}]
+                (*_, done) = session.generate(messages, max_tokens=4, ignore_eos=True)
+                assert done.stats.prompt_tokens == len(model.encode_chat(messages))
+    with edgekit.Model(checkpoint) as model:
+        assert model.scheme == "f16" and model.path == str(checkpoint)
+    with pytest.raises(edgekit.UsageError, match="isa is of edgekit's own engine"):
+        edgekit.Model(tmp_path / "tiny.onnx", isa="scalar")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(edgekit.UsageError, match=r"without config\.json"):
+        edgekit.Model(tmp_path / "empty")
+
+
 def test_a_changed_byte_is_found_by_its_hash(tmp_path: Path, package: Path) -> None:
     data = bytearray(package.read_bytes())
     data[-40] ^= 1
@@ -111,8 +140,9 @@ def test_a_closed_model_says_so(package: Path) -> None:
     model = edgekit.Model(package)
     session = model.session()
     model.close()
-    with pytest.raises(edgekit.UsageError, match="model is closed"):
-        model.session()
+    for use in (model.session, model.plan, lambda: model.tokenizer, lambda: model.render_chat([])):
+        with pytest.raises(edgekit.UsageError, match="model is closed"):
+            use()
     assert session.forward([1, 2]).shape == (2, 260)  # a session keeps what it needs
     session.close()
     with pytest.raises(edgekit.UsageError, match="session is closed"):
@@ -323,7 +353,7 @@ def test_cancel_from_another_thread(session: edgekit.Session) -> None:
     timer = threading.Timer(0.2, session.cancel)
     timer.start()
     started = time.monotonic()
-    (*_, done) = session.generate(PROMPT, ignore_eos=True)
+    (*_, done) = session.generate(PROMPT, max_tokens=math.inf, ignore_eos=True)
     timer.join()
     assert done.finish == "cancelled" and time.monotonic() - started < 30
     assert len(tokens_of(session.generate(PROMPT, max_tokens=4, ignore_eos=True))) == 4
@@ -354,6 +384,114 @@ def test_an_exception_in_the_loop_ends_the_generation(session: edgekit.Session) 
 def test_bad_sampling_options_are_refused(session: edgekit.Session, options: dict[str, object]) -> None:
     with pytest.raises(edgekit.UsageError):
         session.generate(PROMPT, **options)  # type: ignore[arg-type]
+
+
+# What users pass by mistake: every one is a UsageError that says what it saw.
+MISTAKES: dict[str, tuple[Callable[[edgekit.Model, edgekit.Session], object], str]] = {
+    "one message": (lambda _, s: s.generate({"role": "user", "content": "hi"}), r"\[message\]"),
+    "no message": (lambda _, s: s.generate([{"content": "hi"}]), "role and content"),
+    "mixed messages": (lambda _, s: s.generate([{"role": "user", "content": "a"}, "b"]), "a message is 'b'"),
+    "no prompt": (lambda _, s: s.generate(None), "text, messages or token ids; this is None"),
+    "bytes": (lambda _, s: s.generate(b"hi"), "of type bytes"),
+    "a number": (lambda _, s: s.generate(5), "of type int"),
+    "tools of a text": (lambda _, s: s.generate("hi", tools=[{}]), "give messages"),
+    "tools": (lambda _, s: s.generate([{"role": "user", "content": "a"}], tools=5), "tools are a list"),
+    "a stop": (lambda _, s: s.generate("hi", stop=[1]), "a stop is of type int"),
+    "an empty stop": (lambda _, s: s.generate("hi", stop=""), "stop"),
+    "stop ids": (lambda _, s: s.generate("hi", stop_ids="ab"), "of type str"),
+    "max_tokens": (lambda _, s: s.generate("hi", max_tokens=2.5), "max_tokens cannot be 2.5"),
+    "temperature": (lambda _, s: s.generate("hi", temperature="hot"), "temperature cannot be 'hot'"),
+    "bias list": (lambda _, s: s.generate("hi", logit_bias=[1]), "dict of token id to number"),
+    "bias id": (lambda _, s: s.generate("hi", logit_bias={"a": 1.0}), "'a'"),
+    "bias value": (lambda _, s: s.generate("hi", logit_bias={1: "a"}), "numbers"),
+    "bytes as ids": (lambda _, s: s.forward(b"ab"), "of type bytes"),
+    "text as ids": (lambda _, s: s.forward("ab"), "of type str"),
+    "ragged ids": (lambda _, s: s.forward([[1], [2, 3]]), "one list of integers"),
+    "bools": (lambda _, s: s.forward([True]), "bool"),
+    "rewind": (lambda _, s: s.rewind(-1), "count is -1"),
+    "save": (lambda _, s: s.save(5), "the path is 5"),
+    "a zero byte": (lambda _, s: s.save("a\0b"), "zero byte"),
+    "encode": (lambda m, _: m.tokenizer.encode(["a"]), "the text is of type list"),
+    "decode": (lambda m, _: m.tokenizer.decode(5), "of type int"),
+    "token_bytes": (lambda m, _: m.tokenizer.token_bytes("a"), "integers"),
+    "token_to_id": (lambda m, _: m.tokenizer.token_to_id(5), "of type int"),
+    "render_chat": (lambda m, _: m.render_chat("hi"), "list of dicts"),
+    "encode_chat": (lambda m, _: m.encode_chat(None), "this is None"),
+    "window": (lambda m, _: m.session(window="big"), "window cannot be 'big'"),
+    "threads": (lambda m, _: edgekit.Model(m.path, threads="2"), "threads is '2'"),
+    "isa": (lambda m, _: edgekit.Model(m.path, isa=5), "isa"),
+    "backend": (lambda m, _: edgekit.Model(m.path, backend="gpu"), "auto, cpu, onnx"),
+    "path": (lambda *_: edgekit.Model(5), "the path is 5"),
+    "can_load": (lambda *_: edgekit.can_load(5), "the path is 5"),
+    "blob": (lambda *_: edgekit.Tokenizer.from_bytes("abc"), "give bytes"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_mistakes_are_usage_errors(model: edgekit.Model, session: edgekit.Session, mistake: str) -> None:
+    session.forward([1, 2, 3])
+    call, words = MISTAKES[mistake]
+    with pytest.raises(edgekit.UsageError, match=words):
+        call(model, session)
+    assert session.position == 3
+
+
+def test_none_is_what_the_engine_has(session: edgekit.Session) -> None:
+    assert tokens_of(session.generate(PROMPT, max_tokens=2, stop=None, logit_bias=None, tools=None))
+
+
+def test_stop_ids_end_a_text(session: edgekit.Session) -> None:
+    (*_, done) = session.generate(PROMPT, temperature=0, logit_bias={65: 1e4}, stop_ids=[65])
+    assert done.finish == "stop"
+
+
+def test_the_seed_is_told(session: edgekit.Session) -> None:
+    def run(seed: int | None) -> tuple[list[int], int]:
+        session.reset()
+        (*texts, done) = session.generate(PROMPT, max_tokens=16, temperature=1.0, seed=seed, ignore_eos=True)
+        return tokens_of(iter(texts)), done.seed
+
+    text, seed = run(None)
+    assert run(seed) == (text, seed)
+    assert run(7)[1] == 7
+
+
+def test_the_window_is_the_longest_text_unless_more_is_asked_for(model: edgekit.Model) -> None:
+    with model.session(window=32) as session:
+        (*_, done) = session.generate(PROMPT, ignore_eos=True)
+        assert done.finish == "length" and done.stats.generated_tokens == 36
+        for count, _ in enumerate(session.generate(PROMPT, max_tokens=math.inf, ignore_eos=True)):
+            if count == 100:
+                break
+
+
+@contextmanager
+def alarm(seconds: float) -> Iterator[None]:
+    """As Ctrl-C, but from a clock."""
+
+    def ring(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_a_signal_ends_a_long_prompt(model: edgekit.Model) -> None:
+    ids = [1, 2, 3, 4] * 250_000
+    with model.session(window=512, kv="f32") as session:
+        with pytest.raises(KeyboardInterrupt), alarm(0.05):
+            session.forward(ids, all_logits=False)
+        assert 0 <= session.position < len(ids)
+        events = session.generate(ids)
+        with pytest.raises(KeyboardInterrupt), alarm(0.05):
+            list(events)
+        assert session.last_done is not None and session.last_done.finish == "cancelled"
+        assert len(tokens_of(session.generate(PROMPT, max_tokens=4, ignore_eos=True))) == 4
 
 
 # ---- the cache ---------------------------------------------------------------------------------------------

@@ -1,0 +1,231 @@
+"""Conversations: edgekit.ChatSession and edgekit.generate, on noise and, where there is one, a real model."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import tiny_chat_model
+
+import edgekit
+from edgekit.arguments import Message
+
+GREEDY = {"temperature": 0.0}
+# It says what only a reasoning model's template would, so that the switch is seen.
+TEMPLATE = tiny_chat_model.TEMPLATE + "{% if enable_thinking %}<think>{% endif %}{{ tools | length }}"
+REAL = Path(os.environ.get("EDGEKIT_MODELS", Path(__file__).parents[2] / "build" / "demo"))
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[edgekit.Model]:
+    place = tmp_path_factory.mktemp("chat")
+    tiny_chat_model.write(place / "tiny")
+    edgekit.convert(place / "tiny", place / "tiny.edge", scheme="f32", verify=False)
+    with edgekit.Model(place / "tiny.edge", threads=1) as model:
+        yield model
+
+
+@pytest.fixture
+def chat(model: edgekit.Model) -> Iterator[edgekit.ChatSession]:
+    with edgekit.ChatSession(model, system="Be brief.", kv="f32") as chat:
+        yield chat
+
+
+def text_of(events: Iterator[edgekit.Event]) -> str:
+    return "".join(event.text for event in events)
+
+
+def whole(model: edgekit.Model, messages: list[Message], limit: int) -> str:
+    """The reply to a conversation that no session knows."""
+    with model.session(kv="f32") as fresh:
+        return text_of(fresh.generate(messages, max_tokens=limit, **GREEDY))
+
+
+def roles(chat: edgekit.ChatSession) -> list[str]:
+    return [message["role"] for message in chat.messages]
+
+
+def test_turns_are_those_of_the_same_messages_given_whole(
+    model: edgekit.Model, chat: edgekit.ChatSession
+) -> None:
+    for turn in range(4):
+        asked = [*chat.messages, {"role": "user", "content": f"Question {turn}"}]
+        reply = text_of(chat.say(f"Question {turn}", max_tokens=12, **GREEDY))
+        assert reply == whole(model, asked, 12)
+        assert chat.messages == [*asked, {"role": "assistant", "content": reply}]
+        done = chat.session.last_done
+        assert done is not None
+        known = done.stats.cached_tokens
+        assert known > 0 if turn else known == 0, "only what is new is computed"
+
+
+def test_ten_turns_outgrow_the_cache_and_keep_the_system_prompt(model: edgekit.Model) -> None:
+    with edgekit.ChatSession(model, system="Be Zed.", window=128) as chat:
+        evicted = 0
+        for turn in range(10):
+            for event in chat.say(f"Question {turn}", max_tokens=12, ignore_eos=True, **GREEDY):
+                evicted += event.count if isinstance(event, edgekit.EvictedEvent) else 0
+            done = chat.session.last_done
+            assert done is not None and done.finish == "length"
+            if turn:
+                assert done.stats.prompt_tokens - done.stats.cached_tokens < 64, "a turn costs what it adds"
+        assert evicted > 0
+
+
+def test_regenerate_and_undo(chat: edgekit.ChatSession) -> None:
+    with pytest.raises(edgekit.UsageError, match="no reply to generate again"):
+        chat.regenerate()
+    with pytest.raises(edgekit.UsageError, match="no turn to take back"):
+        chat.undo()
+    first = text_of(chat.say("Hi", max_tokens=12, temperature=1.0))
+    again = chat.regenerate(max_tokens=12, temperature=1.0)
+    assert chat.messages[-1]["content"] == first  # until the new one has ended
+    second = text_of(again)
+    assert second != first and roles(chat) == ["system", "user", "assistant"]
+    assert chat.messages[-1]["content"] == second
+    assert chat.undo() == {"role": "user", "content": "Hi"}
+    assert roles(chat) == ["system"] and chat.system == "Be brief."
+
+
+def test_a_seed_repeats_a_conversation_and_not_a_reply(model: edgekit.Model) -> None:
+    def talk() -> list[str]:
+        with edgekit.ChatSession(model, seed=5) as chat:
+            said = [text_of(chat.say("Hi", max_tokens=12, temperature=1.0))]
+            said.append(text_of(chat.regenerate(max_tokens=12, temperature=1.0)))
+            return said
+
+    assert talk() == talk()
+    assert len(set(talk())) == 2
+
+
+def test_a_stopped_reply_stays_as_far_as_it_came(model: edgekit.Model, chat: edgekit.ChatSession) -> None:
+    events = chat.say("Hi", ignore_eos=True, logit_bias={ord("x"): 1e4}, **GREEDY)
+    said = next(events).text + next(events).text
+    events.close()
+    assert chat.messages[-2:] == [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": said}]
+    assert chat.session.last_done is not None and chat.session.last_done.finish == "cancelled"
+    events = chat.say("And?")
+    events.close()  # not a word was said
+    assert roles(chat) == ["system", "user", "assistant"]
+    assert text_of(chat.say("And?", max_tokens=8, **GREEDY)) == whole(model, chat.messages[:-1], 8)
+
+
+def test_a_refused_turn_changes_nothing(chat: edgekit.ChatSession) -> None:
+    text_of(chat.say("Hi", max_tokens=4))
+    before, position = list(chat.messages), chat.session.position
+    for wrong in ({"role": "user"}, {"role": "user", "content": object()}, 5):
+        with pytest.raises(edgekit.EdgekitError):
+            chat.say(wrong)  # type: ignore[arg-type]
+    with pytest.raises(edgekit.UsageError):
+        chat.say("And?", temperature=-1.0)
+    assert chat.messages == before and chat.session.position == position
+
+
+def test_the_system_message_and_reset(chat: edgekit.ChatSession) -> None:
+    text_of(chat.say("Hi", max_tokens=4))
+    chat.system = "Be long."
+    assert roles(chat) == ["system", "user", "assistant"] and chat.system == "Be long."
+    chat.reset()
+    assert roles(chat) == ["system"] and chat.session.position == 0
+    chat.system = None
+    assert chat.system is None and chat.messages == []
+    with pytest.raises(edgekit.UsageError, match="say something first"):
+        chat.reply()
+
+
+def test_tools_and_thinking_reach_the_template(tmp_path: Path) -> None:
+    tiny_chat_model.write(tmp_path / "tiny", template=TEMPLATE)
+    edgekit.convert(tmp_path / "tiny", tmp_path / "m.edge", scheme="f32", verify=False)
+    tools = [{"type": "function", "function": {"name": "clock"}}]
+    with (
+        edgekit.Model(tmp_path / "m.edge") as model,
+        edgekit.ChatSession(model, tools=tools, thinking=True) as chat,
+    ):
+        text_of(chat.say("Hi", max_tokens=1))
+        rendered = model.encode_chat(chat.messages[:1], tools, enable_thinking=True)
+        assert "<think>1" in model.tokenizer.decode(rendered)
+        assert chat.session.last_done is not None
+        assert chat.session.last_done.stats.prompt_tokens == len(rendered)
+        chat.messages.append({"role": "tool", "content": "12:00"})
+        text_of(chat.reply(max_tokens=1))
+        assert roles(chat)[-2:] == ["tool", "assistant"]
+
+
+def test_save_and_load(model: edgekit.Model, chat: edgekit.ChatSession, tmp_path: Path) -> None:
+    text_of(chat.say("Grüße", max_tokens=4))
+    chat.save(tmp_path / "talk.json")
+    assert json.loads((tmp_path / "talk.json").read_text("utf-8")) == chat.messages
+    with edgekit.ChatSession(model) as other:
+        other.load(tmp_path / "talk.json")
+        assert other.messages == chat.messages
+        for wrong in ("{}", "[1]", '[{"content": "x"}]', "[", ""):
+            (tmp_path / "wrong.json").write_text(wrong)
+            with pytest.raises(edgekit.InvalidFile, match=r"wrong\.json"):
+                other.load(tmp_path / "wrong.json")
+        with pytest.raises(edgekit.InvalidFile, match=r"none\.json"):
+            other.load(tmp_path / "none.json")
+        assert other.messages == chat.messages
+    with pytest.raises(edgekit.IoFailure):
+        chat.save(tmp_path / "no" / "talk.json")
+
+
+def test_generate_in_one_line(model: edgekit.Model) -> None:
+    messages = [{"role": "user", "content": "Hi"}]
+    answer = edgekit.generate(model, messages, max_tokens=8, **GREEDY)
+    assert answer == whole(model, messages, 8)
+    assert edgekit.generate(model.path, messages, max_tokens=8, **GREEDY) == answer
+    assert edgekit.generate(model, "Hi", max_tokens=8, **GREEDY) != answer
+
+
+def test_a_model_without_template_cannot_chat(tmp_path: Path) -> None:
+    tiny_chat_model.write(tmp_path / "tiny", template=None)
+    edgekit.convert(tmp_path / "tiny", tmp_path / "m.edge", scheme="f32", verify=False)
+    with pytest.raises(edgekit.UnsupportedModel, match="no chat template"):
+        edgekit.ChatSession(tmp_path / "m.edge")
+
+
+# ---- a real model ------------------------------------------------------------------------------------------
+
+PERSONA = "You are Zed, a robot from Mars. Your name is Zed. Always answer in one short sentence."
+QUESTIONS = [
+    "What is your name?",
+    "What is the capital of France?",
+    "Name a fruit.",
+    "What colour is the sky?",
+    "How many legs has a dog?",
+    "What do cats eat?",
+    "Name a planet.",
+    "What is ice made of?",
+    "Say something nice.",
+    "Tell me once more: what is your name?",
+]
+
+
+def real_models() -> list[Path]:
+    return sorted(path for path in REAL.rglob("*.gguf") if path.is_file())
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not real_models(), reason="no GGUF file in $EDGEKIT_MODELS or build/demo: make demo-chat")
+@pytest.mark.parametrize("path", real_models(), ids=lambda path: path.stem)
+def test_a_real_model_keeps_its_persona(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten turns over a window of 512: the persona stays, every turn ends, and a turn is what the same
+    messages give whole while nothing was evicted."""
+    monkeypatch.setenv("EDGEKIT_HOME", str(tmp_path))
+    with edgekit.Model(path) as model, edgekit.ChatSession(model, system=PERSONA, window=512) as chat:
+        system = model.encode_chat(chat.messages, add_generation_prompt=False)
+        for question in QUESTIONS:
+            asked = [*chat.messages, {"role": "user", "content": question}]
+            events = list(chat.say(question, max_tokens=100, repetition_penalty=1.1, **GREEDY))
+            reply, done = text_of(iter(events)), chat.session.last_done
+            assert done is not None and done.finish in ("eos", "length"), f"{question} {reply}"
+            if chat.session.position <= chat.session.plan.window + chat.session.plan.sinks:
+                with model.session(window=512) as fresh:
+                    again = fresh.generate(asked, max_tokens=100, repetition_penalty=1.1, **GREEDY)
+                    assert text_of(again) == reply
+        assert chat.session.position > 512, "nothing was evicted"
+        assert len(system) <= chat.session.plan.sinks
+        assert "Zed" in chat.messages[-1]["content"]
