@@ -101,6 +101,7 @@ def convert(
     _refuse(target, path)
     if exporter is not None:
         return _export(writer, path, target, chosen, started, verify, dry_run, progress)
+    progress("reading the checkpoint", 0, 0)
     model = source.read(path, name if local else os.fspath(checkpoint))
     warnings = list(model.warnings)
     if loss := preflight.requantized(writer, model, chosen, options):

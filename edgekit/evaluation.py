@@ -93,6 +93,7 @@ def evaluate(
     Raises UsageError when the text is too short or nothing given has a tokenizer, UnsupportedModel for a
     model of no known kind or one of another vocabulary.
     """
+    progress("opening the models", 0, 0)
     with ExitStack() as stack:
         wanted = _open(Path(reference), threads, stack)
         opened = [_open(Path(model), threads, stack) for model in models]
@@ -104,7 +105,8 @@ def evaluate(
         pieces = _pieces(tokenizer, text, length, tokens)
         parameters = max(scorer.parameters for scorer in every)
         tallies = [_Tally() for _ in opened]
-        for done, ids in enumerate(pieces, 1):
+        for done, ids in enumerate(pieces):
+            progress("scoring", done, len(pieces))
             want = wanted.logits(ids)
             for path, scorer, tally in zip(models, opened, tallies, strict=True):
                 got = scorer.logits(ids)
@@ -114,7 +116,6 @@ def evaluate(
                         "they are not the same model"
                     )
                 tally.add(ids, got, want)
-            progress("scoring", done, len(pieces))
     return [
         tally.evaluation(os.fspath(path), scorer.size_bytes, parameters)
         for path, scorer, tally in zip(models, opened, tallies, strict=True)

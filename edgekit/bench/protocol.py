@@ -138,6 +138,7 @@ class _Run:
 
     def document(self) -> dict[str, Any]:
         created = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+        self._progress("measuring the machine", 0, 0)
         self._probe()
         loads = self._loads()
         with ExitStack() as stack:

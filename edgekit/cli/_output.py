@@ -66,7 +66,9 @@ def quality(card: Mapping[str, Any]) -> str:
 
 @contextmanager
 def progress() -> Iterator[Progress]:
-    """A bar with an estimate for each task, on a terminal; elsewhere nothing."""
+    """A bar for each task, on a terminal, with a wheel and a clock that turn while nothing else moves;
+    elsewhere nothing. A task whose size is not known (0) is over when the next one begins.
+    """
     if not sys.stderr.isatty():
         yield lambda task, done, total: None
         return
@@ -79,7 +81,9 @@ def progress() -> Iterator[Progress]:
             if bars is None:  # nothing is shown, or imported, before there is something to show
                 bars = stack.enter_context(_bars())
             if task not in tasks:
-                tasks[task] = bars.add_task(task)
+                for past in bars.tasks:
+                    bars.update(past.id, visible=past.total is not None)
+                tasks[task] = bars.add_task(task, total=None)
             bars.update(tasks[task], completed=done, total=total or None)
 
         yield report
@@ -87,10 +91,25 @@ def progress() -> Iterator[Progress]:
 
 def _bars() -> Any:
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        SpinnerColumn,
+        TaskProgressColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
-    percentage = TextColumn("{task.percentage:>3.0f}%")
-    columns = (TextColumn("{task.description}"), BarColumn(), percentage, TimeRemainingColumn())
+    columns = (
+        SpinnerColumn(finished_text="✓"),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
     return Progress(*columns, console=Console(stderr=True), transient=True)
 
 
