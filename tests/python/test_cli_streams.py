@@ -50,7 +50,8 @@ def test_without_stderr_the_text_is_the_same() -> None:
 @pytest.mark.parametrize("verb", ["convert", "run", "inspect", "verify", "bench"])
 def test_a_pipe_is_no_model(verb: str, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "model.edge")
-    done = shell(f'$E {verb} "$1" --json', tmp_path / "model.edge")
+    prompt = "hi" if verb == "run" else ""
+    done = shell(f'$E {verb} "$1" {prompt} --json', tmp_path / "model.edge")
     assert done.returncode == 4 and "is a pipe" in json.loads(done.stdout)["error"]["message"]
 
 
