@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -215,7 +216,11 @@ def test_a_real_model_keeps_its_persona(path: Path, tmp_path: Path, monkeypatch:
     """Ten turns over a window of 512: the persona stays, every turn ends, and a turn is what the same
     messages give whole while nothing was evicted."""
     monkeypatch.setenv("EDGEKIT_HOME", str(tmp_path))
-    with edgekit.Model(path) as model, edgekit.ChatSession(model, system=PERSONA, window=512) as chat:
+    with ExitStack() as stack:
+        model = stack.enter_context(edgekit.Model(path))
+        if not model.has_chat_template:
+            pytest.skip(f"{path.name} has no chat template")
+        chat = stack.enter_context(edgekit.ChatSession(model, system=PERSONA, window=512))
         system = model.encode_chat(chat.messages, add_generation_prompt=False)
         for question in QUESTIONS:
             asked = [*chat.messages, {"role": "user", "content": question}]
