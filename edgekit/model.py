@@ -405,8 +405,8 @@ class Session:
 
 
 _BUSY = (
-    "this session is at work for another thread; give each thread a session of its own (model.session()), "
-    "or end the other's generation first (close its iterator)"
+    "this session is at work for another thread or call; give each thread a session of its own "
+    "(model.session()), or end the other's generation first (close its iterator)"
 )
 
 

@@ -108,8 +108,9 @@ def test_a_stopped_reply_stays_as_far_as_it_came(model: edgekit.Model, chat: edg
     events.close()
     assert chat.messages[-2:] == [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": said}]
     assert chat.session.last_done is not None and chat.session.last_done.finish == "cancelled"
-    events = chat.say("And?")
-    events.close()  # not a word was said
+    events = chat.say("And?", logit_bias={0xD7: 1e4}, **GREEDY)
+    assert next(events).text == ""  # half a letter
+    events.close()
     assert roles(chat) == ["system", "user", "assistant"]
     assert text_of(chat.say("And?", max_tokens=8, **GREEDY)) == whole(model, chat.messages[:-1], 8)
 

@@ -465,14 +465,14 @@ def test_the_window_is_the_longest_text_unless_more_is_asked_for(model: edgekit.
                 break
 
 
+def interrupt() -> None:
+    raise KeyboardInterrupt
+
+
 @contextmanager
-def alarm(seconds: float) -> Iterator[None]:
+def alarm(seconds: float, ring: Callable[[], object] = interrupt) -> Iterator[None]:
     """As Ctrl-C, but from a clock."""
-
-    def ring(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGALRM, ring)
+    before = signal.signal(signal.SIGALRM, lambda *_: ring())
     signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         yield
@@ -491,6 +491,8 @@ def test_a_signal_ends_a_long_prompt(model: edgekit.Model) -> None:
         with pytest.raises(KeyboardInterrupt), alarm(0.05):
             list(events)
         assert session.last_done is not None and session.last_done.finish == "cancelled"
+        with pytest.raises(edgekit.UsageError, match="at work"), alarm(0.05, session.reset):
+            session.forward(ids, all_logits=False)  # a handler that waited for it would wait for ever
         assert len(tokens_of(session.generate(PROMPT, max_tokens=4, ignore_eos=True))) == 4
 
 

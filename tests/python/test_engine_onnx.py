@@ -20,7 +20,7 @@ from edgekit.converters.formats import onnx
 from edgekit.engines import onnx as onnx_engine
 from edgekit.engines._sampler import Sampler, uniform
 from edgekit.engines._text_stream import TextStream
-from edgekit.errors import ContextFull, InvalidFile, OutOfBudget, UsageError
+from edgekit.errors import ContextFull, InvalidFile, OutOfBudget, UnsupportedModel, UsageError
 
 SHARED = Path(os.environ.get("EDGEKIT_SHARED", Path(__file__).parents[2].parent / "shared"))
 STORIES = SHARED / "data" / "weights" / "stories260K"
@@ -101,6 +101,28 @@ def test_what_two_prompts_share_is_not_computed_again(directories: dict[str, Pat
         again = list(session.generate("Once upon a time there was", max_tokens=5, temperature=0))
     assert again[-1].stats.cached_tokens == first[-1].stats.prompt_tokens - 1
     assert [e.text for e in first[:-1]] == [e.text for e in again[:-1]]
+
+
+def test_ids_that_stop_and_the_seed_are_told(directories: dict[str, Path]) -> None:
+    with edgekit.Model(directories["f32"]) as model, model.session() as session:
+        events = list(session.generate("Once", max_tokens=9, temperature=1.0))
+        again = list(session.generate("Once", max_tokens=9, temperature=1.0, seed=events[-1].seed))
+        assert [event.text for event in again[:-1]] == [event.text for event in events[:-1]]
+        first = again[0].tokens[0]
+        stopped = list(session.generate("Once", temperature=1.0, seed=events[-1].seed, stop_ids=[first]))
+        assert stopped[-1].finish == "stop" and stopped[-1].stats.generated_tokens == 0
+
+
+def test_tokens_taken_back_are_gone(directories: dict[str, Path]) -> None:
+    with edgekit.Model(directories["f32"]) as model, model.session() as session:
+        want = session.forward([5, 6, 7, 8])
+        session.rewind(2)
+        assert session.position == 2
+        np.testing.assert_allclose(session.forward([7, 8]), want[2:], atol=1e-5)
+        with pytest.raises(UsageError, match="cannot be taken back"):
+            session.rewind(9)
+        with pytest.raises(UnsupportedModel, match="not saved"):
+            session.save("anywhere")
 
 
 def test_a_budget_chooses_the_window(directories: dict[str, Path]) -> None:
