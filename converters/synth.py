@@ -10,7 +10,6 @@ import json
 import math
 import shutil
 import struct
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from edgekit.converters import models
 from edgekit.converters.checkpoint import INDEX, SINGLE
 from edgekit.converters.convert import Progress, silent
 from edgekit.errors import IoFailure, UsageError
+from edgekit.in_place_of import in_place_of
 
 SHARD_BYTES = 2_000_000_000
 BLOCK = 1 << 22  # values in memory at once
@@ -42,15 +42,9 @@ def synth(config: dict[str, Any], out: Path, seed: int = 0, progress: Progress =
     free = shutil.disk_usage(out.parent).free
     if free < total:
         raise IoFailure(f"{out}: the checkpoint takes {total} bytes, {free} are free", hint="free some space")
-    partial = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    try:
+    with in_place_of(out) as partial:
+        partial.mkdir()
         _write(config, shapes, partial, seed, progress)
-        partial.chmod(0o755)
-        partial.replace(out)
-    except OSError as error:
-        raise IoFailure(f"{out}: {error.strerror}") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _shapes(family: models.Family) -> dict[str, tuple[tuple[int, ...], float]]:

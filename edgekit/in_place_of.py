@@ -10,15 +10,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from edgekit.errors import IoFailure
+from edgekit.errors import IoFailure, UsageError
 
 
 @contextmanager
 def in_place_of(target: Path) -> Iterator[Path]:
     """A temporary name beside `target` that becomes `target` when all went well, and disappears when not.
 
-    A process that was killed could not tidy up: what it left of this target goes first. Raises IoFailure.
+    A process that was killed could not tidy up: what it left of this target goes first. Raises IoFailure, and
+    UsageError for a device or a pipe, whose place a file would take.
     """
+    if target.exists() and not (target.is_file() or target.is_dir()):
+        raise UsageError(f"{target} is a device or a pipe; give the name of a file")
     try:
         for left in _left_by_the_dead(target):
             _remove(left)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from edgekit.errors import IoFailure
+from edgekit.errors import IoFailure, UsageError
 from edgekit.in_place_of import in_place_of
 
 
@@ -36,6 +36,13 @@ def test_a_failure_leaves_what_was_there(tmp_path: Path, number: int) -> None:
         temporary.write_text("half")
         raise OSError(number, os.strerror(number))
     assert target.read_text() == "old" and [*tmp_path.iterdir()] == [target]
+
+
+def test_a_device_or_a_pipe_keeps_its_place(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UsageError, match="a device or a pipe"), in_place_of(tmp_path / "pipe"):
+        raise AssertionError("nothing is begun")
+    assert (tmp_path / "pipe").is_fifo() and len([*tmp_path.iterdir()]) == 1
 
 
 def test_leftovers_of_killed_processes_go_and_those_of_living_ones_stay(tmp_path: Path) -> None:
