@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tiny_chat_model
@@ -14,7 +15,7 @@ import tiny_chat_model
 import edgekit
 from edgekit.arguments import Message
 
-GREEDY = {"temperature": 0.0}
+GREEDY: dict[str, Any] = {"temperature": 0.0}
 # It says what only a reasoning model's template would, so that the switch is seen.
 TEMPLATE = tiny_chat_model.TEMPLATE + "{% if enable_thinking %}<think>{% endif %}{{ tools | length }}"
 REAL = Path(os.environ.get("EDGEKIT_MODELS", Path(__file__).parents[2] / "build" / "demo"))
@@ -191,19 +192,25 @@ def test_a_model_without_template_cannot_chat(tmp_path: Path) -> None:
 
 # ---- a real model ------------------------------------------------------------------------------------------
 
-PERSONA = "You are Zed, a robot from Mars. Your name is Zed. Always answer in one short sentence."
+PERSONA = "Your name is Robert. You are a doctor from London."
 QUESTIONS = [
-    "What is your name?",
+    "Hello! Who are you?",
     "What is the capital of France?",
-    "Name a fruit.",
-    "What colour is the sky?",
-    "How many legs has a dog?",
+    "Tell me about the sky.",
+    "Which fruit do you like?",
+    "Tell me about dogs.",
     "What do cats eat?",
-    "Name a planet.",
-    "What is ice made of?",
-    "Say something nice.",
-    "Tell me once more: what is your name?",
+    "Tell me about the moon.",
+    "What is ice?",
+    "Thank you! That was nice.",
+    "What is your name?",
 ]
+CALM: dict[str, Any] = {
+    "temperature": 0.0,
+    "repetition_penalty": 1.15,
+    "penalty_window": 256,
+    "max_tokens": 160,
+}
 
 
 def real_models() -> list[Path]:
@@ -225,13 +232,11 @@ def test_a_real_model_keeps_its_persona(path: Path, tmp_path: Path, monkeypatch:
         system = model.encode_chat(chat.messages, add_generation_prompt=False)
         for question in QUESTIONS:
             asked = [*chat.messages, {"role": "user", "content": question}]
-            events = list(chat.say(question, max_tokens=100, repetition_penalty=1.1, **GREEDY))
-            reply, done = text_of(iter(events)), chat.session.last_done
+            reply, done = text_of(chat.say(question, **CALM)), chat.session.last_done
             assert done is not None and done.finish in ("eos", "length"), f"{question} {reply}"
             if chat.session.position <= chat.session.plan.window + chat.session.plan.sinks:
                 with model.session(window=512) as fresh:
-                    again = fresh.generate(asked, max_tokens=100, repetition_penalty=1.1, **GREEDY)
-                    assert text_of(again) == reply
-        assert chat.session.position > 512, "nothing was evicted"
+                    assert text_of(fresh.generate(asked, **CALM)) == reply
+        assert chat.session.position > 1024, "too little was evicted"
         assert len(system) <= chat.session.plan.sinks
-        assert "Zed" in chat.messages[-1]["content"]
+        assert "Robert" in chat.messages[-1]["content"]
