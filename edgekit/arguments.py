@@ -59,6 +59,28 @@ def integer(value: int, what: str) -> int:
         raise UsageError(f"{what} is {value!r}; give a whole number") from None
 
 
+def count(value: int, what: str) -> int:
+    """A whole number, 0 or more."""
+    if integer(value, what) < 0:
+        raise UsageError(f"{what} is {value}; give 0 or more")
+    return operator.index(value)
+
+
+def switch(value: bool, what: str) -> bool:
+    if not isinstance(value, (bool, np.bool_)):
+        raise UsageError(f"{what} is {value!r}; give True or False")
+    return bool(value)
+
+
+def number(value: float, what: str) -> float:
+    if isinstance(value, (str, bytes)):
+        raise UsageError(f"{what} is {value!r}; give a number")
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        raise UsageError(f"{what} is {value!r}; give a number") from None
+
+
 def token_ids(ids: TokenIds, wanted: str = "token ids are a list of integers") -> npt.NDArray[np.int32]:
     """int32 `[n]`."""
     given = ids if isinstance(ids, np.ndarray) else _listed(ids, wanted)
@@ -82,12 +104,10 @@ def token_ids(ids: TokenIds, wanted: str = "token ids are a list of integers") -
 def logit_bias(values: Mapping[int, float] | None) -> list[tuple[int, float]]:
     if not isinstance(values or {}, Mapping):
         raise UsageError(f"logit_bias is {_kind(values)}; give a dict of token id to number")
-    try:
-        return [
-            (integer(id, "a token id of logit_bias"), float(value)) for id, value in (values or {}).items()
-        ]
-    except (TypeError, ValueError):
-        raise UsageError(f"logit_bias is {values!r}; its values are numbers") from None
+    what = "logit_bias"
+    return [
+        (integer(id, f"an id of {what}"), number(v, f"a value of {what}")) for id, v in (values or {}).items()
+    ]
 
 
 def is_messages(prompt: object) -> bool:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import os
 import threading
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType, TracebackType
@@ -144,7 +144,7 @@ class Model:
         conversation); `memory_budget` (bytes) lets the engine choose window and `kv`. `seed` is the default
         of `generate`. Raises OutOfBudget (with `needed_bytes`), OutOfMemory, UsageError.
         """
-        options = _given(window=window, sinks=sinks, kv=kv, memory_budget=memory_budget, on_full=on_full)
+        options = {**_plan(window, sinks, kv, memory_budget), "on_full": on_full}
         return Session(self, _open(self._engine, "model").session(**options), seed)
 
     def plan(
@@ -155,8 +155,7 @@ class Model:
         memory_budget: int | None = None,
     ) -> MemoryPlan:
         """What `session` with the same options would allocate. Raises OutOfBudget, UsageError."""
-        options = _given(window=window, sinks=sinks, kv=kv, memory_budget=memory_budget)
-        return _open(self._engine, "model").plan(**options)
+        return _open(self._engine, "model").plan(**_plan(window, sinks, kv, memory_budget))
 
     def close(self) -> None:
         """Lets go of the file. Open sessions keep what they need until they close."""
@@ -184,8 +183,7 @@ def can_load(
     """`Model.plan` from a `.edge` file's header alone, before loading anything. Raises OutOfBudget,
     InvalidFile.
     """
-    options = _given(window=window, sinks=sinks, kv=kv, memory_budget=memory_budget)
-    return edge.can_load(path, **options)
+    return edge.can_load(path, **_plan(window, sinks, kv, memory_budget))
 
 
 class Session:
@@ -264,22 +262,29 @@ class Session:
         """
         given = _prompt(prompt, tools, template_variables or {})
         options = _given(
-            max_tokens=UINT32_MAX if max_tokens == math.inf else max_tokens,
+            arguments.number,
             temperature=temperature,
-            top_k=top_k,
             top_p=top_p,
             min_p=min_p,
             typical_p=typical_p,
             repetition_penalty=repetition_penalty,
             presence_penalty=presence_penalty,
             frequency_penalty=frequency_penalty,
+        )
+        options |= _given(
+            arguments.count,
+            max_tokens=UINT32_MAX if max_tokens == math.inf else max_tokens,
+            top_k=top_k,
             penalty_window=penalty_window,
             seed=self.seed if seed is None else seed,
+            speculation=speculation,
+        )
+        options |= _given(
+            arguments.switch,
             ignore_eos=ignore_eos,
             append=append,
             add_special_tokens=add_special_tokens,
             parse_special=parse_special,
-            speculation=speculation,
         )
         lists = {
             "logit_bias": arguments.logit_bias(logit_bias),
@@ -311,11 +316,10 @@ class Session:
         """Takes the last `count` tokens back. Raises UsageError when the cache no longer holds what would
         come into view.
         """
-        if arguments.integer(count, "count") < 0:
-            raise UsageError(f"count is {count}; a session goes back 0 tokens or more")
+        tokens = arguments.count(count, "count")
         with self._alone() as engine:
             self._end_generation(engine)
-            engine.rewind(count)
+            engine.rewind(tokens)
 
     def fork(self) -> Session:
         """A second session with the same contents, to try another continuation."""
@@ -441,8 +445,15 @@ def _prompt(
     return Prompt(ids=arguments.token_ids(prompt, wanted))  # type: ignore[arg-type]
 
 
-def _given(**options: Any) -> dict[str, Any]:
-    return {name: value for name, value in options.items() if value is not None}
+def _plan(
+    window: int | None, sinks: int | None, kv: KvType, memory_budget: int | None
+) -> dict[str, int | str]:
+    return {"kv": kv} | _given(arguments.count, window=window, sinks=sinks, memory_budget=memory_budget)
+
+
+def _given(checked: Callable[[Any, str], Any], **options: Any) -> dict[str, Any]:
+    """Options that are not None. Raises UsageError for one that is not as it should be."""
+    return {name: checked(value, name) for name, value in options.items() if value is not None}
 
 
 def _open(opened: _Opened | None, what: str) -> _Opened:
