@@ -26,7 +26,7 @@ if [ "${1:-}" = --test ]; then
         ctest --test-dir "$build" --output-on-failure --no-tests=error -R kernels
         printf '%s\n' "open 0 auto 256 $EDGEKIT_ROOT/tests/golden/engine/text.edge" "fill 0" "measure 32 8" |
             qemu-aarch64-static "$build/cpp/edgekit_bench" | tee "$build/bench.json"
-        grep -q "\"isa\":\"${cpu#*:}\"" "$build/bench.json" || die "$QEMU_CPU did not choose ${cpu#*:}"
+        grep -q "\"isa\": \"${cpu#*:}\"" "$build/bench.json" || die "$QEMU_CPU did not choose ${cpu#*:}"
         if grep '"error"' "$build/bench.json"; then exit 1; fi
     done
 fi
