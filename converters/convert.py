@@ -25,7 +25,6 @@ that measured to a written package.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -39,7 +38,8 @@ from edgekit.converters import models
 from edgekit.converters.checkpoint import TensorSource
 from edgekit.converters.codes import Codes, Layout
 from edgekit.converters.spec import ModelSpec, Source
-from edgekit.errors import InvalidFile, UnsupportedModel
+from edgekit.converters.text.json_file import read_json
+from edgekit.errors import UnsupportedModel
 
 TENSOR_ALIGNMENT = 64
 
@@ -62,7 +62,7 @@ class ConvertInput:
         special_tokens  {"bos_token": "<s>", …}: what chat templates read
         generation      the checkpoint's own sampling defaults (temperature, top_k, top_p), or absent
 
-    `warnings` says what the package will lack.
+    `warnings` says what the package will lack. `bos_id` and `pad_id` are the tokenizer's, where it has them.
     """
 
     spec: ModelSpec
@@ -72,6 +72,8 @@ class ConvertInput:
     chat_template: bytes | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    bos_id: int | None = None
+    pad_id: int | None = None
 
     def load(self, name: str, rows: tuple[int, int] | None = None) -> NDArray[np.float32] | None:
         """A tensor of the spec (or some of its rows) as float32; None when this model has none of that
@@ -106,10 +108,18 @@ def read(path: Path, name: str) -> ConvertInput:
 
     checkpoint = open_source(path)
     model = models.open_model(checkpoint)
-    warnings = []
+    warnings = [*checkpoint.warnings, *model.warnings]
     tokenizer = compile_tokenizer(checkpoint.path)
+    rows = model.spec.vocab_size
+    if tokenizer is not None and tokenizer.vocab_size > rows:
+        warnings.append(
+            f"the tokenizer has {tokenizer.vocab_size} tokens, the model's embedding {rows} rows: texts with "
+            f"tokens {rows} to {tokenizer.vocab_size - 1} cannot be run"
+        )
     if tokenizer is None:
-        warnings.append("the checkpoint has no tokenizer files: the package will work on token ids only")
+        warnings.append(
+            "the checkpoint has no tokenizer that edgekit reads: the package will work on token ids only"
+        )
     templates = find_chat_template(checkpoint.path)
     template = None
     if templates:
@@ -133,6 +143,8 @@ def read(path: Path, name: str) -> ConvertInput:
         template,
         metadata,
         tuple(warnings),
+        tokenizer.bos_id if tokenizer else None,
+        tokenizer.pad_id if tokenizer else None,
     )
 
 
@@ -147,25 +159,11 @@ def describe(directory: Path, config: dict[str, Any], vocab_size: int) -> dict[s
     return found
 
 
-def _json_beside(directory: Path, name: str) -> dict[str, Any]:
-    """A JSON object that a checkpoint may have beside its config; {} when it has none."""
-    path = directory / name
-    if not path.exists():
-        return {}
-    try:
-        value = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise InvalidFile(f"{path}: not JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise InvalidFile(f"{path}: a {type(value).__name__} where an object belongs")
-    return value
-
-
 def _eos_ids(directory: Path, config: dict[str, Any]) -> list[int]:
     """Every id that ends a text: the generation config may name more than the config."""
     ids: list[int] = []
     for given in (
-        _json_beside(directory, "generation_config.json").get("eos_token_id"),
+        read_json(directory / "generation_config.json").get("eos_token_id"),
         config.get("eos_token_id"),
     ):
         ids += given if isinstance(given, list) else [] if given is None else [given]
@@ -173,8 +171,8 @@ def _eos_ids(directory: Path, config: dict[str, Any]) -> list[int]:
 
 
 def _special_tokens(directory: Path) -> dict[str, str]:
-    members = _json_beside(directory, "special_tokens_map.json") | _json_beside(
-        directory, "tokenizer_config.json"
+    members = read_json(directory / "special_tokens_map.json") | read_json(
+        directory / "tokenizer_config.json"
     )
     tokens = {}
     for name, value in members.items():
@@ -186,7 +184,7 @@ def _special_tokens(directory: Path) -> dict[str, str]:
 
 def _generation(directory: Path) -> dict[str, float]:
     """The sampling that the model's makers advise."""
-    config = _json_beside(directory, "generation_config.json")
+    config = read_json(directory / "generation_config.json")
     if config.get("do_sample") is False:
         return {}
     names = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")

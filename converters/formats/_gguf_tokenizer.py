@@ -7,29 +7,52 @@ from pathlib import Path
 from typing import Any
 
 from edgekit.converters.convert import ConvertInput
-from edgekit.converters.text import tokenizer, tokenizer_steps
+from edgekit.converters.text import pre_types, tokenizer, tokenizer_steps
 from edgekit.converters.text.chat_template import find_chat_template
+from edgekit.converters.text.json_file import read_json
 from edgekit.errors import InvalidFile, UnsupportedModel
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
 
-_CASES = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
-_TAIL = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-_WORDS = _CASES + r"|[^\r\n\p{L}\p{N}]?\p{L}+|"
-_TEKKEN = (
-    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|"
-    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|"
-)
-# How words are cut -> llama.cpp's name for it. "llama-bpe" also takes whole words that are tokens.
-PRE_TYPES = {
-    _WORDS + r"\p{N}{1,3}" + _TAIL: "dbrx",
-    _WORDS + r"\p{N}" + _TAIL: "qwen2",
-    _TEKKEN + r"\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+": "gpt-4o",
-    _TEKKEN.replace(_CASES + "?", "")
-    + r"\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+": "tekken",
-    "gpt-2": "gpt-2",
-    "digits gpt-2": "smollm",
-}
+_CASES_SPELLED = "(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])"
+# GGUF has no place for what a special token takes from the text around it. llama.cpp goes by the name of the
+# model: in Phi-3's all but a few take the spaces that follow. Beside that we write keys of our own.
+SIDES = ("lstrip", "rstrip")
+_PHI3_NAMES = ("phi-3", "phi3")
+_PHI3_EXCEPTIONS = ("<unk>", "<s>", "<|endoftext|>")
+
+
+def strips(keys: dict[str, Any], tokens: list[str], types: list[int]) -> dict[str, frozenset[int]]:
+    """Side -> ids of the tokens that take the spaces on that side, as a file's keys have it."""
+    own = {side: keys.get(f"tokenizer.edgekit.{side}_ids") for side in SIDES}
+    if any(own.values()):
+        return {side: frozenset(ids or ()) for side, ids in own.items()}
+    named = _is_phi3(str(keys.get("general.name")))
+    return {"lstrip": frozenset(), "rstrip": _phi3_rstrip(tokens, types) if named else frozenset()}
+
+
+def model_name(name: str, words: dict[str, Any]) -> str:
+    """`name`, such that llama.cpp strips the spaces after special tokens as this tokenizer does, where it
+    can. `words` is `metadata`'s.
+    """
+    strips = words.get("edgekit.rstrip_ids")
+    if not strips or _is_phi3(name):
+        return name
+    as_phi3 = _phi3_rstrip(words["ggml.tokens"], words["ggml.token_type"])
+    return f"{name} (Phi-3)" if as_phi3 == frozenset(strips) else name
+
+
+def _is_phi3(name: str) -> bool:
+    return any(part in name.lower() for part in _PHI3_NAMES)
+
+
+def _phi3_rstrip(tokens: list[str], types: list[int]) -> frozenset[int]:
+    special = (CONTROL, UNKNOWN, USER_DEFINED)
+    return frozenset(
+        id
+        for id, text in enumerate(tokens)
+        if (types[id] in special or text == "</s>") and text not in _PHI3_EXCEPTIONS
+    )
 
 
 def metadata(model: ConvertInput) -> dict[str, Any]:
@@ -43,7 +66,7 @@ def metadata(model: ConvertInput) -> dict[str, Any]:
         before, after = tokenizer_steps.compile_post_processor(definition.get("post_processor"))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InvalidFile(f"{directory}: tokenizer.json is not what it should be: {error!r}") from error
-    config = _json(Path(directory) / "tokenizer_config.json")
+    config = read_json(Path(directory) / "tokenizer_config.json")
     by_text = {text: id for id, text in enumerate(found["ggml.tokens"])}
     for key, name in (
         ("bos_token", "bos"),
@@ -57,8 +80,9 @@ def metadata(model: ConvertInput) -> dict[str, Any]:
     eos = model.metadata.get("eos_ids") or []
     if eos:
         found.setdefault("ggml.eos_token_id", eos[0])
-        if len(eos) > 1:  # chat models end a turn with another token than a text
-            found["ggml.eot_token_id"] = next(id for id in eos if id != found["ggml.eos_token_id"])
+        others = [id for id in eos if id != found["ggml.eos_token_id"]]
+        for role, id in zip(("eot", "eom"), others, strict=False):  # of a turn, of a message
+            found[f"ggml.{role}_token_id"] = id
     add_bos = config.get("add_bos_token")
     found["ggml.add_bos_token"] = bool(before) if not isinstance(add_bos, bool) or before else add_bos
     found["ggml.add_eos_token"] = bool(after)
@@ -85,6 +109,10 @@ def _vocabulary(definition: dict[str, Any], size: int) -> dict[str, Any]:
             types[token["id"]] = CONTROL if token.get("special") else USER_DEFINED
     merges = [pair if isinstance(pair, str) else " ".join(pair) for pair in model.get("merges", [])]
     found: dict[str, Any] = {"ggml.tokens": tokens, "ggml.token_type": types}
+    for side in SIDES:
+        ids = [t["id"] for t in definition.get("added_tokens", []) if t.get(side) and t["id"] < size]
+        if ids:
+            found[f"edgekit.{side}_ids"] = sorted(ids)
     if "ByteLevel" in json.dumps([definition.get("pre_tokenizer"), definition.get("decoder")]):
         return found | {"ggml.model": "gpt2", "ggml.pre": _pre_type(definition), "ggml.merges": merges}
     # SentencePiece: what is merged first has the higher score.
@@ -109,27 +137,22 @@ def _pre_type(definition: dict[str, Any]) -> str:
         if part["type"] == "Split":
             words.append(str(part["pattern"].get("Regex")))
         elif part["type"] == "Digits" and part.get("individual_digits"):
-            words.append("digits")
+            words.append(pre_types.DIGITS)
         elif part["type"] == "ByteLevel":
             if part.get("use_regex", True):
-                words.append("gpt-2")
+                words.append(tokenizer_steps.BYTE_LEVEL_REGEX)
         else:
             words.append(str(part["type"]))
-    pattern = " ".join(words).replace("(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])", _CASES)
-    if pattern not in PRE_TYPES:
-        raise UnsupportedModel(f"llama.cpp has no name for how this tokenizer cuts words: {pattern!r}")
-    name = PRE_TYPES[pattern]
-    return "llama-bpe" if name == "dbrx" and definition["model"].get("ignore_merges") else name
+    patterns = tuple(word.replace(_CASES_SPELLED, pre_types.CASES) for word in words)
+    name = pre_types.name_of(patterns, bool(definition["model"].get("ignore_merges")))
+    if name is None:
+        raise UnsupportedModel(f"llama.cpp has no name for how this tokenizer cuts words: {patterns}")
+    return name
 
 
 def _adds_space(definition: dict[str, Any]) -> bool:
     steps = tokenizer_steps.flatten(definition.get("normalizer"), "normalizers")
-    metaspace = definition.get("pre_tokenizer") or {}
-    return any(step["type"] == "Prepend" for step in steps) or (
-        metaspace.get("type") == "Metaspace" and metaspace.get("prepend_scheme", "always") != "never"
+    parts = tokenizer_steps.flatten(definition.get("pre_tokenizer"), "pretokenizers")
+    return any(step["type"] == "Prepend" for step in steps) or any(
+        part["type"] == "Metaspace" and part.get("prepend_scheme", "always") != "never" for part in parts
     )
-
-
-def _json(path: Path) -> dict[str, Any]:
-    value = json.loads(path.read_bytes()) if path.exists() else {}
-    return value if isinstance(value, dict) else {}

@@ -124,7 +124,8 @@ def _begun(model: ConvertInput, path: Path, scheme: str) -> tuple[Architecture, 
     found = tensors(model, arch, scheme)
     writer = gguf.GGUFWriter(path, arch.name)
     writer.add_type("model")
-    writer.add_name(str(model.metadata.get("source", {}).get("name", model.spec.model_type)))
+    name = str(model.metadata.get("source", {}).get("name", model.spec.model_type))
+    writer.add_name(_gguf_tokenizer.model_name(name, words))
     if license := model.metadata.get("source", {}).get("license"):
         writer.add_license(license)
     writer.add_file_type(getattr(gguf.LlamaFileType, _file_type(TYPES[scheme][0])))

@@ -237,7 +237,8 @@ def genai_config(model: ConvertInput, file: str, context: int) -> dict[str, Any]
     layer = next((layer for layer in spec.layers if layer.mixer == "attention"), spec.layers[0])
     words = model.checkpoint.config
     eos = model.metadata.get("eos_ids") or [0]
-    bos = words.get("bos_token_id")
+    ids = {"bos_token_id": model.bos_id, "pad_token_id": model.pad_id}
+    ids = {name: words.get(name) if id is None else id for name, id in ids.items()}
     search = {"do_sample": False, "max_length": context, "past_present_share_buffer": True}
     advised = model.metadata.get("generation", {})
     names = ("temperature", "top_k", "top_p", "repetition_penalty")
@@ -250,9 +251,8 @@ def genai_config(model: ConvertInput, file: str, context: int) -> dict[str, Any]
             "type": "decoder",
             "vocab_size": spec.vocab_size,
             "context_length": context,
-            "bos_token_id": bos if isinstance(bos, int) else eos[0],
             "eos_token_id": eos if len(eos) > 1 else eos[0],
-            "pad_token_id": words["pad_token_id"] if isinstance(words.get("pad_token_id"), int) else eos[0],
+            **{name: id if isinstance(id, int) else eos[0] for name, id in ids.items()},
             "decoder": {
                 "filename": file,
                 "session_options": {"log_id": "onnxruntime-genai", "provider_options": []},

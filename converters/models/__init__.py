@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit.converters.checkpoint import TensorSource
-from edgekit.converters.models._config import Config
+from edgekit.converters.models._config import Config, unread_warnings
 from edgekit.converters.spec import ModelSpec, Source
 from edgekit.errors import InvalidFile, UnsupportedModel
 
@@ -28,10 +28,13 @@ ROWS_COMPARED = 4096  # of an output matrix and its embedding at once
 
 @dataclass(frozen=True)
 class Family:
-    """A config, understood: what the model computes, and where checkpoints of its family keep each tensor."""
+    """A config, understood: what the model computes, and where checkpoints of its family keep each tensor.
+    `warnings` names members that the family does not have.
+    """
 
     spec: ModelSpec
     tensors: dict[str, Source]
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,7 @@ class Model:
     source: TensorSource
     spec: ModelSpec
     tensors: dict[str, Source]
+    warnings: tuple[str, ...] = ()
 
     def load(self, name: str, rows: tuple[int, int] | None = None) -> NDArray[np.float32] | None:
         """The tensor called `name` in the spec, or its rows `[rows[0], rows[1])`; None when there is none."""
@@ -63,7 +67,7 @@ def known() -> list[str]:
 def load(config: dict[str, Any]) -> Family:
     """The family of a config, by its `model_type`, or by that of its `text_config`.
 
-    Raises UnsupportedModel for unknown families and for values that change the maths in unknown ways;
+    Raises UnsupportedModel for unknown families and for values that may change the maths in unknown ways;
     InvalidFile for missing members and wrong types.
     """
     families = known()
@@ -84,8 +88,7 @@ def load(config: dict[str, Any]) -> Family:
     read = Config(config, getattr(module, "DEFAULTS", {}))
     spec = module.spec(read)
     tensors = module.tensors(read, spec)
-    read.refuse_unread()
-    return Family(spec, tensors)
+    return Family(spec, tensors, unread_warnings(read))
 
 
 def open_model(source: TensorSource) -> Model:
@@ -116,7 +119,7 @@ def open_model(source: TensorSource) -> Model:
             f"{family.spec.model_type} does not use {len(unexpected)} of the checkpoint's tensors: "
             + _some(unexpected)
         )
-    return Model(source, family.spec, tensors)
+    return Model(source, family.spec, tensors, family.warnings)
 
 
 def _check_shapes(source: TensorSource, spec: ModelSpec, tensors: dict[str, Source]) -> Counter[str]:

@@ -1,7 +1,7 @@
 """A Hugging Face config that remembers which of its members were read.
 
-What a family did not read, and what is not known to leave inference alone, is refused: a config value that
-changes the maths is never ignored in silence.
+A family reads what its class in Transformers reads, so that what is left over changes nothing there; but none
+of it is ignored in silence, unless it is known to say nothing of the forward pass.
 """
 
 from __future__ import annotations
@@ -23,21 +23,22 @@ MAX_HEAD_DIM = 1 << 16
 # Members that say how to train, to sample, to store or to display, never what the forward pass computes.
 HARMLESS = frozenset(
     """
-    _attn_implementation _attn_implementation_autoset _commit_hash _name_or_path _sliding_window_pattern
-    architectures attention_dropout attn_implementation auto_map bad_words_ids begin_suppress_tokens
-    bos_token_id cache_implementation chunk_size_feed_forward decoder_start_token_id diversity_penalty
-    do_sample dtype early_stopping embd_pdrop encoder_no_repeat_ngram_size eos_token_id
-    exponential_decay_length_penalty finetuning_task forced_bos_token_id forced_eos_token_id hidden_dropout
-    id2label initializer_range is_decoder is_llama_config label2id length_penalty mask_value max_length
-    min_length model_max_length model_type no_repeat_ngram_size num_beam_groups num_beams
-    num_return_sequences output_attentions output_hidden_states output_router_logits output_scores
-    pad_token_id prefix pretraining_tp problem_type remove_invalid_values repetition_penalty resid_pdrop
-    return_dict return_dict_in_generate router_aux_loss_coef sep_token_id suppress_tokens
+    architectures attn_implementation auto_map bad_words_ids begin_suppress_tokens cache_implementation
+    chunk_size_feed_forward diversity_penalty do_sample dtype early_stopping encoder_no_repeat_ngram_size
+    ep_size exponential_decay_length_penalty finetuning_task gradient_checkpointing hidden_dropout id2label
+    initializer_range is_decoder is_llama_config label2id length_penalty mask_value max_length
+    max_sequence_length min_length model_max_length model_type no_repeat_ngram_size num_beam_groups num_beams
+    num_labels num_return_sequences prefix pretraining_tp problem_type remove_invalid_values
+    repetition_penalty return_dict return_dict_in_generate router_aux_loss_coef suppress_tokens
     task_specific_params temperature tf_legacy_loss tokenizer tokenizer_class top_k top_p torch_dtype
     torchscript transformers.js_config transformers_version typical_p unsloth_fixed unsloth_version
     use_bfloat16 use_cache
     """.split()
 )
+HARMLESS_PREFIXES = ("_", "output_")
+HARMLESS_SUFFIXES = ("_token_id", "_token_ids", "_dropout", "_pdrop", "_loss_coef")
+# Read by Transformers itself, whatever the family: never left to a warning.
+MATTERS = frozenset(["quantization_config", "is_encoder_decoder"])
 
 
 class Config:
@@ -137,19 +138,33 @@ class Config:
         """Members that this family's forward pass does not depend on."""
         self.read.update(keys)
 
-    def refuse_unread(self) -> None:
-        """Raise UnsupportedModel naming members that nobody read and that may change the maths."""
-        unread = {
+    def unread(self) -> dict[str, Any]:
+        """Members that nobody read, but for those known to be harmless and those that are off."""
+        return {
             key: value
-            for key, value in self.data.items()
-            if key not in self.read and key not in HARMLESS and value not in (None, False, "", [], {})
+            for key, value in sorted(self.data.items())
+            if key not in self.read and not _harmless(key) and value not in (None, False, "", [], {})
         }
-        if unread:
-            named = ", ".join(f"{key} = {_short(value)}" for key, value in sorted(unread.items()))
-            raise UnsupportedModel(
-                f"config: not known to edgekit, and may change what the model computes: {named}",
-                hint="if a member only matters for training, remove it from config.json",
-            )
+
+
+def unread_warnings(config: Config) -> tuple[str, ...]:
+    """Raises UnsupportedModel where an unread member may change what is computed: a checkpoint with code of
+    its own may read anything.
+    """
+    unread = config.unread()
+    named = ", ".join(f"{key} = {_short(value)}" for key, value in unread.items())
+    if unread and ("auto_map" in config.data or MATTERS & unread.keys()):
+        raise UnsupportedModel(
+            f"config: not known to edgekit, and may change what the model computes: {named}",
+            hint="if a member only matters for training, remove it from config.json",
+        )
+    if unread:
+        return (f"config: members that models of type {config.get('model_type')} do not have: {named}",)
+    return ()
+
+
+def _harmless(key: str) -> bool:
+    return key in HARMLESS or key.startswith(HARMLESS_PREFIXES) or key.endswith(HARMLESS_SUFFIXES)
 
 
 def _short(value: Any) -> str:

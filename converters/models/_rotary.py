@@ -17,7 +17,8 @@ from edgekit.converters.spec import Rope
 from edgekit.errors import InvalidFile, UnsupportedModel
 
 ALIASES = {"su": "longrope"}  # early Phi-3
-COMMON = {"type", "rope_type", "rope_theta", "partial_rotary_factor"}
+# The sections (image and text models) share out the angles to coordinates, which are one number for text.
+COMMON = {"type", "rope_type", "rope_theta", "partial_rotary_factor", "mrope_section", "mrope_interleaved"}
 KEYS: dict[str, set[str]] = {
     "default": set(),
     "linear": {"factor"},

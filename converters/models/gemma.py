@@ -15,6 +15,7 @@ DEFAULTS = {
 
 def spec(config: Config) -> ModelSpec:
     config.only("hidden_activation", "gelu_pytorch_tanh")
+    config.only("use_bidirectional_attention", False)
     activation = standard.activation(config, "hidden_act")
     return standard.spec(
         config,

@@ -32,6 +32,7 @@ def spec(config: Config) -> ModelSpec:
 def fields(config: Config) -> dict[str, Any]:
     """The members of ModelSpec that Gemma 2 and 3 set."""
     config.ignore("hidden_act")  # Gemma reads hidden_activation
+    config.only("use_bidirectional_attention", False)
     return {
         "activation": standard.activation(config, "hidden_activation"),
         "embed_scale": config.integer("hidden_size") ** 0.5,

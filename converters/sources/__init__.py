@@ -16,8 +16,8 @@ from edgekit.errors import UnsupportedModel
 
 
 def open_source(path: str | os.PathLike[str]) -> Checkpoint:
-    """The checkpoint at `path`: a GGUF file (or a directory that holds only that), an MLX directory, AWQ,
-    GPTQ, compressed-tensors, or Hugging Face's own layout.
+    """The checkpoint at `path`: a GGUF file (or any part of a split one, or a directory that holds only
+    that), an MLX directory, AWQ, GPTQ, compressed-tensors, or Hugging Face's own layout.
 
     Raises InvalidFile, and UnsupportedModel for a quantization that edgekit does not read.
     """
@@ -63,9 +63,19 @@ def _quantization(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _gguf_file(path: Path) -> Path | None:
+    if path.is_dir() and not (path / "config.json").exists():
+        return _only_model(path)
     if path.suffix == ".gguf":
         return path
-    if path.is_dir() and not (path / "config.json").exists():
-        found = sorted(path.glob("*.gguf"))
-        return found[0] if len(found) == 1 else None
+    if path.is_file():
+        with path.open("rb") as file:
+            return path if file.read(4) == b"GGUF" else None
     return None
+
+
+def _only_model(directory: Path) -> Path | None:
+    """The GGUF file of a directory, or the first part of its split one; None without, and for several."""
+    from edgekit.converters.sources.gguf import files_of
+
+    found = sorted(directory.glob("*.gguf"))
+    return found[0] if len(found) == 1 or (found and files_of(found[0]) == found) else None

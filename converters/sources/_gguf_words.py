@@ -1,10 +1,10 @@
-"""GGUF's keys in Hugging Face's words: config.json, and the tokenizer's files."""
+"""GGUF's keys of a model in Hugging Face's words: config.json."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
-from edgekit.converters.formats import _gguf_tokenizer
 from edgekit.converters.formats._gguf_architecture import BY_MODEL_TYPE
 from edgekit.errors import InvalidFile, UnsupportedModel
 
@@ -21,31 +21,58 @@ EPSILON = {
 }
 Shapes = dict[str, tuple[int, ...]]
 
-GPT2_WORDS = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
-BYTES = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
+REQUIRED: Any = object()
+# Words that say nothing of what is computed, or say it once more.
+HARMLESS = frozenset(
+    """
+    vocab_size attention.value_length attention.causal rope.scaling.finetuned tensor_data_layout
+    use_parallel_residual
+    """.split()
+)
 
 
-def config(keys: dict[str, Any], shapes: Shapes) -> dict[str, Any]:
-    """Raises UnsupportedModel for an unknown architecture, InvalidFile when keys are missing."""
-    name = keys.get("general.architecture")
-    kind = MODEL_TYPES.get(str(name))
-    if kind is None:
-        known = ", ".join(sorted(MODEL_TYPES))
-        raise UnsupportedModel(f"GGUF architecture {name!r} is not supported; known: {known}")
+class Words:
+    """The keys of a file's architecture, without its name before them; they remember which were read."""
 
-    def key(word: str, default: Any = ...) -> Any:
-        value = keys.get(f"{name}.{word}", default)
-        if value is ...:
-            raise InvalidFile(f"the GGUF file has no key {name}.{word}")
+    def __init__(self, keys: dict[str, Any]) -> None:
+        self.architecture = str(keys.get("general.architecture"))
+        prefix = f"{self.architecture}."
+        self.values = {key.removeprefix(prefix): keys[key] for key in keys if key.startswith(prefix)}
+        self.read: set[str] = set()
+
+    def get(self, word: str, default: Any = REQUIRED) -> Any:
+        """Raises InvalidFile for a missing word without a default. Of heads, the most that a layer has."""
+        value = self.each(word, default)
         return max(value) if isinstance(value, list) and word.startswith("attention.head_count") else value
 
+    def each(self, word: str, default: Any = REQUIRED) -> Any:
+        """The same, but lists stay lists."""
+        self.read.add(word)
+        value = self.values.get(word, default)
+        if value is REQUIRED:
+            raise InvalidFile(f"the GGUF file has no key {self.architecture}.{word}")
+        return value
+
+    def unread(self) -> dict[str, Any]:
+        """What nobody asked for and may change what the model computes."""
+        return {
+            word: value
+            for word, value in sorted(self.values.items())
+            if word not in self.read and word not in HARMLESS and value not in (None, 0, False, "", [])
+        }
+
+
+def config(words: Words, shapes: Shapes) -> dict[str, Any]:
+    """Raises UnsupportedModel for an unknown architecture, InvalidFile when keys are missing."""
+    kind = _model_type(words)
+    key = words.get
     if "token_embd.weight" not in shapes:
         raise InvalidFile("the GGUF file has no tensor token_embd.weight")
     heads, width = key("attention.head_count"), key("embedding_length")
     layers = key("block_count")
     head_dim = key("attention.key_length", width // max(heads, 1))
     if kind == "openelm":
-        return _openelm(key, keys, shapes)
+        return _openelm(words, shapes)
     norm = "layer_norm_epsilon" if kind in LAYER_NORM else "layer_norm_rms_epsilon"
     eps = key(f"attention.{norm}")
     found: dict[str, Any] = {
@@ -55,6 +82,7 @@ def config(keys: dict[str, Any], shapes: Shapes) -> dict[str, Any]:
         "intermediate_size": key("expert_feed_forward_length", key("feed_forward_length")),
         "num_hidden_layers": layers,
         "num_attention_heads": heads,
+        "head_dim": head_dim,
         "num_key_value_heads": key("attention.head_count_kv", heads),
         "max_position_embeddings": key("context_length"),
         "rope_theta": key("rope.freq_base", 10000.0),
@@ -62,8 +90,6 @@ def config(keys: dict[str, Any], shapes: Shapes) -> dict[str, Any]:
         EPSILON.get(kind, "rms_norm_eps"): eps,
     }
     biased = {name.split(".", 2)[-1] for name in shapes if name.endswith(".bias")}
-    if head_dim * heads != width or kind.startswith("gemma"):
-        found["head_dim"] = head_dim
     if kind in ("llama", "granite", "smollm3", "nemotron"):
         found |= {"attention_bias": "attn_q.bias" in biased, "mlp_bias": "ffn_up.bias" in biased}
     if kind == "starcoder2":
@@ -87,6 +113,7 @@ def config(keys: dict[str, Any], shapes: Shapes) -> dict[str, Any]:
     if kind == "phi3":
         context = key("rope.scaling.original_context_length", key("context_length"))
         found["original_max_position_embeddings"] = context
+        found["sliding_window"] = key("attention.sliding_window", 0) or None
     if kind in ("gemma2", "gemma3_text"):
         found |= {"query_pre_attn_scalar": head_dim, "tie_word_embeddings": True} | _windows(
             key, kind, layers
@@ -112,13 +139,24 @@ def config(keys: dict[str, Any], shapes: Shapes) -> dict[str, Any]:
     return found
 
 
-def _openelm(key: Any, keys: dict[str, Any], shapes: Shapes) -> dict[str, Any]:
+def _model_type(words: Words) -> str:
+    """The family; "mistral3" is Ministral 3's architecture, and that of Mistral models without YaRN."""
+    name = words.architecture
+    if name == "mistral3":
+        return "ministral3" if words.get("rope.scaling.type", None) == "yarn" else "mistral"
+    if name not in MODEL_TYPES:
+        known = ", ".join(sorted([*MODEL_TYPES, "mistral3"]))
+        raise UnsupportedModel(f"GGUF architecture {name!r} is not supported; known: {known}")
+    return MODEL_TYPES[name]
+
+
+def _openelm(words: Words, shapes: Shapes) -> dict[str, Any]:
     """Every layer has its own numbers of heads and width."""
+    key = words.get
     layers, width = key("block_count"), key("embedding_length")
 
     def each(word: str) -> list[int]:
-        key(word)
-        value = keys[f"openelm.{word}"]
+        value = words.each(word)
         return value if isinstance(value, list) else [value] * layers
 
     return {
@@ -141,27 +179,46 @@ def _openelm(key: Any, keys: dict[str, Any], shapes: Shapes) -> dict[str, Any]:
     }
 
 
-def scaling(keys: dict[str, Any], factors: dict[str, list[float]], config: dict[str, Any]) -> dict[str, Any]:
-    """`rope_scaling` for a GGUF file's angles; `factors` are its rope tensors."""
-    name = keys["general.architecture"]
-    kind = keys.get(f"{name}.rope.scaling.type", "none")
-    gain = keys.get(f"{name}.rope.scaling.attn_factor", 1.0)
-    context = keys.get(f"{name}.rope.scaling.original_context_length", config.get("max_position_embeddings"))
-    if short := factors.get("rope_freqs.weight") or factors.get("rope_factors_short.weight"):
-        long = factors.get("rope_factors_long.weight", short)
+def scaling(words: Words, factors: dict[str, list[float]], config: dict[str, Any]) -> dict[str, Any]:
+    """`rope_scaling` for a file's angles; `factors` are its rope tensors."""
+
+    def key(word: str, default: Any = None) -> Any:
+        return words.get(f"rope.scaling.{word}", default)
+
+    kind = key("type", "linear")
+    stretch = key("factor", words.get("rope.scale_linear", 0.0)) or 1.0
+    gain = key("attn_factor", 1.0)
+    context = key("original_context_length", config.get("max_position_embeddings"))
+    short = factors.get("rope_freqs.weight") or factors.get("rope_factors_short.weight")
+    long = factors.get("rope_factors_long.weight", short)
+    if kind == "yarn" and not short:
+        usual = 0.1 * math.log(max(stretch, 1.0)) + 1.0
+        given = {
+            "factor": stretch,
+            "original_max_position_embeddings": context,
+            "beta_fast": key("yarn_beta_fast"),
+            "beta_slow": key("yarn_beta_slow"),
+            "attention_factor": key("yarn_attn_factor"),
+            "llama_4_scaling_beta": words.get("attention.temperature_scale", None),
+        }
+        if (log := key("yarn_log_multiplier")) and given["attention_factor"] is None:
+            given |= {"mscale": 1.0, "mscale_all_dim": log}
+        elif gain != 1.0:
+            given["attention_factor"] = (given["attention_factor"] or usual) * gain
+        return {"rope_type": "yarn"} | {name: value for name, value in given.items() if value is not None}
+    stretch = stretch if kind == "linear" else 1.0
+    if short is None and gain != 1.0:
+        pairs = words.get("rope.dimension_count", config.get("head_dim")) // 2
+        short = long = [1.0] * pairs
+    if short:
         return {
             "rope_type": "longrope",
-            "short_factor": short,
-            "long_factor": long,
+            "short_factor": [stretch * value for value in short],
+            "long_factor": [stretch * value for value in long or short],
             "attention_factor": gain,
             "original_max_position_embeddings": context,
         }
-    if kind == "linear":
-        return {"rope_type": "linear", "factor": keys[f"{name}.rope.scaling.factor"]}
-    if kind == "yarn":
-        given = {"rope_type": "yarn", "factor": keys[f"{name}.rope.scaling.factor"]}
-        return given | {"original_max_position_embeddings": context}
-    return {}
+    return {} if stretch == 1.0 else {"rope_type": "linear", "factor": stretch}
 
 
 def _windows(key: Any, kind: str, layers: int) -> dict[str, Any]:
@@ -178,136 +235,3 @@ def _windows(key: Any, kind: str, layers: int) -> dict[str, Any]:
     if kind == "gemma3_text":
         found["rope_local_base_freq"] = key("rope.freq_base_swa", 10000.0)
     return found
-
-
-def files(keys: dict[str, Any]) -> dict[str, Any]:
-    """tokenizer.json, tokenizer_config.json and generation_config.json; nothing without a vocabulary."""
-    tokens, types = keys.get("tokenizer.ggml.tokens"), keys.get("tokenizer.ggml.token_type")
-    kind = keys.get("tokenizer.ggml.model")
-    if not tokens or kind not in ("gpt2", "llama"):
-        return {}
-    types = types or [_gguf_tokenizer.NORMAL] * len(tokens)
-    special = (_gguf_tokenizer.CONTROL, _gguf_tokenizer.UNKNOWN)
-    added = [
-        {
-            "id": id,
-            "content": text,
-            "special": types[id] in special,
-            "normalized": False,
-            "lstrip": False,
-            "rstrip": False,
-            "single_word": False,
-        }
-        for id, text in enumerate(tokens)
-        if types[id] in (*special, _gguf_tokenizer.USER_DEFINED)
-    ]
-    before = [keys.get("tokenizer.ggml.bos_token_id")]
-    if not keys.get("tokenizer.ggml.add_bos_token", kind == "llama") or before == [None]:
-        before = []
-    definition = {
-        "version": "1.0",
-        "added_tokens": added,
-        "post_processor": _template(before, tokens),
-        **(_byte_level(keys) if kind == "gpt2" else _sentencepiece(keys, tokens)),
-    }
-    names = {"bos": "bos_token", "eos": "eos_token", "unknown": "unk_token", "padding": "pad_token"}
-    words: dict[str, Any] = {}
-    for ours, theirs in names.items():
-        id = keys.get(f"tokenizer.ggml.{ours}_token_id")
-        if isinstance(id, int) and id < len(tokens):
-            words[theirs] = tokens[id]
-    if template := keys.get("tokenizer.chat_template"):
-        words["chat_template"] = template
-    ends = [keys.get(f"tokenizer.ggml.{name}_token_id") for name in ("eos", "eot")]
-    generation = {"eos_token_id": [id for id in dict.fromkeys(ends) if isinstance(id, int)]}
-    return {
-        "tokenizer.json": definition,
-        "tokenizer_config.json": words,
-        "generation_config.json": generation,
-    }
-
-
-def _template(before: list[Any], tokens: list[str]) -> dict[str, Any] | None:
-    if not before:
-        return None
-    text = tokens[before[0]]
-    return {
-        "type": "TemplateProcessing",
-        "single": [{"SpecialToken": {"id": text, "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
-        "pair": [],
-        "special_tokens": {text: {"id": text, "ids": before, "tokens": [text]}},
-    }
-
-
-def _byte_level(keys: dict[str, Any]) -> dict[str, Any]:
-    pre = keys.get("tokenizer.ggml.pre", "gpt-2")
-    ignore = pre in ("llama-bpe", "llama3", "llama-v3")
-    name = (
-        "dbrx"
-        if ignore
-        else {"refact": "smollm", "stablelm2": "qwen2", "lfm2": "dbrx", "smaug-bpe": "dbrx"}.get(pre, pre)
-    )
-    pattern = next((text for text, known in _gguf_tokenizer.PRE_TYPES.items() if known == name), None)
-    if pattern is None:
-        raise UnsupportedModel(
-            f"the GGUF file's tokenizer cuts words as {pre!r}, which edgekit does not know"
-        )
-    if name == "gpt-2":
-        words: list[dict[str, Any]] = [GPT2_WORDS]
-    elif name == "smollm":
-        words = [{"type": "Digits", "individual_digits": True}, GPT2_WORDS]
-    else:
-        words = [
-            {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False},
-            BYTES,
-        ]
-    tokens = keys["tokenizer.ggml.tokens"]
-    return {
-        "normalizer": None,
-        "pre_tokenizer": {"type": "Sequence", "pretokenizers": words},
-        "decoder": GPT2_WORDS,
-        "model": {
-            "type": "BPE",
-            "ignore_merges": ignore,
-            "byte_fallback": False,
-            "vocab": {text: id for id, text in enumerate(tokens)},
-            "merges": keys.get("tokenizer.ggml.merges", []),
-        },
-    }
-
-
-def _sentencepiece(keys: dict[str, Any], tokens: list[str]) -> dict[str, Any]:
-    """Pairs are merged in the order of their scores."""
-    scores = keys.get("tokenizer.ggml.scores") or [0.0] * len(tokens)
-    ids = {text: id for id, text in enumerate(tokens)}
-    merges = []
-    for id, text in enumerate(tokens):
-        for cut in range(1, len(text)):
-            left, right = text[:cut], text[cut:]
-            if left in ids and right in ids:
-                merges.append((-scores[id], ids[left], ids[right], [left, right]))
-    merges.sort(key=lambda merge: merge[:3])
-    prefix = keys.get("tokenizer.ggml.add_space_prefix", True)
-    steps: list[dict[str, Any]] = [{"type": "Prepend", "prepend": "▁"}] if prefix else []
-    steps.append({"type": "Replace", "pattern": {"String": " "}, "content": "▁"})
-    decoders: list[dict[str, Any]] = [
-        {"type": "Replace", "pattern": {"String": "▁"}, "content": " "},
-        {"type": "ByteFallback"},
-        {"type": "Fuse"},
-    ]
-    if prefix:
-        decoders.append({"type": "Strip", "content": " ", "start": 1, "stop": 0})
-    unknown = keys.get("tokenizer.ggml.unknown_token_id")
-    return {
-        "normalizer": {"type": "Sequence", "normalizers": steps},
-        "pre_tokenizer": None,
-        "decoder": {"type": "Sequence", "decoders": decoders},
-        "model": {
-            "type": "BPE",
-            "byte_fallback": "<0x00>" in ids,
-            "fuse_unk": True,
-            "unk_token": tokens[unknown] if isinstance(unknown, int) and unknown < len(tokens) else None,
-            "vocab": ids,
-            "merges": [merge[3] for merge in merges],
-        },
-    }

@@ -2,8 +2,9 @@
 package).
 
 Layout, little-endian: "GGUF", u32 version, u64 tensors, u64 keys; the keys (name, type, value); for each
-tensor its name, dimensions (the fastest first), type and offset; then, aligned, the data. The tokenizer's
-keys become tokenizer.json in a temporary directory, where the rest of the conversion looks for it.
+tensor its name, dimensions (the fastest first), type and offset; then, aligned, the data. A large model may
+be split into files `NAME-00001-of-00003.gguf`, each a whole GGUF file with some of the tensors. The
+tokenizer's keys become tokenizer.json in a temporary directory, where the rest of the conversion looks.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import dataclasses
 import json
 import math
 import os
+import re
 import struct
 import tempfile
 from collections.abc import Callable, Iterator
@@ -27,7 +29,8 @@ from edgekit.converters.checkpoint import Checkpoint, Entry
 from edgekit.converters.codes import Codes, Layout
 from edgekit.converters.formats import _gguf_blocks
 from edgekit.converters.formats._gguf_architecture import BY_MODEL_TYPE, PARTS, Architecture
-from edgekit.converters.sources import _gguf_words
+from edgekit.converters.sources import _gguf_vocabulary
+from edgekit.converters.sources._gguf_words import Words, config, scaling
 from edgekit.converters.spec import ModelSpec, Source
 from edgekit.errors import InvalidFile, UnsupportedModel, UsageError
 
@@ -40,12 +43,15 @@ PLAIN = {
     30: ("BF16", "<u2"),
 }  # ggml's types of floats
 MAX_DIMS = 4
+BIG_ENDIAN_VERSIONS = (2 << 24, 3 << 24)
+PART = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.gguf")
 
 
 @dataclass(frozen=True)
 class Tensor:
-    """`shape` with the fastest dimension last; `offset` in bytes from the start of the file."""
+    """`shape` with the fastest dimension last; `offset` in bytes from the start of `file`."""
 
+    file: Path
     shape: tuple[int, ...]
     type: int
     offset: int
@@ -65,8 +71,8 @@ Rows = Callable[[str, Tensor, int, int], NDArray[Any]]
 
 
 class GgufCheckpoint(Checkpoint):
-    """A GGUF file. Raises InvalidFile for a damaged one, UnsupportedModel for unknown architectures and
-    types.
+    """A GGUF file, or all of the files a model was split into, given one of them. Raises InvalidFile for
+    damaged and missing ones, UnsupportedModel for unknown architectures and types.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, check: bool = True) -> None:
@@ -74,13 +80,21 @@ class GgufCheckpoint(Checkpoint):
         if not file.is_file():
             raise InvalidFile(f"checkpoint not found: {file}")
         self.check = check
-        self.files = [file]
-        self.keys, self.stored = read_header(file)
-        self.config = _gguf_words.config(self.keys, {name: t.shape for name, t in self.stored.items()})
+        self.files = files_of(file)
+        self.keys, self.stored = read_header(self.files[0])
+        for other in self.files[1:]:
+            self.stored |= read_header(other)[1]
+        _check_count(file, self.keys, len(self.files), len(self.stored))
+        words = Words(self.keys)
+        self.config = config(words, {name: t.shape for name, t in self.stored.items()})
         rope = [name for name in self.stored if name.startswith("rope_f")]
         factors = {name: self._floats(name, self.stored[name], 0, 1)[0].tolist() for name in rope}
-        if scaling := _gguf_words.scaling(self.keys, factors, self.config):
-            self.config["rope_scaling"] = scaling
+        if angles := scaling(words, factors, self.config):
+            self.config["rope_scaling"] = angles
+        self.warnings = _gguf_vocabulary.warnings(self.keys)
+        if unread := words.unread():
+            named = ", ".join(f"{words.architecture}.{word} = {value}" for word, value in unread.items())
+            self.warnings += (f"keys of the GGUF file that edgekit does not know are left out: {named}",)
         family = models.load(self.config)
         self.spec: ModelSpec = family.spec
         self.architecture: Architecture = BY_MODEL_TYPE[self.spec.model_type]
@@ -96,7 +110,7 @@ class GgufCheckpoint(Checkpoint):
         }
         self._directory = tempfile.TemporaryDirectory(prefix="edgekit-gguf-")
         self.path = Path(self._directory.name)
-        for name, value in _gguf_words.files(self.keys).items():
+        for name, value in _gguf_vocabulary.files(self.keys).items():
             text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
             (self.path / name).write_text(text, "utf-8")
 
@@ -195,11 +209,11 @@ class GgufCheckpoint(Checkpoint):
         total = math.prod(stored.shape[:-1])
         if not 0 <= first <= last <= total:
             raise InvalidFile(f"{name}: rows {first}..{last} of {total} do not exist")
-        with self.files[0].open("rb", buffering=0) as file:
+        with stored.file.open("rb", buffering=0) as file:
             file.seek(stored.offset + first * stored.row_bytes)
             data = np.fromfile(file, np.uint8, (last - first) * stored.row_bytes)
         if data.size != (last - first) * stored.row_bytes:
-            raise InvalidFile(f"{self.files[0].name}: ends inside tensor {name!r}")
+            raise InvalidFile(f"{stored.file.name}: ends inside tensor {name!r}")
         return data.reshape(last - first, stored.row_bytes)
 
     def _floats(self, name: str, stored: Tensor, first: int, last: int) -> NDArray[np.float32]:
@@ -250,6 +264,34 @@ def _quants() -> Any:
     return quants
 
 
+def files_of(file: Path) -> list[Path]:
+    """The files of the model that `file` belongs to, in order; itself when it was not split."""
+    found = PART.fullmatch(file.name)
+    if found is None:
+        return [file]
+    name, count = found[1], int(found[3])
+    files = [file.with_name(f"{name}-{i:05d}-of-{count:05d}.gguf") for i in range(1, count + 1)]
+    missing = [part.name for part in files if not part.is_file()]
+    if missing:
+        raise InvalidFile(
+            f"{file.name} is one of {count} parts of a model, and {len(missing)} are missing: {missing[0]}"
+            + (", ..." if len(missing) > 1 else ""),
+            hint="put all parts into one folder, under the names they were made with",
+        )
+    return files
+
+
+def _check_count(file: Path, keys: dict[str, Any], n_files: int, n_tensors: int) -> None:
+    count, tensors = keys.get("split.count", n_files), keys.get("split.tensors.count", n_tensors)
+    if count != n_files:
+        raise InvalidFile(
+            f"{file.name} is one of {count} parts of a model",
+            hint="name the parts as they were made: NAME-00001-of-00002.gguf, ...",
+        )
+    if tensors != n_tensors:
+        raise InvalidFile(f"{file.name}: the parts of the model have {n_tensors} tensors of {tensors}")
+
+
 def read_header(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """The keys and tensors of a GGUF file. Every length is checked against the file before it is used."""
     size = path.stat().st_size
@@ -288,6 +330,11 @@ def read_header(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             number("<Q", "a count"),
             number("<Q", "a count"),
         )
+        if version in BIG_ENDIAN_VERSIONS:
+            raise UnsupportedModel(
+                f"{path.name}: a big-endian GGUF file; little-endian ones are read",
+                hint="convert it with gguf-convert-endian of the gguf package",
+            )
         if version not in (2, 3):
             raise UnsupportedModel(f"{path.name}: GGUF version {version}; 2 and 3 are read")
         if n_tensors > size // 24 or n_keys > size // 12:
@@ -315,7 +362,7 @@ def read_header(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             raise InvalidFile(
                 f"{path.name}: tensor {name!r} of shape {list(shape)} ends at byte {end} of {size}"
             )
-        tensors[name] = Tensor(shape, kind, start + offset, row_bytes)
+        tensors[name] = Tensor(path, shape, kind, start + offset, row_bytes)
     return keys, tensors
 
 

@@ -1,13 +1,13 @@
 """A checkpoint's tokenizer -> the blob that cpp/src/text maps and uses in place.
 
-Reads tokenizer.json, or tokenizer.model (SentencePiece, or tiktoken ranks as Llama 3 has them). What comes
-out encodes and decodes as the `tokenizers` package does with the same files, id for id.
+Reads tokenizer.json; or tokenizer.model (SentencePiece, or tiktoken ranks as Llama 3 has them), or vocab.json
+and merges.txt, with tokenizer_config.json and added_tokens.json beside them. What comes out encodes and
+decodes as the `tokenizers` package does with the same files, id for id.
 cpp/src/text/tokenizer_layout.h describes the blob.
 """
 
 from __future__ import annotations
 
-import json
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekit.converters.text import sentencepiece, tiktoken
+from edgekit.converters.text import sentencepiece, tiktoken, tokenizer_config, vocab_merges
+from edgekit.converters.text.json_file import read_json
 from edgekit.converters.text.tokenizer_steps import (
     MAX_STEPS,
     NORMALIZER_STEP,
@@ -88,25 +89,14 @@ def read_definition(checkpoint_dir: Path) -> Json | None:
             raise InvalidFile(f"{path}: no model in it")
         return definition
     path = checkpoint_dir / "tokenizer.model"
-    if not path.is_file():
-        return None
-    data = path.read_bytes()
-    return (
-        tiktoken.definition(data, path) if tiktoken.looks_like(data) else sentencepiece.definition(data, path)
-    )
-
-
-def read_json(path: Path) -> Json:
-    """An absent file is an empty object."""
-    if not path.is_file():
-        return {}
-    try:
-        value = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise InvalidFile(f"{path}: not JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise InvalidFile(f"{path}: not a JSON object")
-    return value
+    if path.is_file():
+        data = path.read_bytes()
+        reader = tiktoken if tiktoken.looks_like(data) else sentencepiece
+        return tokenizer_config.completed(reader.definition(data, path), checkpoint_dir)
+    if all((checkpoint_dir / name).is_file() for name in (vocab_merges.VOCAB, vocab_merges.MERGES)):
+        config = read_json(checkpoint_dir / "tokenizer_config.json")
+        return tokenizer_config.completed(vocab_merges.definition(checkpoint_dir, config), checkpoint_dir)
+    return None
 
 
 @dataclass(frozen=True)

@@ -91,8 +91,7 @@ def test_shards_and_a_single_file_read_alike(tmp_path: Path) -> None:
         Checkpoint(sharded)
     index["weight_map"]["b"] = "a.safetensors"
     (sharded / "model.safetensors.index.json").write_text(json.dumps(index))
-    with pytest.raises(InvalidFile, match="not in the shard it names"):
-        Checkpoint(sharded)
+    assert Checkpoint(sharded).names() == ["a"]  # what is missing, only a family can say
 
 
 @pytest.mark.parametrize("shard", ["../a.safetensors", "/etc/passwd", "sub/a.safetensors", "..", "", "a\\b"])

@@ -4,6 +4,7 @@ and what is not known to be computed rightly is refused.
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
 import os
@@ -19,6 +20,7 @@ from tiny_models import SMALL, TINY_CONFIGS, make_checkpoint, make_model, torch_
 from edgekit.converters import models
 from edgekit.converters.checkpoint import Checkpoint, read_source
 from edgekit.converters.models import _rotary
+from edgekit.converters.models._config import Config
 from edgekit.converters.reference import Reference
 from edgekit.converters.spec import ModelSpec, Source
 from edgekit.errors import EdgekitError, InvalidFile, UnsupportedModel
@@ -72,12 +74,15 @@ def test_every_family_has_two_configs() -> None:
         ({"hidden_act": ["silu"]}, "hidden_act"),
         ({"rope_scaling": {"type": "dynamic", "factor": 2.0}}, "rope type 'dynamic'"),
         ({"rope_scaling": {"rope_type": ["yarn"]}}, "rope type"),
-        ({"rope_scaling": {"type": "linear", "factor": 2.0, "mrope_section": [1]}}, "mrope_section"),
+        ({"rope_scaling": {"type": "linear", "factor": 2.0, "beta_fast": 1.0}}, "beta_fast"),
         ({"rope_parameters": {"full_attention": {"rope_theta": 1e4}}}, "full_attention"),
         ({"partial_rotary_factor": 0.2}, "3 of 16 numbers of a head are rotated"),
         ({"quantization_config": {"quant_method": "awq"}}, "quantization_config = .*awq"),
-        ({"attention_sinks": True, "scale_embedding": 3}, "attention_sinks = True, scale_embedding = 3"),
-        ({"sliding_window": 512}, "sliding_window = 512"),
+        ({"is_encoder_decoder": True}, "is_encoder_decoder = True"),
+        (
+            {"auto_map": {"AutoModel": "x.Y"}, "attention_sinks": True, "scale": 3},
+            "attention_sinks = True, scale = 3",
+        ),
         ({"num_key_value_heads": 3}, "4 attention heads cannot share 3"),
         (
             {"model_type": "qwen3", "layer_types": ["full_attention", "chunked_attention", "x"]},
@@ -92,6 +97,42 @@ def test_what_would_change_the_maths_is_refused(change: dict[str, Any], message:
     with pytest.raises(UnsupportedModel, match=message) as caught:
         models.load(LLAMA | change)
     assert caught.value.exit_code == 3
+
+
+HARMLESS = {
+    "_flash_attn_2_enabled": True,
+    "_model_name_or_path": "x",
+    "ep_size": 1,
+    "gradient_checkpointing": True,
+    "max_sequence_length": 2048,
+    "num_labels": 2,
+    "output_hidden_states": True,
+    "rope_scaling": {"type": "linear", "factor": 2.0, "mrope_section": [2, 3, 3]},
+    "unk_token_id": 3,
+}
+
+
+def test_members_that_a_family_does_not_have_are_said_if_they_look_like_maths() -> None:
+    assert models.load(LLAMA | HARMLESS).warnings == ()
+    (said,) = models.load(LLAMA | HARMLESS | {"sliding_window": 512, "scale_embedding": 3}).warnings
+    assert "scale_embedding = 3, sliding_window = 512" in said
+
+
+@pytest.mark.parametrize("kind", sorted({c["model_type"] for c in TINY_CONFIGS.values()} - {"openelm"}))
+def test_a_family_reads_what_its_class_in_transformers_has(kind: str) -> None:
+    transformers = pytest.importorskip("transformers", reason="needs the [test] extra")
+    members = set(vars(transformers.AutoConfig.for_model(kind)))
+    members -= {"is_encoder_decoder", "ignore_keys_at_rope_validation"}  # Transformers' own
+    read: set[str] = set()
+    for tiny in TINY_CONFIGS.values():
+        if tiny["model_type"] == kind:
+            module = importlib.import_module(f"edgekit.converters.models.{kind}")
+            used = Config(tiny, getattr(module, "DEFAULTS", {}))
+            module.tensors(used, module.spec(used))
+            read |= used.read
+    left = Config(dict.fromkeys(members, True))
+    left.ignore(*read)
+    assert left.unread() == {}
 
 
 @pytest.mark.parametrize(
