@@ -13,6 +13,7 @@ import tiny_chat_model
 from safetensors.numpy import load_file, save_file
 
 import edgekit
+from edgekit.converters import convert as source
 from edgekit.converters.formats import edge
 
 SHARED = Path(os.environ.get("EDGEKIT_SHARED") or Path(__file__).parents[3] / "shared")
@@ -193,3 +194,39 @@ def test_real_models_give_their_golden_logits(tmp_path: Path, name: str) -> None
             with model.session(kv="f32") as session:
                 got = session.forward(case["ids"], all_logits=False)[0]
             np.testing.assert_allclose(got, case["last_logits"], atol=1e-4)
+
+
+def edit(file: Path, **members: Any) -> None:
+    values = json.loads(file.read_text()) if file.exists() else {}
+    file.write_text(json.dumps(values | members))
+
+
+def test_an_index_may_name_the_output_matrix_of_a_tied_model(checkpoint: Path, tmp_path: Path) -> None:
+    weights = load_file(checkpoint / "model.safetensors")
+    (checkpoint / "model.safetensors").rename(checkpoint / "a.safetensors")
+    index = dict.fromkeys([*weights, "lm_head.weight"], "a.safetensors")
+    weights.pop("lm_head.weight", None)
+    save_file(weights, checkpoint / "a.safetensors")
+    edit(checkpoint / "model.safetensors.index.json", weight_map=index)
+    edit(checkpoint / "config.json", tie_word_embeddings=True)
+    assert source.read(checkpoint, "tiny").spec.tied
+    edit(checkpoint / "config.json", tie_word_embeddings=False)
+    with pytest.raises(edgekit.InvalidFile, match=r"lacks 1 tensors.*lm_head\.weight"):
+        source.read(checkpoint, "tiny")
+
+
+def test_tokens_beyond_the_embedding_are_said(checkpoint: Path) -> None:
+    assert source.read(checkpoint, "tiny").warnings == ()
+    definition = json.loads((checkpoint / "tokenizer.json").read_text())
+    rows = source.read(checkpoint, "tiny").spec.vocab_size
+    token = definition["added_tokens"][0] | {"id": rows, "content": "<|more|>"}
+    edit(checkpoint / "tokenizer.json", added_tokens=[*definition["added_tokens"], token])
+    (said,) = source.read(checkpoint, "tiny").warnings
+    assert f"tokens {rows} to {rows} cannot be run" in said
+
+
+def test_onnx_has_the_checkpoints_padding_and_first_token(checkpoint: Path, tmp_path: Path) -> None:
+    edit(checkpoint / "generation_config.json", eos_token_id=[3, 2], bos_token_id=1, pad_token_id=5)
+    edgekit.convert(checkpoint, tmp_path / "out", format="onnx", scheme="f32", verify=False)
+    config = json.loads((tmp_path / "out" / "genai_config.json").read_text())["model"]
+    assert [config[f"{role}_token_id"] for role in ("bos", "eos", "pad")] == [1, [3, 2], 5]
