@@ -7,6 +7,7 @@ import importlib
 import os
 import pkgutil
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -69,9 +70,11 @@ def convert(
     dry_run: bool = False,
     threads: int | None = None,
     progress: Progress = silent,
+    warn: Callable[[str], None] | None = None,
 ) -> ConvertReport:
     """Converts a checkpoint (a path, a Hugging Face id) and verifies the result against it.
 
+    `warn` gets what is known to be amiss before the work begins; the report has that and what came later.
     `out` defaults to `<name>-<scheme>` in the current directory; a file that is there is replaced, at the end
     and at once. `opset_only` writes ONNX of standard operators alone, in constant memory; `exporter` has
     ONNX written by another program, for architectures that edgekit does not know ("optimum"). Raises
@@ -106,6 +109,9 @@ def convert(
     warnings = list(model.warnings)
     if loss := preflight.requantized(writer, model, chosen, options):
         warnings.append(loss)
+    if warn is not None:
+        for text in warnings:
+            warn(text)
     n_parameters = sum(_size(model, tensor) for tensor in model.tensors)
     quality = None
     size: int | None = None

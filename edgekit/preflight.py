@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from dataclasses import dataclass
 from math import prod
 from types import ModuleType
@@ -58,11 +59,14 @@ def requantized(writer: ModuleType, model: ConvertInput, scheme: str, options: d
     anew = [name for name, layout in layouts.items() if not keeps(layout, scheme, **options)]
     if not anew or not hasattr(writer, "restored"):
         return None
-    error, _ = _error(writer, model, scheme, anew[0])
+    kinds = Counter(str(layouts[name]) for name in anew).most_common()
+    usual = next(name for name in anew if str(layouts[name]) == kinds[0][0])
+    error, _ = _error(writer, model, scheme, usual)
     if error < 1e-6:  # floats
         return None
+    stored = kinds[0][0] if len(kinds) == 1 else ", ".join(f"{count} of {kind}" for kind, count in kinds)
     return (
-        f"{len(anew)} of {len(layouts)} quantized matrices ({layouts[anew[0]]}) are quantized anew as "
+        f"{len(anew)} of {len(layouts)} quantized matrices ({stored}) are quantized anew as "
         f"{scheme}, which changes their weights by another {error:.2%} (RMS); the unquantized checkpoint "
         "gives a better package"
     )

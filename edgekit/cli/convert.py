@@ -84,6 +84,12 @@ def command(
     """
     from edgekit.conversion import convert
 
+    warned: list[str] = []
+
+    def warn(text: str) -> None:
+        warned.append(text)
+        _output.warning(text)
+
     with _output.progress() as progress:
         report = convert(
             checkpoint,
@@ -96,8 +102,9 @@ def command(
             dry_run=dry_run,
             threads=threads,
             progress=progress,
+            warn=warn,
         )
-    for text in report.warnings:
+    for text in report.warnings[len(warned) :]:
         _output.warning(text)
     if as_json:
         _output.emit_json(report.to_json())

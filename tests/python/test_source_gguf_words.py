@@ -1,5 +1,6 @@
-"""What the keys of GGUF files mean, and what holds where they are silent; right values are llama.cpp's, or the
-checkpoint's in Transformers where llama.cpp does not read a key.
+"""What the keys of GGUF files mean, and what holds where they are silent.
+
+Right values are llama.cpp's, or the checkpoint's in Transformers where llama.cpp does not read a key.
 """
 
 from __future__ import annotations
@@ -49,7 +50,9 @@ def tokenizer(file: Path) -> Tokenizer:
         ({"tokenizer.ggml.bos_token_id": None}, []),
     ],
 )
-def test_bos_goes_by_the_pre_tokenizer_where_no_key_says(keys: dict[str, Any], first: list[int], tmp_path: Path) -> None:
+def test_bos_goes_by_the_pre_tokenizer_where_no_key_says(
+    keys: dict[str, Any], first: list[int], tmp_path: Path
+) -> None:
     assert tokenizer(gguf_files.write(tmp_path / "m.gguf", keys)).encode("hi") == [*first, HI]
 
 
@@ -58,7 +61,9 @@ def test_eos_is_added_where_a_key_says(tmp_path: Path) -> None:
     assert tokenizer(file).encode("hi") == [BOS, HI, EOS]
 
 
-@pytest.mark.parametrize("end", ["<|im_end|>", "<|end|>", "<end_of_turn>", "<|endoftext|>", "<EOT>", "<|eom_id|>"])
+@pytest.mark.parametrize(
+    "end", ["<|im_end|>", "<|end|>", "<end_of_turn>", "<|endoftext|>", "<EOT>", "<|eom_id|>"]
+)
 @pytest.mark.parametrize("kind", [1, CONTROL])
 def test_ends_of_turn_are_known_by_their_text(end: str, kind: int, tmp_path: Path) -> None:
     tokens = [*gguf_files.TOKENIZER["tokenizer.ggml.tokens"], "hi", end, "</s>"]
@@ -74,7 +79,9 @@ def test_every_end_that_a_key_names_counts(tmp_path: Path) -> None:
     assert model.metadata["eos_ids"] == [EOS, USER, HI, EOT]
 
 
-@pytest.mark.parametrize("name", sorted({meaning: name for name, meaning in pre_types.BY_NAME.items()}.values()))
+@pytest.mark.parametrize(
+    "name", sorted({meaning: name for name, meaning in pre_types.BY_NAME.items()}.values())
+)
 def test_every_way_of_cutting_words_compiles(name: str, tmp_path: Path) -> None:
     """One file of each: names of the same meaning are rows of one table."""
     made = tokenizer(gguf_files.write(tmp_path / "m.gguf", {"tokenizer.ggml.pre": name}))

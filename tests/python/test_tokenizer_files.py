@@ -1,4 +1,4 @@
-"""Tokenizers without tokenizer.json: tokenizer.model, or vocab.json and merges.txt, and what lies beside them."""
+"""Tokenizers without tokenizer.json: tokenizer.model, vocab.json and merges.txt, and what lies beside them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,16 @@ from edgekit.converters.text.tokenizer_steps import BYTE_OF_CHARACTER
 from edgekit.errors import InvalidFile, UnsupportedModel
 from edgekit.text import Tokenizer
 
-PIECES = [("<unk>", 2), ("<s>", 3), ("</s>", 3), ("\u2581", 1), ("h", 1), ("i", 1), ("hi", 1), ("\u2581hi", 1)]
+PIECES = [
+    ("<unk>", 2),
+    ("<s>", 3),
+    ("</s>", 3),
+    ("\u2581", 1),
+    ("h", 1),
+    ("i", 1),
+    ("hi", 1),
+    ("\u2581hi", 1),
+]
 START, END = len(PIECES), len(PIECES) + 1
 CHAT = {"<|im_start|>": START, "<|im_end|>": END}
 
@@ -55,7 +64,10 @@ def test_added_tokens_beside_a_sentencepiece_model(tmp_path: Path) -> None:
     assert encode(tmp_path, text) == [1, START, 6, END]
     (tmp_path / "added_tokens.json").unlink()
     decoder = {str(id): {"content": text, "special": True} for text, id in CHAT.items()}
-    say(tmp_path, tokenizer_config={"added_tokens_decoder": decoder, "legacy": False, "eos_token": "<|im_end|>"})
+    say(
+        tmp_path,
+        tokenizer_config={"added_tokens_decoder": decoder, "legacy": False, "eos_token": "<|im_end|>"},
+    )
     assert encode(tmp_path, text) == [1, START, 6, END]
     compiled = compile_tokenizer(tmp_path)
     assert compiled is not None and compiled.eos_ids[0] == END
