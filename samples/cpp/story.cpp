@@ -13,10 +13,10 @@ int main(int argc, char** argv) {
         session_options.window = 256;  // constant memory, however long the story gets
         edgekit::Session session(edgekit::Model(argv[1]), session_options);
 
-        edgekit::GenerateOptions options;
+        // With the sampling that the package's makers advise.
+        edgekit::GenerateOptions options = session.options();
         options.max_tokens = 100;
-        options.temperature = 0.7f;
-        options.seed = 7;
+        options.seed = 7;  // the same story every time
         const std::string prompt = argc > 2 ? argv[2] : "Once upon a time";
         std::cout << prompt;
         for (const edgekit::Event& event : session.generate(prompt, options)) {

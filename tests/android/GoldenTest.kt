@@ -11,7 +11,7 @@ internal class GoldenTest {
     private fun session(model: Model, options: Node) = model.session {
         window = options["window"].int
         sinks = options["sinks"].int
-        kvType = KvType.valueOf(options["kv"].text.uppercase())
+        kv = KvType.valueOf(options["kv"].text.uppercase())
     }
 
     private fun options(wanted: Node) = GenerateOptions().apply {
@@ -25,10 +25,13 @@ internal class GoldenTest {
                 "min_p" -> minP = value.float
                 "repetition_penalty" -> repetitionPenalty = value.float
                 "seed" -> seed = value.value as Long
+                "stop_ids" -> stopIds = value.ints.asList()
                 else -> error("a golden case has the unknown option $name")
             }
         }
     }
+
+    private fun messages(case: Node) = case["messages"].items.map { Message(it["role"].text, it["content"].text) }
 
     @TestFactory
     fun cases() = Golden.engine["cases"].items.mapIndexed { number, case ->
@@ -37,15 +40,16 @@ internal class GoldenTest {
                 session(model, case["session"]).use { session ->
                     val options = options(case["generate"])
                     val got = collect(
-                        if ("prompt" in case) {
-                            session.generate(case["prompt"].text, options)
-                        } else {
-                            session.generate(case["prompt_ids"].ints, options)
+                        when {
+                            "prompt" in case -> session.generate(case["prompt"].text, options)
+                            "messages" in case -> session.generate(messages(case), options)
+                            else -> session.generate(case["prompt_ids"].ints, options)
                         },
                     )
                     assertArrayEquals(case["ids"].ints, got.ids)
                     assertEquals(case["text"].text, got.text)
                     assertEquals(Finish.valueOf(case["finish"].text.uppercase()), got.done!!.finish)
+                    options.seed?.let { assertEquals(it, got.done.seed) }
                 }
             }
         }
@@ -55,8 +59,8 @@ internal class GoldenTest {
     fun chats() = Golden.engine["chats"].items.mapIndexed { number, chat ->
         DynamicTest.dynamicTest("chat $number") {
             Golden.model(chat["model"].text).use { model ->
-                val messages = chat["messages"].items.map { Message(it["role"].text, it["content"].text) }
-                assertEquals(chat["text"].text, model.renderChat(messages))
+                assertEquals(chat["text"].text, model.renderChat(messages(chat)))
+                assertArrayEquals(chat["ids"].ints, model.encodeChat(messages(chat)))
             }
         }
     }
@@ -71,6 +75,7 @@ internal class GoldenTest {
                     val got = collect(
                         session.generate(state["prompt_ids"].ints) {
                             append = true
+                            temperature = 0f
                             maxTokens = state["max_tokens"].int
                             ignoreEos = true
                         },

@@ -43,6 +43,7 @@ final class JavaFaceTest {
             GenerateOptions options = new GenerateOptions();
             options.setMaxTokens(10);
             options.setIgnoreEos(true);
+            options.setTemperature(0f);
             Collector story = new Collector();
             session.generate("Once upon a time", options, Runnable::run, story);
             assertTrue(story.whole.get(60, TimeUnit.SECONDS).startsWith("8UU"));

@@ -32,7 +32,8 @@ def ids(name: str, values: list[int] | None) -> tuple[str, str]:
 
 
 def options(number: int, wanted: dict[str, Any]) -> str:
-    lines = "".join(f"    options->{name} = {json.dumps(value)};\n" for name, value in wanted.items())
+    scalars = {name: value for name, value in wanted.items() if name != "stop_ids"}
+    lines = "".join(f"    options->{name} = {json.dumps(value)};\n" for name, value in scalars.items())
     return f"static void options_{number}(edgekit_generate_options* options) {{\n{lines}}}\n"
 
 
@@ -42,17 +43,22 @@ def header(cases: dict[str, Any]) -> str:
         session = case["session"]
         prompt, prompt_ref = ids(f"prompt_{number}", case.get("prompt_ids"))
         output, output_ref = ids(f"ids_{number}", case["ids"])
-        definitions += prompt + output + options(number, case["generate"])
+        stops, stops_ref = ids(f"stops_{number}", case["generate"].get("stop_ids"))
+        messages = json.dumps(case["messages"]) if "messages" in case else None
+        definitions += prompt + output + stops + options(number, case["generate"])
         rows.append(
             f'{{"{case["model"]}", {session["window"]}, {session["sinks"]}, '
             f"EDGEKIT_KV_{session['kv'].upper()}, "
-            f"{string(case.get('prompt'))}, {prompt_ref}, options_{number}, {output_ref}, "
+            f"{string(case.get('prompt'))}, {prompt_ref}, {string(messages)}, options_{number}, {stops_ref}, "
+            f"{output_ref}, "
             f"{string(case['text'])}, EDGEKIT_FINISH_{case['finish'].upper()}}}"
         )
-    chats = [
-        f'{{"{chat["model"]}", {string(json.dumps(chat["messages"]))}, {string(chat["text"])}}}'
-        for chat in cases["chats"]
-    ]
+    chats = []
+    for number, chat in enumerate(cases["chats"]):
+        encoded, encoded_ref = ids(f"chat_{number}", chat["ids"])
+        definitions += encoded
+        messages = string(json.dumps(chat["messages"]))
+        chats.append(f'{{"{chat["model"]}", {messages}, {string(chat["text"])}, {encoded_ref}}}')
     return (
         f"{definitions}static const golden_case cases[] = {{\n{','.join(rows)}\n}};\n"
         f"static const golden_chat chats[] = {{\n{','.join(chats)}\n}};\n"

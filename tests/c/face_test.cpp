@@ -35,13 +35,15 @@ void replay(const golden_case& c) {
     session_options.sinks = c.sinks;
     session_options.kv_type = c.kv;
     edgekit::Session session(open_model(c.model), session_options);
-    edgekit::GenerateOptions options;
+    edgekit::GenerateOptions options = session.options();
     c.set_options(&options);
+    options.stop_ids.assign(c.stop_ids.data, c.stop_ids.data + c.stop_ids.count);
     std::string text;
     std::vector<int32_t> ids;
     edgekit_finish finish{};
-    auto generation = c.prompt.data
-                          ? session.generate({c.prompt.data, c.prompt.size}, options)
+    auto generation = c.prompt.data ? session.generate({c.prompt.data, c.prompt.size}, options)
+                      : c.messages.data
+                          ? session.chat({c.messages.data, c.messages.size}, options)
                           : session.generate(std::span(c.prompt_ids.data, c.prompt_ids.count), options);
     for (const edgekit::Event& event : generation) {
         text += event.text();
@@ -76,6 +78,16 @@ void test_generations() {
     edgekit::Session fork = session.fork();
     check(fork.position() == session.position() && fork.plan().total_bytes == session.plan().total_bytes,
           "a fork");
+    {
+        auto older = session.generate("Hello", options);
+        older.begin();
+        auto newer = session.generate("Hello", options);
+        check(older.begin() == older.end(), "a newer generation ends the older");
+        auto moved = std::move(older);
+        check(ids_of(std::move(newer)) == whole, "and is not ended by it");
+    }
+    session.reset();
+
     options.logit_bias = {{whole[0], -1e9f}};
     check(ids_of(fork.generate("Hello", options))[0] != whole[0], "a forbidden token is not taken");
 
@@ -95,13 +107,16 @@ void test_text() {
     check(model.info().vocab_size == 260, "the vocabulary's size");
     const edgekit::Tokenizer tokenizer = edgekit::Model(model).tokenizer().value();
     const std::string text = "Straße 東京 🙂";
-    check(tokenizer.decode(tokenizer.encode(text)) == text, "text comes back from its tokens");
+    check(tokenizer.decode(tokenizer.encode(text), true) == text, "text comes back from its tokens");
     check(tokenizer.info().vocab_size == 260 && !tokenizer.token_to_id("no such token"),
           "the tokenizer's vocabulary");
     for (const golden_chat& chat : chats)
         check(model.render_chat({chat.messages.data, chat.messages.size}) ==
                   std::string_view(chat.text.data, chat.text.size),
               "a chat renders differently");
+    const std::vector<int32_t> chat_ids = model.encode_chat({chats[0].messages.data, chats[0].messages.size});
+    check(std::ranges::equal(chat_ids, std::span(chats[0].ids.data, chats[0].ids.count)),
+          "a chat has other tokens");
     edgekit::Session session(model);
     const std::vector<int32_t> ids = tokenizer.encode("Hello");
     const std::vector<float> all = session.forward(ids, true);

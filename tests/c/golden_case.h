@@ -11,9 +11,11 @@ typedef struct golden_case {
     const char* model;
     uint32_t window, sinks;
     edgekit_kv_type kv;
-    edgekit_span prompt; /* or */
-    golden_ids prompt_ids;
+    edgekit_span prompt;   /* or */
+    golden_ids prompt_ids; /* or */
+    edgekit_span messages; /* JSON */
     void (*set_options)(edgekit_generate_options*);
+    golden_ids stop_ids;
     golden_ids ids; /* what is generated */
     edgekit_span text;
     edgekit_finish finish;
@@ -23,6 +25,7 @@ typedef struct golden_chat {
     const char* model;
     edgekit_span messages; /* JSON */
     edgekit_span text;
+    golden_ids ids;
 } golden_chat;
 
 #include "cases.h"

@@ -42,13 +42,17 @@ static edgekit_session* create(edgekit_model* model, const golden_case* c) {
     return session;
 }
 
-static edgekit_status begin(edgekit_session* session, const golden_case* c) {
+static edgekit_status begin(edgekit_model* model, edgekit_session* session, const golden_case* c) {
     edgekit_generate_options options;
-    edgekit_generate_options_init(&options, NULL);
+    edgekit_generate_options_init(&options, model);
     options.prompt = c->prompt.data;
     options.prompt_size = c->prompt.size;
     options.prompt_ids = c->prompt_ids.data;
     options.prompt_ids_count = c->prompt_ids.count;
+    options.messages = c->messages.data;
+    options.messages_size = c->messages.size;
+    options.stop_ids = c->stop_ids.data;
+    options.stop_ids_count = c->stop_ids.count;
     c->set_options(&options);
     return edgekit_session_generate(session, &options, &error);
 }
@@ -57,11 +61,11 @@ static void replay(size_t number) {
     const golden_case* c = &cases[number];
     edgekit_model* model = open_model(c->model);
     edgekit_session* session = create(model, c);
-    edgekit_model_free(model); /* the session goes on */
     static char text[1 << 16];
     static int32_t ids[1 << 12];
     size_t text_size = 0, ids_count = 0;
-    check(begin(session, c) == EDGEKIT_OK, "generate", number);
+    check(begin(model, session, c) == EDGEKIT_OK, "generate", number);
+    edgekit_model_free(model); /* the session goes on */
     edgekit_event event = {.struct_size = sizeof event};
     while (edgekit_session_next(session, &event, &error) == EDGEKIT_OK && event.kind != EDGEKIT_EVENT_DONE) {
         if (event.kind != EDGEKIT_EVENT_TEXT) continue;
@@ -86,6 +90,13 @@ static void replay_chat(size_t number) {
                                     &error) == EDGEKIT_OK,
           "render a chat", number);
     check(size == c->text.size && !memcmp(text, c->text.data, size), "a chat renders differently", number);
+    int32_t ids[4096];
+    size_t count = 0;
+    check(edgekit_model_encode_chat(model, c->messages.data, c->messages.size, ids, COUNT(ids), &count,
+                                    &error) == EDGEKIT_OK,
+          "encode a chat", number);
+    check(count == c->ids.count && !memcmp(ids, c->ids.data, count * sizeof *ids), "a chat has other tokens",
+          number);
     edgekit_model_free(model);
 }
 
@@ -122,7 +133,7 @@ static void soak(void) {
         const golden_case* c = &cases[i % COUNT(cases)];
         edgekit_model* model = open_model(c->model);
         edgekit_session* session = create(model, c);
-        check(begin(session, c) == EDGEKIT_OK, "soak: generate", i);
+        check(begin(model, session, c) == EDGEKIT_OK, "soak: generate", i);
         edgekit_event event = {.struct_size = sizeof event};
         for (int n = 0; n < 3; ++n) edgekit_session_next(session, &event, &error);
         if (i % 2) {

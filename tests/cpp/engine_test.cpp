@@ -4,8 +4,10 @@
 #include <atomic>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <fstream>
 #include <iterator>
+#include <memory>
 #include <new>
 #include <sstream>
 #include <string>
@@ -150,9 +152,10 @@ std::vector<int32_t> ids_of(const Value& array) {
     return ids;
 }
 
-edgekit_generate_options options_from(const Value& wanted) {
+edgekit_generate_options options_from(const Value& wanted, const edgekit_model* model,
+                                      std::vector<int32_t>& stop_ids) {
     edgekit_generate_options options;
-    edgekit_generate_options_init(&options, nullptr);
+    edgekit_generate_options_init(&options, model);
     for (const auto& [name, value] : wanted.as_object()) {
         if (name == "max_tokens")
             options.max_tokens = static_cast<uint32_t>(value.as_int());
@@ -170,9 +173,13 @@ edgekit_generate_options options_from(const Value& wanted) {
             options.repetition_penalty = static_cast<float>(value.as_double());
         else if (name == "seed")
             options.seed = static_cast<uint64_t>(value.as_int());
+        else if (name == "stop_ids")
+            stop_ids = ids_of(value);
         else
             check(false, "a golden case has the unknown option " + name);
     }
+    options.stop_ids = stop_ids.data();
+    options.stop_ids_count = stop_ids.size();
     return options;
 }
 
@@ -181,11 +188,17 @@ void replay(const Value& cases, const std::string& isa, uint32_t threads) {
         edgekit_model* model = open_model(c.string_at("model"), isa.c_str(), threads);
         edgekit_session* session = create_session(model, c.at("session"));
         if (!session) return;
-        edgekit_generate_options options = options_from(c.at("generate"));
+        std::vector<int32_t> stop_ids;
+        edgekit_generate_options options = options_from(c.at("generate"), model, stop_ids);
         std::vector<int32_t> prompt;
+        std::string messages;
         if (const Value* text = c.find("prompt")) {
             options.prompt = text->as_string().data();
             options.prompt_size = text->as_string().size();
+        } else if (const Value* conversation = c.find("messages")) {
+            messages = edgekit::json::dump(*conversation);
+            options.messages = messages.data();
+            options.messages_size = messages.size();
         } else {
             prompt = ids_of(c.at("prompt_ids"));
             options.prompt_ids = prompt.data();
@@ -237,6 +250,12 @@ void replay_chats(const Value& cases) {
                   "render a chat");
         text.resize(size);
         check(text == c.string_at("text"), "a chat renders as " + text);
+        std::vector<int32_t> ids(4096);
+        expect_ok(edgekit_model_encode_chat(model, messages.data(), messages.size(), ids.data(), ids.size(),
+                                            &size, &error),
+                  "encode a chat");
+        ids.resize(size);
+        check(ids == ids_of(c.at("ids")), "a chat has other tokens: " + text);
         edgekit_model_free(model);
     }
 }
@@ -314,6 +333,31 @@ void test_budget() {
         last = plan.window;
     }
     edgekit_model_free(model);
+}
+
+// A plan from a package's header alone, wherever the rest is.
+void test_plan_from_header() {
+    const std::string file = read_file(kGolden + "text.edge");
+    uint64_t length = 0;
+    std::memcpy(&length, file.data(), sizeof length);
+    const size_t size = sizeof length + length;
+    std::vector<std::byte> room(size + 64);  // no more than the header
+    void* header = room.data();
+    size_t left = room.size();
+    std::memcpy(std::align(64, size, header, left), file.data(), size);
+    edgekit_memory_plan from_file, from_header;
+    from_file.struct_size = from_header.struct_size = sizeof from_file;
+    expect_ok(edgekit_can_load((kGolden + "text.edge").c_str(), nullptr, &from_file, &error), "can_load");
+    expect_ok(edgekit_can_load_header(header, size, file.size(), nullptr, &from_header, &error),
+              "can_load_header");
+    check(!std::memcmp(&from_file, &from_header, sizeof from_file), "the header alone gives another plan");
+    const auto status = [&](size_t header_size, uint64_t file_bytes) {
+        return edgekit_can_load_header(header, header_size, file_bytes, nullptr, &from_header, &error);
+    };
+    check(status(size - 1, file.size()) == EDGEKIT_INVALID_ARGUMENT, "half a header is refused");
+    check(status(4, file.size()) == EDGEKIT_INVALID_ARGUMENT, "a header without its length is refused");
+    check(status(size, file.size() - 64) == EDGEKIT_INVALID_FILE, "a file that ends too early is refused");
+    check(status(size, 8) == EDGEKIT_INVALID_FILE, "a file of 8 bytes is refused");
 }
 
 void test_full_ring_and_reuse() {
@@ -633,6 +677,7 @@ int main() {
     replay_chats(cases);
     test_memory();
     test_budget();
+    test_plan_from_header();
     test_full_ring_and_reuse();
     test_prompt_events();
     test_cancel();

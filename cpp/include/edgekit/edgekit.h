@@ -251,6 +251,13 @@ EDGEKIT_API edgekit_status edgekit_plan(const edgekit_model* model, const edgeki
 /* As edgekit_plan, from the file's header alone, before anything is loaded. */
 EDGEKIT_API edgekit_status edgekit_can_load(const char* path, const edgekit_session_options* options,
                                             edgekit_memory_plan* plan, edgekit_error* error);
+/* The same for a file that lies elsewhere, such as a download to come: `header` is its beginning, on 64
+ * bytes, which are 8 bytes that hold the header's length n (little-endian) and n more; `file_bytes` is the
+ * whole file's size. */
+EDGEKIT_API edgekit_status edgekit_can_load_header(const void* header, size_t header_size,
+                                                   uint64_t file_bytes,
+                                                   const edgekit_session_options* options,
+                                                   edgekit_memory_plan* plan, edgekit_error* error);
 
 EDGEKIT_API edgekit_status edgekit_session_create(edgekit_model* model,
                                                   const edgekit_session_options* options,

@@ -48,13 +48,15 @@ struct SessionOptions : edgekit_session_options {
     SessionOptions() { edgekit_session_options_init(this); }
 };
 
-// The prompt, the stop strings and the bias of edgekit_generate_options are taken from elsewhere: from the
-// arguments of generate() and from the members here.
+// With a model (Session::options() has one), the sampling its makers advise; without, greedy. The prompt, the
+// stops and the bias of edgekit_generate_options are taken from elsewhere: from the arguments of generate()
+// and from the members here.
 struct GenerateOptions : edgekit_generate_options {
     explicit GenerateOptions(const edgekit_model* model = nullptr) {
         edgekit_generate_options_init(this, model);
     }
     std::vector<std::string> stops;
+    std::vector<int32_t> stop_ids;
     std::vector<std::pair<int32_t, float>> logit_bias;  // (token id, what is added to its logit)
 };
 
@@ -96,7 +98,7 @@ public:
                                                 count, error);
             });
     }
-    std::string decode(std::span<const int32_t> ids, bool skip_special = true) const {
+    std::string decode(std::span<const int32_t> ids, bool skip_special = false) const {
         return detail::fill<std::string>(
             ids.size() * 8 + 16, [&](char* text, size_t capacity, size_t* size, edgekit_error* error) {
                 return edgekit_tokenizer_decode(handle_, ids.data(), ids.size(), skip_special, text, capacity,
@@ -154,6 +156,15 @@ public:
                                                  capacity, size, error);
             });
     }
+    // The same as ids, in which only the template's own text has become special tokens.
+    std::vector<int32_t> encode_chat(std::string_view context) const {
+        return detail::fill<std::vector<int32_t>>(
+            context.size() / 2 + 256,
+            [&](int32_t* ids, size_t capacity, size_t* count, edgekit_error* error) {
+                return edgekit_model_encode_chat(handle_.get(), context.data(), context.size(), ids, capacity,
+                                                 count, error);
+            });
+    }
     // What a session with these options would allocate, to the byte.
     edgekit_memory_plan plan(const SessionOptions& options = {}) const {
         edgekit_memory_plan plan{};
@@ -191,22 +202,19 @@ private:
     edgekit_event event_{};
 };
 
-// A running generation: an input range of events, the last of them done(). Leaving the loop early ends it.
-// It must not outlive its session.
+// A running generation: an input range of events, the last of them done(). Leaving the loop early ends it;
+// the session's next generation ends it too, without a done(). It must not outlive its session.
 class Generation {
 public:
     class Iterator {
     public:
         using value_type = Event;
         using difference_type = std::ptrdiff_t;
-        explicit Iterator(Generation& generation) : generation_(&generation) {}
+        explicit Iterator(Generation* generation) : generation_(generation) {}
         const Event& operator*() const noexcept { return generation_->event_; }
         const Event* operator->() const noexcept { return &generation_->event_; }
         Iterator& operator++() {
-            if (generation_->event_.done())
-                generation_ = nullptr;
-            else
-                generation_->advance();
+            if (!generation_->advance()) generation_ = nullptr;
             return *this;
         }
         void operator++(int) { ++*this; }
@@ -216,12 +224,17 @@ public:
         Generation* generation_;
     };
 
-    explicit Generation(edgekit_session* session) : session_(session) {}
+    // `latest` counts the session's generations: the newest alone is the session's to go on with.
+    Generation(edgekit_session* session, std::shared_ptr<uint64_t> latest)
+        : session_(session), latest_(std::move(latest)), number_(++*latest_) {}
     Generation(Generation&& other) noexcept
-        : session_(std::exchange(other.session_, nullptr)), event_(other.event_) {}
+        : session_(std::exchange(other.session_, nullptr)),
+          latest_(other.latest_),
+          number_(other.number_),
+          event_(other.event_) {}
     Generation& operator=(Generation&&) = delete;
     ~Generation() {
-        if (!session_) return;
+        if (!running()) return;
         edgekit_session_cancel(session_);
         edgekit_event event{};
         event.struct_size = sizeof event;
@@ -230,22 +243,26 @@ public:
         }
     }
 
-    Iterator begin() {
-        advance();
-        return Iterator(*this);
-    }
+    Iterator begin() { return Iterator(advance() ? this : nullptr); }
     std::default_sentinel_t end() const noexcept { return {}; }
 
 private:
-    void advance() {
+    bool running() const noexcept { return session_ && number_ == *latest_; }
+
+    // Whether there is another event.
+    bool advance() {
+        if (!running()) return false;
         edgekit_session* session = std::exchange(session_, nullptr);  // an error ends the generation too
         event_.event_ = {};
         event_.event_.struct_size = sizeof(edgekit_event);
         detail::call(edgekit_session_next, session, &event_.event_);
         if (!event_.done()) session_ = session;
+        return true;
     }
 
     edgekit_session* session_;  // null once it has ended
+    std::shared_ptr<uint64_t> latest_;
+    uint64_t number_;
     Event event_;
 };
 
@@ -257,22 +274,26 @@ public:
         handle_.reset(handle);
     }
 
-    Generation generate(std::string_view prompt, const GenerateOptions& options = {}) {
-        edgekit_generate_options chosen = options;
-        chosen.prompt = prompt.data() ? prompt.data() : "";
-        chosen.prompt_size = prompt.size();
-        return start(chosen, options);
+    // What a generation takes that is given no options: the sampling that the package's makers advise.
+    GenerateOptions options() const { return GenerateOptions(model_.handle()); }
+    Generation generate(std::string_view prompt, const std::optional<GenerateOptions>& options = {}) {
+        return start(options, [&](edgekit_generate_options& native) {
+            native.prompt = prompt.data() ? prompt.data() : "";
+            native.prompt_size = prompt.size();
+        });
     }
-    Generation generate(std::span<const int32_t> ids, const GenerateOptions& options = {}) {
-        edgekit_generate_options chosen = options;
-        chosen.prompt_ids = ids.data();
-        chosen.prompt_ids_count = ids.size();
-        return start(chosen, options);
+    Generation generate(std::span<const int32_t> ids, const std::optional<GenerateOptions>& options = {}) {
+        return start(options, [&](edgekit_generate_options& native) {
+            native.prompt_ids = ids.data();
+            native.prompt_ids_count = ids.size();
+        });
     }
     // The answer to a conversation; `context` as in Model::render_chat.
-    Generation chat(std::string_view context, GenerateOptions options = {}) {
-        options.prompt_flags = EDGEKIT_PARSE_SPECIAL;  // the template has written the special tokens
-        return generate(model_.render_chat(context), options);
+    Generation chat(std::string_view context, const std::optional<GenerateOptions>& options = {}) {
+        return start(options, [&](edgekit_generate_options& native) {
+            native.messages = context.data();
+            native.messages_size = context.size();
+        });
     }
     // Appends tokens to the cache. float32 logits [ids.size() or 1, vocab_size].
     std::vector<float> forward(std::span<const int32_t> ids, bool all_logits = false) {
@@ -311,22 +332,28 @@ public:
 private:
     Session(const Model& model, edgekit_session* handle) : model_(model), handle_(handle) {}
 
-    Generation start(edgekit_generate_options& chosen, const GenerateOptions& options) {
+    template <class SetPrompt>
+    Generation start(const std::optional<GenerateOptions>& given, SetPrompt set_prompt) {
+        const GenerateOptions chosen = given ? *given : options();
+        edgekit_generate_options native = chosen;
+        set_prompt(native);
         std::vector<edgekit_span> stops;
-        for (const std::string& stop : options.stops) stops.push_back({stop.data(), stop.size()});
-        chosen.stops = stops.data();
-        chosen.stops_count = stops.size();
+        for (const std::string& stop : chosen.stops) stops.push_back({stop.data(), stop.size()});
+        native.stops = stops.data();
+        native.stops_count = stops.size();
+        native.stop_ids = chosen.stop_ids.data();
+        native.stop_ids_count = chosen.stop_ids.size();
         std::vector<int32_t> ids;
         std::vector<float> values;
-        for (const auto& [id, value] : options.logit_bias) {
+        for (const auto& [id, value] : chosen.logit_bias) {
             ids.push_back(id);
             values.push_back(value);
         }
-        chosen.bias_ids = ids.data();
-        chosen.bias_values = values.data();
-        chosen.bias_count = ids.size();
-        detail::call(edgekit_session_generate, handle_.get(), &chosen);
-        return Generation(handle_.get());
+        native.bias_ids = ids.data();
+        native.bias_values = values.data();
+        native.bias_count = ids.size();
+        detail::call(edgekit_session_generate, handle_.get(), &native);
+        return Generation(handle_.get(), generations_);
     }
 
     struct Free {
@@ -334,6 +361,7 @@ private:
     };
     Model model_;
     std::unique_ptr<edgekit_session, Free> handle_;
+    std::shared_ptr<uint64_t> generations_ = std::make_shared<uint64_t>(0);
 };
 
 }  // namespace v1

@@ -2,6 +2,10 @@
 
 #include "engine/session.h"
 
+#include <algorithm>
+#include <cstdint>
+#include <string>
+
 #include "api/boundary.h"
 #include "api/handles.h"
 
@@ -22,6 +26,16 @@ edgekit_session_options checked(const edgekit_session_options* given) {
     require_enum(options.kv_type, EDGEKIT_KV_INT4, "kv_type");
     require_enum(options.on_full, EDGEKIT_ON_FULL_ERROR, "on_full");
     return options;
+}
+
+// The plan for a package of which only the header is read.
+edgekit_memory_plan plan_package(std::span<const std::byte> bytes, const edgekit_session_options& options) {
+    const edgekit::EdgeFile file(bytes);
+    const auto spec = edgekit::ModelSpec::parse(file.spec());
+    const edgekit::Weights weights(spec, file);
+    const uint64_t text_bytes = file.tensor("tokenizer").size() + file.tensor("chat_template").size();
+    const uint32_t threads = edgekit::default_threads(edgekit::survey_processors());
+    return plan_session(spec, weights, text_bytes, threads, options).memory;
 }
 
 edgekit_generate_options checked(const edgekit_generate_options* given) {
@@ -73,14 +87,33 @@ edgekit_status edgekit_can_load(const char* path, const edgekit_session_options*
         const auto chosen = checked(options);
         const auto needed = reading(path, [&] {
             const edgekit::MappedFile bytes{std::string(path)};
-            const edgekit::EdgeFile file(bytes.bytes());
-            const auto spec = edgekit::ModelSpec::parse(file.spec());
-            const edgekit::Weights weights(spec, file);
-            const uint64_t text_bytes = file.tensor("tokenizer").size() + file.tensor("chat_template").size();
-            return plan_session(spec, weights, text_bytes,
-                                edgekit::default_threads(edgekit::survey_processors()), chosen);
+            return plan_package(bytes.bytes(), chosen);
         });
-        write_result(needed.memory, plan);
+        write_result(needed, plan);
+        return EDGEKIT_OK;
+    });
+}
+
+edgekit_status edgekit_can_load_header(const void* header, size_t header_size, uint64_t file_bytes,
+                                       const edgekit_session_options* options, edgekit_memory_plan* plan,
+                                       edgekit_error* error) {
+    return guarded(error, [&] {
+        require(header, "header is NULL");
+        require_result(plan);
+        const auto chosen = checked(options);
+        uint64_t length = 0;
+        if (header_size > sizeof length) std::memcpy(&length, header, sizeof length);
+        if (header_size <= sizeof length || header_size - sizeof length < std::min(length, file_bytes))
+            throw edgekit::Error(edgekit::Status::invalid_argument,
+                                 "header_size is " + std::to_string(header_size) + "; the header takes " +
+                                     std::to_string(length) + " bytes after the first 8");
+        if (file_bytes > SIZE_MAX)
+            throw edgekit::Error(edgekit::Status::out_of_memory,
+                                 "the file has " + std::to_string(file_bytes) +
+                                     " bytes, more than this platform addresses; use a smaller model");
+        // What lies behind the header is measured, not read.
+        const std::span package(static_cast<const std::byte*>(header), static_cast<size_t>(file_bytes));
+        write_result(plan_package(package, chosen), plan);
         return EDGEKIT_OK;
     });
 }

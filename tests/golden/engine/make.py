@@ -7,9 +7,9 @@ Every binding and every instruction set replays `cases.json`. The weights are ra
 same noise everywhere. Needs the test extra. Run it only when the format or the engine's results are meant
 to change, and say so in the commit.
 
-cases.json: {"models": [{"file", "layers", …}], "cases": [{"model", "session": options, "prompt" or
-"prompt_ids", "generate": options, "ids", "text", "finish"}], "chats": [{"model", "messages", "text"}],
-"states": [{"model", "file", "session", "max_tokens", "ids"}]}
+cases.json: {"models": [{"file", "layers", …}], "cases": [{"model", "session": options, "prompt",
+"prompt_ids" or "messages", "generate": options, "ids", "text", "finish"}], "chats": [{"model", "messages",
+"text", "ids"}], "states": [{"model", "file", "session", "max_tokens", "ids"}]}
 """
 
 from __future__ import annotations
@@ -40,11 +40,23 @@ MODELS = {
     "experts.edge": ("qwen3_moe", "q4"),
 }
 RING = {"window": 24, "sinks": 2, "kv": "int8"}
+WIDE = {"window": 250, "sinks": 4, "kv": "f16"}
+HI = [{"role": "user", "content": "hi"}]
 # (model, session options, prompt, generate options)
 CASES: list[tuple[str, dict[str, Any], Any, dict[str, Any]]] = [
-    ("text.edge", {"window": 64, "sinks": 4, "kv": "f16"}, "Once upon a time", {"max_tokens": 40}),
-    ("text.edge", RING, "Straße 東京 🙂", {"max_tokens": 60, "ignore_eos": True}),
-    ("text.edge", RING, "Hello", {"max_tokens": 40, "temperature": 1.0, "seed": 7, "ignore_eos": True}),
+    (
+        "text.edge",
+        {"window": 64, "sinks": 4, "kv": "f16"},
+        "Once upon a time",
+        {"max_tokens": 40, "temperature": 0},
+    ),
+    ("text.edge", RING, "Straße 東京 🙂", {"max_tokens": 60, "temperature": 0, "ignore_eos": True}),
+    (
+        "text.edge",
+        RING,
+        "Hello",
+        {"max_tokens": 40, "temperature": 1.0, "top_k": 0, "seed": 7, "ignore_eos": True},
+    ),
     (
         "text.edge",
         RING,
@@ -58,6 +70,7 @@ CASES: list[tuple[str, dict[str, Any], Any, dict[str, Any]]] = [
         {
             "max_tokens": 40,
             "temperature": 1.2,
+            "top_k": 0,
             "min_p": 0.02,
             "repetition_penalty": 1.1,
             "seed": 5,
@@ -78,9 +91,15 @@ CASES: list[tuple[str, dict[str, Any], Any, dict[str, Any]]] = [
     ),
     ("convolution.edge", RING, [1, 2, 3, 4, 5, 6, 7], {"max_tokens": 40, "ignore_eos": True}),
     ("experts.edge", RING, [8, 6, 7, 5, 3, 0, 9], {"max_tokens": 40, "ignore_eos": True}),
+    # The package's own sampling, and as many tokens as the session holds.
+    ("text.edge", RING, "Hello", {"seed": 7, "ignore_eos": True}),
+    ("text.edge", WIDE, "Once upon a time", {"temperature": 0, "stop_ids": [7]}),
+    # A text that spells BOS itself.
+    ("text.edge", WIDE, "<|begin|>Once upon a time", {"max_tokens": 10, "temperature": 0}),
+    ("text.edge", WIDE, HI, {"max_tokens": 20, "temperature": 0, "ignore_eos": True}),
 ]
 CHATS = [
-    ("text.edge", [{"role": "user", "content": "hi"}]),
+    ("text.edge", HI),
     (
         "text.edge",
         [
@@ -90,6 +109,12 @@ CHATS = [
         ],
     ),
 ]
+
+
+def kind(prompt: Any) -> str:
+    if isinstance(prompt, str):
+        return "prompt"
+    return "messages" if isinstance(prompt[0], dict) else "prompt_ids"
 
 
 def generated(session: Any, prompt: Any, **options: Any) -> tuple[list[int], str, str]:
@@ -117,12 +142,11 @@ def main() -> None:
     cases = []
     for file, session, prompt, options in CASES:
         ids, text, finish = generated(models[file].session(**session), prompt, speculation=0, **options)
-        key = "prompt" if isinstance(prompt, str) else "prompt_ids"
         cases.append(
             {
                 "model": file,
                 "session": session,
-                key: prompt,
+                kind(prompt): prompt,
                 "generate": options,
                 "ids": ids,
                 "text": text,
@@ -130,13 +154,20 @@ def main() -> None:
             }
         )
     chats = [
-        {"model": file, "messages": messages, "text": str(models[file].render_chat(messages))}
+        {
+            "model": file,
+            "messages": messages,
+            "text": models[file].render_chat(messages),
+            "ids": models[file].encode_chat(messages),
+        }
         for file, messages in CHATS
     ]
     session = models["text.edge"].session(**RING)
     session.forward(np.random.default_rng(3).integers(0, 256, 90).tolist())
     session.save(HERE / "text.session")
-    ids, text, _ = generated(session, [72, 105], max_tokens=32, ignore_eos=True, append=True, speculation=0)
+    ids, text, _ = generated(
+        session, [72, 105], max_tokens=32, temperature=0, ignore_eos=True, append=True, speculation=0
+    )
     states = [
         {
             "model": "text.edge",

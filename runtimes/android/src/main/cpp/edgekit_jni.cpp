@@ -232,7 +232,8 @@ jobject to_java(JNIEnv* env, const edgekit::Event& event) {
                                                  jint(event->prompt_tokens), jint(event->cached_tokens),
                                                  jint(event->generated_tokens), jint(event->drafted_tokens),
                                                  jint(event->accepted_tokens), event->prefill_ms,
-                                                 event->first_token_ms, event->decode_ms));
+                                                 event->first_token_ms, event->decode_ms, jlong(event->seed),
+                                                 jint(event->taken_back)));
     }
 }
 
@@ -251,7 +252,7 @@ extern "C" JNIEXPORT jint JNICALL JNI_OnLoad(JavaVM* vm, void*) {
     java.failure = method("failure", "(I[BJ)Ljava/lang/Throwable;");
     java.text = method("text", "([B[I)" + event);
     java.evicted = method("evicted", "(JJ)" + event);
-    java.done = method("done", "(IIIIIIDDD)" + event);
+    java.done = method("done", "(IIIIIIDDDJI)" + event);
     return env->ExceptionCheck() ? JNI_ERR : JNI_VERSION_1_6;
 }
 
@@ -268,13 +269,15 @@ NATIVE(jbyteArray, isas)(JNIEnv* env, jclass) {
 // ---- models
 
 NATIVE(jlong, openModel)
-(JNIEnv* env, jclass, jbyteArray path, jint threads, jbyteArray isa, jboolean verify_hashes) {
+(JNIEnv* env, jclass, jbyteArray path, jint threads, jbyteArray isa, jboolean verify_hashes,
+ jboolean in_memory) {
     return guarded(env, [&] {
         edgekit::ModelOptions options;
         options.n_threads = value_of<uint32_t>("threads", threads);
         const std::string name = isa ? string(env, isa) : "";
         options.isa = isa ? name.c_str() : nullptr;
         options.verify_hashes = verify_hashes;
+        options.in_memory = in_memory;
         return reinterpret_cast<jlong>(new edgekit::Model(string(env, path), options));
     });
 }
@@ -304,6 +307,10 @@ NATIVE(jobjectArray, modelTexts)(JNIEnv* env, jclass, jlong handle) {
 
 NATIVE(jbyteArray, renderChat)(JNIEnv* env, jclass, jlong handle, jbyteArray context) {
     return guarded(env, [&] { return bytes(env, model(handle).render_chat(string(env, context))); });
+}
+
+NATIVE(jintArray, encodeChat)(JNIEnv* env, jclass, jlong handle, jbyteArray context) {
+    return guarded(env, [&] { return ints(env, model(handle).encode_chat(string(env, context))); });
 }
 
 NATIVE(jlongArray, plan)
@@ -346,11 +353,11 @@ NATIVE(jint, tokenToId)(JNIEnv* env, jclass, jlong handle, jbyteArray text) {
     return guarded(env, [&] { return jint{tokenizer(handle).token_to_id(string(env, text)).value_or(-1)}; });
 }
 
-NATIVE(jintArray, specialIds)(JNIEnv* env, jclass, jlong handle) {
+NATIVE(jintArray, tokenizerInfo)(JNIEnv* env, jclass, jlong handle) {
     return guarded(env, [&] {
         const edgekit_tokenizer_info info = tokenizer(handle).info();
-        const int32_t ids[] = {info.bos_id, info.eos_id, info.pad_id};
-        return ints(env, ids);
+        const int32_t values[] = {info.vocab_size, info.bos_id, info.eos_id, info.pad_id};
+        return ints(env, values);
     });
 }
 
@@ -368,24 +375,28 @@ NATIVE(jlong, createSession)
 NATIVE(void, freeSession)(JNIEnv*, jclass, jlong handle) { delete &conversation(handle); }
 
 NATIVE(void, generate)
-(JNIEnv* env, jclass, jlong handle, jbyteArray prompt, jintArray prompt_ids, jobjectArray stops,
- jintArray bias_ids, jfloatArray bias_values, jobjectArray names, jlongArray values) {
+(JNIEnv* env, jclass, jlong handle, jbyteArray prompt, jbyteArray messages, jintArray prompt_ids,
+ jobjectArray stops, jintArray stop_ids, jintArray bias_ids, jfloatArray bias_values, jobjectArray names,
+ jlongArray values) {
     guarded(env, [&] {
-        edgekit::GenerateOptions options;
+        Conversation& c = conversation(handle);
+        edgekit::GenerateOptions options = c.session.options();
         apply(env, options, generate_members, names, values);
         for (jsize i = 0; i < env->GetArrayLength(stops); ++i) {
             const auto stop = static_cast<jbyteArray>(env->GetObjectArrayElement(stops, i));
             options.stops.push_back(string(env, stop));
             env->DeleteLocalRef(stop);
         }
+        options.stop_ids = ints(env, stop_ids);
         const std::vector<int32_t> ids = ints(env, bias_ids);
         std::vector<float> bias(ids.size());
         env->GetFloatArrayRegion(bias_values, 0, jsize(bias.size()), bias.data());
         for (size_t i = 0; i < ids.size(); ++i) options.logit_bias.emplace_back(ids[i], bias[i]);
-        Conversation& c = conversation(handle);
         c.end();
         if (prompt)
             c.begin(c.session.generate(string(env, prompt), options));
+        else if (messages)
+            c.begin(c.session.chat(string(env, messages), options));
         else
             c.begin(c.session.generate(ints(env, prompt_ids), options));
     });

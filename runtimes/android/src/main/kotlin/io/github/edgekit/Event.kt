@@ -10,7 +10,15 @@ sealed class Event {
     /** The positions from [first] on, [count] of them, left the cache and can no longer be attended to. */
     data class Evicted(@JvmField val first: Long, @JvmField val count: Long) : Event()
 
-    data class Done(@JvmField val finish: Finish, @JvmField val statistics: Statistics) : Event()
+    /** Why the generation ended, and what it did. */
+    data class Done(
+        @JvmField val finish: Finish,
+        @JvmField val stats: Statistics,
+        /** Draws the same text again. */
+        @JvmField val seed: Long,
+        /** With [Finish.STOP]: tokens of the stop that left the cache again, so that it holds what the text says. */
+        @JvmField val takenBack: Int,
+    ) : Event()
 }
 
 /** Why a generation ended. */
@@ -29,5 +37,11 @@ data class Statistics(
     @JvmField val firstTokenMs: Double,
     @JvmField val decodeMs: Double,
 ) {
-    val tokensPerSecond: Double get() = if (decodeMs > 0) 1000 * generatedTokens / decodeMs else 0.0
+    /** Tokens of the prompt computed per second, cached ones not counted; 0 when there were none. */
+    val prefillTokS: Double get() = rate(promptTokens - cachedTokens, prefillMs)
+
+    /** Tokens per second after the first, which prefill pays for; 0 when there was one at most. */
+    val decodeTokS: Double get() = rate(generatedTokens - 1, decodeMs)
+
+    private fun rate(tokens: Int, ms: Double) = if (tokens > 0 && ms > 0) 1000 * tokens / ms else 0.0
 }

@@ -35,12 +35,30 @@ class Model private constructor(pointer: Long) : AutoCloseable {
         return MemoryPlan.of(handle.use { Native.plan(it, values.names, values.values) })
     }
 
-    /** The conversation in the model's own chat format. Throws [EdgekitException.TemplateError]. */
-    fun renderChat(messages: List<Message>): String = renderChat(Json.write(messages.map { it.toJson() }))
+    /**
+     * The conversation in the model's own chat format; `templateVariables` go to the template as they are. Throws
+     * [EdgekitException.TemplateError], [EdgekitException.Unsupported] without a template.
+     */
+    @JvmOverloads
+    fun renderChat(
+        messages: List<Message>,
+        tools: List<Map<String, Any?>>? = null,
+        templateVariables: Map<String, Any?> = emptyMap(),
+    ): String {
+        val context = Message.context(messages, tools, templateVariables)
+        return handle.use { Native.renderChat(it, context) }.decodeToString()
+    }
 
-    /** As above from JSON: an array of messages, or an object with "messages", "tools" and what else the template reads. */
-    fun renderChat(context: String): String =
-        handle.use { Native.renderChat(it, Native.utf8(context)) }.decodeToString()
+    /** The same as token ids. Only the template's own text becomes special tokens, what the messages say never does. */
+    @JvmOverloads
+    fun encodeChat(
+        messages: List<Message>,
+        tools: List<Map<String, Any?>>? = null,
+        templateVariables: Map<String, Any?> = emptyMap(),
+    ): IntArray {
+        val context = Message.context(messages, tools, templateVariables)
+        return handle.use { Native.encodeChat(it, context) }
+    }
 
     /** Frees the model once its sessions are closed too. */
     override fun close() = handle.free()
@@ -49,14 +67,15 @@ class Model private constructor(pointer: Long) : AutoCloseable {
 
     companion object {
         /**
-         * Maps the package. Blocks for milliseconds, with `verifyHashes` for as long as the file takes to read. Throws
-         * [EdgekitException.InvalidFile], [EdgekitException.Unsupported], [EdgekitException.IoError].
+         * Maps the package. Blocks for milliseconds, with `verifyHashes` or `inMemory` for as long as the file takes to
+         * read. What is mapped must stay as it is while the model is open. Throws [EdgekitException.InvalidFile], [EdgekitException.Unsupported], [EdgekitException.IoError].
          */
         @JvmStatic
         @JvmOverloads
         fun open(file: File, options: ModelOptions = ModelOptions()): Model {
             val isa = options.isa?.let(Native::utf8)
-            return Model(Native.openModel(Native.utf8(file.path), options.threads ?: 0, isa, options.verifyHashes))
+            val path = Native.utf8(file.path)
+            return Model(Native.openModel(path, options.threads ?: 0, isa, options.verifyHashes, options.inMemory))
         }
 
         @JvmSynthetic
@@ -73,13 +92,26 @@ class Model private constructor(pointer: Long) : AutoCloseable {
     }
 }
 
-data class Message(val role: String, val content: String) {
-    internal fun toJson() = mapOf("role" to role, "content" to content)
+/** One message of a conversation. `members` are others that the template reads, such as "tool_calls", as JSON. */
+data class Message @JvmOverloads constructor(
+    val role: String,
+    val content: String,
+    val members: Map<String, Any?> = emptyMap(),
+) {
+    private fun toJson() = members + mapOf("role" to role, "content" to content)
+
+    internal companion object {
+        /** All that a chat template reads, as UTF-8 JSON. */
+        fun context(messages: List<Message>, tools: List<Map<String, Any?>>?, variables: Map<String, Any?>): ByteArray {
+            val given = mapOf("messages" to messages.map { it.toJson() }, "tools" to tools).filterValues { it != null }
+            return Native.utf8(Json.write(variables + given))
+        }
+    }
 }
 
 data class ModelInfo(
     val vocabSize: Int,
-    val layers: Int,
+    val nLayers: Int,
     val dModel: Int,
     /** Positions the model was trained for. */
     val context: Int,
@@ -88,7 +120,7 @@ data class ModelInfo(
     val threads: Int,
     val fileBytes: Long,
     val weightBytes: Long,
-    val parameters: Long,
+    val nParameters: Long,
     /** The instruction set in use. */
     val isa: String,
     val modelType: String,
@@ -99,7 +131,7 @@ data class ModelInfo(
     internal companion object {
         fun of(numbers: LongArray, texts: Array<ByteArray>) = ModelInfo(
             vocabSize = numbers[0].toInt(),
-            layers = numbers[1].toInt(),
+            nLayers = numbers[1].toInt(),
             dModel = numbers[2].toInt(),
             context = numbers[3].toInt(),
             hasTokenizer = numbers[4] != 0L,
@@ -107,7 +139,7 @@ data class ModelInfo(
             threads = numbers[6].toInt(),
             fileBytes = numbers[7],
             weightBytes = numbers[8],
-            parameters = numbers[9],
+            nParameters = numbers[9],
             isa = texts[0].decodeToString(),
             modelType = texts[1].decodeToString(),
             scheme = texts[2].decodeToString(),
@@ -132,7 +164,7 @@ data class MemoryPlan(
     val window: Int,
     val sinks: Int,
     val chunk: Int,
-    val kvType: KvType,
+    val kv: KvType,
 ) {
     internal companion object {
         fun of(plan: LongArray) = MemoryPlan(
@@ -143,19 +175,25 @@ data class MemoryPlan(
 }
 
 class Tokenizer internal constructor(private val model: Model) {
-    private val specialIds = model.native(Native::specialIds)
+    private val info = model.native(Native::tokenizerInfo)
+
+    val vocabSize: Int get() = info[0]
 
     /** Null where the tokenizer has none. */
-    val bosId: Int? get() = specialIds[0].takeIf { it >= 0 }
-    val eosId: Int? get() = specialIds[1].takeIf { it >= 0 }
-    val padId: Int? get() = specialIds[2].takeIf { it >= 0 }
+    val bosId: Int? get() = info[1].takeIf { it >= 0 }
 
+    /** The first of the model's end-of-sequence ids. */
+    val eosId: Int? get() = info[2].takeIf { it >= 0 }
+    val padId: Int? get() = info[3].takeIf { it >= 0 }
+
+    /** `addSpecialTokens`: add BOS and the like; `parseSpecial`: recognise special tokens written in the text. */
     @JvmOverloads
     fun encode(text: String, addSpecialTokens: Boolean = true, parseSpecial: Boolean = true): IntArray =
         model.native { Native.encode(it, Native.utf8(text), Native.flags(addSpecialTokens, parseSpecial)) }
 
+    /** Bytes that are not UTF-8 become U+FFFD. */
     @JvmOverloads
-    fun decode(ids: IntArray, skipSpecialTokens: Boolean = true): String =
+    fun decode(ids: IntArray, skipSpecialTokens: Boolean = false): String =
         model.native { Native.decode(it, ids, skipSpecialTokens) }.decodeToString()
 
     /** The raw bytes of one token, perhaps a part of a character. */

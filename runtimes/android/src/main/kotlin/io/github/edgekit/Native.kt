@@ -25,11 +25,12 @@ internal object Native {
     @JvmStatic external fun version(): ByteArray
     @JvmStatic external fun isas(): ByteArray
 
-    @JvmStatic external fun openModel(path: ByteArray, threads: Int, isa: ByteArray?, verifyHashes: Boolean): Long
+    @JvmStatic external fun openModel(path: ByteArray, threads: Int, isa: ByteArray?, verifyHashes: Boolean, inMemory: Boolean): Long
     @JvmStatic external fun freeModel(model: Long)
     @JvmStatic external fun modelNumbers(model: Long): LongArray
     @JvmStatic external fun modelTexts(model: Long): Array<ByteArray>
     @JvmStatic external fun renderChat(model: Long, context: ByteArray): ByteArray
+    @JvmStatic external fun encodeChat(model: Long, context: ByteArray): IntArray
     @JvmStatic external fun plan(model: Long, names: Array<ByteArray>, values: LongArray): LongArray
     @JvmStatic external fun canLoad(path: ByteArray, names: Array<ByteArray>, values: LongArray): LongArray
 
@@ -37,15 +38,17 @@ internal object Native {
     @JvmStatic external fun decode(model: Long, ids: IntArray, skipSpecial: Boolean): ByteArray
     @JvmStatic external fun tokenBytes(model: Long, id: Int): ByteArray
     @JvmStatic external fun tokenToId(model: Long, text: ByteArray): Int
-    @JvmStatic external fun specialIds(model: Long): IntArray
+    @JvmStatic external fun tokenizerInfo(model: Long): IntArray
 
     @JvmStatic external fun createSession(model: Long, names: Array<ByteArray>, values: LongArray): Long
     @JvmStatic external fun freeSession(session: Long)
     @JvmStatic external fun generate(
         session: Long,
         prompt: ByteArray?,
+        messages: ByteArray?,
         promptIds: IntArray?,
         stops: Array<ByteArray>,
+        stopIds: IntArray,
         biasIds: IntArray,
         biasValues: FloatArray,
         names: Array<ByteArray>,
@@ -82,11 +85,15 @@ internal object Native {
         prefillMs: Double,
         firstTokenMs: Double,
         decodeMs: Double,
+        seed: Long,
+        takenBack: Int,
     ): Event = Event.Done(
         Finish.entries[finish],
         Statistics(
             promptTokens, cachedTokens, generatedTokens, draftedTokens, acceptedTokens, prefillMs, firstTokenMs, decodeMs,
         ),
+        seed,
+        takenBack,
     )
 
     // ---- the edge of Unicode, and flags

@@ -11,6 +11,9 @@ class ModelOptions {
 
     /** Reads the whole file and checks its SHA-256 sums before use. */
     var verifyHashes: Boolean = false
+
+    /** Reads the file into memory instead of mapping it, so that it may change while the model is used. */
+    var inMemory: Boolean = false
 }
 
 /** How keys and values are stored. */
@@ -32,13 +35,13 @@ class SessionOptions {
     /** Recent positions kept. */
     var window: Int? = null
 
-    /** First positions kept for ever. */
+    /** First positions kept for ever; null: 4, of a conversation its system prompt too. */
     var sinks: Int? = null
-    var kvType: KvType? = null
+    var kv: KvType? = null
     var onFull: OnFull? = null
 
-    /** For everything a session allocates; window and kvType are chosen to fit. */
-    var memoryBudgetBytes: Long? = null
+    /** Bytes, for everything a session allocates; window and kv are chosen to fit. */
+    var memoryBudget: Long? = null
 
     /** Tokens of a prompt that are computed at once. */
     var chunk: Int? = null
@@ -46,21 +49,23 @@ class SessionOptions {
     internal fun values() = OptionValues(
         "window" to window?.toLong(),
         "sinks" to sinks?.toLong(),
-        "kv_type" to kvType?.ordinal?.toLong(),
+        "kv_type" to kv?.ordinal?.toLong(),
         "on_full" to onFull?.ordinal?.toLong(),
-        "memory_budget_bytes" to memoryBudgetBytes,
+        "memory_budget_bytes" to memoryBudget,
         "chunk" to chunk?.toLong(),
     )
 }
 
 class GenerateOptions {
-    /** Null: until the model ends, or the generation is cancelled. */
+    /** Null: as many as the session holds; [ENDLESS]. */
     var maxTokens: Int? = null
 
-    /** Same seed, same text. */
+    /** All its bits count. Null: a fresh one each time, which [Event.Done] tells. */
     var seed: Long? = null
 
-    /** 0, the default, always takes the likeliest token. */
+    // Sampling: null is what the package's makers advise.
+
+    /** 0 always takes the likeliest token. */
     var temperature: Float? = null
     var topK: Int? = null
     var topP: Float? = null
@@ -75,7 +80,10 @@ class GenerateOptions {
     var ignoreEos: Boolean? = null
 
     /** The text ends before the first of these that appears. */
-    var stops: List<String> = emptyList()
+    var stop: List<String> = emptyList()
+
+    /** Token ids that end the text. */
+    var stopIds: List<Int> = emptyList()
 
     /** Added to the logits of these token ids; negative infinity forbids a token. */
     var logitBias: Map<Int, Float> = emptyMap()
@@ -83,16 +91,22 @@ class GenerateOptions {
     /** The prompt follows what is in the cache; else it is the whole text so far, and what is cached is not computed again. */
     var append: Boolean = false
 
-    /** Adds what the tokenizer adds to a text (BOS …); default true, and false for messages, which bring it. */
-    var addSpecialTokens: Boolean? = null
+    /** Adds what the tokenizer adds to a text (BOS …). */
+    var addSpecialTokens: Boolean = true
 
-    /** Recognises special tokens written in the prompt; default true. */
+    /** Recognises special tokens written in a text. In messages they never are. */
     var parseSpecial: Boolean = true
 
     /** Draft length of prompt lookup, at most 7; 0: off. */
     var speculation: Int? = null
 
-    internal fun values(addSpecialByDefault: Boolean) = OptionValues(
+    /** For a conversation: the tools that the template tells the model of, as JSON (maps, lists, strings, …). */
+    var tools: List<Map<String, Any?>>? = null
+
+    /** For a conversation: what else its template reads, such as `enable_thinking`. */
+    var templateVariables: Map<String, Any?> = emptyMap()
+
+    internal fun values() = OptionValues(
         "max_tokens" to maxTokens?.toLong(),
         "seed" to seed,
         "temperature" to bits(temperature),
@@ -105,12 +119,17 @@ class GenerateOptions {
         "frequency_penalty" to bits(frequencyPenalty),
         "penalty_window" to penaltyWindow?.toLong(),
         "ignore_eos" to ignoreEos?.let { if (it) 1L else 0L },
-        "prompt_flags" to Native.flags(addSpecialTokens ?: addSpecialByDefault, parseSpecial).toLong(),
+        "prompt_flags" to Native.flags(addSpecialTokens, parseSpecial).toLong(),
         "prompt_mode" to if (append) 1L else 0L,
         "speculation" to speculation?.toLong(),
     )
 
     private fun bits(value: Float?): Long? = value?.toDouble()?.toRawBits()
+
+    companion object {
+        /** As [maxTokens]: until the model ends its text, or the generation is cancelled. */
+        const val ENDLESS: Int = Int.MAX_VALUE
+    }
 }
 
 /** Options as they cross into C++: names, and whole numbers or a double's bits. */

@@ -21,7 +21,8 @@ import kotlinx.coroutines.launch
  *
  * A generation is a cold [Flow] that computes on [Dispatchers.IO], as fast as it is collected. Cancelling the collector,
  * or leaving it early (`take`, `first`), ends the generation within a token and leaves the session usable. A session
- * does one thing at a time: any call but [cancel] ends the generation that runs.
+ * does one thing at a time: any call but [cancel] ends the generation that runs, whose flow then completes without an
+ * [Event.Done].
  */
 class Session internal constructor(private val model: Model, pointer: Long) : AutoCloseable {
     private val handle = Handle(this, "session", pointer, Native::freeSession)
@@ -35,19 +36,24 @@ class Session internal constructor(private val model: Model, pointer: Long) : Au
     @JvmOverloads
     fun generate(prompt: String, options: GenerateOptions = GenerateOptions()): Flow<Event> {
         val text = Native.utf8(prompt)
-        return events { begin(text, null, options, addSpecialByDefault = true) }
+        return events { begin(options, text = text) }
     }
 
-    /** Answers a conversation; what the cache holds of it already is not computed again. */
+    /**
+     * Answers a conversation, given whole; what the cache holds of it already is not computed again. What the messages
+     * say never becomes a special token.
+     */
     @JvmOverloads
-    fun generate(messages: List<Message>, options: GenerateOptions = GenerateOptions()): Flow<Event> {
-        val text = Native.utf8(model.renderChat(messages))
-        return events { begin(text, null, options, addSpecialByDefault = false) }
-    }
+    fun generate(messages: List<Message>, options: GenerateOptions = GenerateOptions()): Flow<Event> =
+        generate(Message.context(messages, options.tools, options.templateVariables), options)
+
+    /** `context`: what [Message.context] makes. */
+    internal fun generate(context: ByteArray, options: GenerateOptions): Flow<Event> =
+        events { begin(options, messages = context) }
 
     @JvmOverloads
     fun generate(ids: IntArray, options: GenerateOptions = GenerateOptions()): Flow<Event> =
-        events { begin(null, ids, options, addSpecialByDefault = true) }
+        events { begin(options, ids = ids) }
 
     inline fun generate(prompt: String, configure: GenerateOptions.() -> Unit): Flow<Event> =
         generate(prompt, GenerateOptions().apply(configure))
@@ -97,9 +103,10 @@ class Session internal constructor(private val model: Model, pointer: Long) : Au
     /** Takes a saved state. Throws [EdgekitException.InvalidFile], and keeps the state it had. */
     fun restore(file: File) = exclusively { Native.restore(it, Native.utf8(file.path)) }
 
-    /** Ends what runs and frees the memory. */
+    /** Ends what runs, as another call does, and frees the memory. */
     override fun close() {
         runCatching { cancel() } // closed already
+        synchronized(turn) { running = 0 }
         handle.free()
     }
 
@@ -115,22 +122,29 @@ class Session internal constructor(private val model: Model, pointer: Long) : Au
         }
     }
 
-    private fun begin(text: ByteArray?, ids: IntArray?, options: GenerateOptions, addSpecialByDefault: Boolean): Long {
-        val given = options.values(addSpecialByDefault)
-        val stops = options.stops.map(Native::utf8).toTypedArray()
+    private fun begin(
+        options: GenerateOptions,
+        text: ByteArray? = null,
+        messages: ByteArray? = null,
+        ids: IntArray? = null,
+    ): Long {
+        val given = options.values()
+        val stops = options.stop.map(Native::utf8).toTypedArray()
+        val stopIds = options.stopIds.toIntArray()
         val biasIds = options.logitBias.keys.toIntArray()
         val bias = options.logitBias.values.toFloatArray()
         return exclusively { pointer ->
-            Native.generate(pointer, text, ids, stops, biasIds, bias, given.names, given.values)
+            Native.generate(
+                pointer, text, messages, ids, stops, stopIds, biasIds, bias, given.names, given.values,
+            )
             running = ++started
             running
         }
     }
 
-    private fun next(generation: Long): Event = synchronized(turn) {
-        if (running != generation) {
-            throw EdgekitException.Cancelled("another call on the session has ended this generation")
-        }
+    /** Null: another call on the session has ended this generation. */
+    private fun next(generation: Long): Event? = synchronized(turn) {
+        if (running != generation) return@synchronized null
         try {
             handle.use(Native::next).also { if (it is Event.Done) running = 0 }
         } catch (error: Throwable) {
@@ -154,7 +168,7 @@ class Session internal constructor(private val model: Model, pointer: Long) : Au
         try {
             interruptible({ if (running == generation) cancel() }) {
                 do {
-                    val event = next(generation)
+                    val event = next(generation) ?: break
                     emit(event)
                 } while (event !is Event.Done)
             }
@@ -164,7 +178,10 @@ class Session internal constructor(private val model: Model, pointer: Long) : Au
     }.buffer(Channel.RENDEZVOUS).flowOn(Dispatchers.IO)
 }
 
-/** How Java follows a generation. No call comes after [onError], or after an [Event.Done]. */
+/**
+ * How Java follows a generation. No call comes after [onError] or an [Event.Done], nor when another call on the session
+ * has ended the generation.
+ */
 interface EventCallback {
     fun onEvent(event: Event)
     fun onError(error: EdgekitException)

@@ -3,12 +3,13 @@ package io.github.edgekit.sample
 import android.app.Application
 import androidx.lifecycle.AndroidViewModel
 import androidx.lifecycle.viewModelScope
+import io.github.edgekit.ChatSession
 import io.github.edgekit.EdgekitException
 import io.github.edgekit.Event
 import io.github.edgekit.Message
 import io.github.edgekit.Model
 import io.github.edgekit.ModelStore
-import io.github.edgekit.Session
+import io.github.edgekit.SessionOptions
 import java.util.Locale
 import kotlinx.coroutines.Dispatchers
 import kotlinx.coroutines.Job
@@ -26,13 +27,13 @@ data class ChatState(
     val answering: Boolean = false,
 )
 
-/** Holds the model and its one session for as long as the screen lives, turns of the phone included. */
+/** Holds the model and its one conversation for as long as the screen lives, turns of the phone included. */
 class ChatViewModel(application: Application) : AndroidViewModel(application) {
     private val mutableState = MutableStateFlow(ChatState())
     val state: StateFlow<ChatState> = mutableState.asStateFlow()
 
     private var model: Model? = null
-    private var session: Session? = null
+    private var chat: ChatSession? = null
     private var answer: Job? = null
 
     init {
@@ -42,7 +43,7 @@ class ChatViewModel(application: Application) : AndroidViewModel(application) {
                 val file = ModelStore(application.filesDir).install("model.edge") { assets.open("model.edge") }
                 val opened = withContext(Dispatchers.IO) { Model.open(file) }
                 model = opened
-                session = opened.session { memoryBudgetBytes = 256L shl 20 }
+                chat = ChatSession(opened, options = SessionOptions().apply { memoryBudget = 256L shl 20 })
                 mutableState.update { it.copy(status = "${opened.info.modelType}, ${opened.info.scheme}", ready = true) }
             } catch (error: EdgekitException) {
                 mutableState.update { it.copy(status = error.message ?: "$error") }
@@ -51,13 +52,13 @@ class ChatViewModel(application: Application) : AndroidViewModel(application) {
     }
 
     fun send(text: String) {
-        val session = session ?: return
-        val asked = mutableState.value.messages + Message("user", text)
+        val chat = chat ?: return
+        val asked = chat.messages + Message("user", text)
         mutableState.update { it.copy(messages = asked + Message("assistant", ""), answering = true) }
         answer = viewModelScope.launch {
             val reply = StringBuilder()
             try {
-                session.generate(asked) { maxTokens = 400; temperature = 0.7f; topP = 0.9f }.collect { event ->
+                chat.say(text).collect { event ->
                     when (event) {
                         is Event.Text -> {
                             reply.append(event.text)
@@ -65,7 +66,7 @@ class ChatViewModel(application: Application) : AndroidViewModel(application) {
                         }
                         is Event.Evicted -> mutableState.update { it.copy(status = "The beginning has left the memory") }
                         is Event.Done -> {
-                            val speed = String.format(Locale.ROOT, "%.1f tokens/s", event.statistics.tokensPerSecond)
+                            val speed = String.format(Locale.ROOT, "%.1f tokens/s", event.stats.decodeTokS)
                             mutableState.update { it.copy(status = speed) }
                         }
                     }
@@ -83,7 +84,7 @@ class ChatViewModel(application: Application) : AndroidViewModel(application) {
     }
 
     override fun onCleared() {
-        session?.close()
+        chat?.close()
         model?.close()
     }
 }
