@@ -188,8 +188,7 @@ def can_load(
 
 class Session:
     """One text. A call from a second thread while another thread's runs raises UsageError, except `cancel`;
-    a generation runs until its iterator is exhausted or closed, or another call of its own thread ends it. A
-    refused call changes nothing.
+    a generation runs until its iterator is exhausted or closed.
     """
 
     def __init__(self, model: Model, engine: EngineSession, seed: int | None) -> None:
@@ -217,9 +216,8 @@ class Session:
         """
         tokens = arguments.token_ids(ids)
         with self._alone() as engine:
-            logits = engine.forward(tokens, bool(all_logits))
-            self._ended(None)
-        return logits
+            self._end_generation(engine)
+            return engine.forward(tokens, bool(all_logits))
 
     def generate(
         self,
@@ -294,10 +292,11 @@ class Session:
             "stop_ids": [] if stop_ids is None else arguments.token_ids(stop_ids).tolist(),
         }
         with self._alone() as engine:
+            self._end_generation(engine)
             engine.generate(given, **lists, **options)
-            self._ended(None)
             self._owner = threading.current_thread()
-            return self._events(engine, self._generation)
+            events = self._events(engine, self._generation)
+        return events
 
     def cancel(self) -> None:
         """From any thread: what runs ends soon, as finish "cancelled" or the error Cancelled. Nothing runs:
@@ -310,8 +309,8 @@ class Session:
     def reset(self) -> None:
         """Forgets everything; the next prompt starts anew."""
         with self._alone() as engine:
+            self._end_generation(engine)
             engine.reset()
-            self._ended(None)
 
     def rewind(self, count: int) -> None:
         """Takes the last `count` tokens back. Raises UsageError when the cache no longer holds what would
@@ -319,8 +318,8 @@ class Session:
         """
         tokens = arguments.count(count, "count")
         with self._alone() as engine:
+            self._end_generation(engine)
             engine.rewind(tokens)
-            self._ended(None)
 
     def fork(self) -> Session:
         """A second session with the same contents, to try another continuation."""
@@ -337,8 +336,8 @@ class Session:
         it had.
         """
         with self._alone() as engine:
+            self._end_generation(engine)
             engine.restore(arguments.path(path))
-            self._ended(None)
 
     def close(self) -> None:
         """Frees the memory."""
@@ -373,12 +372,8 @@ class Session:
                 yield event
         finally:
             if self._generation == generation:
-                with suppress(EdgekitError), self._alone(iterating=True):  # who is in a call ends it
-                    self._ended(None)
-                    engine.cancel()
-                    while not isinstance(event := engine.next(), DoneEvent):
-                        pass
-                    self.last_done = event
+                with suppress(UsageError), self._alone(iterating=True):  # who is in a call has ended it
+                    self._end_generation(engine)
 
     @contextmanager
     def _alone(self, *, iterating: bool = False) -> Iterator[EngineSession]:
@@ -396,8 +391,18 @@ class Session:
         finally:
             self._calling.release()
 
+    def _end_generation(self, engine: EngineSession) -> None:
+        """Ends what runs, so that nothing of it is left in the session's next call."""
+        running = self._owner is not None
+        self._ended(None)
+        if running:
+            engine.cancel()
+            with suppress(EdgekitError):
+                while not isinstance(event := engine.next(), DoneEvent):
+                    pass
+                self.last_done = event
+
     def _ended(self, event: DoneEvent | None) -> None:
-        """What ran does no more: its iterator ends."""
         self._generation += 1
         self._owner = None
         self.last_done = event

@@ -2,11 +2,8 @@
 // memory plans to the byte, no allocation per token, cancellation, and errors for what is wrong.
 
 #include <atomic>
-#include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <fstream>
-#include <iterator>
 #include <memory>
 #include <new>
 #include <sstream>
@@ -14,8 +11,7 @@
 #include <thread>
 #include <vector>
 
-#include "edgekit/edgekit.h"
-#include "format/json.h"
+#include "engine_support.h"
 
 namespace {
 
@@ -71,86 +67,6 @@ void* __wrap_calloc(size_t n, size_t size) {
 namespace {
 
 using edgekit::json::Value;
-
-const std::string kGolden = "tests/golden/engine/";
-int failures = 0;
-int checks = 0;
-edgekit_error error;
-
-void check(bool ok, const std::string& what) {
-    ++checks;
-    if (ok) return;
-    ++failures;
-    std::printf("FAILED: %s\n", what.c_str());
-}
-
-void expect_ok(edgekit_status status, const std::string& what) {
-    check(status == EDGEKIT_OK, what + ": " + error.message);
-}
-
-std::string read_file(const std::string& path) {
-    std::ifstream file(path, std::ios::binary);
-    return {std::istreambuf_iterator<char>(file), {}};
-}
-
-edgekit_model* open_model(const std::string& file, const char* isa, uint32_t threads = 1) {
-    edgekit_model_options options;
-    edgekit_model_options_init(&options);
-    options.isa = isa;
-    options.n_threads = threads;
-    edgekit_model* model = nullptr;
-    expect_ok(edgekit_model_open((kGolden + file).c_str(), &options, &model, &error), "open " + file);
-    return model;
-}
-
-edgekit_session* create_session(edgekit_model* model, const Value& wanted) {
-    edgekit_session_options options;
-    edgekit_session_options_init(&options);
-    if (const Value* v = wanted.find("window")) options.window = static_cast<uint32_t>(v->as_int());
-    if (const Value* v = wanted.find("sinks")) options.sinks = static_cast<uint32_t>(v->as_int());
-    if (const Value* v = wanted.find("kv")) {
-        const std::string& kv = v->as_string();
-        options.kv_type = kv == "f32"    ? EDGEKIT_KV_F32
-                          : kv == "f16"  ? EDGEKIT_KV_F16
-                          : kv == "int8" ? EDGEKIT_KV_INT8
-                                         : EDGEKIT_KV_INT4;
-    }
-    edgekit_session* session = nullptr;
-    expect_ok(edgekit_session_create(model, &options, &session, &error), "create a session");
-    return session;
-}
-
-struct Generated {
-    std::vector<int32_t> ids;
-    std::string text;
-    uint64_t evicted = 0;
-    edgekit_event done{};
-};
-
-Generated generate(edgekit_session* session, const edgekit_generate_options& options) {
-    Generated out;
-    expect_ok(edgekit_session_generate(session, &options, &error), "generate");
-    edgekit_event event;
-    event.struct_size = sizeof event;
-    while (edgekit_session_next(session, &event, &error) == EDGEKIT_OK) {
-        if (event.kind == EDGEKIT_EVENT_TEXT) {
-            out.ids.insert(out.ids.end(), event.tokens, event.tokens + event.token_count);
-            out.text.append(event.text.data, event.text.size);
-        } else if (event.kind == EDGEKIT_EVENT_EVICTED) {
-            out.evicted += event.evicted_count;
-        } else {
-            out.done = event;
-            break;
-        }
-    }
-    return out;
-}
-
-std::vector<int32_t> ids_of(const Value& array) {
-    std::vector<int32_t> ids;
-    for (const Value& id : array.as_array()) ids.push_back(static_cast<int32_t>(id.as_int()));
-    return ids;
-}
 
 edgekit_generate_options options_from(const Value& wanted, const edgekit_model* model,
                                       std::vector<int32_t>& stop_ids) {
@@ -684,6 +600,5 @@ int main() {
     test_cancel_between_layers();
     test_poll();
     test_errors();
-    std::printf("%d checks, %d failed\n", checks, failures);
-    return failures ? 1 : 0;
+    return report();
 }

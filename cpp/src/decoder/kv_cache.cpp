@@ -19,9 +19,9 @@ KvCache::KvCache(const ModelSpec& spec, const CacheOptions& options, Arena& aren
     for (const LayerSpec& layer : spec.layers) {
         LayerRing ring;
         if (layer.mixer == Mixer::attention) {
-            const bool local = layer.window && layer.window <= options.window;
-            ring.sinks = local ? 0 : options.sinks;
-            ring.window = local ? layer.window : options.window;
+            ring.local = layer.window && layer.window <= options.window;
+            ring.sinks = ring.local ? 0 : options.sinks;
+            ring.window = ring.local ? layer.window : options.window;
             ring.ring = ring.window + options.chunk - 1;
             ring.slots = round_up(ring.sinks + ring.ring, kTileRows);
             ring.ring = ring.slots - ring.sinks;
@@ -40,6 +40,18 @@ KvCache::KvCache(const ModelSpec& spec, const CacheOptions& options, Arena& aren
     }
     keys_values_ = arena.take<std::byte>(kv_bytes);
     conv_ = arena.take<std::byte>(conv_bytes);
+}
+
+void KvCache::set_sinks(uint32_t sinks) {
+    options_.window = static_cast<uint32_t>(capacity() - sinks);
+    options_.sinks = sinks;
+    for (size_t layer = 0; layer < rings_.size(); ++layer) {
+        LayerRing& ring = rings_[layer];
+        if (ring.local || spec_.layers[layer].mixer != Mixer::attention) continue;
+        ring.sinks = sinks;
+        ring.window = options_.window;
+        ring.ring = ring.slots - sinks;
+    }
 }
 
 KvHead KvCache::head(size_t layer, uint32_t kv_head) const {

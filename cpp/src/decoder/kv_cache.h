@@ -34,6 +34,7 @@ struct CacheOptions {
 };
 
 struct LayerRing {
+    bool local = false;  // the layer's own window: no sinks
     uint32_t sinks = 0;
     uint32_t window = 0;
     uint32_t ring = 0;        // slots after the sinks
@@ -63,6 +64,9 @@ public:
     KvCache(const ModelSpec& spec, const CacheOptions& options, Arena& arena);
 
     const CacheOptions& options() const { return options_; }
+    // More or fewer sinks, the window less or more by as many. Only as long as no more positions than
+    // `capacity` were written: until then a position's slot is its number, whatever the sinks.
+    void set_sinks(uint32_t sinks);
     const LayerRing& ring(size_t layer) const { return rings_[layer]; }
     KvHead head(size_t layer, uint32_t kv_head) const;
     // Inputs of a convolution layer at a position, [d_model].

@@ -44,14 +44,14 @@ std::optional<edgekit_finish> Generation::ended_by(int32_t id) const {
 
 void Generation::take(int32_t id) {
     if (const auto reason = ended_by(id)) {
-        if (decoder_) new_text_ += stops_.push(decoder_->flush(), true);
+        if (decoder_) say(stops_.push(decoder_->flush(), true));
         return end(*reason);
     }
     if (done.generated_tokens++ == 0) done.first_token_ms = milliseconds_since(started);
     new_tokens_.push_back(id);
     if (decoder_) {
         const std::string_view text = decoder_->push(id);
-        new_text_ += stops_.push(text, !decoder_->holds());
+        say(stops_.push(text, !decoder_->holds()));
     }
     if (stops_.stopped())
         end(EDGEKIT_FINISH_STOP);
@@ -63,8 +63,18 @@ void Generation::take(int32_t id) {
 void Generation::end(edgekit_finish reason) {
     finish_ = done.finish = reason;
     if (!decoder_ || stops_.stopped()) return;
-    new_text_ += stops_.push(decoder_->settle(), true);
-    new_text_ += stops_.flush();
+    say(stops_.push(decoder_->settle(), true));
+    say(stops_.flush());
+}
+
+void Generation::say(std::string_view text) {
+    new_text_ += text;
+    if (spoken_) spoken_->append(text);
+}
+
+KnownText Generation::known_text() const {
+    const bool all = spoken_ && !decoder_->holds() && !stops_.stopped();
+    return all ? spoken_->known() : KnownText{};
 }
 
 void Generation::clear_news() {

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "edgekit/edgekit.h"
+#include "engine/known_text.h"
 #include "engine/model.h"
 #include "engine/stop_text.h"
 
@@ -27,6 +28,11 @@ public:
     // begun a code point.
     static constexpr size_t kTail = 8;
     void begin_after(std::span<const int32_t> tail);
+
+    // The text that the session's tokens spell from its beginning to this generation's end.
+    void begin_with(std::string_view text) { spoken_.emplace().append(text); }
+    // That text, when it is known and the tokens, less those of a stop string, spell all of it.
+    KnownText known_text() const;
 
     // Takes a sampled token in. The text may end with it.
     void take(int32_t id);
@@ -48,6 +54,7 @@ public:
 
 private:
     std::optional<edgekit_finish> ended_by(int32_t id) const;
+    void say(std::string_view text);
 
     const Model* model_ = nullptr;
     uint32_t max_tokens_ = 0;
@@ -57,6 +64,7 @@ private:
     std::optional<StreamDecoder> decoder_;
     std::vector<int32_t> new_tokens_;
     std::string new_text_;
+    std::optional<GrowingText> spoken_;
     std::optional<edgekit_finish> finish_;
 };
 

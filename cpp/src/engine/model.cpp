@@ -44,6 +44,23 @@ edgekit_generate_options advised_options(const json::Value& advice) {
     return options;
 }
 
+// Where the first message that is not the system's begins in the text of a conversation; 0 when it is not
+// found.
+size_t first_turn(const json::Value& chat, std::string_view text) {
+    const json::Value* messages = chat.is_array() ? &chat : chat.find("messages");
+    size_t at = 0;
+    if (!messages || !messages->is_array()) return 0;
+    for (const json::Value& message : messages->as_array()) {
+        const json::Value *role = message.find("role"), *content = message.find("content");
+        if (!role || !role->is_string() || !content || !content->is_string()) return 0;
+        at = text.find(content->as_string(), at);
+        if (at == text.npos) return 0;
+        if (role->as_string() != "system" && role->as_string() != "developer") return at;
+        at += content->as_string().size();
+    }
+    return 0;
+}
+
 }  // namespace
 
 edgekit_generate_options default_generate_options() {
@@ -136,12 +153,17 @@ std::string Model::render_chat(const json::Value& messages) const {
     return chat_template_->render(json::Value(std::move(context)));
 }
 
-EncodedChat Model::encode_chat(const json::Value& messages) const {
+EncodedChat Model::encode_chat(const json::Value& messages, size_t from) const {
     if (!tokenizer_)
         throw Error(Status::unsupported, "the package has no tokenizer: give the prompt as token ids");
     EncodedChat chat;
     chat.text = render_chat(messages);
-    tokenizer_->encode(chat.text, false, true, chat.ids);
+    const std::string_view text(chat.text);
+    tokenizer_->encode(text.substr(0, std::max(from, first_turn(messages, text))).substr(from), false, true,
+                       chat.ids);
+    chat.system_tokens = static_cast<uint32_t>(chat.ids.size());
+    chat.ids.clear();
+    tokenizer_->encode(text.substr(from), false, true, chat.ids);
     return chat;
 }
 

@@ -25,7 +25,7 @@ namespace edgekit {
 // A conversation as its model reads it.
 struct EncodedChat {
     std::vector<int32_t> ids;
-    std::string text;            // what the ids spell, as the template wrote it
+    std::string text;            // the whole, as the template wrote it
     uint32_t system_tokens = 0;  // ids before the first message that is not the system's
 };
 
@@ -66,7 +66,8 @@ public:
     // `messages`: an array of messages, or an object with everything the template reads; special tokens are
     // filled in.
     std::string render_chat(const json::Value& messages) const;
-    EncodedChat encode_chat(const json::Value& messages) const;
+    // Encodes what render_chat gives, from byte `from` of the text on.
+    EncodedChat encode_chat(const json::Value& messages, size_t from = 0) const;
 
 private:
     std::unique_ptr<MappedFile> bytes_;
@@ -91,6 +92,10 @@ private:
 
 // The engine's own defaults.
 edgekit_generate_options default_generate_options();
+
+// The sinks of a session whose caller leaves them to the engine: so many until a conversation needs more, and
+// then at most one position of the cache in so many.
+constexpr uint32_t kFewestSinks = 4, kSinksShare = 4;
 
 // What a session with these options would allocate; throws Error(over_budget) when the budget does not allow
 // it.

@@ -16,7 +16,6 @@ constexpr uint32_t kDefaultContext = 4096;
 constexpr uint32_t kMinWindow = 16;
 constexpr uint64_t kMaxWindow = uint64_t{1} << 30;
 constexpr uint32_t kMaxChunk = 4096;
-constexpr uint32_t kFewestSinks = 4;  // of those that the engine chooses
 
 constexpr std::array<edgekit_kv_type, 3> kBudgetOrder = {EDGEKIT_KV_F16, EDGEKIT_KV_INT8, EDGEKIT_KV_INT4};
 

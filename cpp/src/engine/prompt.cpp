@@ -1,21 +1,15 @@
 #include "engine/prompt.h"
 
-#include <string>
-
 #include "error.h"
 
 namespace edgekit {
 
 namespace {
 
-const Tokenizer& tokenizer_of(const Model& model) {
+std::vector<int32_t> encode(const edgekit_generate_options& options, const Model& model) {
     if (!model.tokenizer())
         throw Error(Status::unsupported, "the package has no tokenizer: give the prompt as token ids");
-    return *model.tokenizer();
-}
-
-std::vector<int32_t> encode(const edgekit_generate_options& options, const Model& model) {
-    const Tokenizer& tokenizer = tokenizer_of(model);
+    const Tokenizer& tokenizer = *model.tokenizer();
     std::vector<int32_t> ids;
     tokenizer.encode({options.prompt, options.prompt_size}, options.prompt_flags & EDGEKIT_ADD_SPECIAL,
                      options.prompt_flags & EDGEKIT_PARSE_SPECIAL, ids);
@@ -29,35 +23,34 @@ std::vector<int32_t> encode(const edgekit_generate_options& options, const Model
 
 }  // namespace
 
-Prompt Prompt::from(const edgekit_generate_options& options, const Model& model) {
+Prompt::Prompt(const edgekit_generate_options& options, const Model& model)
+    : from_start(options.prompt_mode == EDGEKIT_PROMPT_FROM_START) {
     if ((options.prompt != nullptr) + (options.prompt_ids != nullptr) + (options.messages != nullptr) > 1)
         throw Error(Status::invalid_argument, "give a prompt as text, as ids or as messages, one of them");
-    Prompt prompt;
-    prompt.from_start = options.prompt_mode == EDGEKIT_PROMPT_FROM_START;
     if (options.messages) {
-        if (!prompt.from_start)
+        if (!from_start)
             throw Error(Status::invalid_argument,
                         "messages are the whole conversation and cannot be appended: take "
                         "EDGEKIT_PROMPT_FROM_START, what the cache holds of them is not computed again");
-        EncodedChat chat = model.encode_chat(parse_chat({options.messages, options.messages_size}));
-        prompt.ids = std::move(chat.ids);
-        prompt.is_chat = true;
-        prompt.system_tokens = chat.system_tokens;
+        messages = parse_chat({options.messages, options.messages_size});
+        EncodedChat chat = model.encode_chat(messages);
+        ids = std::move(chat.ids);
+        text = std::move(chat.text);
+        system_tokens = chat.system_tokens;
     } else if (options.prompt) {
-        prompt.ids = encode(options, model);
-    } else if (options.prompt_ids) {
-        prompt.ids.assign(options.prompt_ids, options.prompt_ids + options.prompt_ids_count);
+        ids = encode(options, model);
+    } else {
+        ids.assign(options.prompt_ids, options.prompt_ids + options.prompt_ids_count);
     }
-    model.check_ids(prompt.ids, "the prompt");
-    if (prompt.from_start && prompt.ids.empty()) {  // an empty text begins with the token that begins texts
+    model.check_ids(ids, "the prompt");
+    if (from_start && ids.empty()) {  // an empty text begins with the token that begins texts
         const int32_t bos = model.tokenizer() ? model.tokenizer()->bos_id() : -1;
         if (bos < 0)
             throw Error(Status::invalid_argument,
                         "the prompt has no tokens, and this model has no token that begins a text: give it a "
                         "word to start from");
-        prompt.ids.push_back(bos);
+        ids.push_back(bos);
     }
-    return prompt;
 }
 
 }  // namespace edgekit

@@ -2,6 +2,7 @@
 // What a generation continues, as token ids.
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "edgekit/edgekit.h"
@@ -10,13 +11,14 @@
 namespace edgekit {
 
 struct Prompt {
-    std::vector<int32_t> ids;
-    bool from_start = true;      // the whole text so far; else what follows the cache's
-    bool is_chat = false;        // ids are messages in the template's words
-    uint32_t system_tokens = 0;  // of a chat: EncodedChat::system_tokens
-
     // The prompt of `options`: text, ids or messages. Throws Error for what cannot be one.
-    static Prompt from(const edgekit_generate_options& options, const Model& model);
+    Prompt(const edgekit_generate_options& options, const Model& model);
+
+    std::vector<int32_t> ids;
+    bool from_start;             // the whole text so far; else what follows the cache's
+    json::Value messages;        // null: no chat
+    std::string text;            // of a chat, as the template wrote it
+    uint32_t system_tokens = 0;  // of a chat: EncodedChat::system_tokens
 };
 
 }  // namespace edgekit

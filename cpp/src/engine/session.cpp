@@ -33,6 +33,7 @@ Session::Session(std::shared_ptr<const Model> model, const edgekit_session_optio
       options_(options),
       plan_(plan_session(model_->spec(), model_->weights(), model_->text_bytes(), model_->team().size(),
                          options)),
+      created_(plan_.cache),
       state_(model_->spec(), model_->weights(), plan_.cache, model_->team().size()),
       history_(history_size(plan_.cache)),
       logits_((1 + PromptLookup::kMaxDraft) * size_t{model_->spec().vocab_size}),
@@ -82,6 +83,7 @@ void Session::forward(std::span<const int32_t> ids, bool all_logits, float* logi
     cancelled_.store(false, std::memory_order_relaxed);
     phase_ = Phase::idle;
     pending_.reset();
+    known_text_ = {};
     const size_t vocab = model_->spec().vocab_size;
     for (size_t done = 0; done < ids.size();) {
         const auto step = static_cast<uint32_t>(std::min<size_t>(ids.size() - done, plan_.cache.chunk));
@@ -108,18 +110,27 @@ void Session::generate(const edgekit_generate_options& options) {
                                                   std::to_string(PromptLookup::kMaxDraft));
     SamplerOptions sampler = SamplerOptions::from(options, model_->spec().vocab_size);
     Generation generation(options, *model_, state_.cache().capacity());
-    Prompt prompt = Prompt::from(options, *model_);
+    Prompt prompt(options, *model_);
     std::vector<int32_t>& ids = prompt.ids;
     generation.done.prompt_tokens = static_cast<uint32_t>(ids.size());
     generation.done.seed = sampler.seed;
-    uint64_t kept = state_.position;
-    if (prompt.from_start) {
-        kept = reusable(ids);
+    if (!prompt.messages.is_null()) generation.begin_with(prompt.text);
+    uint64_t kept = prompt.from_start ? reusable(ids) : state_.position;
+    bool appended = !prompt.from_start;
+    if (prompt.from_start && kept == 0 && known_text_.begins(prompt.text)) {
+        // The same text in other tokens than the tokenizer's: the model wrote them, and the ring has moved
+        // on.
+        ids = model_->encode_chat(prompt.messages, known_text_.size).ids;
+        kept = state_.position;
+        appended = true;
+        generation.done.cached_tokens =
+            generation.done.prompt_tokens -
+            std::min(generation.done.prompt_tokens, static_cast<uint32_t>(ids.size()));
+    } else if (prompt.from_start) {
         generation.done.cached_tokens = static_cast<uint32_t>(kept);
         ids.erase(ids.begin(), ids.begin() + static_cast<ptrdiff_t>(kept));
-    } else if (pending_) {
-        ids.insert(ids.begin(), *pending_);
     }
+    if (appended && pending_) ids.insert(ids.begin(), *pending_);
     if (ids.empty())
         throw Error(Status::invalid_argument, "there is nothing to continue from: give a prompt");
     if (options_.on_full == EDGEKIT_ON_FULL_ERROR && ids.size() > room(kept))
@@ -139,7 +150,9 @@ void Session::generate(const edgekit_generate_options& options) {
         reset();
     else
         take_back(state_.position - kept);
+    if (prompt.from_start) choose_sinks(prompt.system_tokens);
     pending_.reset();
+    known_text_ = {};
     sampler_.configure(std::move(sampler));
     lookup_.configure(options.speculation);
     generation_ = std::move(generation);
@@ -220,7 +233,7 @@ bool Session::evicted_event(edgekit_event& event, uint64_t at_least) {
     const uint64_t now = evicted();
     if (now < evicted_reported_ + at_least) return false;
     event.kind = EDGEKIT_EVENT_EVICTED;
-    event.evicted_first = options_.sinks + evicted_reported_;
+    event.evicted_first = plan_.cache.sinks + evicted_reported_;
     event.evicted_count = now - evicted_reported_;
     evicted_reported_ = now;
     return true;
@@ -255,6 +268,7 @@ void Session::advance(edgekit_event& event) {
         const bool at_once = generation_.ended() || evicted_reported_ == 0 || phase_ == Phase::prefill;
         if (evicted_event(event, at_once ? 1 : kEvictedAtATime)) return;
         if (generation_.ended()) {
+            if (phase_ == Phase::decode) known_text_ = generation_.known_text();
             event = generation_.done;
             event.kind = EDGEKIT_EVENT_DONE;
             phase_ = Phase::idle;
@@ -275,13 +289,29 @@ void Session::reset() {
     pending_.reset();
     state_.position = state_.written = 0;
     history_.truncate(0);
+    known_text_ = {};
     evicted_reported_ = 0;
+    choose_sinks(0);
+}
+
+void Session::choose_sinks(uint32_t wanted) {
+    const auto capacity = static_cast<uint32_t>(state_.cache().capacity());
+    if (options_.sinks == EDGEKIT_SINKS_AUTO && state_.written <= capacity)
+        set_sinks(std::max(kFewestSinks, std::min(wanted, capacity / kSinksShare)));
+}
+
+void Session::set_sinks(uint32_t sinks) {
+    state_.cache().set_sinks(sinks);
+    plan_.cache = state_.cache().options();
+    plan_.memory.window = plan_.cache.window;
+    plan_.memory.sinks = sinks;
 }
 
 void Session::rewind(uint64_t count) {
     take_back(count);
     phase_ = Phase::idle;
     pending_.reset();
+    known_text_ = {};
 }
 
 void Session::take_back(uint64_t count) {
@@ -296,16 +326,18 @@ void Session::take_back(uint64_t count) {
 
 std::unique_ptr<Session> Session::fork() const {
     edgekit_session_options options = options_;
-    options.window = plan_.cache.window;  // what was chosen for this session, whatever the budget says now
+    options.window = created_.window;  // what was chosen for this session, whatever the budget says now
     options.chunk = plan_.cache.chunk;
     options.kv_type = plan_.memory.kv_type;
     options.memory_budget_bytes = 0;
     auto copy = std::make_unique<Session>(model_, options);
+    copy->set_sinks(plan_.cache.sinks);
     std::memcpy(copy->state_.cache_bytes(), state_.cache_bytes(), state_.cache_size());
     copy->state_.position = state_.position;
     copy->state_.written = state_.written;
     copy->history_ = history_;
     copy->pending_ = pending_;
+    copy->known_text_ = known_text_;
     return copy;
 }
 

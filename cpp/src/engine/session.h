@@ -58,6 +58,13 @@ private:
     uint64_t room(uint64_t kept) const;
     uint64_t room() const { return room(state_.position); }
     uint64_t evicted() const;
+    // Sinks for a text whose first `wanted` tokens matter, unless the caller has set their number or it is
+    // too late.
+    void choose_sinks(uint32_t wanted);
+    void set_sinks(uint32_t sinks);
+    // Calls put(bytes) for the saved state, piece by piece.
+    template <class Put>
+    void write_pieces(const Put& put) const;
     void advance(edgekit_event& event);
     bool prefill_step();
     void decode_step();
@@ -68,8 +75,10 @@ private:
     std::shared_ptr<const Model> model_;
     edgekit_session_options options_;
     SessionPlan plan_;
+    CacheOptions created_;  // the cache as it was laid out; plan_.cache may have other sinks by now
     DecoderState state_;
     TokenHistory history_;
+    KnownText known_text_;            // what the tokens spell, of a conversation
     std::optional<int32_t> pending_;  // sampled, part of the text, not yet in the cache
     std::vector<float> logits_;       // [1 + kMaxDraft][vocab_size]
     Sampler sampler_;

@@ -3,28 +3,24 @@
 //
 //   offset 0   "EDGEKITS", u32 version, u32 type of the cache, u32 window, u32 sinks, u32 chunk,
 //              u32 pending token + 1 (0: none)
-//          32  u64 position, u64 furthest position, u64 first token of the history
-//          56  64 bytes of the weights' identity in hexadecimal
-//         120  32 bytes: the digest of the tokens before the history's
-//         152  the history's tokens, u32 each, from its first up to the position
+//          32  u64 position, u64 furthest position, u64 first token of the history, u64 bytes of the text
+//          that
+//              the tokens spell (0: unknown)
+//          64  32 bytes each: the digest of the tokens before the history's, and of that text
+//         128  64 bytes of the weights' identity in hexadecimal, u64 sinks in use
+//         200  the history's tokens, u32 each, from its first up to the position
 //              for each layer and key/value head: the used slots' keys, then their values; for a convolution
 //              its used inputs
 //   end - 64   SHA-256 of everything before, in hexadecimal
 
 #include <algorithm>
-#include <cerrno>
-#include <cstdio>
 #include <cstring>
-#include <system_error>
 
 #include "engine/session.h"
 #include "error.h"
 #include "format/mapped_file.h"
+#include "format/replacing_file.h"
 #include "format/sha256.h"
-
-#if defined(__unix__) || defined(__APPLE__)
-#include <unistd.h>
-#endif
 
 namespace edgekit {
 
@@ -37,11 +33,12 @@ constexpr size_t kHashChars = 64;
 struct Header {
     char magic[8];
     uint32_t version, kv_type, window, sinks, chunk, pending;
-    uint64_t position, written, history_first;
+    uint64_t position, written, history_first, text_size;
+    Sha256::Digest history_digest, text_digest;
     char identity[kHashChars];
-    Sha256::Digest history_digest;
+    uint64_t sinks_now;
 };
-static_assert(sizeof(Header) == 152);
+static_assert(sizeof(Header) == 200);
 
 // Far beyond any text, and far from where sums of positions wrap.
 constexpr uint64_t kMaxPosition = uint64_t{1} << 48;
@@ -80,33 +77,42 @@ uint64_t Session::state_size() const {
     return size;
 }
 
-void Session::write_state(std::byte* out) const {
-    std::byte* const begin = out;
-    const auto put = [&](const void* data, size_t size) {
-        std::memcpy(out, data, size);
-        out += size;
+template <class Put>
+void Session::write_pieces(const Put& put) const {
+    Sha256 hash;
+    const auto add = [&](const void* data, size_t size) {
+        const std::span bytes(static_cast<const std::byte*>(data), size);
+        hash.update(bytes);
+        put(bytes);
     };
     Header header{};
     std::memcpy(header.magic, kMagic, sizeof kMagic);
     header.version = kVersion;
-    header.kv_type = static_cast<uint32_t>(plan_.cache.type);
-    header.window = plan_.cache.window;
-    header.sinks = plan_.cache.sinks;
-    header.chunk = plan_.cache.chunk;
+    header.kv_type = static_cast<uint32_t>(created_.type);
+    header.window = created_.window;
+    header.sinks = created_.sinks;
+    header.chunk = created_.chunk;
     header.pending = pending_ ? static_cast<uint32_t>(*pending_) + 1 : 0;
     header.position = state_.position;
     header.written = state_.written;
-    std::memcpy(header.identity, model_->identity().data(), kHashChars);
     header.history_first = history_.first();
     header.history_digest = history_.digest();
-    put(&header, sizeof header);
+    header.text_size = known_text_.size;
+    header.text_digest = known_text_.digest;
+    std::memcpy(header.identity, model_->identity().data(), kHashChars);
+    header.sinks_now = plan_.cache.sinks;
+    add(&header, sizeof header);
     for (uint64_t p = history_.first(); p < history_.size(); ++p) {
         const int32_t id = history_.at(p);
-        put(&id, sizeof id);
+        add(&id, sizeof id);
     }
-    for_used_bytes(model_->spec(), state_.cache(), state_.written, put);
-    const std::string hash = sha256_hex({begin, out});
-    put(hash.data(), kHashChars);
+    for_used_bytes(model_->spec(), state_.cache(), state_.written, add);
+    const std::string hex = hash.hex();
+    put(std::as_bytes(std::span(hex)));
+}
+
+void Session::write_state(std::byte* out) const {
+    write_pieces([&](std::span<const std::byte> bytes) { out = std::ranges::copy(bytes, out).out; });
 }
 
 void Session::read_state(std::span<const std::byte> bytes) {
@@ -121,7 +127,7 @@ void Session::read_state(std::span<const std::byte> bytes) {
                                              ": save it again");
     if (std::string_view(header.identity, kHashChars) != model_->identity())
         unfit("it was saved with other weights; restore it with the model it was saved from");
-    const CacheOptions& cache = plan_.cache;
+    const CacheOptions& cache = created_;
     if (header.kv_type != static_cast<uint32_t>(cache.type) || header.window != cache.window ||
         header.sinks != cache.sinks || header.chunk != cache.chunk) {
         unfit("it has a window of " + std::to_string(header.window) + " with " +
@@ -143,7 +149,8 @@ void Session::read_state(std::span<const std::byte> bytes) {
         header.history_first <= header.position &&
         header.position - header.history_first <= history_.capacity() &&
         header.position - header.history_first >= ring.rewindable(header.position, header.written) &&
-        header.pending <= model_->spec().vocab_size;
+        header.pending <= model_->spec().vocab_size && header.sinks_now >= cache.sinks &&
+        header.sinks_now < cache.capacity();
     if (!sound) unfit("its numbers do not agree with each other");
     needed += (header.position - header.history_first) * sizeof(int32_t);
     for_used_bytes(model_->spec(), state_.cache(), header.written,
@@ -158,6 +165,7 @@ void Session::read_state(std::span<const std::byte> bytes) {
     model_->check_ids(ids, "the saved session");
 
     reset();
+    set_sinks(static_cast<uint32_t>(header.sinks_now));
     for_used_bytes(model_->spec(), state_.cache(), header.written, [&](std::byte* data, size_t size) {
         std::memcpy(data, in, size);
         in += size;
@@ -165,26 +173,15 @@ void Session::read_state(std::span<const std::byte> bytes) {
     history_.restore(header.history_first, header.history_digest, ids);
     state_.position = header.position;
     state_.written = header.written;
+    known_text_ = {header.text_size, header.text_digest};
     if (header.pending) pending_ = static_cast<int32_t>(header.pending - 1);
     evicted_reported_ = evicted();
 }
 
 void Session::save(const std::string& path) const {
-    std::vector<std::byte> bytes(state_size());
-    write_state(bytes.data());
-    const std::string beside = path + ".part";
-    std::FILE* file = std::fopen(beside.c_str(), "wb");
-    bool ok =
-        file && std::fwrite(bytes.data(), 1, bytes.size(), file) == bytes.size() && std::fflush(file) == 0;
-#if defined(__unix__) || defined(__APPLE__)
-    ok = ok && ::fsync(fileno(file)) == 0;
-#endif
-    if (file) ok = std::fclose(file) == 0 && ok;
-    if (!ok || std::rename(beside.c_str(), path.c_str()) != 0) {
-        const std::string reason = std::generic_category().message(errno);
-        std::remove(beside.c_str());
-        throw Error(Status::io_error, "cannot write '" + path + "': " + reason);
-    }
+    ReplacingFile file(path);
+    write_pieces([&](std::span<const std::byte> bytes) { file.write(bytes); });
+    file.commit();
 }
 
 void Session::restore(const std::string& path) {
