@@ -188,7 +188,8 @@ def can_load(
 
 class Session:
     """One text. A call from a second thread while another thread's runs raises UsageError, except `cancel`;
-    a generation runs until its iterator is exhausted or closed.
+    a generation runs until its iterator is exhausted or closed, or another call of its own thread ends it. A
+    refused call changes nothing.
     """
 
     def __init__(self, model: Model, engine: EngineSession, seed: int | None) -> None:
@@ -216,8 +217,9 @@ class Session:
         """
         tokens = arguments.token_ids(ids)
         with self._alone() as engine:
-            self._end_generation(engine)
-            return engine.forward(tokens, bool(all_logits))
+            logits = engine.forward(tokens, bool(all_logits))
+            self._ended(None)
+        return logits
 
     def generate(
         self,
@@ -292,11 +294,10 @@ class Session:
             "stop_ids": [] if stop_ids is None else arguments.token_ids(stop_ids).tolist(),
         }
         with self._alone() as engine:
-            self._end_generation(engine)
             engine.generate(given, **lists, **options)
+            self._ended(None)
             self._owner = threading.current_thread()
-            events = self._events(engine, self._generation)
-        return events
+            return self._events(engine, self._generation)
 
     def cancel(self) -> None:
         """From any thread: what runs ends soon, as finish "cancelled" or the error Cancelled. Nothing runs:
@@ -309,8 +310,8 @@ class Session:
     def reset(self) -> None:
         """Forgets everything; the next prompt starts anew."""
         with self._alone() as engine:
-            self._end_generation(engine)
             engine.reset()
+            self._ended(None)
 
     def rewind(self, count: int) -> None:
         """Takes the last `count` tokens back. Raises UsageError when the cache no longer holds what would
@@ -318,8 +319,8 @@ class Session:
         """
         tokens = arguments.count(count, "count")
         with self._alone() as engine:
-            self._end_generation(engine)
             engine.rewind(tokens)
+            self._ended(None)
 
     def fork(self) -> Session:
         """A second session with the same contents, to try another continuation."""
@@ -336,8 +337,8 @@ class Session:
         it had.
         """
         with self._alone() as engine:
-            self._end_generation(engine)
             engine.restore(arguments.path(path))
+            self._ended(None)
 
     def close(self) -> None:
         """Frees the memory."""
@@ -372,8 +373,12 @@ class Session:
                 yield event
         finally:
             if self._generation == generation:
-                with suppress(UsageError), self._alone(iterating=True):  # who is in a call has ended it
-                    self._end_generation(engine)
+                with suppress(EdgekitError), self._alone(iterating=True):  # who is in a call ends it
+                    self._ended(None)
+                    engine.cancel()
+                    while not isinstance(event := engine.next(), DoneEvent):
+                        pass
+                    self.last_done = event
 
     @contextmanager
     def _alone(self, *, iterating: bool = False) -> Iterator[EngineSession]:
@@ -391,18 +396,8 @@ class Session:
         finally:
             self._calling.release()
 
-    def _end_generation(self, engine: EngineSession) -> None:
-        """Ends what runs, so that nothing of it is left in the session's next call."""
-        running = self._owner is not None
-        self._ended(None)
-        if running:
-            engine.cancel()
-            with suppress(EdgekitError):
-                while not isinstance(event := engine.next(), DoneEvent):
-                    pass
-                self.last_done = event
-
     def _ended(self, event: DoneEvent | None) -> None:
+        """What ran does no more: its iterator ends."""
         self._generation += 1
         self._owner = None
         self.last_done = event

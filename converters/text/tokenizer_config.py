@@ -11,8 +11,9 @@ from edgekit.converters.text.json_file import read_json
 
 Json = dict[str, Any]
 MARK = "\u2581"
-# Classes that put a space before a text only, not after special tokens too, unless `legacy` says so.
-NOT_LEGACY = ("LlamaTokenizer", "LlamaTokenizerFast")
+# Classes that put a space before a text only, not after special tokens too, unless `legacy` says so; and whose
+# BPE has no unknown token: what neither a piece nor bytes spell vanishes.
+LLAMA = ("LlamaTokenizer", "LlamaTokenizerFast")
 FLAGS = ("lstrip", "rstrip", "single_word", "normalized")
 
 
@@ -34,7 +35,10 @@ def completed(definition: Json, directory: Path) -> Json:
             added[ids[text]] = token | {"special": True}
     found = definition | {"added_tokens": [added[id] for id in sorted(added)]}
     found["post_processor"] = _post_processor(definition, config, ids)
-    legacy = config.get("legacy", config.get("tokenizer_class") not in NOT_LEGACY)
+    is_llama = config.get("tokenizer_class") in LLAMA
+    if is_llama and definition["model"].get("type") == "BPE":
+        found["model"] = definition["model"] | {"unk_token": None}
+    legacy = config.get("legacy", not is_llama)
     return found if legacy else _space_before_text_only(found)
 
 

@@ -87,7 +87,7 @@ class Terminal:
         self._commands: dict[str, Callable[[str], None]] = {
             "/help": lambda _: _output.note(_help()),
             "/load": self._load,
-            "/regenerate": lambda _: self._show(lambda: self.chat.regenerate(**self.sampling)),
+            "/regenerate": lambda _: self._regenerate(),
             "/reset": lambda _: self._reset(),
             "/save": self._save,
             "/stats": lambda _: _output.note(self._statistics()),
@@ -131,6 +131,12 @@ class Terminal:
             return
         if not self.quiet:
             writer.write("\n")
+
+    def _regenerate(self) -> None:
+        before = self.chat.messages[-1:]
+        self._show(lambda: self.chat.regenerate(**self.sampling))
+        if before and before == self.chat.messages[-1:]:
+            _output.note("note: the same reply; the likeliest tokens have no other: --temperature 0.8")
 
     def _reset(self) -> None:
         self.chat.reset()

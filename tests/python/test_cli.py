@@ -356,6 +356,8 @@ def test_chat_commands(place: Path, tmp_path: Path) -> None:
         "there is no system message now",
     ):
         assert any(words in line for line in said), f"{words!r} is not said, or not in its place"
+    greedy = chat(place, "Hi\n/regenerate\n", "--temperature", "0")
+    assert b"the same reply" in greedy.stderr and b"the same reply" not in result.stderr
     loaded = chat(place, f'/load "{file}"\nMore\n', "--json")
     assert json.loads(loaded.stdout)["messages"][:3] == saved
 

@@ -349,6 +349,22 @@ def test_a_new_generation_ends_the_old_iterator(session: edgekit.Session) -> Non
     assert len(tokens_of(new)) == 4
 
 
+def test_a_refused_call_leaves_what_runs(session: edgekit.Session) -> None:
+    want = tokens_of(session.generate(PROMPT, max_tokens=8, temperature=0, ignore_eos=True))
+    events = session.generate(PROMPT, max_tokens=8, temperature=0, ignore_eos=True)
+    got = tokens_of(iter([next(events)]))
+    for call in (
+        lambda: session.generate("Other", stop=""),
+        lambda: session.generate([260]),
+        lambda: session.forward([260]),
+        lambda: session.rewind(10**6),
+        lambda: session.restore("no such file"),
+    ):
+        with pytest.raises(edgekit.EdgekitError):
+            call()
+    assert got + tokens_of(events) == want
+
+
 def test_cancel_from_another_thread(session: edgekit.Session) -> None:
     timer = threading.Timer(0.2, session.cancel)
     timer.start()
@@ -482,7 +498,7 @@ def alarm(seconds: float, ring: Callable[[], object] = interrupt) -> Iterator[No
 
 
 def test_a_signal_ends_a_long_prompt(model: edgekit.Model) -> None:
-    ids = [1, 2, 3, 4] * 250_000
+    ids = np.full(300_000, 7)
     with model.session(window=512, kv="f32") as session:
         with pytest.raises(KeyboardInterrupt), alarm(0.05):
             session.forward(ids, all_logits=False)

@@ -1,4 +1,4 @@
-"""Tokenizers without tokenizer.json: tokenizer.model, vocab.json and merges.txt, and what lies beside them."""
+"""Tokenizers without tokenizer.json: tokenizer.model, vocab.json with merges.txt, and their neighbours."""
 
 from __future__ import annotations
 
@@ -73,6 +73,13 @@ def test_added_tokens_beside_a_sentencepiece_model(tmp_path: Path) -> None:
     assert compiled is not None and compiled.eos_ids[0] == END
     say(tmp_path, tokenizer_config={"added_tokens_decoder": decoder, "legacy": True})
     assert encode(tmp_path, text) == [1, START, 7, END]  # a space after every special token
+
+
+@pytest.mark.parametrize(("name", "ids"), [("LlamaTokenizer", [1, 7, 6]), ("T", [1, 7, 0, 6])])
+def test_what_no_piece_spells(name: str, ids: list[int], tmp_path: Path) -> None:
+    sentencepiece_model(tmp_path)
+    say(tmp_path, tokenizer_config={"tokenizer_class": name})
+    assert encode(tmp_path, "hi\nhi") == ids
 
 
 @pytest.mark.parametrize(
