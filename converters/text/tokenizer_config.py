@@ -11,8 +11,8 @@ from edgekit.converters.text.json_file import read_json
 
 Json = dict[str, Any]
 MARK = "\u2581"
-# Classes that put a space before a text only, not after special tokens too, unless `legacy` says so; their BPE
-# has no unknown token: what neither a piece nor bytes spell vanishes.
+# Classes that put a space before a text only, unless `legacy` says: after special tokens too. Their BPE has no
+# unknown token: what neither a piece nor bytes spell vanishes.
 LLAMA = ("LlamaTokenizer", "LlamaTokenizerFast")
 FLAGS = ("lstrip", "rstrip", "single_word", "normalized")
 
