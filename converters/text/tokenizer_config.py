@@ -11,7 +11,7 @@ from edgekit.converters.text.json_file import read_json
 
 Json = dict[str, Any]
 MARK = "\u2581"
-# Classes that put a space before a text only, unless `legacy` says: after special tokens too. Their BPE has no
+# Classes that put a space before a text only (with `legacy`: after special tokens too), and whose BPE has no
 # unknown token: what neither a piece nor bytes spell vanishes.
 LLAMA = ("LlamaTokenizer", "LlamaTokenizerFast")
 FLAGS = ("lstrip", "rstrip", "single_word", "normalized")
