@@ -75,6 +75,8 @@ def test_ten_turns_outgrow_the_cache_and_keep_the_system_prompt(model: edgekit.M
             if turn:
                 assert done.stats.prompt_tokens - done.stats.cached_tokens < 64, "a turn costs what it adds"
         assert evicted > 0
+        system = model.encode_chat(chat.messages[:1], add_generation_prompt=False)
+        assert len(system) <= chat.session.plan.sinks <= 128 / 4
 
 
 def test_regenerate_and_undo(chat: edgekit.ChatSession) -> None:
