@@ -274,6 +274,8 @@ void test_plan_from_header() {
     check(status(4, file.size()) == EDGEKIT_INVALID_ARGUMENT, "a header without its length is refused");
     check(status(size, file.size() - 64) == EDGEKIT_INVALID_FILE, "a file that ends too early is refused");
     check(status(size, 8) == EDGEKIT_INVALID_FILE, "a file of 8 bytes is refused");
+    std::memset(header, '{', 16);
+    check(status(16, file.size()) == EDGEKIT_INVALID_FILE, "a file that is no package is refused");
 }
 
 void test_full_ring_and_reuse() {

@@ -23,15 +23,14 @@ async function fails(promise, code, words) {
 const camel = (options) => Object.fromEntries(Object.entries(options).map(([name, value]) => [name.replace(/_(.)/g, (_, c) => c.toUpperCase()), value]));
 
 async function generated(events) {
-    const all = { ids: [], text: "", finish: "", kinds: new Set(), stats: null };
+    const all = { ids: [], text: "", finish: "", kinds: new Set() };
     for await (const event of events) {
         all.kinds.add(event.kind);
         if (event.kind === "text") {
             all.ids.push(...event.tokens);
             all.text += event.text;
         } else if (event.kind === "done") {
-            all.finish = event.finish;
-            all.stats = event.stats;
+            Object.assign(all, event);
         }
     }
     return all;
@@ -54,10 +53,11 @@ export const cases = {
                 for (const c of cases.filter((c) => c.model === file))
                     for (const speculation of [0, 4, -1]) {
                         const session = model.session(c.session);
-                        const got = await generated(session.generate(c.prompt ?? c.prompt_ids, { ...camel(c.generate), speculation }));
+                        const got = await generated(session.generate(c.prompt ?? c.prompt_ids ?? c.messages, { ...camel(c.generate), speculation }));
                         equal(got.ids, c.ids, `${file} with speculation ${speculation}: tokens`);
                         equal(got.text, c.text, `${file} with speculation ${speculation}: text`);
                         equal(got.finish, c.finish, `${file}: finish`);
+                        if (c.generate.seed) equal(got.seed, c.generate.seed, `${file}: seed`);
                         await session.close();
                     }
             });
@@ -66,10 +66,64 @@ export const cases = {
     async "goldens: chats are rendered"(context) {
         const { chats } = JSON.parse(new TextDecoder().decode(await context.golden("cases.json")));
         await withModel(context, "text.edge", async (model) => {
-            for (const { messages, text } of chats) equal(await model.renderChat(messages), text, "the rendered chat");
-            const ids = await model.tokenizer.encode(chats[0].text, { addSpecialTokens: false });
-            equal(await model.tokenizer.decode(ids), chats[0].text, "encoded and decoded");
-            equal(await model.tokenizer.tokenToId("no such token"), null, "the id of no token");
+            for (const { messages, text, ids } of chats) {
+                equal(await model.renderChat(messages), text, "the rendered chat");
+                equal(await model.encodeChat(messages), ids, "the chat as ids");
+            }
+        });
+    },
+
+    async "the tokenizer"(context) {
+        await withModel(context, "text.edge", async ({ tokenizer }) => {
+            const ids = await tokenizer.encode("Grüße");
+            equal(await tokenizer.decode(ids), "<|begin|>Grüße", "encoded and decoded");
+            equal(await tokenizer.decode(ids, { skipSpecialTokens: true }), "Grüße", "without special tokens");
+            equal([tokenizer.vocabSize, tokenizer.bosId, tokenizer.eosId, tokenizer.padId], [260, 256, 257, null], "what it is");
+            equal(await tokenizer.tokenToId("<|end|>"), tokenizer.eosId, "the id of a token");
+            equal(await tokenizer.tokenToId("no such token"), null, "the id of no token");
+            equal([...(await tokenizer.tokenBytes(tokenizer.bosId))], [...new TextEncoder().encode("<|begin|>")], "the bytes of a token");
+        });
+        await withModel(context, "experts.edge", async (model) => equal(model.tokenizer, null, "the tokenizer of a package without one"));
+    },
+
+    async "what is not given is the package's"(context) {
+        await withModel(context, "text.edge", async (model) => {
+            const session = model.session({ window: 24, sinks: 2 });
+            const draw = async (options) => {
+                await session.reset();
+                return generated(session.generate("Hello", { ignoreEos: true, ...options }));
+            };
+            const drawn = await draw({});
+            equal([drawn.finish, drawn.ids.length], ["length", 26], "the end");
+            equal((await draw({ seed: drawn.seed, temperature: 0.7, topK: 20 })).ids, drawn.ids, "the seed draws the same again");
+            ok((await draw({})).seed !== drawn.seed, "the same seed twice");
+        });
+    },
+
+    async "a conversation: turns, again, back, anew"(context) {
+        await withModel(context, "text.edge", async (model) => {
+            const short = { maxTokens: 6, ignoreEos: true, temperature: 0 };
+            const chat = new context.edgekit.ChatSession(model, { system: "Be brief." });
+            await fails(generated(chat.regenerate(short)), "invalid_argument", /no reply/);
+            await generated(chat.say("hi", short));
+            const second = await generated(chat.say("and you?", short));
+            equal(chat.messages.map(({ role }) => role), ["system", "user", "assistant", "user", "assistant"], "the messages");
+            ok(second.stats.cachedTokens > 0, "the second turn found nothing in the cache");
+            equal((await generated(model.session().generate(chat.messages.slice(0, -1), short))).ids, second.ids, "the same messages given whole");
+            equal((await generated(chat.regenerate(short))).ids, second.ids, "the same answer again");
+            equal(chat.undo(), { role: "user", content: "and you?" }, "what was taken back");
+            equal(chat.messages.length, 3, "messages that are left");
+            for await (const event of chat.say("leave", short)) if (event.kind === "text" && event.text) break;
+            equal(chat.messages.length, 5, "messages after a reply was left");
+            await fails(generated(chat.say("?", { topP: 2 })), "invalid_argument", /top_p/);
+            equal(chat.messages.length, 5, "messages after a turn that was refused");
+            chat.messages.push({ role: "tool", content: "3" });
+            await generated(chat.reply(short));
+            equal(chat.messages.at(-1).role, "assistant", "who has spoken last");
+            chat.system = "Be kind.";
+            await chat.reset();
+            equal([chat.messages, await chat.session.position()], [[{ role: "system", content: "Be kind." }], 0], "after a reset");
+            await fails(generated(chat.reply(short)), "invalid_argument", /nobody's question/);
         });
     },
 
@@ -84,7 +138,7 @@ export const cases = {
                 await again.restore(await saved.save());
                 for (const session of [saved, again, again.fork()]) {
                     if (session !== saved && session !== again) await session.restore(await context.golden(s.file));
-                    const got = await generated(session.generate(s.prompt_ids, { append: true, maxTokens: s.max_tokens, ignoreEos: true }));
+                    const got = await generated(session.generate(s.prompt_ids, { append: true, maxTokens: s.max_tokens, temperature: 0, ignoreEos: true }));
                     equal(got.ids, s.ids, "tokens after restoring");
                 }
             });
@@ -96,7 +150,7 @@ export const cases = {
             const abort = new AbortController();
             let tokens = 0;
             let last;
-            for await (const event of session.generate("Hello", { ignoreEos: true, signal: abort.signal })) {
+            for await (const event of session.generate("Hello", { ignoreEos: true, maxTokens: context.edgekit.ENDLESS, signal: abort.signal })) {
                 last = event;
                 if (event.kind === "text" && (tokens += event.tokens.length) > 100) abort.abort();
             }
@@ -155,14 +209,18 @@ export const cases = {
             await fails(generated(model.session({ window: 8, onFull: "error" }).generate("a long enough text")), "context_full", /room/);
             await fails(model.renderChat([{ role: "tool" }, 3]), "template_error", /./);
             try {
-                await model.session({ memoryBudgetBytes: 1000 }).position();
+                await model.session({ memoryBudget: 1000 }).position();
                 ok(false, "a budget of 1000 bytes was enough");
             } catch (error) {
                 equal(error.code, "over_budget", error.message);
-                const plan = await model.plan({ memoryBudgetBytes: error.neededBytes });
+                const plan = await model.plan({ memoryBudget: error.neededBytes });
                 ok(plan.totalBytes <= error.neededBytes, "the budget that was named is not enough");
             }
         });
+        const { cacheBytes, window } = await edgekit.Model.canLoad(await golden("text.edge"), { window: 64 });
+        await withModel(context, "text.edge", async (model) => equal((await model.plan({ window })).cacheBytes, cacheBytes, "the plan before loading"));
+        await fails(edgekit.Model.canLoad(await golden("text.edge"), { memoryBudget: 1000 }), "over_budget", /1000/);
+        await fails(edgekit.Model.canLoad(await golden("cases.json")), "invalid_file", /package/);
         await fails(edgekit.Model.load(await golden("text.edge"), { ...options, thread: 2 }), "invalid_argument", /no option thread/);
         await fails(edgekit.Model.load(await golden("text.edge"), { ...options, variant: "avx" }), "unsupported", /avx.*simd/);
     },
@@ -216,7 +274,7 @@ export const cases = {
             const cycle = async (i) => {
                 const session = model.session({ window: 64, kv: "int8" });
                 let tokens = 0;
-                for await (const event of session.generate("Once", { ignoreEos: true, seed: i, temperature: 1 }))
+                for await (const event of session.generate("Once", { ignoreEos: true, seed: i }))
                     if (event.kind === "text" && (tokens += 1) === 3) {
                         if (i % 3 === 0) break;
                         await session.cancel();

@@ -56,7 +56,7 @@ function loadAndGenerate(page, url, options = {}) {
             try {
                 const model = await Model.load(url, { ...options, onProgress, signal: abort.signal });
                 let ids = [];
-                for await (const event of model.session().generate("Once upon a time", { maxTokens: 10, ignoreEos: true }))
+                for await (const event of model.session().generate("Once upon a time", { maxTokens: 10, temperature: 0, ignoreEos: true }))
                     if (event.kind === "text") ids = ids.concat(event.tokens);
                 const memory = await model.memoryBytes();
                 model.close();

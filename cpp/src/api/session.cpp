@@ -102,11 +102,13 @@ edgekit_status edgekit_can_load_header(const void* header, size_t header_size, u
         require_result(plan);
         const auto chosen = checked(options);
         uint64_t length = 0;
-        if (header_size > sizeof length) std::memcpy(&length, header, sizeof length);
-        if (header_size <= sizeof length || header_size - sizeof length < std::min(length, file_bytes))
+        if (header_size >= sizeof length) std::memcpy(&length, header, sizeof length);
+        // A length that the file has no room for is the file's fault.
+        const uint64_t wanted = length < file_bytes ? sizeof length + length : 2 * sizeof length;
+        if (header_size < std::min(wanted, file_bytes))
             throw edgekit::Error(edgekit::Status::invalid_argument,
-                                 "header_size is " + std::to_string(header_size) + "; the header takes " +
-                                     std::to_string(length) + " bytes after the first 8");
+                                 "header_size is " + std::to_string(header_size) + "; the header needs " +
+                                     std::to_string(wanted));
         if (file_bytes > SIZE_MAX)
             throw edgekit::Error(edgekit::Status::out_of_memory,
                                  "the file has " + std::to_string(file_bytes) +

@@ -110,6 +110,10 @@ constexpr Member kLayout[] = {
     MEMBER(edgekit_generate_options, stops),
     MEMBER(edgekit_generate_options, stops_count),
     MEMBER(edgekit_generate_options, speculation),
+    MEMBER(edgekit_generate_options, stop_ids),
+    MEMBER(edgekit_generate_options, stop_ids_count),
+    MEMBER(edgekit_generate_options, messages),
+    MEMBER(edgekit_generate_options, messages_size),
     STRUCT(edgekit_event),
     MEMBER(edgekit_event, struct_size),
     MEMBER(edgekit_event, kind),
@@ -127,6 +131,8 @@ constexpr Member kLayout[] = {
     MEMBER(edgekit_event, prefill_ms),
     MEMBER(edgekit_event, first_token_ms),
     MEMBER(edgekit_event, decode_ms),
+    MEMBER(edgekit_event, seed),
+    MEMBER(edgekit_event, taken_back),
 };
 
 }  // namespace

@@ -85,7 +85,7 @@ export class Completions {
     }
 
     /**
-     * Answers a conversation; requests take turns. Options not given are the engine's own (temperature 0). Throws
+     * Answers a conversation; requests take turns. Options not given are as in `Session.generate`. Throws
      * `invalid_argument` for a parameter that is not known, `template_error`, and the signal's reason when aborted.
      */
     create(params: ChatParams & { stream: true }, options?: { signal?: AbortSignal }): Promise<AsyncIterable<ChatCompletionChunk>>;
@@ -94,19 +94,18 @@ export class Completions {
         { messages, model = "edgekit", tools, stream = false, ...params }: ChatParams,
         { signal }: { signal?: AbortSignal } = {},
     ): Promise<AsyncIterable<ChatCompletionChunk> | ChatCompletion> {
-        const given: GenerateOptions = { signal, addSpecialTokens: false };
+        const given: GenerateOptions = { signal, tools };
         for (const [name, value] of Object.entries(params)) {
             const option = OPTIONS[name];
             if (!option)
                 throw new EdgekitError("invalid_argument", `there is no parameter ${name}; there are messages, model, tools, stream, ${Object.keys(OPTIONS).join(", ")}`);
             if (value !== undefined && value !== null) Object.assign(given, { [option]: value });
         }
-        const prompt = await this.#model.renderChat(messages, tools ? { tools } : {});
-        const chunks = this.#answer(prompt, given, { id: `chatcmpl-${++this.#count}`, created: Math.floor(Date.now() / 1000), model });
+        const chunks = this.#answer(messages, given, { id: `chatcmpl-${++this.#count}`, created: Math.floor(Date.now() / 1000), model });
         return stream ? chunks : collect(chunks);
     }
 
-    async *#answer(prompt: string, options: GenerateOptions, head: Pick<ChatCompletion, "id" | "created" | "model">): AsyncGenerator<ChatCompletionChunk, void> {
+    async *#answer(messages: Message[], options: GenerateOptions, head: Pick<ChatCompletion, "id" | "created" | "model">): AsyncGenerator<ChatCompletionChunk, void> {
         const chunk = (delta: ChatCompletionChunk["choices"][0]["delta"], reason: "stop" | "length" | null = null): ChatCompletionChunk => ({
             ...head,
             object: "chat.completion.chunk",
@@ -114,7 +113,7 @@ export class Completions {
         });
         let evicted = 0;
         let first = true;
-        for await (const event of this.#turn(prompt, options)) {
+        for await (const event of this.#turn(messages, options)) {
             if (event.kind === "evicted") evicted += event.count;
             if (event.kind === "text" && event.text) {
                 yield chunk(first ? { role: "assistant", content: event.text } : { content: event.text });
@@ -137,14 +136,14 @@ export class Completions {
         }
     }
 
-    async *#turn(prompt: string, options: GenerateOptions): AsyncGenerator<GenerationEvent, void> {
+    async *#turn(messages: Message[], options: GenerateOptions): AsyncGenerator<GenerationEvent, void> {
         const before = this.#busy;
         let free = () => {};
         this.#busy = new Promise((resolve) => (free = resolve));
         try {
             await before;
             this.#session ??= this.#model.session();
-            yield* this.#session.generate(prompt, options);
+            yield* this.#session.generate(messages, options);
         } finally {
             free();
         }

@@ -2,14 +2,22 @@
 
 import { download, splitPin } from "./download.js";
 import { EdgekitError, messageOf } from "./error.js";
+import { readHeader } from "./header.js";
 import { Native, type Scope, type Struct } from "./native.js";
 import { OpfsSlot } from "./opfs_slot.js";
 import { ALIGNMENT, BLOCK_BYTES, HeapSlot } from "./slot.js";
-import type { Finish, GenerateOptions, GenerationEvent, LoadOptions, MemoryPlan, ModelInfo, Progress, SessionOptions, Statistics } from "./types.js";
+import type { Finish, GenerateOptions, GenerationEvent, LoadOptions, MemoryPlan, Message, ModelInfo, Progress, SessionOptions, Statistics } from "./types.js";
 import { chooseVariant, defaultThreads, supportedVariants, type Variant } from "./variant.js";
 
 export type EngineOptions = Pick<LoadOptions, "threads" | "variant" | "cache" | "verifyHashes">;
-export type Prompt = string | number[];
+export type Prompt = string | number[] | Message[];
+/** The special ids of a tokenizer, null where it has none. */
+export interface TokenizerInfo {
+    vocabSize: number;
+    bosId: number | null;
+    eosId: number | null;
+    padId: number | null;
+}
 
 const ADD_SPECIAL = 1;
 const PARSE_SPECIAL = 2;
@@ -21,7 +29,7 @@ const CHOICES: Record<string, string[]> = {
     onFull: ["evict", "stop", "error"],
 };
 
-const SESSION_OPTIONS = ["window", "sinks", "kv", "onFull", "memoryBudgetBytes", "chunk"];
+const SESSION_OPTIONS = ["window", "sinks", "kv", "onFull", "memoryBudget", "chunk"];
 const GENERATE_OPTIONS = [
     ...["maxTokens", "ignoreEos", "seed", "temperature", "topK", "topP", "minP", "typicalP", "repetitionPenalty"],
     ...["presencePenalty", "frequencyPenalty", "penaltyWindow", "speculation"],
@@ -35,12 +43,14 @@ const STATISTICS = [
     ...["prefillMs", "firstTokenMs", "decodeMs"],
 ];
 const INFO = [
-    ...["vocabSize", "nLayers", "dModel", "context", "hasTokenizer", "hasChatTemplate", "nThreads", "fileBytes"],
+    ...["vocabSize", "nLayers", "dModel", "context", "hasTokenizer", "hasChatTemplate", "threads", "fileBytes"],
     ...["weightBytes", "nParameters", "isa", "modelType", "scheme", "metadata"],
 ];
 
+const MEMBERS: Record<string, string> = { kv: "kv_type", memoryBudget: "memory_budget_bytes", threads: "n_threads" };
+
 function memberOf(name: string): string {
-    return name === "kv" ? "kv_type" : name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
+    return MEMBERS[name] ?? name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
 }
 
 /** Writes options into a struct. Throws `invalid_argument` for one that is not known. */
@@ -63,6 +73,26 @@ function read(struct: Struct, names: string[]): Record<string, unknown> {
         return CHOICES[name]?.[value as number] ?? value;
     };
     return Object.fromEntries(names.map((name) => [name, valueOf(name)]));
+}
+
+function statistics(event: Struct): Statistics {
+    const counted = read(event, STATISTICS) as unknown as Omit<Statistics, "prefillTokS" | "decodeTokS">;
+    const { promptTokens, cachedTokens, generatedTokens, prefillMs, decodeMs } = counted;
+    const rate = (tokens: number, ms: number) => (tokens > 0 && ms > 0 ? (1000 * tokens) / ms : 0);
+    return { ...counted, prefillTokS: rate(promptTokens - cachedTokens, prefillMs), decodeTokS: rate(generatedTokens - 1, decodeMs) };
+}
+
+function isConversation(prompt: number[] | Message[]): prompt is Message[] {
+    return typeof prompt[0] === "object";
+}
+
+/** All that a chat template reads, as JSON. */
+function chatContext(messages: Message[], tools?: unknown[], templateVariables?: Record<string, unknown>): string {
+    return JSON.stringify({ ...templateVariables, messages, tools });
+}
+
+function idsOf(bytes: Uint8Array): number[] {
+    return Array.from(new Int32Array(bytes.buffer));
 }
 
 /** Lets messages in. */
@@ -90,12 +120,7 @@ export class Engine {
         const threads = variant.endsWith("-threads") ? (options.threads ?? defaultThreads()) : 1;
         if (!Number.isInteger(threads) || threads < 1 || threads > 64)
             throw new EdgekitError("invalid_argument", `threads is ${threads}; give 1 to 64`);
-        try {
-            this.#native = await Native.load(variant, threads);
-        } catch (error) {
-            if (error instanceof EdgekitError) throw error;
-            throw new EdgekitError("io_error", `the engine edgekit-${variant}.wasm cannot be loaded: ${messageOf(error)}; serve the package's dist folder`);
-        }
+        await this.#instantiate(variant, threads);
         const { address, size } = await this.#read(source, options.cache ?? true, report, signal);
         return this.#native.scoped((scope) => {
             const wanted = scope.options("edgekit_model_options");
@@ -106,15 +131,56 @@ export class Engine {
         });
     }
 
+    /** What a session would allocate, from the package's header alone. */
+    async canLoad(source: string | Blob, options: SessionOptions): Promise<MemoryPlan> {
+        await this.#instantiate(chooseVariant("simd"), 1);
+        const { bytes, fileBytes } = await readHeader(await blobOf(source));
+        return this.#native.scoped((scope) => {
+            const plan = scope.struct("edgekit_memory_plan");
+            const header = scope.copy(bytes, ALIGNMENT);
+            this.#native.check("edgekit_can_load_header", header, bytes.length, BigInt(fileBytes), this.#sessionOptions(scope, options), plan.address);
+            return read(plan, PLAN) as unknown as MemoryPlan;
+        });
+    }
+
+    async #instantiate(variant: Variant, threads: number): Promise<void> {
+        try {
+            this.#native = await Native.load(variant, threads);
+        } catch (error) {
+            if (error instanceof EdgekitError) throw error;
+            throw new EdgekitError("io_error", `the engine edgekit-${variant}.wasm cannot be loaded: ${messageOf(error)}; serve the package's dist folder`);
+        }
+    }
+
     /** Bytes of the engine's memory, the model's included. */
     memoryBytes(): number {
         return this.#native.bytes.length;
     }
 
-    renderChat(context: unknown): string {
+    renderChat(messages: Message[], tools?: unknown[], templateVariables?: Record<string, unknown>): string {
         return this.#native.scoped((scope) => {
-            const json = scope.text(JSON.stringify(context));
+            const json = scope.text(chatContext(messages, tools, templateVariables));
             return new TextDecoder().decode(scope.filled(1, "edgekit_model_render_chat", this.#model, json.address, json.size));
+        });
+    }
+
+    encodeChat(messages: Message[], tools?: unknown[], templateVariables?: Record<string, unknown>): number[] {
+        return this.#native.scoped((scope) => {
+            const json = scope.text(chatContext(messages, tools, templateVariables));
+            return idsOf(scope.filled(4, "edgekit_model_encode_chat", this.#model, json.address, json.size));
+        });
+    }
+
+    /** Null when the package has no tokenizer. */
+    tokenizerInfo(): TokenizerInfo | null {
+        const tokenizer = this.#native.call("edgekit_model_tokenizer", this.#model);
+        if (!tokenizer) return null;
+        return this.#native.scoped((scope) => {
+            const info = scope.struct("edgekit_tokenizer_info");
+            this.#native.check("edgekit_tokenizer_get_info", tokenizer, info.address);
+            const [vocabSize, ...ids] = ["vocab_size", "bos_id", "eos_id", "pad_id"].map((name) => info.get(name) as number);
+            const [bosId, eosId, padId] = ids.map((id) => (id < 0 ? null : id)) as [number | null, number | null, number | null];
+            return { vocabSize: vocabSize!, bosId, eosId, padId };
         });
     }
 
@@ -122,8 +188,7 @@ export class Engine {
         return this.#native.scoped((scope) => {
             const utf8 = scope.text(text);
             const flags = (addSpecial ? ADD_SPECIAL : 0) | (parseSpecial ? PARSE_SPECIAL : 0);
-            const bytes = scope.filled(4, "edgekit_tokenizer_encode", this.#tokenizer(), utf8.address, utf8.size, flags);
-            return Array.from(new Int32Array(bytes.buffer));
+            return idsOf(scope.filled(4, "edgekit_tokenizer_encode", this.#tokenizer(), utf8.address, utf8.size, flags));
         });
     }
 
@@ -133,6 +198,15 @@ export class Engine {
                 scope.filled(1, "edgekit_tokenizer_decode", this.#tokenizer(), scope.ids(ids), ids.length, Number(skipSpecial)),
             ),
         );
+    }
+
+    tokenBytes(id: number): Uint8Array {
+        return this.#native.scoped((scope) => {
+            const span = scope.allocate(8); // edgekit_span
+            this.#native.check("edgekit_tokenizer_token_bytes", this.#tokenizer(), id, span);
+            const [data, size] = [0, 4].map((at) => this.#native.view.getUint32(span + at, true)) as [number, number];
+            return this.#native.bytes.slice(data, data + size);
+        });
     }
 
     tokenToId(text: string): number | null {
@@ -234,16 +308,20 @@ export class Engine {
     }
 
     #start(session: number, prompt: Prompt, given: GenerateOptions): void {
-        const { stop = [], logitBias = {}, append = false, addSpecialTokens = true, parseSpecial = true, ...others } = given;
+        const { stop = [], stopIds = [], logitBias = {}, append = false, addSpecialTokens = true, parseSpecial = true, tools, templateVariables, ...others } = given;
         this.#native.scoped((scope) => {
-            const options = scope.options("edgekit_generate_options");
+            const options = scope.options("edgekit_generate_options", this.#model);
             write(options, others, GENERATE_OPTIONS);
-            const text = typeof prompt === "string" ? scope.text(prompt) : null;
-            if (text) {
-                options.set("prompt", text.address);
-                options.set("prompt_size", text.size);
+            const put = (member: string, { address, size }: { address: number; size: number }) => {
+                options.set(member, address);
+                options.set(`${member}_size`, size);
+            };
+            if (typeof prompt === "string") {
+                put("prompt", scope.text(prompt));
+            } else if (isConversation(prompt)) {
+                put("messages", scope.text(chatContext(prompt, tools, templateVariables)));
             } else {
-                options.set("prompt_ids", scope.ids(prompt as number[]));
+                options.set("prompt_ids", scope.ids(prompt));
                 options.set("prompt_ids_count", prompt.length);
             }
             options.set("prompt_flags", (addSpecialTokens ? ADD_SPECIAL : 0) | (parseSpecial ? PARSE_SPECIAL : 0));
@@ -252,6 +330,8 @@ export class Engine {
             const stops = (typeof stop === "string" ? [stop] : stop).map((s) => scope.text(s));
             options.set("stops", scope.copy(new Uint8Array(Uint32Array.from(stops.flatMap((s) => [s.address, s.size])).buffer)));
             options.set("stops_count", stops.length);
+            options.set("stop_ids", scope.ids(stopIds));
+            options.set("stop_ids_count", stopIds.length);
             const bias = Object.entries(logitBias);
             options.set("bias_ids", scope.ids(bias.map(([id]) => Number(id))));
             options.set("bias_values", scope.copy(new Uint8Array(Float32Array.from(bias, ([, value]) => value).buffer)));
@@ -272,17 +352,22 @@ export class Engine {
             case "prompt":
                 return { kind: "prompt", done: number("cached_tokens"), total: number("prompt_tokens") };
             case "done":
-                return { kind: "done", finish: FINISHES[number("finish")]!, stats: read(event, STATISTICS) as unknown as Statistics };
+                return {
+                    kind: "done",
+                    finish: FINISHES[number("finish")]!,
+                    stats: statistics(event),
+                    seed: number("seed"),
+                    takenBack: number("taken_back"),
+                };
         }
     }
 
     #info(scope: Scope, variant: Variant): ModelInfo {
         const info = scope.struct("edgekit_model_info");
         this.#native.check("edgekit_model_get_info", this.#model, info.address);
-        const { nThreads: threads, metadata, hasTokenizer, hasChatTemplate, ...others } = read(info, INFO);
+        const { metadata, hasTokenizer, hasChatTemplate, ...others } = read(info, INFO);
         return {
             ...others,
-            threads,
             variant,
             hasTokenizer: Boolean(hasTokenizer),
             hasChatTemplate: Boolean(hasChatTemplate),
@@ -319,13 +404,13 @@ export class Engine {
         signal: AbortSignal,
     ): Promise<{ address: number; size: number }> {
         const loading = (loaded: number, total: number) => report({ phase: "load", loaded, total });
-        if (typeof source !== "string") return this.#copy(source, loading, signal);
-        if (source.startsWith("file:")) return this.#copy(await openFileUrl(source), loading, signal);
-        const { url } = splitPin(source);
+        const found = await blobOf(source);
+        if (typeof found !== "string") return this.#copy(found, loading, signal);
+        const { url } = splitPin(found);
         return exclusively(url, async () => {
             const slot = (cache && (await OpfsSlot.open(url))) || new HeapSlot(this.#native);
             try {
-                await download(source, slot, { signal, report: (loaded, total) => report({ phase: "download", loaded, total }) });
+                await download(found, slot, { signal, report: (loaded, total) => report({ phase: "download", loaded, total }) });
                 return await slot.load(this.#native, loading);
             } finally {
                 slot.close();
@@ -354,6 +439,11 @@ function exclusively<T>(url: string, work: () => Promise<T>): Promise<T> {
 
 interface NodeModules {
     getBuiltinModule(name: "node:fs"): { openAsBlob(url: URL): Promise<Blob> };
+}
+
+/** A blob as it is, and what a `file:` URL names; other URLs stay. */
+async function blobOf(source: string | Blob): Promise<string | Blob> {
+    return typeof source === "string" && source.startsWith("file:") ? openFileUrl(source) : source;
 }
 
 async function openFileUrl(url: string): Promise<Blob> {

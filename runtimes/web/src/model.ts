@@ -1,18 +1,29 @@
 import { Chat } from "./chat.js";
 import { Connection } from "./connection.js";
+import type { TokenizerInfo } from "./engine.js";
 import { EdgekitError } from "./error.js";
 import { Session } from "./session.js";
-import type { LoadOptions, MemoryPlan, Message, ModelInfo, Progress, SessionOptions } from "./types.js";
+import type { GenerateOptions, LoadOptions, MemoryPlan, Message, ModelInfo, Progress, SessionOptions } from "./types.js";
+
+type Source = string | URL | Blob | ArrayBuffer | Uint8Array<ArrayBuffer>;
+type ChatOptions = Pick<GenerateOptions, "tools" | "templateVariables">;
 
 const LOAD_OPTIONS = ["threads", "variant", "cache", "verifyHashes"];
 
 /** Text to token ids and back. */
 export class Tokenizer {
+    readonly vocabSize: number;
+    /** Null where the tokenizer has none. */
+    readonly bosId: number | null;
+    /** The first of the model's end-of-sequence ids. */
+    readonly eosId: number | null;
+    readonly padId: number | null;
     readonly #connection: Connection;
 
     /** @internal */
-    constructor(connection: Connection) {
+    constructor(connection: Connection, info: TokenizerInfo) {
         this.#connection = connection;
+        ({ vocabSize: this.vocabSize, bosId: this.bosId, eosId: this.eosId, padId: this.padId } = info);
     }
 
     /** `addSpecialTokens`: add BOS and the like; `parseSpecial`: recognise special tokens written in the text. */
@@ -25,6 +36,11 @@ export class Tokenizer {
         return this.#connection.call("decode", ids, skipSpecialTokens);
     }
 
+    /** The raw bytes of one token, perhaps a part of a character. */
+    tokenBytes(id: number): Promise<Uint8Array> {
+        return this.#connection.call("tokenBytes", id);
+    }
+
     /** The id of a token's exact text, or null. */
     tokenToId(text: string): Promise<number | null> {
         return this.#connection.call("tokenToId", text);
@@ -33,7 +49,8 @@ export class Tokenizer {
 
 /** A package, in the memory of an engine of its own. */
 export class Model {
-    readonly tokenizer: Tokenizer;
+    /** Null when the package has none. */
+    readonly tokenizer: Tokenizer | null;
     /** OpenAI's `chat.completions.create`. */
     readonly chat: Chat;
     readonly #connection: Connection;
@@ -41,9 +58,10 @@ export class Model {
     private constructor(
         connection: Connection,
         readonly info: ModelInfo,
+        tokenizer: TokenizerInfo | null,
     ) {
         this.#connection = connection;
-        this.tokenizer = new Tokenizer(connection);
+        this.tokenizer = tokenizer && new Tokenizer(connection, tokenizer);
         this.chat = new Chat(this);
     }
 
@@ -53,7 +71,7 @@ export class Model {
      *
      * Throws EdgekitError: `invalid_file`, `io_error`, `out_of_memory`, `unsupported`; the signal's reason when aborted.
      */
-    static async load(source: string | URL | Blob | ArrayBuffer | Uint8Array<ArrayBuffer>, options: LoadOptions = {}): Promise<Model> {
+    static async load(source: Source, options: LoadOptions = {}): Promise<Model> {
         const { onProgress, signal, worker = true, ...others } = options;
         for (const name of Object.keys(others))
             if (!LOAD_OPTIONS.includes(name))
@@ -63,13 +81,27 @@ export class Model {
         const abort = () => connection.abortLoading();
         signal?.addEventListener("abort", abort, { once: true });
         try {
-            return new Model(connection, await connection.load(sourceOf(source), others, (p) => onProgress?.(p as Progress)));
+            const info = await connection.load(sourceOf(source), others, (p) => onProgress?.(p as Progress));
+            return new Model(connection, info, await connection.call("tokenizerInfo"));
         } catch (error) {
             connection.close();
             signal?.throwIfAborted();
             throw error;
         } finally {
             signal?.removeEventListener("abort", abort);
+        }
+    }
+
+    /**
+     * What `session` with the same options would allocate, before the package is loaded: no more of it than its header
+     * is read. Throws `over_budget`, `invalid_file`, `io_error`.
+     */
+    static async canLoad(source: Source, options: SessionOptions = {}): Promise<MemoryPlan> {
+        const connection = Connection.spawn();
+        try {
+            return await connection.call("canLoad", sourceOf(source), options);
+        } finally {
+            connection.close();
         }
     }
 
@@ -83,9 +115,14 @@ export class Model {
         return this.#connection.call("plan", options);
     }
 
-    /** The prompt that the model's chat template makes of messages; `variables` (`tools`, ...) go to the template. Throws `template_error`. */
-    renderChat(messages: Message[], variables: Record<string, unknown> = {}): Promise<string> {
-        return this.#connection.call("renderChat", { messages, ...variables });
+    /** The text that the model's chat template makes of messages. Throws `template_error`, `unsupported` without a template. */
+    renderChat(messages: Message[], { tools, templateVariables }: ChatOptions = {}): Promise<string> {
+        return this.#connection.call("renderChat", messages, tools, templateVariables);
+    }
+
+    /** The same as token ids. Only the template's own text becomes special tokens, what the messages say never does. */
+    encodeChat(messages: Message[], { tools, templateVariables }: ChatOptions = {}): Promise<number[]> {
+        return this.#connection.call("encodeChat", messages, tools, templateVariables);
     }
 
     /** Bytes that the engine has of the browser's memory, the model's included; it grows and never shrinks until `close`. */
@@ -99,7 +136,7 @@ export class Model {
     }
 }
 
-function sourceOf(source: string | URL | Blob | ArrayBuffer | Uint8Array<ArrayBuffer>): string | Blob {
+function sourceOf(source: Source): string | Blob {
     if (source instanceof Blob) return source;
     if (source instanceof ArrayBuffer || ArrayBuffer.isView(source)) return new Blob([source]);
     const cwd = (globalThis as { process?: { cwd?(): string } }).process?.cwd?.();

@@ -158,8 +158,8 @@ export class Scope {
 
     constructor(readonly native: Native) {}
 
-    allocate(size: number): number {
-        const address = this.native.allocate(size);
+    allocate(size: number, alignment?: number): number {
+        const address = this.native.allocate(size, alignment);
         this.#held.push(address);
         return address;
     }
@@ -173,10 +173,10 @@ export class Scope {
         return struct;
     }
 
-    /** An option struct with its defaults. */
-    options(name: string): Struct {
+    /** An option struct with its defaults, which may depend on a model. */
+    options(name: string, ...model: number[]): Struct {
         const struct = this.struct(name);
-        this.native.call(`${name}_init`, struct.address);
+        this.native.call(`${name}_init`, struct.address, ...model);
         return struct;
     }
 
@@ -185,8 +185,8 @@ export class Scope {
         return { address: this.copy(bytes), size: bytes.length };
     }
 
-    copy(bytes: Uint8Array): number {
-        const address = this.allocate(bytes.length);
+    copy(bytes: Uint8Array, alignment?: number): number {
+        const address = this.allocate(bytes.length, alignment);
         this.native.bytes.set(bytes, address);
         return address;
     }

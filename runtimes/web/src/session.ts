@@ -1,5 +1,6 @@
 import type { Connection } from "./connection.js";
-import type { GenerateOptions, GenerationEvent, MemoryPlan, Message } from "./types.js";
+import type { Prompt } from "./engine.js";
+import type { GenerateOptions, GenerationEvent, MemoryPlan } from "./types.js";
 
 // A session that nobody holds any more gives its memory back.
 const dropped = new FinalizationRegistry<() => void>((free) => free());
@@ -20,20 +21,15 @@ export class Session {
     /**
      * Continues `prompt`: a text, token ids, or the messages of a conversation for the model's chat template.
      * What the session already holds of it is not computed again. The events end with `done`; leaving the loop
-     * earlier, or the signal, ends the generation.
+     * earlier, or the signal, ends the generation; so does the session's next generation, without a `done`.
      *
      * Throws EdgekitError: `invalid_argument`, `context_full` (with `onFull: "error"`), `template_error`.
      */
-    async *generate(prompt: string | number[] | Message[], options: GenerateOptions = {}): AsyncGenerator<GenerationEvent, void> {
+    async *generate(prompt: Prompt, options: GenerateOptions = {}): AsyncGenerator<GenerationEvent, void> {
         const { signal, ...others } = options;
         const session = await this.#handle;
         const cancel = () => this.#connection.send("cancel", session);
-        let text = prompt as string | number[];
-        if (isConversation(prompt)) {
-            text = await this.#connection.call("renderChat", prompt);
-            others.addSpecialTokens ??= false;
-        }
-        const events = this.#connection.stream(session, text, others);
+        const events = this.#connection.stream(session, prompt, others);
         const first = events.next();
         signal?.addEventListener("abort", cancel, { once: true });
         if (signal?.aborted) cancel();
@@ -99,8 +95,4 @@ export class Session {
         dropped.unregister(this);
         this.#connection.send("freeSession", await this.#handle);
     }
-}
-
-function isConversation(prompt: string | number[] | Message[]): prompt is Message[] {
-    return Array.isArray(prompt) && typeof prompt[0] === "object";
 }

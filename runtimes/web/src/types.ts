@@ -53,12 +53,12 @@ export interface ModelInfo {
 export interface SessionOptions {
     /** Recent positions kept; default: the model's context, at most 4096, or what fits the budget. */
     window?: number;
-    /** First positions kept for ever; default 4. */
+    /** First positions kept for ever; default 4, of a conversation its system prompt too. */
     sinks?: number;
     kv?: KvType;
     onFull?: OnFull;
-    /** Bytes a session may allocate. */
-    memoryBudgetBytes?: number;
+    /** Bytes, for everything a session allocates; window and kv are chosen to fit. */
+    memoryBudget?: number;
     /** Tokens per prefill step. */
     chunk?: number;
 }
@@ -77,14 +77,19 @@ export interface MemoryPlan {
     kv: KvType;
 }
 
+/** As `maxTokens`: until the model ends its text, or the generation is cancelled. */
+export const ENDLESS = 2 ** 32 - 1;
+
+/** Sampling that is not given is what the package's makers advise. */
 export interface GenerateOptions {
     /** Ends the generation soon, with a `done` event whose `finish` is `cancelled`. */
     signal?: AbortSignal;
-    /** 0, the default: until the model ends or the generation is cancelled. */
+    /** Default: as many as the session holds. */
     maxTokens?: number;
     ignoreEos?: boolean;
+    /** Default: a fresh one each time, which the `done` event tells. */
     seed?: number;
-    /** 0, the default: greedy. */
+    /** 0: greedy. */
     temperature?: number;
     topK?: number;
     topP?: number;
@@ -98,14 +103,20 @@ export interface GenerateOptions {
     logitBias?: Record<number, number>;
     /** The text ends before the first of these that appears. */
     stop?: string | string[];
+    /** Token ids that end the text. */
+    stopIds?: number[];
     /** Prompt-lookup draft length: -1 chosen by the engine, 0 off, at most 7. */
     speculation?: number;
     /** The prompt follows what the session holds; by default it is the whole text so far. */
     append?: boolean;
-    /** Add what the tokenizer adds to a text (BOS ...). Default `true`; for messages the template does it. */
+    /** Add what the tokenizer adds to a text (BOS ...). Default `true`. */
     addSpecialTokens?: boolean;
-    /** Recognise special tokens written in the text. Default `true`. */
+    /** Recognise special tokens written in a text. Default `true`; in messages they never are. */
     parseSpecial?: boolean;
+    /** For a conversation: the tools that its template tells the model of. */
+    tools?: unknown[];
+    /** For a conversation: what else its template reads, such as `enable_thinking`. */
+    templateVariables?: Record<string, unknown>;
 }
 
 export interface Statistics {
@@ -116,8 +127,13 @@ export interface Statistics {
     draftedTokens: number;
     acceptedTokens: number;
     prefillMs: number;
+    /** From the beginning to the first token. */
     firstTokenMs: number;
     decodeMs: number;
+    /** Tokens of the prompt computed per second, cached ones not counted; 0 when there were none. */
+    prefillTokS: number;
+    /** Tokens per second after the first, which prefill pays for; 0 when there was one at most. */
+    decodeTokS: number;
 }
 
 /** Whole code points, possibly none yet, and the tokens sampled since the last event. */
@@ -143,6 +159,10 @@ export interface DoneEvent {
     kind: "done";
     finish: Finish;
     stats: Statistics;
+    /** Draws the same text again. */
+    seed: number;
+    /** When `finish` is `stop`: tokens of the stop that left the cache again, so that it holds what the text says. */
+    takenBack: number;
 }
 export type GenerationEvent = TextEvent | EvictedEvent | PromptEvent | DoneEvent;
 

@@ -1,6 +1,6 @@
 // A chat with a model in this page. Everything edgekit is in `load` and `answer`; the rest is the page.
 
-import { cache, Model, type Message, type Progress, type Session } from "edgekit";
+import { cache, ChatSession, Model, type Progress } from "edgekit";
 
 const element = <T extends HTMLElement>(id: string) => document.getElementById(id) as T;
 const messages = element("messages");
@@ -8,9 +8,9 @@ const prompt = element<HTMLTextAreaElement>("prompt");
 const temperature = element<HTMLInputElement>("temperature");
 
 let model: Model | undefined;
-let session: Session | undefined;
-let conversation: Message[] = [];
+let chat: ChatSession | undefined;
 let running: AbortController | undefined;
+let moved = false; // until then the temperature is the model's own
 
 async function load(source: string | File): Promise<void> {
     const abort = new AbortController();
@@ -20,8 +20,8 @@ async function load(source: string | File): Promise<void> {
     show({ phase: "download", loaded: 0, total: 0 });
     try {
         model = await Model.load(source, { onProgress: show, signal: abort.signal });
-        session = model.session({ kv: "int8" });
-        const { totalBytes, window } = await session.plan();
+        chat = new ChatSession(model, { kv: "int8" });
+        const { totalBytes, window } = await chat.session.plan();
         const { info } = model;
         const { name } = new URL(typeof source === "string" ? source : `file:///${source.name}`, location.href).pathname.match(/(?<name>[^/]*)$/)!.groups!;
         element("about").textContent = `${decodeURIComponent(name!)} · ${count(info.nParameters)} parameters`;
@@ -43,7 +43,6 @@ async function load(source: string | File): Promise<void> {
 
 async function answer(text: string): Promise<void> {
     const chatting = model!.info.hasChatTemplate;
-    conversation.push({ role: "user", content: text });
     bubble("user", text);
     const reply = bubble("assistant", chatting ? "" : text);
     running = new AbortController();
@@ -51,8 +50,8 @@ async function answer(text: string): Promise<void> {
     let tokens = 0;
     let began = 0;
     try {
-        const options = { temperature: Number(temperature.value), topP: 0.95, seed: Date.now(), maxTokens: 1024, signal: running.signal };
-        for await (const event of session!.generate(chatting ? conversation : text, options)) {
+        const options = { temperature: moved ? Number(temperature.value) : undefined, signal: running.signal };
+        for await (const event of chatting ? chat!.say(text, options) : chat!.session.generate(text, options)) {
             if (event.kind === "prompt") speed(`reading ${event.done} of ${event.total} tokens`);
             if (event.kind === "evicted") note("The conversation is longer than the window: the model no longer sees its oldest part.", "evicted");
             if (event.kind === "text") {
@@ -63,15 +62,14 @@ async function answer(text: string): Promise<void> {
                 messages.scrollTop = messages.scrollHeight;
             }
             if (event.kind === "done") {
-                const { generatedTokens, decodeMs, firstTokenMs } = event.stats;
-                const rate = decodeMs && generatedTokens > 1 ? ` · ${((1000 * (generatedTokens - 1)) / decodeMs).toFixed(1)} tokens/s` : "";
+                const { generatedTokens, decodeTokS, firstTokenMs } = event.stats;
+                const rate = decodeTokS ? ` · ${decodeTokS.toFixed(1)} tokens/s` : "";
                 speed(`${generatedTokens} tokens${rate} · first after ${Math.round(firstTokenMs)} ms${event.finish === "cancelled" ? " · stopped" : ""}`);
             }
         }
     } catch (error) {
         note(messageOf(error), "wrong");
     }
-    conversation.push({ role: "assistant", content: reply.textContent });
     busy(false);
 }
 
@@ -183,18 +181,19 @@ document.onkeydown = (event) => {
     if (event.key === "Escape") running?.abort();
 };
 element("stop").onclick = () => running?.abort();
-temperature.oninput = () => void (document.querySelector("output")!.value = temperature.value);
+temperature.oninput = () => {
+    moved = true;
+    document.querySelector("output")!.value = temperature.value;
+};
 element("fresh").onclick = async () => {
     running?.abort();
-    conversation = [];
     messages.replaceChildren();
     speed("");
-    await session!.reset();
+    await chat!.reset();
 };
 element("change").onclick = () => {
     running?.abort();
     model?.close();
-    conversation = [];
     messages.replaceChildren();
     speed("");
     element("about").textContent = "a language model in this page";
