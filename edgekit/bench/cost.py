@@ -80,7 +80,10 @@ def parameters(model: Path) -> int | None:
     try:
         if model.suffix == ".gguf":
             return sum(prod(tensor.shape) for tensor in gguf.read_header(model)[1].values())
-        family = models.load(read_json(model / "config.json"))
+        config = read_json(model / "config.json")
+        family = models.load(
+            {key: value for key, value in config.items() if not key.startswith("quantization")}
+        )
     except EdgekitError:
         return None
     return sum(prod(family.spec.shape(name)) for name in family.tensors)

@@ -468,6 +468,11 @@ def test_parameters_are_read_where_a_model_tells_them(tmp_path: Path) -> None:
     assert run._is_ours(None, ours // 2) and not run._is_ours(None, 20 * ours)
     count = parameters(SAMPLE)
     assert count is not None and 5.4e6 < count < 5.6e6
+    config = json.loads((SAMPLE / "config.json").read_text())
+    (tmp_path / "config.json").write_text(
+        json.dumps(config | {"quantization": {"bits": 4, "group_size": 64}})
+    )
+    assert parameters(tmp_path) == count
     (tmp_path / "m.pte").write_bytes(b"a program")
     assert parameters(tmp_path / "m.pte") is None
 
