@@ -169,7 +169,8 @@ def test_what_is_quantized_anew_is_counted_by_layout_before_the_work(tmp_path: P
         pass
 
     def progress(task: str, done: int, total: int) -> None:
-        raise Begun
+        if total:  # something is written
+            raise Begun
 
     said: list[str] = []
     with pytest.raises(Begun):
