@@ -176,8 +176,8 @@ def readme(model: Path | None, out: Path) -> str:
 import EdgeKit
 
 let model = try await Model(Bundle.main.url(forResource: "{name}", withExtension: "edge")!)
-let chat = try ChatSession(model, instructions: "Answer in one sentence.")
-for try await event in chat.respond(to: "Why is the sky blue?", GenerationOptions(temperature: 0.7)) {{
+let chat = try ChatSession(model, system: "Answer in one sentence.")
+for try await event in chat.say("Why is the sky blue?") {{
     print(event.text, terminator: "")
 }}
 ```

@@ -16,7 +16,7 @@ public enum EdgeKitError: Error, Sendable, Equatable {
     /// The chat template raised an error about the messages.
     case template(String)
     case cancelled(String)
-    /// The ring is full and the session was made with `OnFull.fail`.
+    /// The ring is full and the session was made with `OnFull.error`.
     case contextFull(String)
     /// The session hibernated while it was generating; ask again, what it had computed is kept.
     case hibernated

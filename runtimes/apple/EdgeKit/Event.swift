@@ -8,7 +8,7 @@ public enum Event: Sendable, Equatable {
     case evicted(Range<UInt64>)
     /// Generation rests until `Session.resume()`.
     case suspended(SuspensionReason)
-    case done(Finish, Statistics)
+    case done(Done)
 
     /// The event's text; empty for events that carry none.
     public var text: String {
@@ -25,14 +25,30 @@ public enum Event: Sendable, Equatable {
         case EDGEKIT_EVENT_EVICTED:
             self = .evicted(native.evicted_first..<native.evicted_first + native.evicted_count)
         case EDGEKIT_EVENT_DONE:
-            self = .done(Finish(rawValue: UInt32(native.finish.rawValue)) ?? .cancelled, Statistics(native))
+            self = .done(Done(native))
         default: return nil
         }
     }
 }
 
-/// Why a generation ended.
-public enum Finish: UInt32, Sendable { case end, length, stop, cancelled, contextFull }
+/// Why a generation ended, and what it did.
+public struct Done: Sendable, Equatable {
+    public let finish: Finish
+    public let stats: Statistics
+    /// Draws the same text again.
+    public let seed: UInt64
+    /// With `Finish.stop`: tokens of the stop that left the cache again, so that it holds what the text says.
+    public let takenBack: Int
+
+    init(_ native: edgekit_event) {
+        finish = Finish(rawValue: UInt32(native.finish.rawValue)) ?? .cancelled
+        stats = Statistics(native)
+        seed = native.seed
+        takenBack = Int(native.taken_back)
+    }
+}
+
+public enum Finish: UInt32, Sendable { case eos, length, stop, cancelled, contextFull }
 
 public struct Statistics: Sendable, Equatable {
     /// Tokens of this prompt,
@@ -49,9 +65,15 @@ public struct Statistics: Sendable, Equatable {
     public let firstToken: Duration
     public let decode: Duration
 
-    public var tokensPerSecond: Double {
-        let seconds = decode / .seconds(1)
-        return seconds > 0 ? Double(max(generatedTokens - 1, 0)) / seconds : 0
+    /// Tokens of the prompt computed per second, cached ones not counted; 0 when there were none.
+    public var prefillTokS: Double { rate(promptTokens - cachedTokens, prefill) }
+
+    /// Tokens per second after the first, which prefill pays for; 0 when there was one at most.
+    public var decodeTokS: Double { rate(generatedTokens - 1, decode) }
+
+    private func rate(_ tokens: Int, _ time: Duration) -> Double {
+        let seconds = time / .seconds(1)
+        return tokens > 0 && seconds > 0 ? Double(tokens) / seconds : 0
     }
 
     init(_ native: edgekit_event) {

@@ -6,23 +6,27 @@ import Foundation
 ///
 ///     let model = try await Model(Bundle.main.url(forResource: "model", withExtension: "edge")!)
 ///     let chat = try ChatSession(model)
-///     for try await event in chat.respond(to: "Tell me a story.") { print(event.text, terminator: "") }
+///     for try await event in chat.say("Tell me a story.") { print(event.text, terminator: "") }
 public final class Model: Sendable {
     nonisolated(unsafe) let native: OpaquePointer
     public let url: URL
-    public let vocabularySize: Int
-    public let layerCount: Int
+    public let vocabSize: Int
+    public let nLayers: Int
+    public let dModel: Int
     /// Positions the model was trained for.
     public let context: Int
     public let threads: Int
     public let fileBytes: UInt64
-    public let parameterCount: UInt64
-    /// The instruction set in use, of `Model.instructionSets`.
-    public let instructionSet: String
+    /// Of the tensors the decoder reads.
+    public let weightBytes: UInt64
+    public let nParameters: UInt64
+    /// The instruction set in use, of `Model.isas`.
+    public let isa: String
     /// The checkpoint's family: "llama", "qwen3", …
-    public let family: String
+    public let modelType: String
     /// How the weights are stored: "q4", "q8", …
     public let scheme: String
+    public let hasTokenizer: Bool
     public let hasChatTemplate: Bool
     /// The package's whole metadata as JSON: licence, source, quality card, …
     public let metadata: String
@@ -30,16 +34,18 @@ public final class Model: Sendable {
     /// Maps the file, on a thread of its own.
     /// - Parameters:
     ///   - threads: nil lets the engine choose
-    ///   - instructionSet: nil lets the engine choose; else one of `Model.instructionSets`
-    ///   - verifyingHashes: read the whole file and check its SHA-256 sums before use
+    ///   - isa: nil lets the engine choose; else one of `Model.isas`
+    ///   - verifyHashes: read the whole file and check its SHA-256 sums before use
+    ///   - inMemory: read the file into memory instead of mapping it; what is mapped must stay as it is
     public convenience init(
-        _ url: URL, threads: Int? = nil, instructionSet: String? = nil, verifyingHashes: Bool = false
+        _ url: URL, threads: Int? = nil, isa: String? = nil, verifyHashes: Bool = false, inMemory: Bool = false
     ) async throws {
         let native = try await withCheckedThrowingContinuation { (done: CheckedContinuation<Opened, any Error>) in
             DispatchQueue.global(qos: .userInitiated).async {
                 done.resume(
                     with: Result {
-                        try Opened(url, threads: threads ?? 0, isa: instructionSet, verify: verifyingHashes)
+                        try Opened(
+                            url, threads: threads ?? 0, isa: isa, verifyHashes: verifyHashes, inMemory: inMemory)
                     })
             }
         }
@@ -53,15 +59,18 @@ public final class Model: Sendable {
         self.url = url
         var error = edgekit_error()
         let status = edgekit_model_get_info(native, &info, &error)
-        vocabularySize = Int(info.vocab_size)
-        layerCount = Int(info.n_layers)
+        vocabSize = Int(info.vocab_size)
+        nLayers = Int(info.n_layers)
+        dModel = Int(info.d_model)
         context = Int(info.context)
         threads = Int(info.n_threads)
         fileBytes = info.file_bytes
-        parameterCount = info.n_parameters
-        instructionSet = String(info.isa)
-        family = String(info.model_type)
+        weightBytes = info.weight_bytes
+        nParameters = info.n_parameters
+        isa = String(info.isa)
+        modelType = String(info.model_type)
         scheme = String(info.scheme)
+        hasTokenizer = info.has_tokenizer != 0
         hasChatTemplate = info.has_chat_template != 0
         metadata = String(info.metadata)
         if status != EDGEKIT_OK { throw EdgeKitError(error, status: status) }
@@ -72,20 +81,26 @@ public final class Model: Sendable {
     /// nil when the package has none; prompts are then `Prompt.ids`.
     public var tokenizer: Tokenizer? { Tokenizer(self) }
 
-    /// The prompt that the package's chat template makes of a conversation.
-    public func render(_ messages: [Message]) throws(EdgeKitError) -> String {
-        guard let json = try? JSONEncoder().encode(messages) else {
-            throw .invalidArgument("the messages cannot be written as JSON")
-        }
-        return try render(context: String(decoding: json, as: UTF8.self))
-    }
-
-    /// The same from a JSON object with all that the template reads: "messages", "tools", "add_generation_prompt", …
-    public func render(context: String) throws(EdgeKitError) -> String {
+    /// The text that the package's chat template makes of a conversation; `templateVariables` go to the template as
+    /// they are.
+    public func renderChat(
+        _ messages: [Message], tools: [JSON]? = nil, templateVariables: [String: JSON] = [:]
+    ) throws(EdgeKitError) -> String {
+        let context = try Message.context(messages, tools, templateVariables)
         let bytes = try fill(CChar(0)) { text, capacity, size, error in
             context.withBytes { edgekit_model_render_chat(native, $0, $1, text, capacity, size, error) }
         }
         return String(bytes: bytes)
+    }
+
+    /// The same as token ids. Only the template's own text becomes special tokens, what the messages say never does.
+    public func encodeChat(
+        _ messages: [Message], tools: [JSON]? = nil, templateVariables: [String: JSON] = [:]
+    ) throws(EdgeKitError) -> [Int32] {
+        let context = try Message.context(messages, tools, templateVariables)
+        return try fill(Int32(0)) { ids, capacity, count, error in
+            context.withBytes { edgekit_model_encode_chat(native, $0, $1, ids, capacity, count, error) }
+        }
     }
 
     /// What a session with these options would allocate.
@@ -97,16 +112,16 @@ public final class Model: Sendable {
 
     /// The same from the file's header alone, before anything is loaded. Throws `EdgeKitError.overBudget` when
     /// `options.memoryBudget` is too small.
-    public static func plan(_ url: URL, _ options: SessionOptions = SessionOptions()) throws(EdgeKitError)
-        -> MemoryPlan
-    {
+    public static func canLoad(
+        _ url: URL, _ options: SessionOptions = SessionOptions()
+    ) throws(EdgeKitError) -> MemoryPlan {
         var (plan, native) = (MemoryPlan.empty, options.native)
         try check { error in url.path.withCString { edgekit_can_load($0, &native, &plan, error) } }
         return MemoryPlan(plan)
     }
 
     /// Instruction sets this build has and this processor runs, best first.
-    public static var instructionSets: [String] {
+    public static var isas: [String] {
         String(cString: edgekit_isas()).split(separator: ",").map(String.init)
     }
 
@@ -117,14 +132,15 @@ public final class Model: Sendable {
 private final class Opened: @unchecked Sendable {
     private var native: OpaquePointer?
 
-    init(_ url: URL, threads: Int, isa: String?, verify: Bool) throws {
+    init(_ url: URL, threads: Int, isa: String?, verifyHashes: Bool, inMemory: Bool) throws {
         var options = edgekit_model_options()
         edgekit_model_options_init(&options)
         guard let count = UInt32(exactly: threads) else {
             throw EdgeKitError.invalidArgument("threads is \(threads); give 1 to 64, or nil")
         }
         options.n_threads = count
-        options.verify_hashes = verify ? 1 : 0
+        options.verify_hashes = verifyHashes ? 1 : 0
+        options.in_memory = inMemory ? 1 : 0
         let name = isa.map(\.utf8CString)
         try check { error in
             url.path.withCString { path in
@@ -143,17 +159,4 @@ private final class Opened: @unchecked Sendable {
     }
 
     deinit { edgekit_model_free(native) }
-}
-
-/// One message of a conversation.
-public struct Message: Sendable, Equatable, Codable {
-    public enum Role: String, Sendable, Codable { case system, user, assistant, tool }
-
-    public var role: Role
-    public var content: String
-
-    public init(_ role: Role, _ content: String) {
-        self.role = role
-        self.content = content
-    }
 }

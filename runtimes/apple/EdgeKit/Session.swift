@@ -35,8 +35,8 @@ public actor Session {
     // MARK: Generation
 
     /// Begins when the stream is first asked. `prompt` is the whole text so far: what the session already holds
-    /// of it is not computed again.
-    public nonisolated func generate(_ prompt: Prompt, _ options: GenerationOptions = GenerationOptions())
+    /// of it is not computed again. Another call on the session ends the stream, without an `Event.done`.
+    public nonisolated func generate(_ prompt: Prompt, _ options: GenerateOptions = GenerateOptions())
         -> AsyncThrowingStream<Event, any Error>
     {
         let generation = Generation(prompt, options)
@@ -92,6 +92,14 @@ public actor Session {
     }
 
     // MARK: What the session holds
+
+    /// Appends tokens to the cache: logits of the last [vocabSize], or with `allLogits` of each [ids.count * vocabSize].
+    public func forward(_ ids: [Int32], allLogits: Bool = false) throws -> [Float] {
+        let native = try idle()
+        var logits = [Float](repeating: 0, count: model.vocabSize * (allLogits ? ids.count : 1))
+        try check { edgekit_session_forward(native, ids, ids.count, allLogits ? 1 : 0, &logits, $0) }
+        return logits
+    }
 
     /// Tokens processed since the start, evicted ones included.
     public var position: UInt64 { get throws { edgekit_session_position(try native()) } }
@@ -239,12 +247,12 @@ public enum SuspensionReason: Sendable, Equatable { case background, requested }
 /// One call of `generate`. Touched by its session alone.
 final class Generation: @unchecked Sendable {
     let prompt: Prompt
-    let options: GenerationOptions
+    let options: GenerateOptions
     var begun = false
     var hibernated = false
     var suspension: SuspensionReason?  // already told
 
-    init(_ prompt: Prompt, _ options: GenerationOptions) {
+    init(_ prompt: Prompt, _ options: GenerateOptions) {
         self.prompt = prompt
         self.options = options
     }

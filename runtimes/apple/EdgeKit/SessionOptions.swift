@@ -2,44 +2,48 @@ import CEdgeKit
 
 /// How a session keeps what it has read. Everything is allocated when the session is made.
 public struct SessionOptions: Sendable, Equatable {
-    public enum Cache: UInt32, Sendable { case auto, f32, f16, int8, int4 }
+    public enum KvType: UInt32, Sendable { case auto, f32, f16, int8, int4 }
     public enum OnFull: UInt32, Sendable {
         /// The oldest tokens after the sinks leave; `Event.evicted` tells.
         case evict
         /// Generation ends with `Finish.contextFull`.
         case stop
         /// Generation throws `EdgeKitError.contextFull`.
-        case fail
+        case error
     }
 
     /// Recent positions kept; nil: as many as the model was trained for, at most 4096, or what fits the budget.
     public var window: Int?
-    /// First positions kept for ever.
-    public var sinks: Int = 4
-    public var cache: Cache = .auto
-    public var onFull: OnFull = .evict
-    /// Bytes, for everything the session allocates; the engine chooses `window` and `cache` to fit.
+    /// First positions kept for ever; nil: 4, of a conversation its system prompt too.
+    public var sinks: Int?
+    public var kv: KvType
+    public var onFull: OnFull
+    /// Bytes, for everything the session allocates; the engine chooses `window` and `kv` to fit.
     public var memoryBudget: UInt64?
+    /// Tokens of a prompt that are computed at once; nil: chosen by the engine.
+    public var chunk: Int?
 
     public init(
-        window: Int? = nil, sinks: Int = 4, cache: Cache = .auto, onFull: OnFull = .evict,
-        memoryBudget: UInt64? = nil
+        window: Int? = nil, sinks: Int? = nil, kv: KvType = .auto, onFull: OnFull = .evict,
+        memoryBudget: UInt64? = nil, chunk: Int? = nil
     ) {
         self.window = window
         self.sinks = sinks
-        self.cache = cache
+        self.kv = kv
         self.onFull = onFull
         self.memoryBudget = memoryBudget
+        self.chunk = chunk
     }
 
     var native: edgekit_session_options {
         var native = edgekit_session_options()
         edgekit_session_options_init(&native)
         native.window = UInt32(clamping: window ?? 0)
-        native.sinks = UInt32(clamping: sinks)
-        native.kv_type = edgekit_kv_type(rawValue: .init(cache.rawValue))
+        if let sinks { native.sinks = UInt32(clamping: sinks) }
+        native.kv_type = edgekit_kv_type(rawValue: .init(kv.rawValue))
         native.on_full = edgekit_on_full(rawValue: .init(onFull.rawValue))
         native.memory_budget_bytes = memoryBudget ?? 0
+        native.chunk = UInt32(clamping: chunk ?? 0)
         return native
     }
 }
@@ -60,7 +64,8 @@ public struct MemoryPlan: Sendable, Equatable {
     public let totalBytes: UInt64
     public let window: Int
     public let sinks: Int
-    public let cache: SessionOptions.Cache
+    public let chunk: Int
+    public let kv: SessionOptions.KvType
 
     static var empty: edgekit_memory_plan {
         var plan = edgekit_memory_plan()
@@ -77,6 +82,7 @@ public struct MemoryPlan: Sendable, Equatable {
         totalBytes = native.total_bytes
         window = Int(native.window)
         sinks = Int(native.sinks)
-        cache = SessionOptions.Cache(rawValue: UInt32(native.kv_type.rawValue)) ?? .auto
+        chunk = Int(native.chunk)
+        kv = SessionOptions.KvType(rawValue: UInt32(native.kv_type.rawValue)) ?? .auto
     }
 }

@@ -31,7 +31,6 @@ final class Conversation {
     private var chat: ChatSession?
     private var work: Task<Void, Never>?
     private let downloader = Downloader()
-    private let options = GenerationOptions(maxTokens: 400, temperature: 0.7, topP: 0.9)
 
     // MARK: The model
 
@@ -48,7 +47,7 @@ final class Conversation {
         phase = .opening
         do {
             let model = try await Model(url)
-            chat = try ChatSession(model, options: SessionOptions(cache: .int8))
+            chat = try ChatSession(model, options: SessionOptions(kv: .int8))
             (lines, speed, problem, phase) = ([], nil, nil, .ready)
         } catch {
             fail(error)
@@ -85,7 +84,7 @@ final class Conversation {
         (phase, problem) = (.answering, nil)
         work = Task {
             do {
-                for try await event in chat.respond(to: text, options) { show(event) }
+                for try await event in chat.say(text) { show(event) }
             } catch {
                 problem = "\(error)"
             }
@@ -100,7 +99,7 @@ final class Conversation {
             lines[lines.count - 1].text += piece
         case .suspended: phase = .resting
         case .evicted: break
-        case .done(_, let statistics): speed = statistics.tokensPerSecond
+        case .done(let done): speed = done.stats.decodeTokS
         }
     }
 

@@ -39,8 +39,8 @@ struct SessionCase: Decodable {
     let kv: String
 
     var options: SessionOptions {
-        let caches: [String: SessionOptions.Cache] = ["f32": .f32, "f16": .f16, "int8": .int8, "int4": .int4]
-        return SessionOptions(window: window, sinks: sinks, cache: caches[kv]!)
+        let types: [String: SessionOptions.KvType] = ["f32": .f32, "f16": .f16, "int8": .int8, "int4": .int4]
+        return SessionOptions(window: window, sinks: sinks, kv: types[kv]!)
     }
 }
 
@@ -53,12 +53,14 @@ struct GenerateCase: Decodable {
     let minP: Float?
     let repetitionPenalty: Float?
     let seed: UInt64?
+    let stopIds: [Int32]?
 
-    var options: GenerationOptions {
-        var options = GenerationOptions(
-            maxTokens: maxTokens, temperature: temperature ?? 0, topK: topK, topP: topP, minP: minP, seed: seed ?? 0)
-        options.ignoreEnd = ignoreEos ?? false
+    var options: GenerateOptions {
+        var options = GenerateOptions(
+            maxTokens: maxTokens, ignoreEos: ignoreEos ?? false, seed: seed, temperature: temperature, topK: topK,
+            topP: topP, minP: minP)
         options.repetitionPenalty = repetitionPenalty
+        options.stopIds = stopIds ?? []
         return options
     }
 }
@@ -68,16 +70,29 @@ struct GenerationCase: Decodable {
     let session: SessionCase
     let prompt: String?
     let promptIds: [Int32]?
+    let messages: [MessageCase]?
     let generate: GenerateCase
     let ids: [Int32]
     let text: String
     let finish: String
+
+    var start: Prompt {
+        prompt.map { .text($0) } ?? messages.map { .messages($0.map(\.message)) } ?? .ids(promptIds!)
+    }
+}
+
+struct MessageCase: Decodable {
+    let role: String
+    let content: String
+
+    var message: Message { Message(.init(rawValue: role), content) }
 }
 
 struct ChatCase: Decodable {
     let model: String
-    let messages: [Message]
+    let messages: [MessageCase]
     let text: String
+    let ids: [Int32]
 }
 
 struct StateCase: Decodable {
@@ -96,8 +111,7 @@ struct Generated: Equatable {
     var text = ""
     var evicted: [Range<UInt64>] = []
     var suspended = 0
-    var finish: Finish?
-    var statistics: Statistics?
+    var done: Done?
 
     init(_ stream: AsyncThrowingStream<Event, any Error>) async throws {
         for try await event in stream {
@@ -105,7 +119,7 @@ struct Generated: Equatable {
             case .text(let piece, let tokens): (text, ids) = (text + piece, ids + tokens)
             case .evicted(let range): evicted.append(range)
             case .suspended: suspended += 1
-            case .done(let why, let numbers): (finish, statistics) = (why, numbers)
+            case .done(let last): done = last
             }
         }
     }

@@ -4,12 +4,10 @@ import XCTest
 
 /// What a session promises beyond its tokens: cancellation, dropping, suspension, hibernation, errors.
 final class SessionTests: XCTestCase {
-    private let ring = SessionOptions(window: 24, sinks: 2, cache: .int8)
+    private let ring = SessionOptions(window: 24, sinks: 2, kv: .int8)
 
-    private func endless(_ seed: UInt64 = 1) -> GenerationOptions {
-        var options = GenerationOptions(temperature: 1, seed: seed)
-        options.ignoreEnd = true
-        return options
+    private func endless(_ seed: UInt64 = 1) -> GenerateOptions {
+        GenerateOptions(maxTokens: GenerateOptions.endless, ignoreEos: true, seed: seed)
     }
 
     func testCancellingTheTaskEndsTheGeneration() async throws {
@@ -29,8 +27,8 @@ final class SessionTests: XCTestCase {
         task.cancel()
         let events = try await task.value
         XCTAssertGreaterThan(events, 0)
-        let after = try await Generated(session.generate("Hello", GenerationOptions(maxTokens: 3)))
-        XCTAssertEqual(after.finish, .length)
+        let after = try await Generated(session.generate("Hello", GenerateOptions(maxTokens: 3, ignoreEos: true)))
+        XCTAssertEqual(after.done?.finish, .length)
     }
 
     func testCancelFromAnotherThread() async throws {
@@ -46,7 +44,7 @@ final class SessionTests: XCTestCase {
                     stream.finish()
                 }
             })
-        XCTAssertEqual(result.finish, .cancelled)
+        XCTAssertEqual(result.done?.finish, .cancelled)
     }
 
     func testANewGenerationEndsTheOneBefore() async throws {
@@ -54,30 +52,54 @@ final class SessionTests: XCTestCase {
         var old = session.generate("Once", endless()).makeAsyncIterator()
         let first = try await old.next()
         XCTAssertNotNil(first)
-        let new = try await Generated(session.generate("Hello", GenerationOptions(maxTokens: 4)))
-        XCTAssertEqual(new.statistics?.generatedTokens, 4)
+        let new = try await Generated(session.generate("Hello", GenerateOptions(maxTokens: 4, ignoreEos: true)))
+        XCTAssertEqual(new.done?.stats.generatedTokens, 4)
         let rest = try await old.next()
         XCTAssertNil(rest)
     }
 
     func testOptionsReachTheEngine() async throws {
         let session = try await Session(Golden.model(), ring)
-        var options = GenerationOptions(maxTokens: 12)
-        options.ignoreEnd = true
+        var options = GenerateOptions(maxTokens: 12, ignoreEos: true, temperature: 0)
         let plain = try await Generated(session.generate("Hello", options))
         options.logitBias = Dictionary(uniqueKeysWithValues: Set(plain.ids).map { ($0, -Float.infinity) })
         let other = try await Generated(session.generate("Hello", options))
         XCTAssertTrue(Set(plain.ids).isDisjoint(with: other.ids))
-        XCTAssertGreaterThan(other.statistics!.cachedTokens, 0)
+        XCTAssertGreaterThan(other.done!.stats.cachedTokens, 0)
 
         let letters = plain.text.unicodeScalars.filter { $0 != "\u{FFFD}" }
         let last = String(Character(try XCTUnwrap(letters.last)))
         options.logitBias = [:]
         options.stop = ["never in this text", last]
         let stopped = try await Generated(session.generate("Hello", options))
-        XCTAssertEqual(stopped.finish, .stop)
+        XCTAssertEqual(stopped.done?.finish, .stop)
         XCTAssertFalse(stopped.text.contains(last))
         XCTAssertTrue(plain.text.hasPrefix(stopped.text))
+    }
+
+    func testWhatIsNotGivenIsThePackages() async throws {
+        let session = try await Session(Golden.model(), ring)
+        let drawn = try await Generated(session.generate("Hello", GenerateOptions(ignoreEos: true)))
+        XCTAssertEqual(drawn.done?.finish, .length)
+        XCTAssertEqual(drawn.ids.count, 26)
+        let seed = try XCTUnwrap(drawn.done?.seed)
+        let same = GenerateOptions(ignoreEos: true, seed: seed, temperature: 0.7, topK: 20)
+        try await session.reset()
+        let again = try await Generated(session.generate("Hello", same))
+        XCTAssertEqual(again.ids, drawn.ids)
+        let other = try await Generated(session.generate("Hello", GenerateOptions(maxTokens: 1)))
+        XCTAssertNotEqual(other.done?.seed, seed)
+    }
+
+    func testLogitsHaveTheVocabularysSize() async throws {
+        let model = try await Golden.model()
+        let session = try Session(model, ring)
+        let ids = try XCTUnwrap(model.tokenizer).encode("Hello")
+        let all = try await session.forward(ids, allLogits: true)
+        XCTAssertEqual(all.count, ids.count * model.vocabSize)
+        try await session.reset()
+        let last = try await session.forward(ids)
+        XCTAssertEqual(last, Array(all.suffix(model.vocabSize)))
     }
 
     func testEvictionsAreSeen() async throws {
@@ -94,8 +116,7 @@ final class SessionTests: XCTestCase {
     func testSaveForkRewindReset() async throws {
         let model = try await Golden.model()
         let session = try Session(model, ring)
-        var options = GenerationOptions(maxTokens: 6)
-        options.ignoreEnd = true
+        var options = GenerateOptions(maxTokens: 6, ignoreEos: true, temperature: 0)
         _ = try await Generated(session.generate("Hello", options))
         let file = FileManager.default.temporaryDirectory.appendingPathComponent("\(UUID()).session")
         defer { try? FileManager.default.removeItem(at: file) }
@@ -164,8 +185,7 @@ final class SessionTests: XCTestCase {
 
     func testHibernationFreesAndBringsBack() async throws {
         let session = try await Session(Golden.model(), ring)
-        var options = GenerationOptions(maxTokens: 5)
-        options.ignoreEnd = true
+        var options = GenerateOptions(maxTokens: 5, ignoreEos: true, temperature: 0)
         _ = try await Generated(session.generate("Hello", options))
         let twin = try await session.fork()
         let position = try await session.position
@@ -210,7 +230,7 @@ final class SessionTests: XCTestCase {
         guard case .invalidFile = await thrown({ _ = try await Model(file) }) as? EdgeKitError else {
             return XCTFail("a file of letters")
         }
-        XCTAssertThrowsError(try Model.plan(file))
+        XCTAssertThrowsError(try Model.canLoad(file))
 
         let model = try await Golden.model()
         let tight = await thrown { _ = try Session(model, SessionOptions(memoryBudget: 1000)) }
@@ -229,8 +249,8 @@ final class SessionTests: XCTestCase {
         let session = try Session(model, ring)
         let plan = try await session.plan
         XCTAssertEqual(plan, try model.plan(ring))
-        XCTAssertEqual(plan.cacheBytes, try Model.plan(model.url, ring).cacheBytes)
+        XCTAssertEqual(plan.cacheBytes, try Model.canLoad(model.url, ring).cacheBytes)
         XCTAssertEqual(plan.window, 24)
-        XCTAssertEqual(plan.cache, .int8)
+        XCTAssertEqual(plan.kv, .int8)
     }
 }

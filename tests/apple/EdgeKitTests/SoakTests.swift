@@ -4,12 +4,11 @@ import XCTest
 
 /// A thousand lives of a session: memory stays flat, nothing crashes when it is dropped at work.
 final class SoakTests: XCTestCase {
-    private let options = SessionOptions(window: 64, sinks: 4, cache: .int8)
+    private let options = SessionOptions(window: 64, sinks: 4, kv: .int8)
 
     private func cycle(_ model: Model, _ i: Int) async throws {
         let session = try Session(model, options)
-        var generation = GenerationOptions(temperature: 1, seed: UInt64(i))
-        generation.ignoreEnd = true
+        let generation = GenerateOptions(maxTokens: GenerateOptions.endless, ignoreEos: true, seed: UInt64(i))
         switch i % 4 {
         case 0:  // cancelled by its own call
             for try await _ in session.generate("Once upon a time", generation) { session.cancel() }
