@@ -2,7 +2,7 @@
 
 jinja2 parses with the options Transformers gives it, so whitespace and syntax are its own; what is left to
 interpret is a tree of nodes, `[op, line, field, ...]`, stored as JSON text. The table of ops in
-`cpp/src/text/template_program.cpp` is its grammar. Arguments of filters and tests are bound to their
+`cpp/src/text/template/program.cpp` is its grammar. Arguments of filters and tests are bound to their
 signatures here: the interpreter gets them by position, complete.
 """
 
@@ -25,6 +25,9 @@ from edgekit.errors import InvalidFile, UnsupportedModel
 
 FORMAT_VERSION = 1
 
+# A field of what no template needs, in a node that keeps its shape.
+UNUSED = False
+
 # Levels of arrays in the compiled template, as the engine reads them.
 MAX_NESTING = 256
 
@@ -32,18 +35,16 @@ Node = list[Any]
 
 # Filters of the interpreter beside map, select, reject, selectattr, rejectattr: these become nodes.
 FILTERS = frozenset(
-    "abs attr batch capitalize center default dictsort escape filesizeformat first float forceescape"
-    " format groupby indent int items join last length list lower max min replace reverse round"
-    " safe slice sort string"
-    " sum title tojson trim truncate unique upper wordcount".split()
+    "abs capitalize default dictsort escape first float indent int items join last length list lower max min"
+    " replace reverse safe sort string sum title tojson trim unique upper".split()
 )
 FILTER_ALIASES = {"d": "default", "count": "length", "e": "escape"}
 
 # Tests of the interpreter, with the number of their arguments.
 TESTS = {
     **dict.fromkeys(
-        "boolean callable defined escaped even false float integer iterable lower mapping none number odd"
-        " sequence string true undefined upper".split(),
+        "boolean defined even false float integer iterable mapping none number odd sequence string true"
+        " undefined".split(),
         0,
     ),
     **dict.fromkeys("divisibleby eq ge gt in le lt ne sameas".split(), 1),
@@ -55,11 +56,8 @@ TEST_ALIASES = {
 
 # Methods of Python's own types that the interpreter has; calling another one of theirs is refused.
 METHODS = frozenset(
-    "capitalize casefold center copy count endswith expandtabs find format fromkeys get index is_integer"
-    " isalnum isalpha isascii isdecimal isdigit islower isnumeric isspace istitle isupper items"
-    " join keys ljust lower"
-    " lstrip partition removeprefix removesuffix replace rfind rindex rjust rpartition rsplit rstrip split"
-    " splitlines startswith strip swapcase title upper values zfill".split()
+    "capitalize count endswith find get items join keys lower lstrip partition removeprefix removesuffix"
+    " replace rfind rpartition rsplit rstrip split splitlines startswith strip title upper values".split()
 )
 PYTHON_METHODS = frozenset(
     name
@@ -70,9 +68,13 @@ PYTHON_METHODS = frozenset(
 # Refused by the sandbox when the template runs, as in Transformers.
 MUTATORS = frozenset("append clear extend insert pop popitem remove reverse setdefault sort update".split())
 
+# Names and attributes of `loop` that jinja2 has and the interpreter does not.
+MISSING_NAMES = frozenset("cycler joiner lipsum kwargs varargs".split())
+MISSING_LOOP_ATTRIBUTES = frozenset("changed cycle depth depth0".split())
+
 BINARY_OPS = {
     nodes.Add: "add", nodes.Sub: "sub", nodes.Mul: "mul", nodes.Div: "div", nodes.FloorDiv: "floordiv",
-    nodes.Mod: "mod", nodes.Pow: "pow", nodes.And: "and", nodes.Or: "or",
+    nodes.Mod: "mod", nodes.And: "and", nodes.Or: "or",
 }  # fmt: skip
 UNARY_OPS = {nodes.Not: "not", nodes.Neg: "neg", nodes.Pos: "pos"}
 
@@ -235,9 +237,11 @@ class _Compiler:
         return ["if", node.lineno, tests, [*bodies, self.block(node.else_)]]
 
     def compile_For(self, node: nodes.For) -> Node:
+        if node.recursive:
+            raise self.unsupported(node, "a recursive loop")
         return [
             "for", node.lineno, self.target(node.target), self.compile(node.iter), self.block(node.body),
-            self.block(node.else_), self.compile_optional(node.test), bool(node.recursive),
+            self.block(node.else_), self.compile_optional(node.test), UNUSED,
         ]  # fmt: skip
 
     def compile_Break(self, node: nodes.Node) -> Node:
@@ -271,11 +275,12 @@ class _Compiler:
         return ["call_block", node.lineno, self.compile(node.call), *self.macro_body(node)]
 
     def macro_body(self, node: nodes.Macro | nodes.CallBlock) -> list[Any]:
-        """Parameters, defaults of the last of them, body; whether it reads caller, kwargs, varargs."""
+        """Parameters, defaults of the last of them, body; whether it reads caller."""
         parameters = [argument.name for argument in node.args]
-        undeclared = find_undeclared(node.body, ("caller", "kwargs", "varargs"))
-        reads = [name in undeclared and name not in parameters for name in ("caller", "kwargs", "varargs")]
-        return [parameters, self.compile_all(node.defaults), self.block(node.body), *reads]
+        reads_caller = "caller" in find_undeclared(node.body, ("caller",)) and "caller" not in parameters
+        return [
+            parameters, self.compile_all(node.defaults), self.block(node.body), reads_caller, UNUSED, UNUSED,
+        ]  # fmt: skip
 
     def compile_ScopedEvalContextModifier(self, node: nodes.ScopedEvalContextModifier) -> Node:
         raise self.unsupported(node, "{% autoescape %}")
@@ -292,8 +297,8 @@ class _Compiler:
     # ---- expressions
 
     def compile_Name(self, node: nodes.Name) -> Node:
-        if node.name == "lipsum":
-            raise self.unsupported(node, "'lipsum'")
+        if node.name in MISSING_NAMES:
+            raise self.unsupported(node, f"'{node.name}'")
         return ["name", node.lineno, node.name]
 
     def compile_Const(self, node: nodes.Const) -> Node:
@@ -322,11 +327,15 @@ class _Compiler:
         ]  # fmt: skip
 
     def compile_binary(self, node: nodes.BinExpr) -> Node:
+        if (
+            isinstance(node, nodes.Mod)
+            and isinstance(node.left, nodes.Const)
+            and isinstance(node.left.value, str)
+        ):
+            raise self.unsupported(node, "'%' of a string, which formats it,")
         return [BINARY_OPS[type(node)], node.lineno, self.compile(node.left), self.compile(node.right)]
 
-    compile_Add = compile_Sub = compile_Mul = compile_Div = compile_FloorDiv = compile_Mod = compile_Pow = (
-        compile_binary
-    )
+    compile_Add = compile_Sub = compile_Mul = compile_Div = compile_FloorDiv = compile_Mod = compile_binary
     compile_And = compile_Or = compile_binary
 
     def compile_unary(self, node: nodes.UnaryExpr) -> Node:
@@ -343,6 +352,12 @@ class _Compiler:
         return ["compare", node.lineno, self.compile(node.expr), operators, operands]
 
     def compile_Getattr(self, node: nodes.Getattr) -> Node:
+        if (
+            isinstance(node.node, nodes.Name)
+            and node.node.name == "loop"
+            and node.attr in MISSING_LOOP_ATTRIBUTES
+        ):
+            raise self.unsupported(node, f"'loop.{node.attr}'")
         return ["attr", node.lineno, self.compile(node.node), node.attr]
 
     def compile_Getitem(self, node: nodes.Getitem) -> Node:
@@ -353,13 +368,15 @@ class _Compiler:
 
     def compile_Call(self, node: nodes.Call) -> Node:
         called = node.node
+        if node.dyn_args is not None or node.dyn_kwargs is not None:
+            raise self.unsupported(node, "'*' or '**' in the arguments of a call")
         if isinstance(called, nodes.Getattr) and called.attr in PYTHON_METHODS - METHODS - MUTATORS:
             raise self.unsupported(node, f"the method '{called.attr}()'")
         return [
             "call", node.lineno, self.compile(called), self.compile_all(node.args),
             [keyword.key for keyword in node.kwargs],
             self.compile_all(keyword.value for keyword in node.kwargs),
-            self.compile_optional(node.dyn_args), self.compile_optional(node.dyn_kwargs),
+            UNUSED, UNUSED,
         ]  # fmt: skip
 
     # ---- filters and tests
@@ -383,15 +400,6 @@ class _Compiler:
             return self.apply_to_each(node, name, operand, arguments, keywords)
         if name not in FILTERS:
             raise self.unsupported(node, f"the filter '{name}'")
-        if name == "format":
-            if arguments and keywords:
-                return ["fail", node.lineno, "can't handle positional and keyword arguments at the same time"]
-            values = (
-                ["dict", node.lineno, [["const", node.lineno, key] for key in keywords], [*keywords.values()]]
-                if keywords
-                else ["tuple", node.lineno, arguments]
-            )
-            return ["filter", node.lineno, name, operand, [values]]
         signature = self.filter_signature(name)
         try:
             bound = signature.bind(*arguments, **keywords)
@@ -465,11 +473,6 @@ class _Compiler:
         if name not in self.environment.tests:
             return ["fail", node.lineno, f"No test named {name!r} found."]
         name = TEST_ALIASES.get(name, name)
-        if name in ("filter", "test"):
-            known = self.environment.filters if name == "filter" else self.environment.tests
-            if operand[0] != "const" or arguments:
-                raise self.unsupported(node, f"the test '{name}' of a computed name")
-            return ["const", node.lineno, operand[2] in known]
         if name not in TESTS:
             raise self.unsupported(node, f"the test '{name}'")
         values = [*arguments, *keywords.values()]

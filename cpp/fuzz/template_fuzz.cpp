@@ -4,7 +4,7 @@
 #include <span>
 
 #include "error.h"
-#include "text/template.h"
+#include "text/template/chat_template.h"
 
 namespace {
 

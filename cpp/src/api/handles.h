@@ -6,7 +6,7 @@
 
 #include "engine/model.h"
 #include "engine/session.h"
-#include "text/template.h"
+#include "text/template/chat_template.h"
 #include "text/tokenizer.h"
 
 // A tokenizer of its own, or one that belongs to a model.

@@ -17,7 +17,7 @@
 #include "format/edge_file.h"
 #include "format/mapped_file.h"
 #include "kernels/kernels.h"
-#include "text/template.h"
+#include "text/template/chat_template.h"
 #include "text/tokenizer.h"
 
 namespace edgekit {

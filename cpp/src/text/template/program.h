@@ -1,14 +1,13 @@
 // A compiled chat template: the tree that converters/text/chat_template.py writes, read and checked.
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "format/json.h"
-#include "text/template_filter.h"
+#include "text/template/filter.h"
 
 namespace edgekit::tmpl {
 
@@ -50,7 +49,6 @@ enum class Op : std::uint8_t {
     div,
     floordiv,
     mod,
-    pow,
     concat,
     compare,
     attr,
@@ -77,7 +75,7 @@ struct Node {
     std::vector<std::string> names;
     std::vector<std::uint32_t> name_indices;  // of `names`
     std::vector<Comparison> comparisons;
-    std::array<bool, 3> flags{};
+    bool flag = false;
     std::vector<Node> kids;
     const Filter* filter = nullptr;
     const Test* test = nullptr;

@@ -1,7 +1,7 @@
 // Python's arithmetic on the values of a chat template.
 #pragma once
 
-#include "text/template_value.h"
+#include "text/template/value.h"
 
 namespace edgekit::tmpl {
 
@@ -11,7 +11,6 @@ Value multiply(Heap& heap, const Value& a, const Value& b);
 Value divide(Heap& heap, const Value& a, const Value& b);
 Value floor_divide(Heap& heap, const Value& a, const Value& b);
 Value modulo(Heap& heap, const Value& a, const Value& b);
-Value power(Heap& heap, const Value& a, const Value& b);
 Value negate(Heap& heap, const Value& a);
 Value positive(Heap& heap, const Value& a);
 

@@ -1,7 +1,7 @@
 // What the values of a chat template can do: attributes, items, slices, methods.
 #pragma once
 
-#include "text/template_value.h"
+#include "text/template/value.h"
 
 namespace edgekit::tmpl {
 
@@ -13,8 +13,6 @@ struct Arguments {
 // obj.name and obj[key] as jinja2 looks them up in its sandbox: undefined when there is none.
 Value attribute(Heap& heap, const Value& object, std::string_view name);
 Value item(Heap& heap, const Value& object, const Value& key);
-// What Python's getattr() finds; nothing when there is none.
-std::optional<Value> own_attribute(Heap& heap, const Value& object, std::string_view name);
 // obj[start:stop:step]; what is absent is none.
 Value slice(Heap& heap, const Value& object, const Value& start, const Value& stop, const Value& step);
 // item() along a path such as "function.name"; an undefined step becomes `fallback` unless that is none.

@@ -1,10 +1,10 @@
-#include "text/template_value.h"
+#include "text/template/value.h"
 
 #include <algorithm>
 #include <cmath>
 #include <numeric>
 
-#include "text/template_text.h"
+#include "text/template/python_text.h"
 
 namespace edgekit::tmpl {
 
@@ -44,8 +44,6 @@ int nesting(const Value& value) {
     if (const Iterator* iterator = value.iterator()) return iterator->depth;
     if (const Method* method = value.method()) return nesting(method->self) + 1;
     if (const Loop* loop = value.loop()) return nesting(loop->iterable) + 1;
-    if (const Cycler* cycler = value.cycler()) return nesting(cycler->items) + 1;
-    if (const Joiner* joiner = value.joiner()) return nesting(joiner->separator) + 1;
     return 0;
 }
 
@@ -65,11 +63,11 @@ int Heap::depth_of(const Values& items) const {
     return depth + 1;
 }
 
-Value Heap::text(std::string bytes, bool safe) {
-    handle(bytes.size());
-    const std::size_t size = bytes.size();
-    const std::size_t length = count_code_points(bytes);
-    return own(Text{std::move(bytes), length, safe}, size);
+Value Heap::text(MarkedText text, bool safe) {
+    handle(text.bytes.size());
+    const std::size_t size = text.footprint();
+    const std::size_t length = count_code_points(text.bytes);
+    return own(Text{std::move(text), length, safe}, size);
 }
 
 Value Heap::list(Values items) {
@@ -136,7 +134,7 @@ Value Heap::undefined(std::string message) {
     return Undefined{std::make_shared<const std::string>(std::move(message))};
 }
 
-Value Heap::from_json(const json::Value& value) {
+Value Heap::from_json(const json::Value& value, Origin origin) {
     switch (value.kind()) {
         case json::Kind::null:
             return None{};
@@ -147,10 +145,10 @@ Value Heap::from_json(const json::Value& value) {
         case json::Kind::real:
             return value.as_double();
         case json::Kind::string:
-            return text(value.as_string());
+            return text(MarkedText(value.as_string(), origin));
         case json::Kind::array: {
             Values items;
-            for (const json::Value& item : value.as_array()) items.push_back(from_json(item));
+            for (const json::Value& item : value.as_array()) items.push_back(from_json(item, origin));
             return list(std::move(items));
         }
         case json::Kind::object:
@@ -158,7 +156,7 @@ Value Heap::from_json(const json::Value& value) {
     }
     std::vector<std::pair<Value, Value>> items;
     for (const json::Member& member : value.as_object())
-        items.emplace_back(text(member.key), from_json(member.value));
+        items.emplace_back(text(MarkedText(member.key, origin)), from_json(member.value, origin));
     return dict(std::move(items));
 }
 
@@ -261,8 +259,6 @@ std::string_view type_name(const Value& value) {
         }
         std::string_view operator()(Function) const { return "function"; }
         std::string_view operator()(const std::shared_ptr<Loop>&) const { return "LoopContext"; }
-        std::string_view operator()(const std::shared_ptr<Cycler>&) const { return "Cycler"; }
-        std::string_view operator()(const std::shared_ptr<Joiner>&) const { return "Joiner"; }
     };
     return value.visit(Name{});
 }
@@ -271,6 +267,11 @@ const Text& expect_text(const Value& value, std::string_view what) {
     if (value.is_undefined()) fail_undefined(value);
     if (const Text* text = value.text()) return *text;
     fail(std::string(what) + " must be a string, not " + std::string(type_name(value)));
+}
+
+MarkedText added(const Text& text, bool safe) {
+    if (safe && !text.safe) return escape_html(text);
+    return text;
 }
 
 std::int64_t expect_int(const Value& value, std::string_view what) {
@@ -306,66 +307,72 @@ namespace {
     fail("a " + std::string(type_name(value)) + " is used as text; Python would print an address in memory");
 }
 
-std::string join_repr(Heap& heap, const auto& items, const auto& write) {
-    std::string out;
+void append_repr(Heap& heap, MarkedText& out, const Value& value);
+
+void append_all(Heap& heap, MarkedText& out, const auto& items, const auto& append) {
+    bool first = true;
     for (const auto& item : items) {
-        if (!out.empty()) out += ", ";
-        write(out, item);
+        if (!std::exchange(first, false)) out.append(", ");
+        append(item);
         heap.step();
-        heap.reserve(out.size());
+        heap.reserve(out.footprint());
     }
-    return out;
 }
 
-std::string repr_dict(Heap& heap, const Dict& dict) {
-    return "{" +
-           join_repr(heap, dict.items,
-                     [&](std::string& out, const auto& item) {
-                         out += repr(heap, item.first) + ": " + repr(heap, item.second);
-                     }) +
-           "}";
+void append_repr(Heap& heap, MarkedText& out, const Value& value) {
+    const auto append_value = [&](const Value& item) { append_repr(heap, out, item); };
+    heap.step();
+    if (value.is_undefined()) {
+        out.append("Undefined");
+    } else if (value.is_none()) {
+        out.append("None");
+    } else if (const bool* flag = value.get<bool>()) {
+        out.append(*flag ? "True" : "False");
+    } else if (const auto integer = value.integer()) {
+        out.append(std::to_string(*integer));
+    } else if (const double* real = value.get<double>()) {
+        out.append(json::format_double(*real));
+    } else if (const Text* text = value.text()) {
+        heap.handle(text->bytes.size());
+        heap.reserve(text->bytes.size() * 4);
+        const std::string quoted = quote_python(text->bytes);
+        out.append(text->safe ? "Markup(" + quoted + ")" : quoted, text->origin());
+    } else if (const List* list = value.sequence()) {
+        out.append(value.is_tuple() ? "(" : "[");
+        append_all(heap, out, list->items, append_value);
+        out.append(!value.is_tuple() ? "]" : list->items.size() == 1 ? ",)" : ")");
+    } else if (const Dict* dict = value.dict()) {
+        out.append("{");
+        append_all(heap, out, dict->items, [&](const auto& item) {
+            append_value(item.first);
+            out.append(": ");
+            append_value(item.second);
+        });
+        out.append("}");
+    } else if (value.view()) {
+        out.append(std::string(type_name(value)) + "(");
+        append_value(heap.list(to_list(heap, value)));
+        out.append(")");
+    } else if (const Range* range = value.range()) {
+        const std::int64_t stop = range->start + range->step * range->length;
+        out.append("range(" + std::to_string(range->start) + ", " + std::to_string(stop) +
+                   (range->step == 1 ? ")" : ", " + std::to_string(range->step) + ")"));
+    } else {
+        fail_unprintable(value);
+    }
 }
 
 }  // namespace
 
-std::string repr(Heap& heap, const Value& value) {
-    heap.step();
-    if (value.is_undefined()) return "Undefined";
-    if (value.is_none()) return "None";
-    if (const bool* flag = value.get<bool>()) return *flag ? "True" : "False";
-    if (const auto integer = value.integer()) return std::to_string(*integer);
-    if (const double* real = value.get<double>()) return json::format_double(*real);
-    if (const Text* text = value.text()) {
-        heap.handle(text->bytes.size());
-        heap.reserve(text->bytes.size() * 4);
-        return text->safe ? "Markup(" + quote_python(text->bytes) + ")" : quote_python(text->bytes);
-    }
-    if (const List* list = value.sequence()) {
-        std::string inside = join_repr(heap, list->items,
-                                       [&](std::string& out, const Value& item) { out += repr(heap, item); });
-        if (value.is_tuple()) return "(" + inside + (list->items.size() == 1 ? ",)" : ")");
-        return "[" + inside + "]";
-    }
-    if (const Dict* dict = value.dict()) return repr_dict(heap, *dict);
-    if (value.view()) {
-        const Value items = heap.list(to_list(heap, value));
-        return std::string(type_name(value)) + "(" + repr(heap, items) + ")";
-    }
-    if (const Range* range = value.range()) {
-        const std::int64_t stop = range->start + range->step * range->length;
-        return "range(" + std::to_string(range->start) + ", " + std::to_string(stop) +
-               (range->step == 1 ? ")" : ", " + std::to_string(range->step) + ")");
-    }
-    fail_unprintable(value);
-}
-
-std::string to_text(Heap& heap, const Value& value) {
+MarkedText to_text(Heap& heap, const Value& value) {
     if (const Text* text = value.text()) {
         heap.handle(text->bytes.size());
         heap.reserve(text->bytes.size());
-        return text->bytes;
+        return *text;
     }
-    return value.is_undefined() ? std::string() : repr(heap, value);
+    MarkedText out;
+    if (!value.is_undefined()) append_repr(heap, out, value);
+    return out;
 }
 
 // ---- comparing
@@ -446,8 +453,6 @@ bool same_object(const Value& a, const Value& b) {
     if (a.name_space() && b.name_space()) return a.name_space() == b.name_space();
     if (a.macro() && b.macro()) return a.macro() == b.macro();
     if (a.loop() && b.loop()) return a.loop() == b.loop();
-    if (a.cycler() && b.cycler()) return a.cycler() == b.cycler();
-    if (a.joiner() && b.joiner()) return a.joiner() == b.joiner();
     if (a.get<Function>() && b.get<Function>()) return *a.get<Function>() == *b.get<Function>();
     return false;
 }
@@ -526,7 +531,7 @@ std::function<bool(Value&)> iterate(Heap& heap, const Value& value) {
             if (at >= text->bytes.size()) return false;
             const std::size_t start = at;
             next_code_point(text->bytes, at);
-            out = heap.text(text->bytes.substr(start, at - start), false);
+            out = heap.text(text->slice(start, at));
             return true;
         };
     }
@@ -625,6 +630,26 @@ json::Value to_json(Heap& heap, const Value& value) {
         return json::Object(std::move(members));
     }
     fail("Object of type " + std::string(type_name(value)) + " is not JSON serializable");
+}
+
+Origin origin_of(Heap& heap, const Value& value) {
+    heap.step();
+    if (const Text* text = value.text()) return text->origin();
+    const auto first_marked = [&](const auto& items, const auto& origin) {
+        for (const auto& item : items) {
+            if (const Origin found = origin(item); found != Origin::own) return found;
+        }
+        return Origin::own;
+    };
+    const auto of_value = [&](const Value& item) { return origin_of(heap, item); };
+    if (const List* list = value.sequence()) return first_marked(list->items, of_value);
+    if (const Dict* dict = value.dict()) {
+        return first_marked(dict->items, [&](const auto& item) {
+            const Origin of_key = of_value(item.first);
+            return of_key == Origin::own ? of_value(item.second) : of_key;
+        });
+    }
+    return Origin::own;
 }
 
 }  // namespace edgekit::tmpl

@@ -1,8 +1,7 @@
-#include "text/template_text.h"
+#include "text/template/python_text.h"
 
 #include <algorithm>
 
-#include "text/template_case.h"
 #include "text/unicode.h"
 
 namespace edgekit::tmpl {
@@ -30,52 +29,8 @@ bool is_printable(std::uint32_t c) {
     }
 }
 
-bool is_letter(std::uint32_t c) {
-    const Category k = category(c);
-    return k == Category::Ll || k == Category::Lm || k == Category::Lo || k == Category::Lt ||
-           k == Category::Lu;
-}
-
 bool is_line_end(std::uint32_t c) {
     return (c >= 0x0a && c <= 0x0d) || (c >= 0x1c && c <= 0x1e) || c == 0x85 || c == 0x2028 || c == 0x2029;
-}
-
-bool all_of(std::string_view text, auto&& is) {
-    if (text.empty()) return false;
-    for (std::size_t at = 0; at < text.size();) {
-        if (!is(next_code_point(text, at))) return false;
-    }
-    return true;
-}
-
-std::string map_each(std::string_view text, auto&& map) {
-    std::string out;
-    for (std::size_t at = 0; at < text.size();) map(out, next_code_point(text, at));
-    return out;
-}
-
-// A capital sigma at the end of a word becomes the final small one.
-bool is_final_sigma(const std::u32string& text, std::size_t at) {
-    const auto is_ignorable = [](char32_t c) { return is_case_ignorable(c); };
-    std::size_t before = at;
-    while (before > 0 && is_ignorable(text[before - 1])) --before;
-    if (before == 0 || !is_cased(text[before - 1])) return false;
-    std::size_t after = at + 1;
-    while (after < text.size() && is_ignorable(text[after])) ++after;
-    return after == text.size() || !is_cased(text[after]);
-}
-
-constexpr char32_t capital_sigma = 0x3a3, final_sigma = 0x3c2;
-
-void append_lower_at(std::string& out, const std::u32string& text, std::size_t at) {
-    if (text[at] == capital_sigma && is_final_sigma(text, at))
-        text::append_utf8(out, final_sigma);
-    else
-        append_lower(out, text[at]);
-}
-
-bool is_ascii(std::string_view text) {
-    return std::all_of(text.begin(), text.end(), [](char c) { return static_cast<unsigned char>(c) < 0x80; });
 }
 
 }  // namespace
@@ -144,54 +99,86 @@ bool is_space(std::uint32_t c) { return (c >= 0x1c && c <= 0x1f) || text::is_spa
 
 // ---- case
 
-std::string upper(std::string_view text) { return map_each(text, append_upper); }
+namespace {
+
+// The small letters first, first + stride, ... last; their capitals lie `distance` further on.
+struct Letters {
+    char32_t first, last, stride;
+    std::int32_t distance;
+};
+
+// Latin, Greek and Cyrillic, where a letter and its partner are one code point each.
+constexpr Letters letters[] = {
+    {U'a', U'z', 1, -32},    {0xe0, 0xf6, 1, -32},   {0xf8, 0xfe, 1, -32},   {0xff, 0xff, 1, 121},
+    {0x101, 0x12f, 2, -1},   {0x133, 0x137, 2, -1},  {0x13a, 0x148, 2, -1},  {0x14b, 0x177, 2, -1},
+    {0x17a, 0x17e, 2, -1},   {0x1ce, 0x1dc, 2, -1},  {0x1df, 0x1ef, 2, -1},  {0x1f9, 0x21f, 2, -1},
+    {0x3ac, 0x3ac, 1, -38},  {0x3ad, 0x3af, 1, -37}, {0x3b1, 0x3c1, 1, -32}, {0x3c3, 0x3cb, 1, -32},
+    {0x3cc, 0x3cc, 1, -64},  {0x3cd, 0x3ce, 1, -63}, {0x430, 0x44f, 1, -32}, {0x450, 0x45f, 1, -80},
+    {0x461, 0x481, 2, -1},   {0x48b, 0x4bf, 2, -1},  {0x4d1, 0x52f, 2, -1},  {0x1e01, 0x1e95, 2, -1},
+    {0x1ea1, 0x1eff, 2, -1}, {0x3c2, 0x3c2, 1, -31},
+};
+
+bool is_in(const Letters& row, std::uint32_t c) {
+    return c >= row.first && c <= row.last && (c - row.first) % row.stride == 0;
+}
+
+std::uint32_t to_upper(std::uint32_t c) {
+    for (const Letters& row : letters) {
+        if (is_in(row, c)) return c + static_cast<std::uint32_t>(row.distance);
+    }
+    return c;
+}
+
+std::uint32_t to_lower(std::uint32_t c) {
+    for (const Letters& row : letters) {
+        const std::uint32_t small = c - static_cast<std::uint32_t>(row.distance);
+        if (is_in(row, small)) return small;
+    }
+    return c;
+}
+
+bool is_cased(std::uint32_t c) {
+    const Category k = category(c);
+    return k == Category::Ll || k == Category::Lu || k == Category::Lt;
+}
+
+constexpr std::uint32_t no_code_point = 0x110000;
+
+// A capital wherever is_capital(the code point before it, if any) says so; small letters else.
+std::string map_case(std::string_view text, auto&& is_capital) {
+    std::string out;
+    std::uint32_t before = no_code_point;
+    for (std::size_t at = 0; at < text.size();) {
+        const std::uint32_t c = next_code_point(text, at);
+        text::append_utf8(out, is_capital(before) ? to_upper(c) : to_lower(c));
+        before = c;
+    }
+    return out;
+}
+
+}  // namespace
+
+std::string upper(std::string_view text) {
+    return map_case(text, [](std::uint32_t) { return true; });
+}
 
 std::string lower(std::string_view text) {
-    if (is_ascii(text)) return map_each(text, append_lower);
-    std::string out;
-    const std::u32string code_points = decode(text);
-    for (std::size_t i = 0; i < code_points.size(); ++i) append_lower_at(out, code_points, i);
-    return out;
+    return map_case(text, [](std::uint32_t) { return false; });
 }
 
 std::string capitalize(std::string_view text) {
-    std::string out;
-    const std::u32string code_points = decode(text);
-    for (std::size_t i = 0; i < code_points.size(); ++i) {
-        if (i == 0)
-            append_title(out, code_points[i]);
-        else
-            append_lower_at(out, code_points, i);
-    }
-    return out;
+    return map_case(text, [](std::uint32_t before) { return before == no_code_point; });
 }
 
 std::string title(std::string_view text) {
-    std::string out;
-    const std::u32string code_points = decode(text);
-    bool in_word = false;
-    for (std::size_t i = 0; i < code_points.size(); ++i) {
-        if (in_word)
-            append_lower_at(out, code_points, i);
-        else
-            append_title(out, code_points[i]);
-        in_word = is_cased(code_points[i]);
-    }
-    return out;
+    return map_case(text, [](std::uint32_t before) { return before == no_code_point || !is_cased(before); });
 }
 
-std::string swapcase(std::string_view text) {
-    std::string out;
-    const std::u32string code_points = decode(text);
-    for (std::size_t i = 0; i < code_points.size(); ++i) {
-        if (is_upper_letter(code_points[i]))
-            append_lower_at(out, code_points, i);
-        else if (is_lower_letter(code_points[i]))
-            append_upper(out, code_points[i]);
-        else
-            text::append_utf8(out, code_points[i]);
-    }
-    return out;
+std::string title_words(std::string_view text) {
+    return map_case(text, [](std::uint32_t before) {
+        constexpr std::u32string_view openers = U"-({[<";
+        return before == no_code_point || is_space(before) || openers.find(before) != openers.npos;
+    });
 }
 
 // ---- pieces
@@ -296,110 +283,44 @@ std::size_t count(std::string_view text, std::string_view part) {
     return n;
 }
 
-std::string replace(std::string_view text, std::string_view from, std::string_view to,
-                    std::int64_t max_count) {
-    std::string out;
+MarkedText replace(const MarkedText& text, std::string_view from, const MarkedText& to,
+                   std::int64_t max_count) {
+    const std::string& bytes = text.bytes;
+    MarkedText out;
     std::size_t at = 0;
     for (std::int64_t done = 0; max_count < 0 || done < max_count; ++done) {
-        if (from.empty()) {
-            out += to;
-            if (at >= text.size()) break;
-            const std::size_t start = at;
-            next_code_point(text, at);
-            out += text.substr(start, at - start);
+        std::size_t found = bytes.find(from, at), end = found + from.size();
+        if (from.empty()) {  // before each code point, and at the end
+            out.append(to);
+            if (at >= bytes.size()) break;
+            found = at;
+            next_code_point(bytes, found);
+            out.append(text.slice(at, found));
+            at = found;
             continue;
         }
-        const std::size_t found = text.find(from, at);
-        if (found == text.npos) break;
-        out += text.substr(at, found - at);
-        out += to;
-        at = found + from.size();
+        if (found == bytes.npos) break;
+        out.append(text.slice(at, found));
+        out.append(to);
+        at = end;
     }
-    if (at < text.size()) out += text.substr(at);
+    out.append(text.slice(at, bytes.size()));
     return out;
 }
 
-// ---- classes
-
-bool is_alpha(std::string_view text) { return all_of(text, is_letter); }
-
-bool is_decimal(std::string_view text) {
-    return all_of(text, [](std::uint32_t c) { return category(c) == Category::Nd; });
-}
-
-bool is_digit(std::string_view text) {
-    return all_of(text, [](std::uint32_t c) { return category(c) == Category::Nd || is_digit_like(c); });
-}
-
-bool is_numeric(std::string_view text) {
-    return all_of(text, [](std::uint32_t c) {
-        const Category k = category(c);
-        return k == Category::Nd || k == Category::Nl || k == Category::No || is_numeral_letter(c);
-    });
-}
-
-bool is_alnum(std::string_view text) {
-    return all_of(text, [](std::uint32_t c) {
-        const Category k = category(c);
-        return is_letter(c) || k == Category::Nd || k == Category::Nl || k == Category::No;
-    });
-}
-
-bool is_space_only(std::string_view text) { return all_of(text, is_space); }
-
-namespace {
-
-bool has_case_only(std::string_view text, bool (*wanted)(char32_t), bool (*other)(char32_t)) {
-    bool any = false;
-    for (std::size_t at = 0; at < text.size();) {
-        const std::uint32_t c = next_code_point(text, at);
-        if (other(c) || category(c) == Category::Lt) return false;
-        any = any || wanted(c);
-    }
-    return any;
-}
-
-}  // namespace
-
-bool is_lower(std::string_view text) { return has_case_only(text, is_lower_letter, is_upper_letter); }
-bool is_upper(std::string_view text) { return has_case_only(text, is_upper_letter, is_lower_letter); }
-
-bool is_title(std::string_view text) {
-    bool in_word = false, any = false;
-    for (std::size_t at = 0; at < text.size();) {
-        const std::uint32_t c = next_code_point(text, at);
-        const bool starts = is_upper_letter(c) || category(c) == Category::Lt, goes_on = is_lower_letter(c);
-        if ((starts && in_word) || (goes_on && !in_word)) return false;
-        in_word = starts || goes_on;
-        any = any || in_word;
-    }
-    return any;
-}
-
-std::string escape_html(std::string_view text) {
+MarkedText escape_html(const MarkedText& text) {
+    constexpr std::pair<char, std::string_view> entities[] = {
+        {'&', "&amp;"}, {'<', "&lt;"}, {'>', "&gt;"}, {'"', "&#34;"}, {'\'', "&#39;"}};
     std::string out;
-    for (const char c : text) {
-        switch (c) {
-            case '&':
-                out += "&amp;";
-                break;
-            case '<':
-                out += "&lt;";
-                break;
-            case '>':
-                out += "&gt;";
-                break;
-            case '"':
-                out += "&#34;";
-                break;
-            case '\'':
-                out += "&#39;";
-                break;
-            default:
-                out += c;
-        }
+    for (const char c : text.bytes) {
+        const auto found = std::find_if(std::begin(entities), std::end(entities),
+                                        [c](const auto& entity) { return entity.first == c; });
+        if (found == std::end(entities))
+            out += c;
+        else
+            out += found->second;
     }
-    return out;
+    return MarkedText(std::move(out), text.origin());
 }
 
 }  // namespace edgekit::tmpl

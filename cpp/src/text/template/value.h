@@ -16,6 +16,7 @@
 
 #include "error.h"
 #include "format/json.h"
+#include "text/marked_text.h"
 
 namespace edgekit::tmpl {
 
@@ -26,8 +27,6 @@ struct Iterator;
 struct Namespace;
 struct Macro;
 struct Loop;
-struct Cycler;
-struct Joiner;
 
 using Values = std::vector<Value>;
 
@@ -35,8 +34,7 @@ using Values = std::vector<Value>;
 [[noreturn]] void fail(const std::string& message);
 
 // A string: valid UTF-8. `safe` marks Python's Markup, which escapes what is added to it.
-struct Text {
-    std::string bytes;
+struct Text : MarkedText {
     std::size_t length;  // in code points
     bool safe;
 };
@@ -66,31 +64,20 @@ struct None {};
 // A list that cannot change, and looks different.
 struct Tuple {
     std::shared_ptr<const List> list;
-    bool is_group = false;  // of groupby: its items have the names `grouper` and `list`
 };
 
-enum class Function {
-    range,
-    dict,
-    dict_fromkeys,
-    make_namespace,
-    cycler,
-    joiner,
-    raise_exception,
-    strftime_now
-};
+enum class Function { range, dict, make_namespace, raise_exception, strftime_now };
 
 // obj.name, not called yet.
 struct Method;
 
 class Value {
 public:
-    using Data =
-        std::variant<Undefined, None, bool, std::int64_t, double, std::shared_ptr<const Text>,
-                     std::shared_ptr<const List>, Tuple, std::shared_ptr<const Dict>,
-                     std::shared_ptr<const Range>, std::shared_ptr<const View>, std::shared_ptr<Iterator>,
-                     Namespace*, std::shared_ptr<const Macro>, std::shared_ptr<const Method>, Function,
-                     std::shared_ptr<Loop>, std::shared_ptr<Cycler>, std::shared_ptr<Joiner>>;
+    using Data = std::variant<Undefined, None, bool, std::int64_t, double, std::shared_ptr<const Text>,
+                              std::shared_ptr<const List>, Tuple, std::shared_ptr<const Dict>,
+                              std::shared_ptr<const Range>, std::shared_ptr<const View>,
+                              std::shared_ptr<Iterator>, Namespace*, std::shared_ptr<const Macro>,
+                              std::shared_ptr<const Method>, Function, std::shared_ptr<Loop>>;
 
     Value() : data_(Undefined{}) {}
     template <class T>
@@ -120,8 +107,6 @@ public:
     const Method* method() const { return pointer<std::shared_ptr<const Method>>(); }
     const Macro* macro() const { return pointer<std::shared_ptr<const Macro>>(); }
     Loop* loop() const { return pointer<std::shared_ptr<Loop>>(); }
-    Cycler* cycler() const { return pointer<std::shared_ptr<Cycler>>(); }
-    Joiner* joiner() const { return pointer<std::shared_ptr<Joiner>>(); }
     Namespace* name_space() const {
         const auto* found = get<Namespace*>();
         return found ? *found : nullptr;
@@ -186,28 +171,14 @@ struct Method {
 struct Loop {
     std::function<bool(Value&)> next;
     Value iterable;
-    int depth0 = 0;  // of a recursive loop
-    // Renders the body of a recursive loop for other items; empty in other loops.
-    std::function<Value(const Value& iterable, int depth0)> recurse;
 
     std::int64_t index0 = -1;
     std::optional<Value> before, current, after;
-    std::optional<Values> last_changed;
     std::optional<std::int64_t> known_length;
 
     bool advance();
     const std::optional<Value>& peek();
     std::int64_t length(Heap& heap);
-};
-
-struct Cycler {
-    Value items;  // a list
-    std::size_t at = 0;
-};
-
-struct Joiner {
-    Value separator;
-    bool used = false;
 };
 
 struct Limits {
@@ -244,7 +215,8 @@ public:
         live_ += bytes;
     }
 
-    Value text(std::string bytes, bool safe = false);
+    Value text(MarkedText text, bool safe = false);
+    Value text(std::string own, bool safe = false) { return text(MarkedText(std::move(own)), safe); }
     Value list(Values items);
     Value tuple(Values items);
     // Of equal keys the last value wins, at the place of the first. An unhashable key is a failure.
@@ -254,7 +226,8 @@ public:
     Value method(Value self, std::string_view name);
     static Value undefined(std::string message);
 
-    Value from_json(const json::Value& value);
+    // Its strings, keys included, are of that origin.
+    Value from_json(const json::Value& value, Origin origin);
     // Values hold each other to a limited depth, so that walking and freeing them needs little stack.
     void check_nesting(const Value& value) const;
 
@@ -274,9 +247,8 @@ private:
 std::string_view type_name(const Value& value);
 
 bool truth(Heap& heap, const Value& value);
-std::string to_text(Heap& heap, const Value& value);  // str()
-std::string repr(Heap& heap, const Value& value);
-bool same_object(const Value& a, const Value& b);  // `is`
+MarkedText to_text(Heap& heap, const Value& value);  // str()
+bool same_object(const Value& a, const Value& b);    // `is`
 bool equal(Heap& heap, const Value& a, const Value& b);
 // -1, 0, 1; nothing when one of them is not a number (nan). `op` is for the message when they cannot be
 // ordered.
@@ -289,9 +261,13 @@ bool is_iterable(const Value& value);
 std::function<bool(Value&)> iterate(Heap& heap, const Value& value);
 Values to_list(Heap& heap, const Value& value);
 json::Value to_json(Heap& heap, const Value& value);
+// Of what is made of all the strings in `value`: that of the first which is not the template's own.
+Origin origin_of(Heap& heap, const Value& value);
 // Sorts as Python's sorted(): stable, by `keys`.
 Values sorted(Heap& heap, const Values& items, const Values& keys, bool reverse);
 
+// `text` as it is added to one that is `safe`, or is not: Markup escapes it unless it is Markup itself.
+MarkedText added(const Text& text, bool safe);
 // The text of `value`, which must be a string; `what` names it in the failure.
 const Text& expect_text(const Value& value, std::string_view what);
 std::int64_t expect_int(const Value& value, std::string_view what);

@@ -1,17 +1,15 @@
-#include "text/template.h"
+#include "text/template/interpreter.h"
 
 #include <algorithm>
 
 #include "error.h"
-#include "text/template_clock.h"
-#include "text/template_object.h"
-#include "text/template_operator.h"
-#include "text/template_program.h"
-#include "text/template_text.h"
+#include "text/template/clock.h"
+#include "text/template/object.h"
+#include "text/template/operator.h"
+#include "text/template/program.h"
+#include "text/template/python_text.h"
 
-namespace edgekit {
-
-namespace tmpl {
+namespace edgekit::tmpl {
 
 // The variables of a template, a loop's pass, a macro's call, ...; what is not here is looked up in the
 // parent.
@@ -58,17 +56,17 @@ constexpr std::pair<std::string_view, Function> globals[] = {
     {"range", Function::range},
     {"dict", Function::dict},
     {"namespace", Function::make_namespace},
-    {"cycler", Function::cycler},
-    {"joiner", Function::joiner},
     {"raise_exception", Function::raise_exception},
     {"strftime_now", Function::strftime_now},
 };
 
 class Interpreter {
 public:
-    Interpreter(const Program& program, const json::Value& context, const TemplateLimits& limits)
+    Interpreter(const Program& program, const json::Value& context, const json::Value& package,
+                const Limits& limits)
         : program_(program),
           context_(context),
+          package_(package),
           heap_(limits),
           constants_(program.constants.size()),
           root_(std::make_shared<Scope>()) {}
@@ -81,7 +79,7 @@ public:
     Interpreter(const Interpreter&) = delete;
     Interpreter& operator=(const Interpreter&) = delete;
 
-    std::string run() {
+    MarkedText run() {
         out_ = &text_;
         try {
             run_block(program_.body, root_);
@@ -128,7 +126,7 @@ private:
         line_ = node.line;
         switch (node.op) {
             case Op::text:
-                print(node.text);
+                print(MarkedText(node.text));
                 break;
             case Op::print:
                 print(to_text(heap_, evaluate(node.kids[0], scope)));
@@ -136,7 +134,7 @@ private:
             case Op::if_:
                 return run_if(node, scope);
             case Op::for_:
-                run_for(node, scope, evaluate(node.kids[1], scope), 0);
+                run_for(node, scope);
                 break;
             case Op::break_:
                 return Flow::break_;
@@ -172,10 +170,10 @@ private:
         return Flow::next;
     }
 
-    void print(std::string_view text) {
-        heap_.handle(text.size());
-        heap_.reserve(out_->size() + text.size());
-        *out_ += text;
+    void print(const MarkedText& text) {
+        heap_.handle(text.bytes.size());
+        heap_.reserve(out_->footprint() + text.footprint());
+        out_->append(text);
     }
 
     Flow run_if(const Node& node, const ScopePtr& scope) {
@@ -193,11 +191,11 @@ private:
         return run_block(node.kids[2], with);
     }
 
-    void run_for(const Node& node, const ScopePtr& scope, const Value& iterable, int depth0) {
+    void run_for(const Node& node, const ScopePtr& scope) {
+        const Value iterable = evaluate(node.kids[1], scope);
         const Node &target = node.kids[0], &body = node.kids[2], &otherwise = node.kids[3],
                    &test = node.kids[4];
         const auto loop = std::make_shared<Loop>();
-        loop->depth0 = depth0;
         loop->iterable = iterable;
         heap_.check_nesting(loop);
         loop->next = iterate(heap_, iterable);
@@ -213,13 +211,6 @@ private:
             loop->iterable = heap_.iterator(loop->next, iterable);  // its length is not known
             keep_until_end(scope);
         }
-        if (node.flags[0]) {
-            keep_until_end(scope);
-            loop->recurse = [this, &node, scope](const Value& children, int depth) {
-                const Depth guard(depth_);
-                return capture([&] { run_for(node, scope, children, depth); });
-            };
-        }
         bool any_completed = false;
         while (loop->advance()) {
             heap_.step();
@@ -231,7 +222,6 @@ private:
             // jinja2 runs the else branch unless one pass came to its end.
             if (flow == Flow::next) any_completed = true;
         }
-        loop->last_changed.reset();  // it may hold the loop itself
         if (!any_completed) run_block(otherwise, inner(scope));
     }
 
@@ -243,22 +233,17 @@ private:
         print(to_text(heap_, call(callee, arguments)));
     }
 
-    template <class Run>
-    Value capture(Run run) {
-        std::string text;
-        std::string* outer = std::exchange(out_, &text);
+    Value captured(const Node& block, const ScopePtr& scope) {
+        MarkedText text;
+        MarkedText* outer = std::exchange(out_, &text);
         try {
-            run();
+            run_block(block, scope);
         } catch (...) {
             out_ = outer;
             throw;
         }
         out_ = outer;
         return heap_.text(std::move(text));
-    }
-
-    Value captured(const Node& block, const ScopePtr& scope) {
-        return capture([&] { run_block(block, scope); });
     }
 
     // A filter over slot 0.
@@ -310,7 +295,12 @@ private:
         const std::string& name = program_.names[index];
         if (const Value* found = loaded_.find(index)) return *found;
         if (const json::Value* value = context_.find(name)) {
-            loaded_.set(index, heap_.from_json(name == "messages" ? with_reasoning_aliases(*value) : *value));
+            loaded_.set(index,
+                        name == "messages" ? messages_of(*value) : heap_.from_json(*value, Origin::caller));
+            return *loaded_.find(index);
+        }
+        if (const json::Value* value = package_.find(name)) {
+            loaded_.set(index, heap_.from_json(*value, Origin::own));
             return *loaded_.find(index);
         }
         for (const auto& [global, function] : globals) {
@@ -322,27 +312,32 @@ private:
         return Heap::undefined("'" + name + "' is undefined");
     }
 
+    Value messages_of(const json::Value& messages) {
+        if (!messages.is_array()) return heap_.from_json(messages, Origin::turn);
+        Values values;
+        Origin origin = Origin::caller;
+        for (const json::Value& message : messages.as_array()) {
+            const json::Value* role = message.is_object() ? message.find("role") : nullptr;
+            const std::string_view name = role && role->is_string() ? role->as_string() : std::string_view();
+            if (name != "system" && name != "developer") origin = Origin::turn;
+            values.push_back(heap_.from_json(with_reasoning_aliases(message), origin));
+        }
+        return heap_.list(std::move(values));
+    }
+
     // A message's reasoning goes by three names; templates read one of them. As Transformers, each is given
     // what any has.
-    static json::Value with_reasoning_aliases(const json::Value& messages) {
-        if (!messages.is_array()) return messages;
-        json::Array aliased;
-        for (const json::Value& message : messages.as_array()) {
-            const json::Value* reasoning = nullptr;
-            for (const std::string_view key : {"reasoning_content", "thinking", "reasoning"}) {
-                const json::Value* found = message.is_object() ? message.find(key) : nullptr;
-                if (!reasoning && found && !found->is_null()) reasoning = found;
-            }
-            if (!reasoning) {
-                aliased.push_back(message);
-                continue;
-            }
+    static json::Value with_reasoning_aliases(const json::Value& message) {
+        if (!message.is_object()) return message;
+        for (const std::string_view key : {"reasoning_content", "thinking", "reasoning"}) {
+            const json::Value* reasoning = message.find(key);
+            if (!reasoning || reasoning->is_null()) continue;
             std::vector<json::Member> members{{"thinking", *reasoning}};
             members.insert(members.end(), message.as_object().begin(), message.as_object().end());
             members.push_back({"reasoning_content", *reasoning});
-            aliased.push_back(json::Object(std::move(members)));
+            return json::Object(std::move(members));
         }
-        return aliased;
+        return message;
     }
 
     // For a scope that one of its own values holds: they would keep each other alive.
@@ -392,7 +387,6 @@ private:
             case Op::div:
             case Op::floordiv:
             case Op::mod:
-            case Op::pow:
                 return evaluate_operator(node, scope);
             case Op::concat:
                 return evaluate_concat(node, scope);
@@ -423,7 +417,7 @@ private:
 
     const Value& constant(std::uint32_t index) {
         std::optional<Value>& value = constants_[index];
-        if (!value) value = heap_.from_json(program_.constants[index]);
+        if (!value) value = heap_.from_json(program_.constants[index], Origin::own);
         return *value;
     }
 
@@ -471,18 +465,16 @@ private:
                 return divide(heap_, left, right);
             case Op::floordiv:
                 return floor_divide(heap_, left, right);
-            case Op::mod:
-                return modulo(heap_, left, right);
             default:
-                return power(heap_, left, right);
+                return modulo(heap_, left, right);
         }
     }
 
     Value evaluate_concat(const Node& node, const ScopePtr& scope) {
-        std::string text;
+        MarkedText text;
         for (const Node& part : node.kids[0].kids) {
-            text += to_text(heap_, evaluate(part, scope));
-            heap_.reserve(text.size());
+            text.append(to_text(heap_, evaluate(part, scope)));
+            heap_.reserve(text.footprint());
         }
         return heap_.text(std::move(text));
     }
@@ -545,22 +537,6 @@ private:
         for (std::size_t i = 0; i < node.names.size(); ++i) {
             arguments.named.emplace_back(node.names[i], evaluate(node.kids[2].kids[i], scope));
         }
-        if (node.kids[3].op != Op::none) {
-            const Values more = to_list(heap_, evaluate(node.kids[3], scope));
-            arguments.positional.insert(arguments.positional.end(), more.begin(), more.end());
-        }
-        if (node.kids[4].op != Op::none) {
-            const Value more = evaluate(node.kids[4], scope);
-            if (!more.dict())
-                fail("argument after ** must be a mapping, not " + std::string(type_name(more)));
-            for (const auto& [key, value] : more.dict()->items) {
-                const std::string& name = expect_text(key, "a keyword").bytes;
-                if (std::find(node.names.begin(), node.names.end(), name) != node.names.end()) {
-                    fail("got multiple values for keyword argument '" + name + "'");
-                }
-                arguments.named.emplace_back(name, value);
-            }
-        }
         return arguments;
     }
 
@@ -621,20 +597,11 @@ private:
         if (const Method* method = callee.method()) return call_method(heap_, *method, arguments);
         if (const Macro* macro = callee.macro()) return call_macro(*macro, arguments);
         if (const Function* function = callee.get<Function>()) return call_function(*function, arguments);
-        if (Joiner* joiner = callee.joiner())
-            return std::exchange(joiner->used, true) ? joiner->separator : heap_.text("");
-        if (Loop* loop = callee.loop()) {
-            if (!loop->recurse) fail("The loop must have the 'recursive' marker to be called recursively.");
-            if (arguments.positional.size() != 1 || !arguments.named.empty())
-                fail("loop() takes one argument");
-            return loop->recurse(arguments.positional[0], loop->depth0 + 1);
-        }
         fail("'" + std::string(type_name(callee)) + "' object is not callable");
     }
 
     Value call_macro(const Macro& macro, const Arguments& arguments) {
         const Node& node = *macro.node;
-        const auto [reads_caller, reads_kwargs, reads_varargs] = node.flags;
         const std::string name = node.op == Op::macro ? node.text : "caller";
         std::vector<std::pair<std::string, Value>> named = arguments.named;
         const auto take_named = [&](std::string_view key) -> std::optional<Value> {
@@ -652,24 +619,11 @@ private:
             values[i] = i < arguments.positional.size() ? std::optional(arguments.positional[i])
                                                         : take_named(node.names[i]);
         }
-        if (reads_caller)
+        if (node.flag)
             scope->set(caller_name_, take_named("caller").value_or(Heap::undefined("No caller defined")));
-        if (reads_kwargs) {
-            std::vector<std::pair<Value, Value>> items;
-            items.reserve(named.size());
-            for (const auto& [key, value] : named) items.emplace_back(heap_.text(key), value);
-            scope->set(kwargs_name_, heap_.dict(std::move(items)));
-        } else if (!named.empty()) {
-            fail("macro '" + name + "' takes no keyword argument '" + named[0].first + "'");
-        }
-        if (reads_varargs) {
-            const std::size_t used = std::min(n, arguments.positional.size());
-            scope->set(varargs_name_,
-                       heap_.tuple(Values(arguments.positional.begin() + static_cast<std::ptrdiff_t>(used),
-                                          arguments.positional.end())));
-        } else if (arguments.positional.size() > n) {
+        if (!named.empty()) fail("macro '" + name + "' takes no keyword argument '" + named[0].first + "'");
+        if (arguments.positional.size() > n)
             fail("macro '" + name + "' takes not more than " + std::to_string(n) + " argument(s)");
-        }
         for (std::size_t i = 0; i < n; ++i) {
             if (values[i]) scope->set(node.name_indices[i], *values[i]);
         }
@@ -712,13 +666,6 @@ private:
             case Function::dict:
                 expect("dict", 0, 1, true);
                 return make_dict(heap_, arguments);
-            case Function::dict_fromkeys: {
-                expect("fromkeys", 1, 2);
-                std::vector<std::pair<Value, Value>> items;
-                for (const Value& key : to_list(heap_, positional[0]))
-                    items.emplace_back(key, positional.size() > 1 ? positional[1] : Value(None{}));
-                return heap_.dict(std::move(items));
-            }
             case Function::make_namespace: {
                 expect("namespace", 0, 1, true);
                 const Value attributes = make_dict(heap_, arguments);
@@ -730,19 +677,8 @@ private:
                 }
                 return namespaces_.back().get();
             }
-            case Function::cycler:
-                expect("cycler", 1, std::numeric_limits<std::size_t>::max());
-                return std::make_shared<Cycler>(Cycler{heap_.list(positional), 0});
-            case Function::joiner:
-                if (positional.empty() && arguments.named.empty())
-                    return std::make_shared<Joiner>(Joiner{heap_.text(", "), false});
-                {
-                    const Value joiner = std::make_shared<Joiner>(Joiner{only("joiner", "sep"), false});
-                    heap_.check_nesting(joiner);
-                    return joiner;
-                }
             case Function::raise_exception:
-                throw Raised(to_text(heap_, only("raise_exception", "message")));
+                throw Raised(to_text(heap_, only("raise_exception", "message")).bytes);
             case Function::strftime_now: {
                 const Value format = only("strftime_now", "format");
                 const json::Value* now = context_.find("now");
@@ -760,7 +696,7 @@ private:
     }
 
     const Program& program_;
-    const json::Value& context_;
+    const json::Value &context_, &package_;
     Heap heap_;  // before every value: it outlives them
     std::vector<std::optional<Value>> constants_;
     Scope loaded_;  // variables of the context
@@ -768,32 +704,19 @@ private:
     const ScopePtr nowhere_ = std::make_shared<Scope>();  // of expressions over slots alone
     std::vector<std::unique_ptr<Namespace>> namespaces_;
     std::vector<ScopePtr> captured_;  // by macros
-    std::string text_;
-    std::string* out_ = nullptr;  // what is printed goes here: `text_`, or what a block captures
+    MarkedText text_;
+    MarkedText* out_ = nullptr;  // what is printed goes here: `text_`, or what a block captures
     const Values* slots_ = nullptr;
     int depth_ = 0;
     std::uint32_t line_ = 0;
-    const std::uint32_t loop_name_ = name_index("loop"), caller_name_ = name_index("caller"),
-                        kwargs_name_ = name_index("kwargs"), varargs_name_ = name_index("varargs");
+    const std::uint32_t loop_name_ = name_index("loop"), caller_name_ = name_index("caller");
 };
 
 }  // namespace
 
-}  // namespace tmpl
-
-struct ChatTemplate::Impl {
-    tmpl::Program program;
-};
-
-ChatTemplate ChatTemplate::open(std::span<const std::byte> blob) {
-    const std::string_view text(reinterpret_cast<const char*>(blob.data()), blob.size());
-    return ChatTemplate(std::make_shared<const Impl>(Impl{tmpl::load_program(text)}));
+MarkedText interpret(const Program& program, const json::Value& context, const json::Value& package,
+                     const Limits& limits) {
+    return Interpreter(program, context, package, limits).run();
 }
 
-std::string ChatTemplate::render(const json::Value& context, const TemplateLimits& limits) const {
-    if (!context.is_object())
-        throw Error(Status::invalid_argument, "the context of a chat template must be an object");
-    return tmpl::Interpreter(impl_->program, context, limits).run();
-}
-
-}  // namespace edgekit
+}  // namespace edgekit::tmpl

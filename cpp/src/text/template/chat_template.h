@@ -7,7 +7,8 @@
 #include <string>
 
 #include "format/json.h"
-#include "text/template_value.h"
+#include "text/marked_text.h"
+#include "text/template/value.h"
 
 namespace edgekit {
 
@@ -21,9 +22,13 @@ public:
 
     // Renders as Transformers does. `context`: an object with what the template reads: "messages", "tools",
     // "documents", "add_generation_prompt", "bos_token", ... and, if the clock must not be asked, "now" (see
-    // template_clock.h). Throws Error(Status::template_error) when the template fails, with its own message
+    // clock.h). Throws Error(Status::template_error) when the template fails, with its own message
     // if it calls raise_exception. May be called from several threads at once.
     std::string render(const json::Value& context, const TemplateLimits& limits = {}) const;
+    // The same, with marks on what came from `context`. `package`: an object with the variables that are the
+    // package's own, such as "bos_token"; those of `context` hide them.
+    MarkedText render_marked(const json::Value& context, const json::Value& package,
+                             const TemplateLimits& limits = {}) const;
 
 private:
     struct Impl;

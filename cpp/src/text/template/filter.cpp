@@ -1,14 +1,13 @@
-#include "text/template_filter.h"
+#include "text/template/filter.h"
 
 #include <algorithm>
 #include <array>
 #include <cmath>
 #include <unordered_map>
 
-#include "text/template_format.h"
-#include "text/template_object.h"
-#include "text/template_operator.h"
-#include "text/template_text.h"
+#include "text/template/object.h"
+#include "text/template/operator.h"
+#include "text/template/python_text.h"
 
 namespace edgekit::tmpl {
 
@@ -40,33 +39,11 @@ template <std::string (*convert)(std::string_view)>
 Value convert_text(Heap& heap, const Value& value, Args) {
     const Value text = soft_text(heap, value);
     heap.handle(text.text()->bytes.size());
-    return heap.text(convert(text.text()->bytes), text.text()->safe);
-}
-
-// Words begin behind whitespace and - ( { [ <, unlike in str.title().
-std::string title_words(std::string_view text) {
-    const auto begins_words = [](char32_t c) {
-        return is_space(c) || std::u32string_view(U"-({[<").find(c) != std::u32string_view::npos;
-    };
-    const std::u32string code_points = decode(text);
-    std::string out;
-    for (std::size_t i = 0; i < code_points.size();) {
-        std::size_t end = i + 1;
-        while (end < code_points.size() && begins_words(code_points[end]) == begins_words(code_points[i]))
-            ++end;
-        out += upper(encode(code_points.substr(i, 1)));
-        out += lower(encode(code_points.substr(i + 1, end - i - 1)));
-        i = end;
-    }
-    return out;
+    return heap.text(MarkedText(convert(text.text()->bytes), text.text()->origin()), text.text()->safe);
 }
 
 Value trim(Heap& heap, const Value& value, Args args) {
     return call(heap, soft_text(heap, value), "strip", {args[0]});
-}
-
-Value center(Heap& heap, const Value& value, Args args) {
-    return call(heap, soft_text(heap, value), "center", {args[0]});
 }
 
 Value replace_text(Heap& heap, const Value& value, Args args) {
@@ -77,86 +54,48 @@ Value replace_text(Heap& heap, const Value& value, Args args) {
 
 Value indent(Heap& heap, const Value& value, Args args) {
     const Text& text = expect_text(value, "the operand of indent");
-    std::string indention;
+    MarkedText indention;
     if (args[0].text()) {
-        indention = args[0].text()->bytes;
+        indention = *args[0].text();
     } else {
         const std::int64_t width = std::max<std::int64_t>(expect_int(args[0], "the width of indent"), 0);
         heap.reserve(static_cast<std::uint64_t>(width));
-        indention = std::string(static_cast<std::size_t>(width), ' ');
+        indention.bytes.assign(static_cast<std::size_t>(width), ' ');
     }
     const bool first = truth(heap, args[1]), blank = truth(heap, args[2]);
     const std::string all = text.bytes + "\n";
     const Pieces lines = split_lines(all, false);
     heap.handle(all.size());
-    heap.reserve(all.size() + (lines.size() + 1) * indention.size());
-    std::string out = first ? indention : "";
+    heap.reserve(all.size() + (lines.size() + 1) * (indention.footprint() + sizeof(MarkedText::Stretch)));
+    MarkedText out;
     for (std::size_t i = 0; i < lines.size(); ++i) {
-        if (i > 0) out += '\n';
-        if (i > 0 && (blank || !lines[i].empty())) out += indention;
-        out += lines[i];
+        if (i > 0) out.append("\n");
+        if (i > 0 ? blank || !lines[i].empty() : first) out.append(indention);
+        const auto start = static_cast<std::size_t>(lines[i].data() - all.data());
+        out.append(text.slice(start, start + lines[i].size()));
     }
     return heap.text(std::move(out), text.safe);
 }
 
-Value truncate(Heap& heap, const Value& value, Args args) {
-    const Text& text = expect_text(value, "the operand of truncate");
-    const Text& end = expect_text(args[2], "the end of truncate");
-    const std::int64_t length = expect_int(args[0], "the length of truncate");
-    const std::int64_t leeway = args[3].is_none() ? 5 : expect_int(args[3], "the leeway of truncate");
-    const auto end_length = static_cast<std::int64_t>(end.length);
-    if (length < end_length)
-        fail("expected length >= " + std::to_string(end_length) + ", got " + std::to_string(length));
-    if (leeway < 0) fail("expected leeway >= 0, got " + std::to_string(leeway));
-    if (static_cast<std::int64_t>(text.length) - leeway <= length) return value;
-    std::string_view start =
-        std::string_view(text.bytes)
-            .substr(0, byte_of(text.bytes, static_cast<std::size_t>(length - end_length)));
-    if (!truth(heap, args[1])) start = rsplit(start, " ", 1)[0];
-    return heap.text(std::string(start) + end.bytes, text.safe);
-}
-
-Value count_words(Heap& heap, const Value& value, Args) {
-    const std::string text = to_text(heap, value);
-    std::int64_t n = 0;
-    bool in_word = false;
-    for (std::size_t at = 0; at < text.size();) {
-        const std::size_t start = at;
-        next_code_point(text, at);
-        const bool is_word = text[start] == '_' || is_alnum(std::string_view(text).substr(start, at - start));
-        n += is_word && !in_word;
-        in_word = is_word;
-    }
-    return n;
-}
-
 Value escape(Heap& heap, const Value& value, Args) {
     if (value.text() && value.text()->safe) return value;
-    const std::string text = to_text(heap, value);
-    heap.reserve(6 * text.size());
+    const MarkedText text = to_text(heap, value);
+    heap.reserve(6 * text.bytes.size());
     return heap.text(escape_html(text), true);
 }
 
-Value force_escape(Heap& heap, const Value& value, Args args) {
-    return escape(heap, heap.text(to_text(heap, value)), args);
-}
 Value mark_safe(Heap& heap, const Value& value, Args) { return heap.text(to_text(heap, value), true); }
 Value to_string(Heap& heap, const Value& value, Args) { return soft_text(heap, value); }
 
-Value format(Heap& heap, const Value& value, Args args) {
-    const Value text = soft_text(heap, value);
-    return format_percent(heap, *text.text(), args[0]);
-}
-
 Value join(Heap& heap, const Value& value, Args args) {
-    const std::string separator = to_text(heap, args[0]);
+    const MarkedText separator = to_text(heap, args[0]);
     const auto next = iterate(heap, value);
-    std::string out;
+    MarkedText out;
     bool first = true;
     for (Value item; next(item); first = false) {
-        if (!first) out += separator;
-        out += to_text(heap, item_at_path(heap, item, args[1], None{}));
-        heap.reserve(out.size());
+        if (!first) out.append(separator);
+        out.append(to_text(heap, item_at_path(heap, item, args[1], None{})));
+        heap.reserve(out.footprint());
     }
     return heap.text(std::move(out));
 }
@@ -181,7 +120,7 @@ Value dump_json(Heap& heap, const Value& value, Args args) {
     }
     std::string out = json::dump(to_json(heap, value), options);
     heap.reserve(out.size());
-    return heap.text(std::move(out));
+    return heap.text(MarkedText(std::move(out), origin_of(heap, value)));
 }
 
 // ---- numbers
@@ -268,49 +207,12 @@ Value absolute(Heap& heap, const Value& value, Args) {
     fail("bad operand type for abs(): '" + std::string(type_name(value)) + "'");
 }
 
-Value round_number(Heap& heap, const Value& value, Args args) {
-    if (value.is_undefined()) fail_undefined(value);
-    if (!value.number()) fail("a " + std::string(type_name(value)) + " cannot be rounded");
-    const std::string& method = expect_text(args[1], "the method of round").bytes;
-    if (method != "common" && method != "ceil" && method != "floor")
-        fail("method must be common, ceil or floor");
-    if (method == "common") {
-        const std::int64_t digits = args[0].is_none() ? 0 : expect_int(args[0], "the precision of round");
-        if (value.integer() && digits >= 0) return *value.integer();
-        if (value.integer()) fail("round() of an integer to tens is not supported");
-        const double rounded = round_decimal(*value.number(), digits);
-        return args[0].is_none() ? Value(truncated(rounded)) : Value(rounded);
-    }
-    const Value unit = power(heap, std::int64_t{10}, args[0]);
-    const Value scaled = multiply(heap, value, unit);
-    if (scaled.integer()) return divide(heap, scaled, unit);
-    return divide(
-        heap, truncated(method == "ceil" ? std::ceil(*scaled.number()) : std::floor(*scaled.number())), unit);
-}
-
 Value sum(Heap& heap, const Value& value, Args args) {
     if (args[1].text()) fail("sum() can't sum strings");
     Value total = args[1];
     const auto next = iterate(heap, value);
     for (Value item; next(item);) total = add(heap, total, item_at_path(heap, item, args[0], None{}));
     return total;
-}
-
-Value format_file_size(Heap& heap, const Value& value, Args args) {
-    const Value converted = to_float(heap, value, std::array<Value, 1>{None{}});
-    if (converted.is_none()) fail("filesizeformat needs a number");
-    const double bytes = *converted.number();
-    const bool binary = truth(heap, args[0]);
-    const double base = binary ? 1024 : 1000;
-    if (bytes == 1) return heap.text("1 Byte");
-    if (bytes < base) return heap.text(std::to_string(truncated(bytes)) + " Bytes");
-    double unit = base * base;
-    std::size_t i = 0;
-    for (; i < 7 && bytes >= unit; ++i) unit *= base;
-    const Value number = format_percent(heap, *heap.text("%.1f").text(), base * bytes / unit);
-    constexpr std::string_view decimal_units[] = {"kB", "MB", "GB", "TB", "PB", "EB", "ZB", "YB"};
-    constexpr std::string_view binary_units[] = {"KiB", "MiB", "GiB", "TiB", "PiB", "EiB", "ZiB", "YiB"};
-    return heap.text(number.text()->bytes + " " + std::string(binary ? binary_units[i] : decimal_units[i]));
 }
 
 // ---- sequences
@@ -344,7 +246,7 @@ Value reverse(Heap& heap, const Value& value, Args) {
     if (const Text* text = value.text()) {
         std::u32string code_points = decode(text->bytes);
         std::reverse(code_points.begin(), code_points.end());
-        return heap.text(encode(code_points), text->safe);
+        return heap.text(MarkedText(encode(code_points), text->origin()), text->safe);
     }
     const Value items = reversed(heap, value);
     return is_reversible(value) ? heap.iterator(iterate(heap, items), items) : items;
@@ -443,69 +345,6 @@ Value extreme(Heap& heap, const Value& value, Args args) {
     return best ? *best : Heap::undefined("No aggregated item, sequence was empty.");
 }
 
-Value group_by(Heap& heap, const Value& value, Args args) {
-    const bool case_sensitive = truth(heap, args[2]);
-    const auto real_key = [&](const Value& item) { return item_at_path(heap, item, args[0], args[1]); };
-    Values items = to_list(heap, value), keys;
-    const auto sort_key = [&](const Value& item) {
-        return case_sensitive ? real_key(item) : ignore_case(heap, real_key(item));
-    };
-    for (const Value& item : items) keys.push_back(sort_key(item));
-    items = sorted(heap, items, keys, false);
-    Values groups;
-    for (std::size_t i = 0; i < items.size();) {
-        Values members{items[i]};
-        const Value key = sort_key(items[i]);
-        for (++i; i < items.size() && equal(heap, key, sort_key(items[i])); ++i) members.push_back(items[i]);
-        const Value grouper = real_key(members[0]);
-        const Value pair = heap.list({grouper, heap.list(std::move(members))});
-        groups.push_back(Tuple{*pair.get<std::shared_ptr<const List>>(), true});
-    }
-    return heap.list(std::move(groups));
-}
-
-Value batch(Heap& heap, const Value& value, Args args) {
-    const std::int64_t size = expect_int(args[0], "batch's linecount");
-    return heap.iterator(
-        [&heap, size, fill = args[1], value, next = std::function<bool(Value&)>()](Value& out) mutable {
-            if (!next) next = iterate(heap, value);
-            Values items;
-            Value item;
-            while ((size <= 0 || static_cast<std::int64_t>(items.size()) < size) && next(item)) {
-                items.push_back(item);
-                heap.reserve(items.size() * sizeof(Value));
-            }
-            if (items.empty()) return false;
-            while (!fill.is_none() && static_cast<std::int64_t>(items.size()) < size) {
-                heap.step();
-                items.push_back(fill);
-                heap.reserve(items.size() * sizeof(Value));
-            }
-            out = heap.list(std::move(items));
-            return true;
-        },
-        value);
-}
-
-Value slices(Heap& heap, const Value& value, Args args) {
-    const std::int64_t n = expect_int(args[0], "the number of slices");
-    if (n == 0) fail("integer division or modulo by zero");
-    const Values items = to_list(heap, value);
-    const auto size = static_cast<std::int64_t>(items.size());
-    const std::int64_t per_slice = n > 0 ? size / n : 0, with_extra = n > 0 ? size % n : 0;
-    Values out;
-    std::int64_t start = 0;
-    for (std::int64_t i = 0; i < n; ++i) {
-        const std::int64_t end = start + per_slice + (i < with_extra ? 1 : 0);
-        Values part(items.begin() + start, items.begin() + end);
-        if (!args[1].is_none() && i >= with_extra) part.push_back(args[1]);
-        out.push_back(heap.list(std::move(part)));
-        start = end;
-    }
-    const Value parts = heap.list(std::move(out));
-    return heap.iterator(iterate(heap, parts), parts);
-}
-
 // ---- others
 
 Value default_value(Heap& heap, const Value& value, Args args) {
@@ -516,29 +355,15 @@ Value attribute_at(Heap& heap, const Value& value, Args args) {
     return item_at_path(heap, value, args[0], args[1]);
 }
 
-Value attribute_only(Heap& heap, const Value& value, Args args) {
-    if (value.is_undefined()) fail_undefined(value);
-    const std::string& name = expect_text(args[0], "the name of attr").bytes;
-    if (const auto found = own_attribute(heap, value, name)) return *found;
-    return Heap::undefined("'" + std::string(type_name(value)) + " object' has no attribute '" + name + "'");
-}
-
 constexpr Filter filters[] = {
     {"abs", 0, absolute},
-    {"attr", 1, attribute_only},
     {"attribute", 2, attribute_at},
-    {"batch", 2, batch},
     {"capitalize", 0, convert_text<capitalize>},
-    {"center", 1, center},
     {"default", 2, default_value},
     {"dictsort", 3, sort_dict},
     {"escape", 0, escape},
-    {"filesizeformat", 1, format_file_size},
     {"first", 0, first},
     {"float", 1, to_float},
-    {"forceescape", 0, force_escape},
-    {"format", 1, format},
-    {"groupby", 3, group_by},
     {"indent", 3, indent},
     {"int", 2, to_int},
     {"items", 0, items_of},
@@ -551,19 +376,15 @@ constexpr Filter filters[] = {
     {"min", 2, extreme<-1>},
     {"replace", 3, replace_text},
     {"reverse", 0, reverse},
-    {"round", 2, round_number},
     {"safe", 0, mark_safe},
-    {"slice", 2, slices},
     {"sort", 3, sort},
     {"string", 0, to_string},
     {"sum", 2, sum},
     {"title", 0, convert_text<title_words>},
     {"tojson", 4, dump_json},
     {"trim", 1, trim},
-    {"truncate", 4, truncate},
     {"unique", 2, unique},
     {"upper", 0, convert_text<upper>},
-    {"wordcount", 0, count_words},
 };
 
 // ---- tests
@@ -572,18 +393,8 @@ bool is_divisible(Heap& heap, const Value& value, std::int64_t by, std::int64_t 
     return equal(heap, modulo(heap, value, by), rest);
 }
 
-bool is_callable(Heap&, const Value& value, Args) {
-    return value.macro() || value.method() || value.get<Function>() || value.joiner() || value.loop() ||
-           value.is_undefined();
-}
-
 // Also what Python cannot iterate but an undefined value is.
 bool is_sequence(Heap&, const Value& value, Args) { return length(value).has_value() && !value.view(); }
-
-template <bool (*test)(std::string_view)>
-bool test_text(Heap& heap, const Value& value, Args) {
-    return test(to_text(heap, value));
-}
 
 template <int order, bool or_equal>
 bool test_order(Heap& heap, const Value& value, Args args) {
@@ -593,14 +404,12 @@ bool test_order(Heap& heap, const Value& value, Args args) {
 
 constexpr Test tests[] = {
     {"boolean", 0, [](Heap&, const Value& value, Args) { return value.is_bool(); }},
-    {"callable", 0, is_callable},
     {"defined", 0, [](Heap&, const Value& value, Args) { return !value.is_undefined(); }},
     {"divisibleby", 1,
      [](Heap& heap, const Value& value, Args args) {
          return equal(heap, modulo(heap, value, args[0]), std::int64_t{0});
      }},
     {"eq", 1, [](Heap& heap, const Value& value, Args args) { return equal(heap, value, args[0]); }},
-    {"escaped", 0, [](Heap&, const Value& value, Args) { return value.text() && value.text()->safe; }},
     {"even", 0, [](Heap& heap, const Value& value, Args) { return is_divisible(heap, value, 2, 0); }},
     {"false", 0, [](Heap&, const Value& value, Args) { return value.is_bool() && !*value.get<bool>(); }},
     {"float", 0, [](Heap&, const Value& value, Args) { return value.is_float(); }},
@@ -610,7 +419,6 @@ constexpr Test tests[] = {
     {"integer", 0, [](Heap&, const Value& value, Args) { return value.get<std::int64_t>() != nullptr; }},
     {"iterable", 0, [](Heap&, const Value& value, Args) { return is_iterable(value); }},
     {"le", 1, test_order<-1, true>},
-    {"lower", 0, test_text<is_lower>},
     {"lt", 1, test_order<-1, false>},
     {"mapping", 0, [](Heap&, const Value& value, Args) { return value.dict() != nullptr; }},
     {"ne", 1, [](Heap& heap, const Value& value, Args args) { return !equal(heap, value, args[0]); }},
@@ -622,7 +430,6 @@ constexpr Test tests[] = {
     {"string", 0, [](Heap&, const Value& value, Args) { return value.text() != nullptr; }},
     {"true", 0, [](Heap&, const Value& value, Args) { return value.is_bool() && *value.get<bool>(); }},
     {"undefined", 0, [](Heap&, const Value& value, Args) { return value.is_undefined(); }},
-    {"upper", 0, test_text<is_upper>},
 };
 
 const auto* find_named(const auto& table, std::string_view name) {

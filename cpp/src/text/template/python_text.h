@@ -7,6 +7,8 @@
 #include <string_view>
 #include <vector>
 
+#include "text/marked_text.h"
+
 namespace edgekit::tmpl {
 
 // All texts are valid UTF-8.
@@ -22,11 +24,14 @@ std::string encode(std::u32string_view code_points);
 std::string quote_python(std::string_view text);
 
 bool is_space(std::uint32_t code_point);  // str.isspace()
+
+// Case, as Python maps it for the letters of Latin, Greek and Cyrillic that have one partner of one code
+// point; other code points stay.
 std::string upper(std::string_view text);
 std::string lower(std::string_view text);
 std::string capitalize(std::string_view text);
-std::string title(std::string_view text);
-std::string swapcase(std::string_view text);
+std::string title(std::string_view text);        // str.title(): words begin where no letter goes before
+std::string title_words(std::string_view text);  // jinja2's: they begin behind whitespace and - ( { [ <
 
 enum class Side { left = 1, right = 2, both = 3 };
 // Without the code points of `chars` at its ends; whitespace when there are no `chars`.
@@ -40,21 +45,9 @@ Pieces split_lines(std::string_view text, bool keep_ends);
 
 std::size_t count(std::string_view text, std::string_view part);
 // Replaces the first `max_count` of them; all when it is negative.
-std::string replace(std::string_view text, std::string_view from, std::string_view to,
-                    std::int64_t max_count);
+MarkedText replace(const MarkedText& text, std::string_view from, const MarkedText& to,
+                   std::int64_t max_count);
 
-// What is true of each code point of a text that is not empty.
-bool is_alpha(std::string_view text);
-bool is_alnum(std::string_view text);
-bool is_digit(std::string_view text);  // also superscripts and the like
-bool is_decimal(std::string_view text);
-bool is_numeric(std::string_view text);  // also fractions and numerals
-bool is_space_only(std::string_view text);
-// At least one cased letter, and all of them of that case.
-bool is_lower(std::string_view text);
-bool is_upper(std::string_view text);
-bool is_title(std::string_view text);
-
-std::string escape_html(std::string_view text);
+MarkedText escape_html(const MarkedText& text);
 
 }  // namespace edgekit::tmpl

@@ -1,10 +1,10 @@
-#include "text/template_clock.h"
+#include "text/template/clock.h"
 
 #include <chrono>
 #include <cstdio>
 #include <ctime>
 
-#include "text/template_value.h"
+#include "text/template/value.h"
 
 namespace edgekit::tmpl {
 

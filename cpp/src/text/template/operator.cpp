@@ -1,9 +1,8 @@
-#include "text/template_operator.h"
+#include "text/template/operator.h"
 
 #include <cmath>
 
-#include "text/template_format.h"
-#include "text/template_text.h"
+#include "text/template/python_text.h"
 
 namespace edgekit::tmpl {
 
@@ -28,11 +27,11 @@ std::int64_t checked(bool overflows, std::int64_t result) {
 Value repeat(Heap& heap, const Value& value, std::int64_t times) {
     const auto n = static_cast<std::uint64_t>(std::max<std::int64_t>(times, 0));
     if (const Text* text = value.text()) {
-        if (n > 0 && text->bytes.size() > std::numeric_limits<std::uint64_t>::max() / n)
+        if (n > 0 && text->footprint() > std::numeric_limits<std::uint64_t>::max() / n)
             fail("a text is repeated too often");
-        heap.reserve(text->bytes.size() * n);
-        std::string out;
-        for (std::uint64_t i = 0; i < n && !text->bytes.empty(); ++i) out += text->bytes;
+        heap.reserve(text->footprint() * n);
+        MarkedText out;
+        for (std::uint64_t i = 0; i < n && !text->bytes.empty(); ++i) out.append(*text);
         return heap.text(std::move(out), text->safe);
     }
     const Values& items = value.sequence()->items;
@@ -60,12 +59,11 @@ Value add(Heap& heap, const Value& a, const Value& b) {
     }
     if (a.number() && b.number()) return *a.number() + *b.number();
     if (const Text *x = a.text(), *y = b.text(); x && y) {
-        heap.reserve(x->bytes.size() + y->bytes.size());
+        heap.reserve(x->footprint() + y->footprint());
         const bool safe = x->safe || y->safe;
-        const auto part = [&](const Text& text) {
-            return safe && !text.safe ? escape_html(text.bytes) : text.bytes;
-        };
-        return heap.text(part(*x) + part(*y), safe);
+        MarkedText sum;
+        for (const Text* part : {x, y}) sum.append(added(*part, safe));
+        return heap.text(std::move(sum), safe);
     }
     if (a.sequence() && b.sequence() && a.is_tuple() == b.is_tuple()) {
         Values items = a.sequence()->items;
@@ -122,8 +120,8 @@ Value floor_divide(Heap&, const Value& a, const Value& b) {
     return quotient - whole > 0.5 ? whole + 1 : whole;
 }
 
-Value modulo(Heap& heap, const Value& a, const Value& b) {
-    if (const Text* format = a.text()) return format_percent(heap, *format, b);
+Value modulo(Heap&, const Value& a, const Value& b) {
+    if (a.text()) fail("'%' of a string, which formats it, is not supported");
     if (const auto x = a.integer(), y = b.integer(); x && y) {
         if (*y == 0) fail("integer division or modulo by zero");
         if (*y == -1) return std::int64_t{0};
@@ -132,28 +130,6 @@ Value modulo(Heap& heap, const Value& a, const Value& b) {
     }
     if (!a.number() || !b.number()) fail_operands("%", a, b);
     return float_modulo(*a.number(), *b.number());
-}
-
-Value power(Heap&, const Value& a, const Value& b) {
-    if (!a.number() || !b.number()) fail_operands("**", a, b);
-    if (a.integer() && b.integer() && *b.integer() >= 0) {
-        std::int64_t base = *a.integer(), exponent = *b.integer(), result = 1;
-        bool overflows = false;
-        while (exponent > 0) {
-            if (exponent & 1) overflows = __builtin_mul_overflow(result, base, &result) || overflows;
-            exponent >>= 1;
-            if (exponent > 0) overflows = __builtin_mul_overflow(base, base, &base) || overflows;
-        }
-        return checked(overflows, result);
-    }
-    const double base = *a.number(), exponent = *b.number();
-    if (base == 0 && exponent < 0) fail("0.0 cannot be raised to a negative power");
-    if (base < 0 && std::isfinite(exponent) && std::floor(exponent) != exponent)
-        fail("a power is a complex number");
-    const double result = std::pow(base, exponent);
-    if (std::isinf(result) && std::isfinite(base) && std::isfinite(exponent))
-        fail("a power is too large for a float");
-    return result;
 }
 
 Value negate(Heap& heap, const Value& a) {

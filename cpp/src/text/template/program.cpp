@@ -1,4 +1,4 @@
-#include "text/template_program.h"
+#include "text/template/program.h"
 
 #include <algorithm>
 #include <map>
@@ -16,7 +16,7 @@ constexpr int max_nesting = 256;  // of JSON arrays
 //   s text           n names              f flag            v constant          i slot
 //   e expression     E expressions        ? expression or null
 //   b statements     B lists of statements
-//   t target         T targets
+//   t target         T targets          - false or null: what no template needs
 // Fields e E ? b B t T become kids, in their order.
 struct Layout {
     std::string_view name;
@@ -28,7 +28,7 @@ constexpr Layout statements[] = {
     {"text", Op::text, "s"},
     {"print", Op::print, "e"},
     {"if", Op::if_, "EB"},        // tests; their bodies and the one of else
-    {"for", Op::for_, "tebb?f"},  // target, iterable, body, else, filter; recursive
+    {"for", Op::for_, "tebb?-"},  // target, iterable, body, else, filter
     {"break", Op::break_, ""},
     {"continue", Op::continue_, ""},
     {"set", Op::set, "te"},
@@ -36,8 +36,8 @@ constexpr Layout statements[] = {
     {"filter_block", Op::filter_block, "be"},  // the same
     {"with", Op::with, "TEb"},
     {"scope", Op::scope, "b"},
-    {"macro", Op::macro, "snEbfff"},  // name, parameters, defaults, body; reads caller, kwargs, varargs
-    {"call_block", Op::call_block, "enEbfff"},  // call, then as a macro
+    {"macro", Op::macro, "snEbf--"},            // name, parameters, defaults, body; whether it reads caller
+    {"call_block", Op::call_block, "enEbf--"},  // call, then as a macro
 };
 
 constexpr Layout targets[] = {
@@ -47,33 +47,20 @@ constexpr Layout targets[] = {
 };
 
 constexpr Layout expressions[] = {
-    {"name", Op::name, "s"},
-    {"const", Op::constant, "v"},
-    {"slot", Op::slot, "i"},
-    {"list", Op::list, "E"},
-    {"tuple", Op::tuple, "E"},
-    {"dict", Op::dict, "EE"},
+    {"name", Op::name, "s"},         {"const", Op::constant, "v"},
+    {"slot", Op::slot, "i"},         {"list", Op::list, "E"},
+    {"tuple", Op::tuple, "E"},       {"dict", Op::dict, "EE"},
     {"cond", Op::cond, "ee?"},  // test, then, else
-    {"not", Op::not_, "e"},
-    {"neg", Op::neg, "e"},
-    {"pos", Op::pos, "e"},
-    {"and", Op::and_, "ee"},
-    {"or", Op::or_, "ee"},
-    {"add", Op::add, "ee"},
-    {"sub", Op::sub, "ee"},
-    {"mul", Op::mul, "ee"},
-    {"div", Op::div, "ee"},
-    {"floordiv", Op::floordiv, "ee"},
-    {"mod", Op::mod, "ee"},
-    {"pow", Op::pow, "ee"},
-    {"concat", Op::concat, "E"},
-    {"compare", Op::compare, "enE"},
-    {"attr", Op::attr, "es"},
-    {"item", Op::item, "ee"},
-    {"slice", Op::slice, "e???"},
-    {"call", Op::call, "eEnE??"},  // callee, arguments, keywords, their values, *arguments, **arguments
-    {"filter", Op::filter, "seE"},
-    {"test", Op::test, "seE"},
+    {"not", Op::not_, "e"},          {"neg", Op::neg, "e"},
+    {"pos", Op::pos, "e"},           {"and", Op::and_, "ee"},
+    {"or", Op::or_, "ee"},           {"add", Op::add, "ee"},
+    {"sub", Op::sub, "ee"},          {"mul", Op::mul, "ee"},
+    {"div", Op::div, "ee"},          {"floordiv", Op::floordiv, "ee"},
+    {"mod", Op::mod, "ee"},          {"concat", Op::concat, "E"},
+    {"compare", Op::compare, "enE"}, {"attr", Op::attr, "es"},
+    {"item", Op::item, "ee"},        {"slice", Op::slice, "e???"},
+    {"call", Op::call, "eEnE--"},  // callee, arguments, keywords, their values
+    {"filter", Op::filter, "seE"},   {"test", Op::test, "seE"},
     {"map", Op::map, "eEe"},        // iterable, values of slots 1, 2, ...; body over slot 0, the item
     {"select", Op::select, "eEe"},  // the same
     {"fail", Op::fail, "s"},
@@ -118,7 +105,7 @@ private:
         Node node;
         node.op = layout->op;
         node.line = static_cast<std::uint32_t>(fields[1].as_int_in(0, 0x7fffffff, "line"));
-        std::size_t n_texts = 0, n_flags = 0;
+        std::size_t n_texts = 0;
         for (std::size_t i = 0; i < layout->fields.size(); ++i) {
             const json::Value& field = fields[i + 2];
             switch (layout->fields[i]) {
@@ -133,7 +120,12 @@ private:
                         node.names.push_back(each.as_string(name));
                     break;
                 case 'f':
-                    node.flags[n_flags++] = field.as_bool(name);
+                    node.flag = field.as_bool(name);
+                    break;
+                case '-':
+                    if (!field.is_null() && (!field.is_bool() || field.as_bool()))
+                        throw Error(Status::unsupported, "the chat template uses '" + name +
+                                                             "' in a way which this build does not have");
                     break;
                 case 'i':
                     node.index = static_cast<std::uint32_t>(field.as_int_in(0, 1000, name));

@@ -4,7 +4,7 @@
 
 #include <span>
 
-#include "text/template_value.h"
+#include "text/template/value.h"
 
 namespace edgekit::tmpl {
 
