@@ -63,6 +63,16 @@ class ChatTemplate:
         """The text for `context` ("messages", "tools", "bos_token", …). Raises TemplateError."""
         return self._native.render(arguments.json_utf8(context))
 
+    def encode(
+        self, tokenizer: Tokenizer, context: Mapping[str, Any], package: Mapping[str, Any] | None = None
+    ) -> list[int]:
+        """Token ids of the text for `context` and `package`, the variables that are the package's own
+        ("bos_token", …). Only what the template and the package write becomes special tokens, what `context`
+        says never does. Raises TemplateError.
+        """
+        encoded = arguments.json_utf8(context), arguments.json_utf8(package or {})
+        return self._native.encode(tokenizer._native, *encoded)
+
 
 def _id(value: int) -> int | None:
     return None if value < 0 else value

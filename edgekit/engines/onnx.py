@@ -126,13 +126,18 @@ class Engine:
         )
 
     def render_chat(self, context: Mapping[str, Any]) -> str:
-        if self._template is None:
-            raise UnsupportedModel(f"{self.path} has no chat template; give the prompt as text")
-        filled = {"add_generation_prompt": True, **self.metadata["special_tokens"], **context}
-        return self._template.render(filled)
+        return self._chat_template().render({**self._chat_variables(), **context})
 
     def encode_chat(self, context: Mapping[str, Any]) -> list[int]:
-        return self._words().encode(self.render_chat(context), add_special_tokens=False)
+        return self._chat_template().encode(self._words(), context, self._chat_variables())
+
+    def _chat_template(self) -> ChatTemplate:
+        if self._template is None:
+            raise UnsupportedModel(f"{self.path} has no chat template; give the prompt as text")
+        return self._template
+
+    def _chat_variables(self) -> dict[str, Any]:
+        return {"add_generation_prompt": True, **self.metadata["special_tokens"]}
 
     def plan(
         self,

@@ -312,6 +312,8 @@ public:
         return out;
     }
 
+    const edgekit_tokenizer* handle() const { return handle_; }
+
 private:
     struct Free {
         void operator()(edgekit_tokenizer* handle) const { edgekit_tokenizer_free(handle); }
@@ -339,6 +341,17 @@ public:
                                                 size, error);
              });
         return text;
+    }
+
+    std::vector<int32_t> encode(const Tokenizer& tokenizer, std::string_view context,
+                                std::string_view package) const {
+        py::gil_scoped_release release;
+        std::vector<int32_t> ids;
+        fill(ids, context.size() + 256, [&](int32_t* out, size_t capacity, size_t* n, edgekit_error* error) {
+            return edgekit_template_encode(handle_.get(), tokenizer.handle(), context.data(), context.size(),
+                                           package.data(), package.size(), out, capacity, n, error);
+        });
+        return ids;
     }
 
 private:
@@ -686,7 +699,8 @@ PYBIND11_MODULE(_edgekit, m) {
 
     py::class_<ChatTemplate>(m, "ChatTemplate")
         .def(py::init<const py::buffer&>())
-        .def("render", &ChatTemplate::render);
+        .def("render", &ChatTemplate::render)
+        .def("encode", &ChatTemplate::encode);
 
     py::class_<Model, std::shared_ptr<Model>>(m, "Model")
         .def(py::init<const std::string&, uint32_t, const std::optional<std::string>&, bool, bool>())

@@ -48,7 +48,7 @@ def write(directory: Path, *, tokenizer: bool = True, template: str | None = TEM
         json.dumps({"eos_token_id": [257, 259], "temperature": 0.7, "top_k": 20, "do_sample": True})
     )
     if tokenizer:
-        (directory / "tokenizer.json").write_text(json.dumps(_tokenizer()))
+        (directory / "tokenizer.json").write_text(json.dumps(tokenizer_json(SPECIAL)))
         facts: dict[str, Any] = {"bos_token": SPECIAL[0], "eos_token": {"content": SPECIAL[1]}}
         if template is not None:
             facts["chat_template"] = template
@@ -84,7 +84,8 @@ def _weights(config: dict[str, Any]) -> dict[str, np.ndarray]:
     }
 
 
-def _tokenizer() -> dict[str, Any]:
+def tokenizer_json(special: list[str]) -> dict[str, Any]:
+    """Bytes, then special tokens; the first of them begins a text."""
     vocabulary = {symbol: id for id, symbol in enumerate(_byte_symbols())}
     added = [
         {
@@ -96,10 +97,10 @@ def _tokenizer() -> dict[str, Any]:
             "rstrip": False,
             "normalized": False,
         }
-        for n, text in enumerate(SPECIAL)
+        for n, text in enumerate(special)
     ]
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
-    bos = {"SpecialToken": {"id": SPECIAL[0], "type_id": 0}}
+    bos = {"SpecialToken": {"id": special[0], "type_id": 0}}
     return {
         "version": "1.0",
         "truncation": None,
@@ -111,7 +112,7 @@ def _tokenizer() -> dict[str, Any]:
             "type": "TemplateProcessing",
             "single": [bos, {"Sequence": {"id": "A", "type_id": 0}}],
             "pair": [bos, {"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
-            "special_tokens": {SPECIAL[0]: {"id": SPECIAL[0], "ids": [256], "tokens": [SPECIAL[0]]}},
+            "special_tokens": {special[0]: {"id": special[0], "ids": [256], "tokens": [special[0]]}},
         },
         "decoder": byte_level,
         "model": {

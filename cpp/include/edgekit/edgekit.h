@@ -123,6 +123,13 @@ EDGEKIT_API void edgekit_template_free(edgekit_template* tmpl);
 EDGEKIT_API edgekit_status edgekit_template_render(const edgekit_template* tmpl, const char* context,
                                                    size_t context_size, char* text, size_t capacity,
                                                    size_t* size, edgekit_error* error);
+/* The same as token ids: only the template's own text becomes special tokens, what `context` says never does.
+ * `package`: a JSON object with the variables that are the package's own ("bos_token", …), or NULL. */
+EDGEKIT_API edgekit_status edgekit_template_encode(const edgekit_template* tmpl,
+                                                   const edgekit_tokenizer* tokenizer, const char* context,
+                                                   size_t context_size, const char* package,
+                                                   size_t package_size, int32_t* ids, size_t capacity,
+                                                   size_t* count, edgekit_error* error);
 
 /* ---- model --------------------------------------------------------------------------------------------- */
 

@@ -97,4 +97,20 @@ edgekit_status edgekit_template_render(const edgekit_template* tmpl, const char*
     });
 }
 
+edgekit_status edgekit_template_encode(const edgekit_template* tmpl, const edgekit_tokenizer* tokenizer,
+                                       const char* context, size_t context_size, const char* package,
+                                       size_t package_size, int32_t* ids, size_t capacity, size_t* count,
+                                       edgekit_error* error) {
+    return guarded(error, [&] {
+        require(tmpl && tokenizer && context, "the template, the tokenizer or the context is NULL");
+        require(package || !package_size, "package is NULL but has a size");
+        const auto own = package ? edgekit::json::parse({package, package_size}) : edgekit::json::Object();
+        require(own.is_object(), "package is not a JSON object");
+        const auto text = tmpl->compiled.render_marked(edgekit::json::parse({context, context_size}), own);
+        std::vector<int32_t> result;
+        tokenizer->tokenizer->encode(text.bytes, false, true, result, text.marks);
+        return copy_out(std::span<const int32_t>(result), ids, capacity, count, error);
+    });
+}
+
 }  // extern "C"

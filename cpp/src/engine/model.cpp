@@ -44,23 +44,6 @@ edgekit_generate_options advised_options(const json::Value& advice) {
     return options;
 }
 
-// Where the first message that is not the system's begins in the text of a conversation; 0 when it is not
-// found.
-size_t first_turn(const json::Value& chat, std::string_view text) {
-    const json::Value* messages = chat.is_array() ? &chat : chat.find("messages");
-    size_t at = 0;
-    if (!messages || !messages->is_array()) return 0;
-    for (const json::Value& message : messages->as_array()) {
-        const json::Value *role = message.find("role"), *content = message.find("content");
-        if (!role || !role->is_string() || !content || !content->is_string()) return 0;
-        at = text.find(content->as_string(), at);
-        if (at == text.npos) return 0;
-        if (role->as_string() != "system" && role->as_string() != "developer") return at;
-        at += content->as_string().size();
-    }
-    return 0;
-}
-
 }  // namespace
 
 edgekit_generate_options default_generate_options() {
@@ -137,33 +120,42 @@ void Model::check_ids(std::span<const int32_t> ids, const char* name) const {
     }
 }
 
-std::string Model::render_chat(const json::Value& messages) const {
+MarkedText Model::render_marked(const json::Value& messages) const {
     if (!chat_template_)
         throw Error(Status::unsupported, "the package has no chat template: write the prompt by hand");
-    json::Object context;
-    context.set("add_generation_prompt", true);
+    json::Object context, package;
+    package.set("add_generation_prompt", true);
     const json::Value special = file_.document("special_tokens");
     if (special.is_object())
-        for (const auto& [name, value] : special.as_object("special_tokens")) context.set(name, value);
+        for (const auto& [name, value] : special.as_object("special_tokens")) package.set(name, value);
     if (messages.is_array()) {
         context.set("messages", messages);
     } else {
-        for (const auto& [name, value] : messages.as_object("the chat")) context.set(name, value);
+        context = messages.as_object("the chat");
     }
-    return chat_template_->render(json::Value(std::move(context)));
+    return chat_template_->render_marked(std::move(context), std::move(package));
 }
+
+std::string Model::render_chat(const json::Value& messages) const { return render_marked(messages).bytes; }
 
 EncodedChat Model::encode_chat(const json::Value& messages, size_t from) const {
     if (!tokenizer_)
         throw Error(Status::unsupported, "the package has no tokenizer: give the prompt as token ids");
+    const MarkedText text = render_marked(messages);
     EncodedChat chat;
-    chat.text = render_chat(messages);
-    const std::string_view text(chat.text);
-    tokenizer_->encode(text.substr(0, std::max(from, first_turn(messages, text))).substr(from), false, true,
-                       chat.ids);
-    chat.system_tokens = static_cast<uint32_t>(chat.ids.size());
-    chat.ids.clear();
-    tokenizer_->encode(text.substr(from), false, true, chat.ids);
+    const MarkedText rest = text.slice(from, text.bytes.size());
+    tokenizer_->encode(rest.bytes, false, true, chat.ids, rest.marks);
+    const auto turn = std::find_if(rest.marks.begin(), rest.marks.end(),
+                                   [](const auto& mark) { return mark.origin == Origin::turn; });
+    if (turn != rest.marks.end()) {
+        // A token may reach over the border: those count that the text before it has too.
+        std::vector<int32_t> before;
+        tokenizer_->encode(std::string_view(rest.bytes).substr(0, turn->begin), false, true, before,
+                           rest.marks);
+        const auto differs = std::mismatch(before.begin(), before.end(), chat.ids.begin(), chat.ids.end());
+        chat.system_tokens = static_cast<uint32_t>(differs.first - before.begin());
+    }
+    chat.text = text.bytes;
     return chat;
 }
 

@@ -26,7 +26,7 @@ namespace edgekit {
 struct EncodedChat {
     std::vector<int32_t> ids;
     std::string text;            // the whole, as the template wrote it
-    uint32_t system_tokens = 0;  // ids before the first message that is not the system's
+    uint32_t system_tokens = 0;  // ids before the first word of a message that is not the system's
 };
 
 // Messages from a caller, for Model::render_chat. Throws Error(invalid_argument) when they are not JSON.
@@ -70,6 +70,8 @@ public:
     EncodedChat encode_chat(const json::Value& messages, size_t from = 0) const;
 
 private:
+    MarkedText render_marked(const json::Value& messages) const;
+
     std::unique_ptr<MappedFile> bytes_;
     EdgeFile file_;
     ModelSpec spec_;

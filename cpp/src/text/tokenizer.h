@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "text/bpe.h"
+#include "text/marked_text.h"
 #include "text/normalize.h"
 #include "text/pattern.h"
 #include "text/tokenizer_layout.h"
@@ -29,10 +30,10 @@ public:
 
     /// Appends the ids of `text` to `out`. `add_special_tokens`: also what the tokenizer puts around a text
     /// (BOS and the like). `parse_special`: special tokens written in the text become their ids; else they
-    /// are text like any other. Throws Error(invalid_argument) when `text` is not UTF-8; `out` is then as it
-    /// was.
-    void encode(std::string_view text, bool add_special_tokens, bool parse_special,
-                std::vector<int32_t>& out) const;
+    /// are text like any other, and so they are where a byte of them is within `marks`. Throws
+    /// Error(invalid_argument) when `text` is not UTF-8; `out` is then as it was.
+    void encode(std::string_view text, bool add_special_tokens, bool parse_special, std::vector<int32_t>& out,
+                std::span<const MarkedText::Stretch> marks = {}) const;
 
     /// The text of `ids`; bytes that are not UTF-8 become U+FFFD. Ids outside the vocabulary print nothing.
     std::string decode(std::span<const int32_t> ids, bool skip_special_tokens = false) const;

@@ -43,8 +43,10 @@ bool starts_with_word(std::string_view text) {
 /// One call of Tokenizer::encode: added tokens, then normalization, then words, then the model.
 class TextEncoder {
 public:
-    TextEncoder(const Tokenizer& tokenizer, bool parse_special, std::vector<int32_t>& out)
+    TextEncoder(const Tokenizer& tokenizer, bool parse_special, std::span<const MarkedText::Stretch> marks,
+                std::vector<int32_t>& out)
         : t_(tokenizer),
+          marks_(marks),
           parse_special_(parse_special),
           out_(out),
           bpe_(tokenizer.bpe_),
@@ -52,28 +54,34 @@ public:
           rewritten_(tokenizer.pre_tokenizers_.size()) {}
 
     void encode(std::string_view text) {
-        cut_added_tokens(t_.raw_trie_, t_.raw_starts_, text, [&](std::string_view piece) {
-            const bool at_start = piece.data() == text.data();
+        const auto marked = [&](size_t begin, size_t end) { return is_marked(marks_, begin, end); };
+        cut_added_tokens(t_.raw_trie_, t_.raw_starts_, text, marked, [&](std::string_view piece) {
+            const auto start = static_cast<size_t>(piece.data() - text.data());
             if (t_.normalizer_.is_identity()) {
-                encode_normalized(piece, at_start);
+                encode_normalized(piece, start == 0, [&](size_t begin, size_t end) {
+                    return marked(start + begin, start + end);
+                });
             } else {
-                encode_normalized(t_.normalizer_.apply(piece), at_start);
+                // Where the normalizer put which byte is not known: all is marked if any was.
+                const bool any = marked(start, start + piece.size());
+                encode_normalized(t_.normalizer_.apply(piece), start == 0,
+                                  [&](size_t, size_t) { return any; });
             }
         });
     }
 
 private:
-    void encode_normalized(std::string_view text, bool at_start) {
-        cut_added_tokens(t_.normalized_trie_, t_.normalized_starts_, text, [&](std::string_view piece) {
-            pre_tokenize(0, piece, at_start && piece.data() == text.data());
-        });
+    void encode_normalized(std::string_view text, bool at_start, auto&& marked) {
+        cut_added_tokens(
+            t_.normalized_trie_, t_.normalized_starts_, text, marked,
+            [&](std::string_view piece) { pre_tokenize(0, piece, at_start && piece.data() == text.data()); });
     }
 
     /// Appends the added tokens found in `text`; calls rest(piece) for what lies between, in order. The
-    /// leftmost token wins, of those that start together the longest.
-    template <class Rest>
+    /// leftmost token wins, of those that start together the longest. marked(begin, end): whether a special
+    /// token there is text.
     void cut_added_tokens(const Trie& trie, const std::array<bool, 256>& starts, std::string_view text,
-                          Rest&& rest) {
+                          auto&& marked, auto&& rest) {
         size_t done = 0;
         for (size_t at = 0; !trie.empty() && at < text.size();) {
             if (!starts[static_cast<uint8_t>(text[at])]) {
@@ -84,6 +92,7 @@ private:
             int32_t index = 0;
             trie.prefixes(text.substr(at), [&](size_t matched, int32_t value) {
                 if (at + matched < text.size() && is_continuation(text[at + matched])) return;
+                if ((t_.added_tokens_[value].flags & added_special) && marked(at, at + matched)) return;
                 size = matched;
                 index = value;
             });
@@ -214,6 +223,7 @@ private:
     }
 
     const Tokenizer& t_;
+    const std::span<const MarkedText::Stretch> marks_;
     const bool parse_special_;
     std::vector<int32_t>& out_;
     BpeEncoder bpe_;
@@ -222,14 +232,14 @@ private:
 };
 
 void Tokenizer::encode(std::string_view text, bool add_special_tokens, bool parse_special,
-                       std::vector<int32_t>& out) const {
+                       std::vector<int32_t>& out, std::span<const MarkedText::Stretch> marks) const {
     if (const size_t at = find_invalid_utf8(text); at != text.npos) {
         throw Error(Status::invalid_argument, "the text is not UTF-8: byte " + std::to_string(at) + " is " +
                                                   std::to_string(static_cast<uint8_t>(text[at])) +
                                                   "; decode it as what it is and encode it as UTF-8");
     }
     if (add_special_tokens) out.insert(out.end(), prefix_ids_.begin(), prefix_ids_.end());
-    TextEncoder(*this, parse_special, out).encode(text);
+    TextEncoder(*this, parse_special, marks, out).encode(text);
     if (add_special_tokens) out.insert(out.end(), suffix_ids_.begin(), suffix_ids_.end());
 }
 
