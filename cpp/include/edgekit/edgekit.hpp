@@ -52,9 +52,8 @@ struct SessionOptions : edgekit_session_options {
 // stops and the bias of edgekit_generate_options are taken from elsewhere: from the arguments of generate()
 // and from the members here.
 struct GenerateOptions : edgekit_generate_options {
-    explicit GenerateOptions(const edgekit_model* model = nullptr) {
-        edgekit_generate_options_init(this, model);
-    }
+    GenerateOptions() : GenerateOptions(nullptr) {}
+    explicit GenerateOptions(const edgekit_model* model) { edgekit_generate_options_init(this, model); }
     std::vector<std::string> stops;
     std::vector<int32_t> stop_ids;
     std::vector<std::pair<int32_t, float>> logit_bias;  // (token id, what is added to its logit)
