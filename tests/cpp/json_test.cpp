@@ -56,6 +56,46 @@ void test_dump() {
     check(json::format_double(std::nan("")) == "nan", "nan");
 }
 
+void test_members() {
+    std::string seen;
+    json::parse_members(
+        R"( {"a": 1, "b": [2, {}], "a": 3} )",
+        [&](const std::string& key, const json::Value& value) { seen += key + json::dump(value) + ";"; });
+    check(seen == "a1;b[2, {}];a3;", "members as they come: " + seen);
+    json::parse_members("{}", [](const std::string&, const json::Value&) { check(false, "no member"); });
+    for (const char* text : {"[]", "", "{\"a\":1}}", "{\"a\":1"}) {
+        bool refused = false;
+        try {
+            json::parse_members(text, [](const std::string&, const json::Value&) {});
+        } catch (const Error&) {
+            refused = true;
+        }
+        check(refused, std::string("no document of members: ") + text);
+    }
+}
+
+// What values take in memory, many times their text, can be bounded.
+void test_max_bytes() {
+    const auto fits = [](const std::string& text) {
+        try {
+            json::parse(text, {.max_bytes = 4 * text.size() + 1000});
+            return true;
+        } catch (const Error& error) {
+            const std::string message = error.what();
+            check(message.find("bytes allowed") != message.npos, message);
+            return false;
+        }
+    };
+    const auto repeated = [](std::string_view item) {
+        std::string text = "[";
+        for (int i = 0; i < 1000; ++i) text.append(item) += ',';
+        return text + "0]";
+    };
+    check(fits(repeated(R"("a string of a name's length, or of a hash's length")")), "ordinary text");
+    for (const char* item : {"0", "[]", "{}", "[[]]", R"({"":0})", "\"\""})
+        check(!fits(repeated(item)), std::string("a thousand times ") + item);
+}
+
 void test_refusals() {
     check_refused("", "expected a value at byte 0, where the text ends");
     check_refused("[1,]", "expected a value at byte 3");
@@ -124,6 +164,8 @@ void test_many_keys() {
 
 int main() {
     test_dump();
+    test_members();
+    test_max_bytes();
     test_refusals();
     test_access();
     test_many_keys();

@@ -21,6 +21,7 @@ namespace {
 constexpr uint64_t kMaxHeaderBytes = uint64_t{64} << 20;
 constexpr int64_t kMaxDimension = int64_t{1} << 28;
 constexpr std::string_view kVersion = "2";
+constexpr std::string_view kMetadata = "__metadata__";
 constexpr std::array<std::pair<std::string_view, Layout>, 5> kLayouts = {
     {{"f32", Layout::f32},
      {"f16", Layout::f16},
@@ -33,6 +34,12 @@ constexpr std::array<std::string_view, 3> kPlain = {"format", "version", "scheme
 [[noreturn]] void corrupt(const std::string& what) {
     throw Error(Status::invalid_file,
                 what + "; the file is damaged or was not written by edgekit: convert it again");
+}
+
+// So that what is hostile costs a few times its size; of tensors and matrices, of which a package has many,
+// one is held at a time.
+json::ParseOptions limits(size_t document_bytes) {
+    return {.max_bytes = 4 * document_bytes + (size_t{1} << 20)};
 }
 
 Layout layout_named(const std::string& tensor, const std::string& name) {
@@ -70,10 +77,13 @@ EdgeFile::EdgeFile(std::span<const std::byte> bytes) {
     if ((8 + header_bytes) % 64 != 0) corrupt("the tensors do not begin on a multiple of 64 bytes");
 
     const std::string_view text(reinterpret_cast<const char*>(bytes.data()) + 8, header_bytes);
-    const json::Value header = json::parse(text.substr(0, text.find_last_not_of(' ') + 1));
-    const json::Value* metadata = header.find("__metadata__");
-    if (!metadata) corrupt("the header has no metadata");
-    metadata_ = *metadata;
+    const auto for_members = [&](const auto& visit) {
+        json::parse_members(text.substr(0, text.find_last_not_of(' ') + 1), visit, limits(text.size()));
+    };
+    for_members([&](const std::string& name, const json::Value& value) {
+        if (name == kMetadata) metadata_ = value;
+    });
+    if (metadata_.is_null()) corrupt("the header has no metadata");
     if (this->text("format") != "edge") corrupt("this is a safetensors file, but not an .edge package");
     if (this->text("version") != kVersion) {
         throw Error(Status::unsupported, "the package has format version '" + this->text("version") +
@@ -82,8 +92,8 @@ EdgeFile::EdgeFile(std::span<const std::byte> bytes) {
     }
 
     std::vector<std::pair<uint64_t, uint64_t>> extents;
-    for (const auto& [name, value] : header.as_object("header")) {
-        if (name == "__metadata__") continue;
+    for_members([&](const std::string& name, const json::Value& value) {
+        if (name == kMetadata) return;
         Entry entry;
         const std::string& dtype = value.string_at("dtype");
         if (dtype != "F32" && dtype != "U8") corrupt("tensor '" + name + "' has dtype '" + dtype + "'");
@@ -110,17 +120,17 @@ EdgeFile::EdgeFile(std::span<const std::byte> bytes) {
         if (first % 64 != 0) corrupt("tensor '" + name + "' does not begin on a multiple of 64 bytes");
         entry.bytes = data.subspan(first, size);
         extents.emplace_back(first, last);
+        if (!entries_.emplace(name, std::move(entry)).second) corrupt("there are two tensors '" + name + "'");
         names_.push_back(name);
-        entries_.emplace(name, std::move(entry));
-    }
+    });
     std::sort(extents.begin(), extents.end());
     for (size_t i = 1; i < extents.size(); ++i)
         if (extents[i].first < extents[i - 1].second)
             corrupt("tensors overlap at byte " + std::to_string(extents[i].first));
 
-    const json::Value matrices = document("matrices");
-    if (!matrices.is_object()) corrupt("the metadata have no 'matrices'");
-    for (const auto& [name, value] : matrices.as_object("matrices")) {
+    const std::string matrices = this->text("matrices");
+    if (matrices.empty()) corrupt("the metadata have no 'matrices'");
+    const auto add_matrix = [&](const std::string& name, const json::Value& value) {
         const auto entry = entries_.find(name);
         if (entry == entries_.end()) corrupt("matrix '" + name + "' has no bytes");
         const auto& shape = value.array_at("shape");
@@ -135,8 +145,9 @@ EdgeFile::EdgeFile(std::span<const std::byte> bytes) {
             corrupt("matrix '" + name + "' has " + std::to_string(entry->second.bytes.size()) +
                     " bytes, its shape needs " + std::to_string(needed));
         }
-        matrices_.emplace(name, matrix);
-    }
+        if (!matrices_.emplace(name, matrix).second) corrupt("there are two matrices '" + name + "'");
+    };
+    json::parse_members(matrices, add_matrix, limits(matrices.size()));
     spec_ = document("spec");
     if (!spec_.is_object()) corrupt("the metadata have no 'spec'");
 }
@@ -171,7 +182,9 @@ const float* EdgeFile::vector(std::string_view name, uint32_t n) const {
 
 json::Value EdgeFile::document(std::string_view name) const {
     const json::Value* member = metadata_.find(name);
-    return member ? json::parse(member->as_string(name)) : json::Value();
+    if (!member) return {};
+    const std::string& document = member->as_string(name);
+    return json::parse(document, limits(document.size()));
 }
 
 std::string EdgeFile::text(std::string_view name) const {

@@ -144,7 +144,8 @@ namespace {
 
 class Parser {
 public:
-    Parser(std::string_view text, const ParseOptions& options) : text_(text), max_depth_(options.max_depth) {}
+    Parser(std::string_view text, const ParseOptions& options)
+        : text_(text), max_depth_(options.max_depth), max_bytes_(options.max_bytes), left_(max_bytes_) {}
 
     Value document() {
         skip_space();
@@ -154,7 +155,30 @@ public:
         return value;
     }
 
+    void members(const std::function<void(std::string, Value)>& visit) {
+        skip_space();
+        if (peek() != '{') fail("expected an object");
+        parse_object_members(0, [&](std::string key, Value value) {
+            left_ = max_bytes_;
+            visit(std::move(key), std::move(value));
+        });
+        skip_space();
+        if (at_ != text_.size()) fail("text after the end of the document");
+    }
+
 private:
+    // Vectors that grow hold their elements up to three times for a moment.
+    static constexpr std::size_t kItemBytes = 3 * sizeof(Value);
+    static constexpr std::size_t kMemberBytes = 3 * (sizeof(Member) + sizeof(std::uint32_t));
+    static constexpr std::size_t kContainerBytes = sizeof(Object) + 32;
+
+    // Before that much memory is taken.
+    void charge(std::size_t bytes) {
+        if (bytes > left_)
+            fail("values that take more than the " + std::to_string(max_bytes_) + " bytes allowed");
+        left_ -= bytes;
+    }
+
     [[noreturn]] void fail(const std::string& what) const {
         std::string message = "JSON: " + what + " at byte " + std::to_string(at_);
         if (at_ < text_.size()) {
@@ -219,10 +243,12 @@ private:
 
     Value parse_array(int depth) {
         enter(depth);
+        charge(kContainerBytes);
         Array items;
         if (take(']')) return items;
         for (;;) {
             skip_space();
+            charge(kItemBytes);
             items.push_back(parse_value(depth + 1));
             skip_space();
             if (take(']')) return items;
@@ -231,9 +257,19 @@ private:
     }
 
     Value parse_object(int depth) {
-        enter(depth);
+        charge(kContainerBytes);
         std::vector<Member> members;
-        if (take('}')) return Object();
+        parse_object_members(depth, [&](std::string key, Value value) {
+            charge(kMemberBytes);
+            members.push_back({std::move(key), std::move(value)});
+        });
+        return Object(std::move(members));
+    }
+
+    template <class Visit>
+    void parse_object_members(int depth, const Visit& visit) {
+        enter(depth);
+        if (take('}')) return;
         for (;;) {
             skip_space();
             if (peek() != '"') fail("expected a key in double quotes");
@@ -241,9 +277,9 @@ private:
             skip_space();
             expect(':');
             skip_space();
-            members.push_back({std::move(key), parse_value(depth + 1)});
+            visit(std::move(key), parse_value(depth + 1));
             skip_space();
-            if (take('}')) return Object(std::move(members));
+            if (take('}')) return;
             expect(',');
         }
     }
@@ -401,6 +437,8 @@ private:
     std::string_view text_;
     std::size_t at_ = 0;
     int max_depth_;
+    const std::size_t max_bytes_;
+    std::size_t left_;
 };
 
 // Reads one code point of valid UTF-8 at `at` and moves past it.
@@ -508,6 +546,11 @@ void append_unicode_escape(std::string& out, std::uint32_t unit) {
 }
 
 }  // namespace
+
+void parse_members(std::string_view text, const std::function<void(std::string, Value)>& visit,
+                   const ParseOptions& options) {
+    Parser(text, options).members(visit);
+}
 
 Value parse(std::string_view text, const ParseOptions& options) { return Parser(text, options).document(); }
 

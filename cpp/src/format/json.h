@@ -4,6 +4,7 @@
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <limits>
 #include <memory>
 #include <optional>
@@ -111,12 +112,18 @@ private:
 };
 
 struct ParseOptions {
-    int max_depth = 64;  // of nested arrays and objects
+    int max_depth = 64;                                               // of nested arrays and objects
+    std::size_t max_bytes = std::numeric_limits<std::size_t>::max();  // of memory, for the values at one time
 };
 
 // Parses one JSON document in UTF-8. Integers that do not fit int64 become doubles.
 // Throws Error(Status::invalid_file) with the byte where it stopped.
 Value parse(std::string_view text, const ParseOptions& options = {});
+
+// Parses a document that is one object and calls visit(key, value) for each member as it comes, repeated keys
+// included: of the members no more than one is held at a time, and max_bytes is for each.
+void parse_members(std::string_view text, const std::function<void(std::string key, Value value)>& visit,
+                   const ParseOptions& options = {});
 
 // The arguments of Python's json.dumps; separators left empty take Python's defaults.
 struct DumpOptions {
