@@ -182,7 +182,11 @@ void test_processors() {
         const Machine container("container");
         container.write("proc/self/cgroup", "0::/app");
         container.write("sys/fs/cgroup/app/cpu.max", "150000 100000");
-        check(is(container.survey(64), 2, 2, 1.0f), "a quota of one and a half processors");
+        check(is(container.survey(64), 1, 1, 1.0f), "a quota of one and a half processors");
+        container.write("sys/fs/cgroup/app/cpu.max", "250000 100000");
+        check(is(container.survey(64), 2, 2, 1.0f), "a quota of two and a half");
+        container.write("sys/fs/cgroup/app/cpu.max", "20000 100000");
+        check(is(container.survey(64), 1, 1, 1.0f), "a quota of a fifth");
         container.write("sys/fs/cgroup/app/cpu.max", "max 100000");
         check(is(container.survey(64), 64, 64, 1.0f), "no quota");
         container.write("sys/fs/cgroup/cpu.max", "300000 100000");
@@ -190,7 +194,16 @@ void test_processors() {
         check(is(container.survey(64), 3, 3, 1.0f), "a group that the container does not show");
     }
     {
+        const Machine nested("nested");  // systemd: the slice is limited, the service in it is not
+        nested.write("proc/self/cgroup", "1:name=systemd:/x\n0::/limited.slice/app.service/worker");
+        nested.write("sys/fs/cgroup/limited.slice/cpu.max", "200000 100000");
+        nested.write("sys/fs/cgroup/limited.slice/app.service/cpu.max", "max 100000");
+        nested.write("sys/fs/cgroup/limited.slice/app.service/worker/cpu.max", "800000 100000");
+        check(is(nested.survey(16), 2, 2, 1.0f), "a quota of an ancestor");
+    }
+    {
         const Machine old("old");
+        old.write("proc/self/cgroup", "5:cpuset:/elsewhere\n4:cpu,cpuacct:/docker/app/worker\n0::/");
         old.write("sys/fs/cgroup/cpu/cpu.cfs_quota_us", "400000");
         old.write("sys/fs/cgroup/cpu/cpu.cfs_period_us", "100000");
         check(is(old.survey(64), 4, 4, 1.0f), "control groups of version 1");
@@ -198,6 +211,9 @@ void test_processors() {
         check(is(old.survey(64), 64, 64, 1.0f), "no quota in version 1");
         old.write("sys/fs/cgroup/cpu/cpu.cfs_quota_us", "nonsense");
         check(is(old.survey(64), 64, 64, 1.0f), "nonsense for a quota");
+        old.write("sys/fs/cgroup/cpu/docker/app/cpu.cfs_quota_us", "550000");
+        old.write("sys/fs/cgroup/cpu/docker/app/cpu.cfs_period_us", "100000");
+        check(is(old.survey(64), 5, 5, 1.0f), "a group of version 1 that is not the root");
     }
 }
 

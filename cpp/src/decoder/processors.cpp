@@ -4,6 +4,7 @@
 #include <charconv>
 #include <cmath>
 #include <fstream>
+#include <limits>
 #include <optional>
 #include <set>
 #include <sstream>
@@ -41,22 +42,38 @@ double capacity(const std::string& cpu) {
     return 1;
 }
 
-// Processors that the group may keep busy, in whole ones, rounded up; nothing when it is not limited.
-std::optional<double> quota(const std::string& root) {
-    // "0::/path" (version 2); in a container the path is often that of the root.
-    std::string group;
-    std::ifstream groups(root + "/proc/self/cgroup");
-    for (std::string line; std::getline(groups, line);)
-        if (line.rfind("0::", 0) == 0) group = line.substr(3);
-    for (const std::string& place : {group, std::string()}) {
-        std::istringstream limit(first_line(root + "/sys/fs/cgroup" + place + "/cpu.max"));
-        double allowed = 0, period = 0;
-        if (limit >> allowed >> period && period > 0) return allowed / period;  // "max" is no number
+// Of one control group, version 2 or 1: processors that it may keep busy; infinite when it is not limited.
+double quota_of(const std::string& group) {
+    double allowed = 0, period = 0;
+    std::istringstream limit(first_line(group + "/cpu.max"));
+    if (!(limit >> allowed >> period)) {  // "max" is no number
+        allowed = number(first_line(group + "/cpu.cfs_quota_us")).value_or(-1);
+        period = number(first_line(group + "/cpu.cfs_period_us")).value_or(0);
     }
-    const auto allowed = number(first_line(root + "/sys/fs/cgroup/cpu/cpu.cfs_quota_us"));
-    const auto period = number(first_line(root + "/sys/fs/cgroup/cpu/cpu.cfs_period_us"));
-    if (allowed && period && *allowed > 0 && *period > 0) return *allowed / *period;
-    return std::nullopt;
+    return allowed > 0 && period > 0 ? allowed / period : std::numeric_limits<double>::infinity();
+}
+
+// The least that the process's control groups and their ancestors allow.
+double quota(const std::string& root) {
+    double least = std::numeric_limits<double>::infinity();
+    // "0::/path" is version 2; "4:cpu,cpuacct:/path" version 1, whose hierarchy has a folder of its own. In a
+    // container the path may be one that is not shown: what is shown begins at the container's own group.
+    std::ifstream groups(root + "/proc/self/cgroup");
+    for (std::string line; std::getline(groups, line);) {
+        const size_t first = line.find(':'), second = line.find(':', first + 1);
+        if (second == line.npos) continue;
+        const std::string controllers = ',' + line.substr(first + 1, second - first - 1) + ',';
+        std::string top = root + "/sys/fs/cgroup";
+        if (controllers.find(",cpu,") != controllers.npos)
+            top += "/cpu";
+        else if (controllers != ",,")
+            continue;
+        for (std::string path = line.substr(second + 1);; path.erase(path.rfind('/'))) {
+            least = std::min(least, quota_of(top + path));
+            if (path.find('/') == path.npos) break;
+        }
+    }
+    return least;
 }
 
 }  // namespace
@@ -79,11 +96,10 @@ Processors survey_linux(const std::string& root, const std::vector<uint32_t>& cp
         found.fast_cores = static_cast<uint32_t>(slow - capacities.begin());
         found.evenness = static_cast<float>(*(slow - 1) / capacities.front());
     }
-    if (const auto limit = quota(root)) {
-        const auto whole = static_cast<uint32_t>(std::clamp(std::ceil(*limit), 1.0, 1e6));
-        found.usable = std::min(found.usable, whole);
-        found.fast_cores = std::min(found.fast_cores, whole);
-    }
+    // Rounded down: a thread more than the quota feeds is stopped now and then, and all others wait for it.
+    const auto whole = static_cast<uint32_t>(std::clamp(std::floor(quota(root)), 1.0, 1e6));
+    found.usable = std::min(found.usable, whole);
+    found.fast_cores = std::min(found.fast_cores, whole);
     return found;
 }
 
