@@ -2,8 +2,7 @@
 // without fault. Any bytes as text, through whatever tokenizer opened: encode refuses what is not UTF-8, and
 // a stream of tokens decodes to what all of them decode to at once.
 //
-// Input: u16 length of the text, the text, the blob. Seeds: tests/golden/tokenizer/*.edgetok behind two zero
-// bytes.
+// Input: the blob, and after the bytes that its header counts, the text.
 #include <algorithm>
 #include <cstdint>
 #include <cstdlib>
@@ -13,17 +12,19 @@
 
 #include "error.h"
 #include "text/tokenizer.h"
+#include "text/tokenizer_layout.h"
 #include "text/unicode.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     using namespace edgekit;
-    if (size < 2) return 0;
-    const std::size_t text_size = std::min<std::size_t>(data[0] | data[1] << 8, size - 2);
-    const std::string text(reinterpret_cast<const char*>(data + 2), text_size);
-    const std::size_t blob_size = size - 2 - text_size;
+    text::TokenizerHeader header;
+    if (size < sizeof header) return 0;
+    std::memcpy(&header, data, sizeof header);
+    const auto blob_size = static_cast<std::size_t>(std::min<std::uint64_t>(header.total_bytes, size));
+    const std::string text(reinterpret_cast<const char*>(data + blob_size), size - blob_size);
     std::vector<std::uint64_t> storage((blob_size + 7) / 8);  // a blob is aligned
     auto* blob = reinterpret_cast<std::byte*>(storage.data());
-    if (blob_size > 0) std::memcpy(blob, data + 2 + text_size, blob_size);
+    std::memcpy(blob, data, blob_size);
     try {
         const Tokenizer tokenizer = Tokenizer::open({blob, blob_size});
         std::vector<std::int32_t> ids;
