@@ -196,10 +196,9 @@ void Decoder::gate_up(Step& step, const FeedForward& ffn, const Activations& inp
         const size_t stride = size_t{units} * kGroup;
         const uint32_t first_tile = column / kTileRows;
         const uint32_t last_tile = (column + columns + kTileRows - 1) / kTileRows;
-        // matmul writes column c at out[c]: shift the scratch so that the first one lands at its beginning.
         const auto compute = [&](const Linear& linear, float* to) {
-            kernels_.matmul(linear.weight, input, {to - column, stride, linear.bias}, first_tile, last_tile,
-                            scratch.matmul);
+            kernels_.matmul(linear.weight, input, {to, stride, linear.bias, 1.0f, false, column}, first_tile,
+                            last_tile, scratch.matmul);
         };
         compute(ffn.up, scratch.up);
         if (spec_.gated) compute(ffn.gate, scratch.gate);

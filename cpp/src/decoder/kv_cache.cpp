@@ -1,6 +1,7 @@
 #include "decoder/kv_cache.h"
 
 #include <algorithm>
+#include <cassert>
 
 namespace edgekit {
 
@@ -14,6 +15,7 @@ constexpr uint32_t kPieceSlots = 512, kMaxPieces = 16;
 
 KvCache::KvCache(const ModelSpec& spec, const CacheOptions& options, Arena& arena)
     : spec_(spec), options_(options) {
+    assert(options.window > 0 && options.chunk > 0);
     uint64_t kv_bytes = 0;
     uint64_t conv_bytes = 0;
     for (const LayerSpec& layer : spec.layers) {

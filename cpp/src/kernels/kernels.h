@@ -37,11 +37,12 @@ struct Activations {
 
 // What matmul does with a result y[m][n]: out = scale · (y + bias) or out += scale · (y + bias).
 struct Store {
-    float* out = nullptr;  // [m][stride]
+    float* out = nullptr;  // [m][stride], from column `first_column` of y on
     size_t stride = 0;
     const float* bias = nullptr;  // [n] or nullptr
     float scale = 1.0f;
     bool add = false;
+    uint32_t first_column = 0;  // at most that of the first tile
 };
 
 enum class Activation : uint8_t { silu, gelu, gelu_tanh, relu, relu2 };

@@ -17,7 +17,7 @@ inline void matmul(const Matrix& w, const Activations& x, const Store& to, uint3
     const auto sink = [&](uint32_t row, size_t tile, f32x16 y) EDGEKIT_INLINE_LAMBDA {
         const size_t column = 16 * tile, n = w.n - column < 16 ? w.n - column : 16;
         if (to.bias) y = y + load_part(to.bias + column, n);
-        float* out = to.out + row * to.stride + column;
+        float* out = to.out + row * to.stride + (column - to.first_column);
         const f32x16 scale = splat(to.scale);
         store_part(out, to.add ? fma(y, scale, load_part(out, n)) : y * scale, n);
     };

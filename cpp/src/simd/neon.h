@@ -126,7 +126,9 @@ EDGEKIT_INLINE u8x64 biased_codes(u8x64 x) { return x; }
 
 // One load for a row's four activations, sixteen times.
 EDGEKIT_INLINE u8x16 splat_bytes(const int8_t* a) {
-    return vreinterpretq_u8_s32(vld1q_dup_s32(reinterpret_cast<const int32_t*>(a)));
+    int32_t four;
+    __builtin_memcpy(&four, a, 4);
+    return vreinterpretq_u8_s32(vdupq_n_s32(four));
 }
 EDGEKIT_INLINE i32x4 dot4(i32x4 acc, u8x16 w, u8x16 a) {
     const int8x16_t codes = vreinterpretq_s8_u8(w), x = vreinterpretq_s8_u8(a);
@@ -185,16 +187,16 @@ EDGEKIT_INLINE int8x16_t high_eights(int8x16_t x, int8x16_t y) {
 // vectors of 2 columns × 8. Sums stay in the shape of its results, 2 rows × 2 columns, through all groups.
 struct CodeSums : WideSums<0, 1, dot_codes> {
     EDGEKIT_INLINE static void arrange(std::byte* lines) {
-        auto* words = reinterpret_cast<uint32_t*>(lines);
-        for (int i = 0; i < 4; ++i, words += 32) {
+        auto* bytes = reinterpret_cast<uint8_t*>(lines);
+        for (int i = 0; i < 4; ++i, bytes += 128) {
             uint32x4_t even[4], odd[4];
             for (int j = 0; j < 4; ++j) {
-                even[j] = vld1q_u32(words + 4 * j);
-                odd[j] = vld1q_u32(words + 16 + 4 * j);
+                even[j] = vreinterpretq_u32_u8(vld1q_u8(bytes + 16 * j));
+                odd[j] = vreinterpretq_u32_u8(vld1q_u8(bytes + 64 + 16 * j));
             }
             for (int j = 0; j < 4; ++j) {
-                vst1q_u32(words + 8 * j, vzip1q_u32(even[j], odd[j]));
-                vst1q_u32(words + 8 * j + 4, vzip2q_u32(even[j], odd[j]));
+                vst1q_u8(bytes + 32 * j, vreinterpretq_u8_u32(vzip1q_u32(even[j], odd[j])));
+                vst1q_u8(bytes + 32 * j + 16, vreinterpretq_u8_u32(vzip2q_u32(even[j], odd[j])));
             }
         }
     }
@@ -217,7 +219,7 @@ struct CodeSums : WideSums<0, 1, dot_codes> {
             const std::byte* group = panel;
             for (size_t i = g; i < g + n; ++i, group += kPanelGroupBytes) {
                 const auto* columns = reinterpret_cast<const int8_t*>(group) + 64 * half;
-                const auto* scales = reinterpret_cast<const double*>(group + kPanelCodeBytes) + 4 * half;
+                const std::byte* scales = group + kPanelCodeBytes + 32 * half;
                 i32x4 totals[P][4];
 #pragma GCC unroll 4
                 for (int p = 0; p < P; ++p)
@@ -251,7 +253,9 @@ struct CodeSums : WideSums<0, 1, dot_codes> {
                         vld1q_dup_f32(scale), vld1q_dup_f32(scale + (2 * p + 1 < R) * x.scale_stride));
 #pragma GCC unroll 4
                     for (int c = 0; c < 4; ++c) {
-                        const f32x4 column_scales = vreinterpretq_f32_f64(vld1q_dup_f64(scales + c));
+                        double two;
+                        __builtin_memcpy(&two, scales + 8 * c, 8);
+                        const f32x4 column_scales = vreinterpretq_f32_f64(vdupq_n_f64(two));
                         y[p][c] = fma(to_f32(totals[p][c]), mul(column_scales, row_scales), y[p][c]);
                     }
                 }
