@@ -2,8 +2,11 @@
 // memory plans to the byte, no allocation per token, cancellation, and errors for what is wrong.
 
 #include <atomic>
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
+#include <fstream>
 #include <memory>
 #include <new>
 #include <sstream>
@@ -122,7 +125,7 @@ void replay(const Value& cases, const std::string& isa, uint32_t threads) {
         }
         for (const int32_t speculation : {0, 4, -1}) {
             options.speculation = speculation;
-            edgekit_session_reset(session, &error);
+            expect_ok(edgekit_session_reset(session, &error), "reset");
             const Generated got = generate(session, options);
             const std::string what =
                 c.string_at("model") + " on " + isa + " with speculation " + std::to_string(speculation);
@@ -192,9 +195,11 @@ void test_memory() {
             edgekit_session* session = nullptr;
             expect_ok(edgekit_session_create(model, &options, &session, &error), "create");
             const uint64_t took = allocated_bytes - before;
-            check((took >= plan.total_bytes || !kCountsCalloc) && took < plan.total_bytes + kBookkeeping,
-                  std::string(file) + ": the plan says " + std::to_string(plan.total_bytes) +
+            const uint64_t planned = plan.cache_bytes + plan.activation_bytes;
+            check((took >= planned || !kCountsCalloc) && took < planned + kBookkeeping,
+                  std::string(file) + ": the plan says " + std::to_string(planned) +
                       " bytes, creating took " + std::to_string(took));
+            check(plan.total_bytes == planned + plan.model_bytes, "the plan's total");
 
             const int32_t prompt[] = {1, 2, 3};
             edgekit_generate_options generation;
@@ -209,7 +214,7 @@ void test_memory() {
             expect_ok(edgekit_session_generate(session, &generation, &error), "generate");
             edgekit_event event;
             event.struct_size = sizeof event;
-            for (int i = 0; i < 40; ++i) edgekit_session_next(session, &event, &error);
+            for (int i = 0; i < 40; ++i) expect_ok(edgekit_session_next(session, &event, &error), "next");
             const uint64_t count = allocations;
             while (edgekit_session_next(session, &event, &error) == EDGEKIT_OK &&
                    event.kind != EDGEKIT_EVENT_DONE) {
@@ -218,6 +223,75 @@ void test_memory() {
             check(event.generated_tokens == 300, "300 tokens were asked for");
             check(during == 0,
                   std::string(file) + ": " + std::to_string(during) + " allocations while generating");
+            edgekit_session_free(session);
+            edgekit_model_free(model);
+        }
+    }
+}
+
+struct Removed {
+    std::string path;
+    ~Removed() { std::remove(path.c_str()); }
+};
+
+// A copy of a golden package that may be written to.
+Removed copy_of(const std::string& file) {
+    std::string path = (std::filesystem::temp_directory_path() / ("edgekit_engine_test_" + file)).string();
+    std::ofstream(path, std::ios::binary) << read_file(kGolden + file);
+    return {path};
+}
+
+std::vector<int32_t> encoded(const edgekit_model* model, const std::string& text) {
+    std::vector<int32_t> ids(text.size() + 2);
+    size_t count = 0;
+    expect_ok(edgekit_tokenizer_encode(edgekit_model_tokenizer(model), text.data(), text.size(), 0,
+                                       ids.data(), ids.size(), &count, &error),
+              "encode");
+    ids.resize(count);
+    return ids;
+}
+
+// What is written to a file after it was opened reaches a mapped model's weights, which is an error, not its
+// tokenizer; and nothing of a model that was read into memory.
+void test_changed_file() {
+    for (const bool in_memory : {false, true}) {
+        for (const bool cut : {false, true}) {
+            const Removed file = copy_of("text.edge");
+            const std::string bytes = read_file(file.path);
+            edgekit_model_options options;
+            edgekit_model_options_init(&options);
+            options.n_threads = 1;
+            options.in_memory = in_memory;
+            edgekit_model* model = nullptr;
+            const uint64_t before = allocated_bytes;
+            expect_ok(edgekit_model_open(file.path.c_str(), &options, &model, &error), "open a copy");
+            const uint64_t took = allocated_bytes - before;
+            edgekit_memory_plan plan;
+            plan.struct_size = sizeof plan;
+            expect_ok(edgekit_plan(model, nullptr, &plan, &error), "plan");
+            check(plan.model_bytes == (in_memory ? bytes.size() : plan.tokenizer_bytes) &&
+                      plan.tokenizer_bytes > 0 && took >= plan.model_bytes,
+                  "the model says it takes " + std::to_string(plan.model_bytes) + " bytes");
+            edgekit_session* session = create_session(model, edgekit::json::parse(R"({"window": 64})"));
+            const std::vector<int32_t> ids = encoded(model, "Once upon a time");
+            expect_ok(edgekit_session_forward(session, ids.data(), ids.size(), 0, nullptr, &error),
+                      "forward");
+
+            std::filesystem::last_write_time(
+                file.path, std::filesystem::file_time_type::clock::now() - std::chrono::hours(1));
+            if (cut) {
+                std::filesystem::resize_file(file.path, 100);
+            } else {
+                std::fstream over(file.path, std::ios::binary | std::ios::in | std::ios::out);
+                over << std::string(bytes.size(), '\xa5');
+            }
+            const edgekit_status status = edgekit_session_forward(session, ids.data(), 1, 0, nullptr, &error);
+            check(status == (in_memory ? EDGEKIT_OK : EDGEKIT_IO_ERROR), "a step on a changed file");
+            check(in_memory || std::string(error.message).find(cut ? "was cut" : "was written to") !=
+                                   std::string::npos,
+                  error.message);
+            check(edgekit_session_position(session) == ids.size() + in_memory, "a refused step adds nothing");
+            check(encoded(model, "Once upon a time") == ids, "the tokenizer of a changed file");
             edgekit_session_free(session);
             edgekit_model_free(model);
         }
@@ -328,7 +402,7 @@ void test_full_ring_and_reuse() {
     check(second.done.cached_tokens == 29,
           "29 tokens are shared, " + std::to_string(second.done.cached_tokens) + " were reused");
     check(second.ids == forked.ids, "a fork continues as its origin");
-    edgekit_session_reset(fork, &error);
+    expect_ok(edgekit_session_reset(fork, &error), "reset");
     const Generated fresh = generate(fork, generation);
     check(fresh.done.cached_tokens == 0 && fresh.ids == second.ids, "a fresh session gives the same");
     // Taking tokens back.
@@ -549,6 +623,30 @@ void test_errors() {
     edgekit_model_free(model);
 }
 
+// A header of many small values, in its tensors or in a document of its metadata, costs a few times its size.
+void test_hostile_header() {
+    std::string zeros = "[0";
+    for (int i = 0; i < 1'000'000; ++i) zeros += ",0";
+    zeros += ']';
+    const std::string metadata = R"({"__metadata__":{"format":"edge","version":"2","matrices":"{}","spec":")";
+    for (std::string header : {metadata + "{}\"},\"x\":" + zeros + "}", metadata + zeros + "\"}}"}) {
+        header.append(64 - (header.size() + 8) % 64, ' ');
+        const size_t size = header.size() + 8;
+        void* memory = std::aligned_alloc(64, size);
+        const uint64_t header_bytes = header.size();
+        std::memcpy(memory, &header_bytes, 8);
+        std::memcpy(static_cast<char*>(memory) + 8, header.data(), header.size());
+        const uint64_t before = allocated_bytes;
+        edgekit_model* model = nullptr;
+        check(edgekit_model_open_memory(memory, size, std::free, memory, nullptr, &model, &error) ==
+                  EDGEKIT_INVALID_FILE,
+              "a hostile header");
+        check(allocated_bytes - before < 16 * size, std::string("a hostile header of ") +
+                                                        std::to_string(size) + " bytes took " +
+                                                        std::to_string(allocated_bytes - before));
+    }
+}
+
 void test_prompt_events() {
     edgekit_model* model = open_model("text.edge", nullptr);
     edgekit_session_options options;
@@ -594,6 +692,7 @@ int main() {
     }
     replay_chats(cases);
     test_memory();
+    test_changed_file();
     test_budget();
     test_plan_from_header();
     test_full_ring_and_reuse();
@@ -602,5 +701,6 @@ int main() {
     test_cancel_between_layers();
     test_poll();
     test_errors();
+    test_hostile_header();
     return report();
 }

@@ -487,9 +487,17 @@ def interrupt() -> None:
 
 @contextmanager
 def alarm(seconds: float, ring: Callable[[], object] = interrupt) -> Iterator[None]:
-    """As Ctrl-C, but from a clock."""
-    before = signal.signal(signal.SIGALRM, lambda *_: ring())
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    """As Ctrl-C, but from a clock, until it has raised something."""
+
+    def handle(*_: object) -> None:
+        try:
+            ring()
+        except BaseException:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            raise
+
+    before = signal.signal(signal.SIGALRM, handle)
+    signal.setitimer(signal.ITIMER_REAL, seconds, seconds)
     try:
         yield
     finally:

@@ -29,6 +29,12 @@
 #else
 #define EDGEKIT_API
 #endif
+/* A call whose status must be looked at. */
+#if defined(__GNUC__)
+#define EDGEKIT_CHECKED EDGEKIT_API __attribute__((warn_unused_result))
+#else
+#define EDGEKIT_CHECKED EDGEKIT_API
+#endif
 
 #ifdef __cplusplus
 extern "C" {
@@ -91,21 +97,22 @@ typedef struct edgekit_tokenizer_info {
 
 /* Opens a compiled tokenizer (the `tokenizer` tensor of a package) in place: the bytes are not copied and
  * must outlive it. */
-EDGEKIT_API edgekit_status edgekit_tokenizer_open(const void* data, size_t size, edgekit_tokenizer** out,
-                                                  edgekit_error* error);
+EDGEKIT_CHECKED edgekit_status edgekit_tokenizer_open(const void* data, size_t size, edgekit_tokenizer** out,
+                                                      edgekit_error* error);
 EDGEKIT_API void edgekit_tokenizer_free(edgekit_tokenizer* tokenizer);
-EDGEKIT_API edgekit_status edgekit_tokenizer_get_info(const edgekit_tokenizer* tokenizer,
-                                                      edgekit_tokenizer_info* info, edgekit_error* error);
+EDGEKIT_CHECKED edgekit_status edgekit_tokenizer_get_info(const edgekit_tokenizer* tokenizer,
+                                                          edgekit_tokenizer_info* info, edgekit_error* error);
 /* `flags`: EDGEKIT_ADD_SPECIAL | EDGEKIT_PARSE_SPECIAL. */
-EDGEKIT_API edgekit_status edgekit_tokenizer_encode(const edgekit_tokenizer* tokenizer, const char* text,
-                                                    size_t text_size, uint32_t flags, int32_t* ids,
-                                                    size_t capacity, size_t* count, edgekit_error* error);
-EDGEKIT_API edgekit_status edgekit_tokenizer_decode(const edgekit_tokenizer* tokenizer, const int32_t* ids,
-                                                    size_t count, int skip_special, char* text,
-                                                    size_t capacity, size_t* size, edgekit_error* error);
+EDGEKIT_CHECKED edgekit_status edgekit_tokenizer_encode(const edgekit_tokenizer* tokenizer, const char* text,
+                                                        size_t text_size, uint32_t flags, int32_t* ids,
+                                                        size_t capacity, size_t* count, edgekit_error* error);
+EDGEKIT_CHECKED edgekit_status edgekit_tokenizer_decode(const edgekit_tokenizer* tokenizer,
+                                                        const int32_t* ids, size_t count, int skip_special,
+                                                        char* text, size_t capacity, size_t* size,
+                                                        edgekit_error* error);
 /* The raw bytes of one token (may be a part of a code point); valid as long as the tokenizer. */
-EDGEKIT_API edgekit_status edgekit_tokenizer_token_bytes(const edgekit_tokenizer* tokenizer, int32_t id,
-                                                         edgekit_span* out, edgekit_error* error);
+EDGEKIT_CHECKED edgekit_status edgekit_tokenizer_token_bytes(const edgekit_tokenizer* tokenizer, int32_t id,
+                                                             edgekit_span* out, edgekit_error* error);
 /* The id of a token's exact text, or -1. */
 EDGEKIT_API int32_t edgekit_tokenizer_token_to_id(const edgekit_tokenizer* tokenizer, const char* text,
                                                   size_t text_size);
@@ -115,21 +122,21 @@ EDGEKIT_API int32_t edgekit_tokenizer_token_to_id(const edgekit_tokenizer* token
 typedef struct edgekit_template edgekit_template;
 
 /* Opens a compiled chat template (the `chat_template` tensor of a package); the bytes must outlive it. */
-EDGEKIT_API edgekit_status edgekit_template_open(const void* data, size_t size, edgekit_template** out,
-                                                 edgekit_error* error);
+EDGEKIT_CHECKED edgekit_status edgekit_template_open(const void* data, size_t size, edgekit_template** out,
+                                                     edgekit_error* error);
 EDGEKIT_API void edgekit_template_free(edgekit_template* tmpl);
 /* `context`: a JSON object with what the template reads ("messages", "tools", "add_generation_prompt",
  * "bos_token", …). */
-EDGEKIT_API edgekit_status edgekit_template_render(const edgekit_template* tmpl, const char* context,
-                                                   size_t context_size, char* text, size_t capacity,
-                                                   size_t* size, edgekit_error* error);
+EDGEKIT_CHECKED edgekit_status edgekit_template_render(const edgekit_template* tmpl, const char* context,
+                                                       size_t context_size, char* text, size_t capacity,
+                                                       size_t* size, edgekit_error* error);
 /* The same as token ids: only the template's own text becomes special tokens, what `context` says never does.
  * `package`: a JSON object with the variables that are the package's own ("bos_token", …), or NULL. */
-EDGEKIT_API edgekit_status edgekit_template_encode(const edgekit_template* tmpl,
-                                                   const edgekit_tokenizer* tokenizer, const char* context,
-                                                   size_t context_size, const char* package,
-                                                   size_t package_size, int32_t* ids, size_t capacity,
-                                                   size_t* count, edgekit_error* error);
+EDGEKIT_CHECKED edgekit_status edgekit_template_encode(const edgekit_template* tmpl,
+                                                       const edgekit_tokenizer* tokenizer,
+                                                       const char* context, size_t context_size,
+                                                       const char* package, size_t package_size, int32_t* ids,
+                                                       size_t capacity, size_t* count, edgekit_error* error);
 
 /* ---- model --------------------------------------------------------------------------------------------- */
 
@@ -147,8 +154,10 @@ typedef struct edgekit_model_options {
     int verify_hashes;            /* not 0: read the whole file and check its SHA-256 sums before use */
     edgekit_parallel_fn parallel; /* NULL: a pool of the engine's own, shared by the model's sessions */
     void* parallel_context;
-    int in_memory; /* not 0: the file is read into memory instead of mapped, so that it may be replaced, cut
-                      or removed while the model is used; a mapped file must stay as it is */
+    int in_memory; /* not 0: the file is read into memory instead of mapped, so that it may be written to or
+                      cut while the model is used. A mapped file must stay as it is (renaming another over it,
+                      or removing it, does no harm): a change is EDGEKIT_IO_ERROR at the next step, a cut in
+                      the middle of a step ends the process */
 } edgekit_model_options;
 
 typedef struct edgekit_model_info {
@@ -171,31 +180,31 @@ typedef struct edgekit_model_info {
 
 EDGEKIT_API void edgekit_model_options_init(edgekit_model_options* options);
 /* Maps the file; `options` may be NULL. `path` is UTF-8. */
-EDGEKIT_API edgekit_status edgekit_model_open(const char* path, const edgekit_model_options* options,
-                                              edgekit_model** out, edgekit_error* error);
+EDGEKIT_CHECKED edgekit_status edgekit_model_open(const char* path, const edgekit_model_options* options,
+                                                  edgekit_model** out, edgekit_error* error);
 /* Uses a package that is in memory already, 64-byte aligned; `release(release_context)` is called when the
  * model no longer needs it (also when opening fails), unless NULL. */
-EDGEKIT_API edgekit_status edgekit_model_open_memory(const void* data, size_t size, void (*release)(void*),
-                                                     void* release_context,
-                                                     const edgekit_model_options* options,
-                                                     edgekit_model** out, edgekit_error* error);
+EDGEKIT_CHECKED edgekit_status edgekit_model_open_memory(const void* data, size_t size,
+                                                         void (*release)(void*), void* release_context,
+                                                         const edgekit_model_options* options,
+                                                         edgekit_model** out, edgekit_error* error);
 EDGEKIT_API void edgekit_model_free(edgekit_model* model);
-EDGEKIT_API edgekit_status edgekit_model_get_info(const edgekit_model* model, edgekit_model_info* info,
-                                                  edgekit_error* error);
+EDGEKIT_CHECKED edgekit_status edgekit_model_get_info(const edgekit_model* model, edgekit_model_info* info,
+                                                      edgekit_error* error);
 /* Borrowed; NULL when the package has no tokenizer. Lives as long as the model. */
 EDGEKIT_API const edgekit_tokenizer* edgekit_model_tokenizer(const edgekit_model* model);
 /* Renders the package's chat template. `context` as in edgekit_template_render, or a bare JSON array of
  * messages; special tokens are filled in from the package, and add_generation_prompt is true unless the
  * context says otherwise. */
-EDGEKIT_API edgekit_status edgekit_model_render_chat(const edgekit_model* model, const char* context,
-                                                     size_t context_size, char* text, size_t capacity,
-                                                     size_t* size, edgekit_error* error);
+EDGEKIT_CHECKED edgekit_status edgekit_model_render_chat(const edgekit_model* model, const char* context,
+                                                         size_t context_size, char* text, size_t capacity,
+                                                         size_t* size, edgekit_error* error);
 /* The conversation as token ids, rendered by the package's template and encoded part by part: only the
  * template's own text becomes special tokens, what the messages say never does. `context` as in
  * edgekit_model_render_chat. */
-EDGEKIT_API edgekit_status edgekit_model_encode_chat(const edgekit_model* model, const char* context,
-                                                     size_t context_size, int32_t* ids, size_t capacity,
-                                                     size_t* count, edgekit_error* error);
+EDGEKIT_CHECKED edgekit_status edgekit_model_encode_chat(const edgekit_model* model, const char* context,
+                                                         size_t context_size, int32_t* ids, size_t capacity,
+                                                         size_t* count, edgekit_error* error);
 
 /* ---- session ------------------------------------------------------------------------------------------- */
 
@@ -229,10 +238,9 @@ typedef struct edgekit_session_options {
     uint32_t sinks;  /* first positions kept for ever; default EDGEKIT_SINKS_AUTO */
     edgekit_kv_type kv_type;
     edgekit_on_full on_full;
-    uint64_t
-        memory_budget_bytes; /* 0: none. For everything a session allocates: cache, activations, buffers */
-    uint32_t chunk;          /* tokens per prefill step; 0: chosen by the engine */
-    edgekit_poll_fn poll;    /* NULL: none */
+    uint64_t memory_budget_bytes; /* 0: none. For all that is allocated: the plan's total_bytes */
+    uint32_t chunk;               /* tokens per prefill step; 0: chosen by the engine */
+    edgekit_poll_fn poll;         /* NULL: none */
     void* poll_context;
 } edgekit_session_options;
 
@@ -240,10 +248,11 @@ typedef struct edgekit_session_options {
 typedef struct edgekit_memory_plan {
     size_t struct_size;
     uint64_t weight_bytes;     /* mapped from the file: shared, clean, reclaimable */
-    uint64_t tokenizer_bytes;  /* mapped too, the chat template included */
+    uint64_t tokenizer_bytes;  /* in the file: the tokenizer and the chat template */
     uint64_t cache_bytes;      /* allocated: keys and values */
     uint64_t activation_bytes; /* allocated: everything else of a session */
-    uint64_t model_bytes;      /* allocated once per model: tables, threads' scratch */
+    uint64_t model_bytes;      /* allocated once per model: a mapped file's tokenizer and chat template, or
+                                  the whole file with edgekit_model_options.in_memory */
     uint64_t total_bytes;      /* allocated: cache + activation + model */
     uint32_t window;
     uint32_t sinks;
@@ -253,32 +262,34 @@ typedef struct edgekit_memory_plan {
 
 EDGEKIT_API void edgekit_session_options_init(edgekit_session_options* options);
 /* The plan edgekit_session_create would follow; EDGEKIT_OVER_BUDGET when it cannot. */
-EDGEKIT_API edgekit_status edgekit_plan(const edgekit_model* model, const edgekit_session_options* options,
-                                        edgekit_memory_plan* plan, edgekit_error* error);
+EDGEKIT_CHECKED edgekit_status edgekit_plan(const edgekit_model* model,
+                                            const edgekit_session_options* options, edgekit_memory_plan* plan,
+                                            edgekit_error* error);
 /* As edgekit_plan, from the file's header alone, before anything is loaded. */
-EDGEKIT_API edgekit_status edgekit_can_load(const char* path, const edgekit_session_options* options,
-                                            edgekit_memory_plan* plan, edgekit_error* error);
+EDGEKIT_CHECKED edgekit_status edgekit_can_load(const char* path, const edgekit_session_options* options,
+                                                edgekit_memory_plan* plan, edgekit_error* error);
 /* The same for a file that lies elsewhere, such as a download to come: `header` is its beginning, on 64
  * bytes, which are 8 bytes that hold the header's length n (little-endian) and n more; `file_bytes` is the
  * whole file's size. */
-EDGEKIT_API edgekit_status edgekit_can_load_header(const void* header, size_t header_size,
-                                                   uint64_t file_bytes,
-                                                   const edgekit_session_options* options,
-                                                   edgekit_memory_plan* plan, edgekit_error* error);
+EDGEKIT_CHECKED edgekit_status edgekit_can_load_header(const void* header, size_t header_size,
+                                                       uint64_t file_bytes,
+                                                       const edgekit_session_options* options,
+                                                       edgekit_memory_plan* plan, edgekit_error* error);
 
-EDGEKIT_API edgekit_status edgekit_session_create(edgekit_model* model,
-                                                  const edgekit_session_options* options,
-                                                  edgekit_session** out, edgekit_error* error);
+EDGEKIT_CHECKED edgekit_status edgekit_session_create(edgekit_model* model,
+                                                      const edgekit_session_options* options,
+                                                      edgekit_session** out, edgekit_error* error);
 EDGEKIT_API void edgekit_session_free(edgekit_session* session);
 /* Tokens processed since the start (evicted ones included). */
 EDGEKIT_API uint64_t edgekit_session_position(const edgekit_session* session);
-EDGEKIT_API edgekit_status edgekit_session_get_plan(const edgekit_session* session, edgekit_memory_plan* plan,
-                                                    edgekit_error* error);
+EDGEKIT_CHECKED edgekit_status edgekit_session_get_plan(const edgekit_session* session,
+                                                        edgekit_memory_plan* plan, edgekit_error* error);
 
 /* Appends `count` tokens to the cache. `logits`, unless NULL, receives float32 rows of vocab_size: one per
  * token when `all_logits` is not 0, else the last token's alone. */
-EDGEKIT_API edgekit_status edgekit_session_forward(edgekit_session* session, const int32_t* ids, size_t count,
-                                                   int all_logits, float* logits, edgekit_error* error);
+EDGEKIT_CHECKED edgekit_status edgekit_session_forward(edgekit_session* session, const int32_t* ids,
+                                                       size_t count, int all_logits, float* logits,
+                                                       edgekit_error* error);
 
 typedef enum edgekit_prompt_mode {
     /* The prompt is the whole text so far: what the cache shares with its beginning is not computed again. */
@@ -374,39 +385,40 @@ typedef struct edgekit_event {
 /* Defaults; with `model` not NULL, the sampling that the package's makers advise. */
 EDGEKIT_API void edgekit_generate_options_init(edgekit_generate_options* options, const edgekit_model* model);
 /* Begins a generation; everything `options` points to is copied. A running one is ended. */
-EDGEKIT_API edgekit_status edgekit_session_generate(edgekit_session* session,
-                                                    const edgekit_generate_options* options,
-                                                    edgekit_error* error);
+EDGEKIT_CHECKED edgekit_status edgekit_session_generate(edgekit_session* session,
+                                                        const edgekit_generate_options* options,
+                                                        edgekit_error* error);
 /* Computes until there is an event. After EVENT_DONE: EDGEKIT_INVALID_ARGUMENT until the next
  * edgekit_session_generate. `event->struct_size` must be set by the caller. */
-EDGEKIT_API edgekit_status edgekit_session_next(edgekit_session* session, edgekit_event* event,
-                                                edgekit_error* error);
+EDGEKIT_CHECKED edgekit_status edgekit_session_next(edgekit_session* session, edgekit_event* event,
+                                                    edgekit_error* error);
 /* From any thread: the running generate/next/forward ends soon, as EDGEKIT_FINISH_CANCELLED or
  * EDGEKIT_CANCELLED. The session stays usable. */
 EDGEKIT_API void edgekit_session_cancel(edgekit_session* session);
 
 /* Forgets everything; allocates nothing. */
-EDGEKIT_API edgekit_status edgekit_session_reset(edgekit_session* session, edgekit_error* error);
+EDGEKIT_CHECKED edgekit_status edgekit_session_reset(edgekit_session* session, edgekit_error* error);
 /* Takes the last `count` tokens back, as long as the ring still holds the positions that come into view
  * again. */
-EDGEKIT_API edgekit_status edgekit_session_rewind(edgekit_session* session, uint64_t count,
-                                                  edgekit_error* error);
+EDGEKIT_CHECKED edgekit_status edgekit_session_rewind(edgekit_session* session, uint64_t count,
+                                                      edgekit_error* error);
 /* A second session with the same contents. */
-EDGEKIT_API edgekit_status edgekit_session_fork(const edgekit_session* session, edgekit_session** out,
-                                                edgekit_error* error);
+EDGEKIT_CHECKED edgekit_status edgekit_session_fork(const edgekit_session* session, edgekit_session** out,
+                                                    edgekit_error* error);
 
 /* The session's state as bytes, portable between platforms and instruction sets, bound to the model's weights
  * by hash. */
 EDGEKIT_API uint64_t edgekit_session_state_size(const edgekit_session* session);
-EDGEKIT_API edgekit_status edgekit_session_state_write(const edgekit_session* session, void* data,
-                                                       size_t capacity, size_t* size, edgekit_error* error);
-EDGEKIT_API edgekit_status edgekit_session_state_read(edgekit_session* session, const void* data, size_t size,
-                                                      edgekit_error* error);
+EDGEKIT_CHECKED edgekit_status edgekit_session_state_write(const edgekit_session* session, void* data,
+                                                           size_t capacity, size_t* size,
+                                                           edgekit_error* error);
+EDGEKIT_CHECKED edgekit_status edgekit_session_state_read(edgekit_session* session, const void* data,
+                                                          size_t size, edgekit_error* error);
 /* The same to and from a file; an interrupted save leaves the old file as it was. */
-EDGEKIT_API edgekit_status edgekit_session_save(const edgekit_session* session, const char* path,
-                                                edgekit_error* error);
-EDGEKIT_API edgekit_status edgekit_session_restore(edgekit_session* session, const char* path,
-                                                   edgekit_error* error);
+EDGEKIT_CHECKED edgekit_status edgekit_session_save(const edgekit_session* session, const char* path,
+                                                    edgekit_error* error);
+EDGEKIT_CHECKED edgekit_status edgekit_session_restore(edgekit_session* session, const char* path,
+                                                       edgekit_error* error);
 
 #ifdef __cplusplus
 }

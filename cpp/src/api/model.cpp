@@ -2,8 +2,9 @@
 
 #include "engine/model.h"
 
-#include <atomic>
+#include <array>
 #include <string>
+#include <string_view>
 
 #include "api/boundary.h"
 #include "api/handles.h"
@@ -64,14 +65,20 @@ const char* edgekit_version(void) { return EDGEKIT_VERSION; }
 uint32_t edgekit_abi_version(void) { return EDGEKIT_ABI_VERSION; }
 
 const char* edgekit_isas(void) {
-    static const std::string names = [] {
+    // No string: this call has no status to say that an allocation failed.
+    static const auto names = [] {
+        std::array<char, 256> all{};
         const edgekit::Kernels* tables[16];
-        std::string all;
-        for (size_t i = 0, n = edgekit::list_kernels(tables, 16); i < n; ++i)
-            all += (i ? "," : "") + std::string(tables[i]->isa);
+        size_t size = 0;
+        for (size_t i = 0, n = edgekit::list_kernels(tables, 16); i < n; ++i) {
+            const std::string_view name = tables[i]->isa;
+            if (size + 1 + name.size() >= all.size()) break;
+            if (i) all[size++] = ',';
+            size += name.copy(all.data() + size, name.size());
+        }
         return all;
     }();
-    return names.c_str();
+    return names.data();
 }
 
 void edgekit_model_options_init(edgekit_model_options* options) {
@@ -84,7 +91,9 @@ edgekit_status edgekit_model_open(const char* path, const edgekit_model_options*
     return guarded(error, [&] {
         require(path && out, "path or out is NULL");
         const auto chosen = read_options(options, edgekit_model_options_init);
-        *out = reading(path, [&] { return open(std::make_unique<edgekit::MappedFile>(path), chosen); });
+        const auto access = chosen.in_memory ? edgekit::FileAccess::in_memory : edgekit::FileAccess::mapped;
+        *out =
+            reading(path, [&] { return open(std::make_unique<edgekit::MappedFile>(path, access), chosen); });
         return EDGEKIT_OK;
     });
 }

@@ -33,9 +33,9 @@ edgekit_memory_plan plan_package(std::span<const std::byte> bytes, const edgekit
     const edgekit::EdgeFile file(bytes);
     const auto spec = edgekit::ModelSpec::parse(file.spec());
     const edgekit::Weights weights(spec, file);
-    const uint64_t text_bytes = file.tensor("tokenizer").size() + file.tensor("chat_template").size();
+    const uint64_t text = edgekit::text_bytes(file);
     const uint32_t threads = edgekit::default_threads(edgekit::survey_processors());
-    return plan_session(spec, weights, text_bytes, threads, options).memory;
+    return plan_session(spec, weights, text, text, threads, options).memory;  // a mapped file's is copied
 }
 
 edgekit_generate_options checked(const edgekit_generate_options* given) {
@@ -73,8 +73,10 @@ edgekit_status edgekit_plan(const edgekit_model* model, const edgekit_session_op
         require_result(plan);
         const edgekit::Model& m = *model->model;
         const auto chosen = checked(options);
-        write_result(plan_session(m.spec(), m.weights(), m.text_bytes(), m.team().size(), chosen).memory,
-                     plan);
+        write_result(
+            plan_session(m.spec(), m.weights(), m.text_bytes(), m.own_bytes(), m.team().size(), chosen)
+                .memory,
+            plan);
         return EDGEKIT_OK;
     });
 }

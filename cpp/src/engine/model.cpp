@@ -67,6 +67,10 @@ json::Value parse_chat(std::string_view messages) {
     }
 }
 
+uint64_t text_bytes(const EdgeFile& file) {
+    return file.tensor("tokenizer").size() + file.tensor("chat_template").size();
+}
+
 uint32_t default_threads(const Processors& processors) {
     return std::min(processors.usable, kMaxDefaultThreads);
 }
@@ -83,8 +87,8 @@ Model::Model(std::unique_ptr<MappedFile> bytes, const edgekit_model_options& opt
       metadata_json_(file_.metadata_json()),
       scheme_(file_.text("scheme")) {
     if (options.verify_hashes) file_.verify_hashes();
-    if (const auto blob = file_.tensor("tokenizer"); !blob.empty()) tokenizer_.emplace(Tokenizer::open(blob));
-    if (const auto blob = file_.tensor("chat_template"); !blob.empty())
+    if (const auto blob = own_tensor("tokenizer"); !blob.empty()) tokenizer_.emplace(Tokenizer::open(blob));
+    if (const auto blob = own_tensor("chat_template"); !blob.empty())
         chat_template_.emplace(ChatTemplate::open(blob));
     const json::Value eos = file_.document("eos_ids");
     if (eos.is_array())
@@ -104,6 +108,16 @@ Model::Model(std::unique_ptr<MappedFile> bytes, const edgekit_model_options& opt
             new Threads{options.n_threads ? ThreadChoice(most) : ThreadChoice(fast, most),
                         ThreadTeam(most, options.parallel, options.parallel_context, evenness)});
     });
+}
+
+// A tensor that is checked when it is opened and trusted from then on: whoever writes to a mapped file would
+// change it afterwards.
+std::span<const std::byte> Model::own_tensor(std::string_view name) {
+    const std::span<const std::byte> shared = file_.tensor(name);
+    if (!bytes_->is_mapped() || shared.empty()) return shared;
+    copies_.push_back(std::make_unique<std::byte[]>(shared.size()));
+    std::copy(shared.begin(), shared.end(), copies_.back().get());
+    return {copies_.back().get(), shared.size()};
 }
 
 bool Model::ends_text(int32_t id) const {

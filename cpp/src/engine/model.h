@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -32,6 +33,9 @@ struct EncodedChat {
 // Messages from a caller, for Model::render_chat. Throws Error(invalid_argument) when they are not JSON.
 json::Value parse_chat(std::string_view messages);
 
+// Bytes of a package's tokenizer and template.
+uint64_t text_bytes(const EdgeFile& file);
+
 class Model {
 public:
     Model(std::unique_ptr<MappedFile> bytes, const edgekit_model_options& options);
@@ -48,9 +52,11 @@ public:
     const Tokenizer* tokenizer() const { return tokenizer_ ? &*tokenizer_ : nullptr; }
     const ChatTemplate* chat_template() const { return chat_template_ ? &*chat_template_ : nullptr; }
     // Bytes of tokenizer and template.
-    uint64_t text_bytes() const {
-        return file_.tensor("tokenizer").size() + file_.tensor("chat_template").size();
-    }
+    uint64_t text_bytes() const { return edgekit::text_bytes(file_); }
+    // Allocated when the model was opened, but for what is small.
+    uint64_t own_bytes() const { return bytes_->allocated() + (bytes_->is_mapped() ? text_bytes() : 0); }
+    // Throws Error(io_error) when the file was cut or written to since.
+    void require_unchanged() const { bytes_->require_unchanged(); }
     bool ends_text(int32_t id) const;
     // Throws Error(invalid_argument) unless all are in the vocabulary; `name`: whose ids they are.
     void check_ids(std::span<const int32_t> ids, const char* name) const;
@@ -71,6 +77,7 @@ public:
 
 private:
     MarkedText render_marked(const json::Value& messages) const;
+    std::span<const std::byte> own_tensor(std::string_view name);
 
     std::unique_ptr<MappedFile> bytes_;
     EdgeFile file_;
@@ -78,6 +85,7 @@ private:
     Weights weights_;
     const Kernels& kernels_;
     Decoder decoder_;
+    std::vector<std::unique_ptr<std::byte[]>> copies_;  // of own_tensor
     std::optional<Tokenizer> tokenizer_;
     std::optional<ChatTemplate> chat_template_;
     std::vector<int32_t> eos_ids_;
@@ -106,7 +114,7 @@ struct SessionPlan {
     edgekit_memory_plan memory{};
 };
 SessionPlan plan_session(const ModelSpec& spec, const Weights& weights, uint64_t text_bytes,
-                         uint32_t n_threads, const edgekit_session_options& options);
+                         uint64_t model_bytes, uint32_t n_threads, const edgekit_session_options& options);
 
 // The most threads that a model takes when the app leaves their number to us.
 uint32_t default_threads(const Processors& processors);

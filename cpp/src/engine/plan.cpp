@@ -41,7 +41,7 @@ uint32_t default_chunk(uint32_t window) { return std::clamp(window / 4 / 16 * 16
 }  // namespace
 
 SessionPlan plan_session(const ModelSpec& spec, const Weights& weights, uint64_t text_bytes,
-                         uint32_t n_threads, const edgekit_session_options& options) {
+                         uint64_t model_bytes, uint32_t n_threads, const edgekit_session_options& options) {
     const uint32_t sinks = options.sinks == EDGEKIT_SINKS_AUTO ? kFewestSinks : options.sinks;
     if (options.window > kMaxWindow || sinks > kMaxWindow)
         throw Error(Status::invalid_argument, "a window of " + std::to_string(options.window) + " and " +
@@ -63,6 +63,7 @@ SessionPlan plan_session(const ModelSpec& spec, const Weights& weights, uint64_t
         memory.tokenizer_bytes = text_bytes;
         memory.cache_bytes = sizes.cache;
         memory.activation_bytes = sizes.activations + Session::own_bytes(spec, plan.cache);
+        memory.model_bytes = model_bytes;
         memory.total_bytes = memory.cache_bytes + memory.activation_bytes + memory.model_bytes;
         memory.window = window;
         memory.sinks = sinks;

@@ -31,8 +31,8 @@ uint64_t Session::own_bytes(const ModelSpec& spec, const CacheOptions& cache) {
 Session::Session(std::shared_ptr<const Model> model, const edgekit_session_options& options)
     : model_(std::move(model)),
       options_(options),
-      plan_(plan_session(model_->spec(), model_->weights(), model_->text_bytes(), model_->team().size(),
-                         options)),
+      plan_(plan_session(model_->spec(), model_->weights(), model_->text_bytes(), model_->own_bytes(),
+                         model_->team().size(), options)),
       created_(plan_.cache),
       state_(model_->spec(), model_->weights(), plan_.cache, model_->team().size()),
       history_(history_size(plan_.cache)),
@@ -40,6 +40,7 @@ Session::Session(std::shared_ptr<const Model> model, const edgekit_session_optio
       sampler_(model_->kernels(), model_->spec().vocab_size) {}
 
 bool Session::append(const int32_t* ids, uint32_t count, bool all_logits, float* logits) {
+    model_->require_unchanged();
     ThreadChoice& choice = model_->thread_choice();
     const uint32_t threads = count > 1 ? choice.for_prompt() : choice.for_token();
     const auto start = Clock::now();
@@ -108,6 +109,7 @@ void Session::generate(const edgekit_generate_options& options) {
         throw Error(Status::invalid_argument, "speculation is " + std::to_string(options.speculation) +
                                                   "; it must be -1, 0 or at most " +
                                                   std::to_string(PromptLookup::kMaxDraft));
+    model_->require_unchanged();
     SamplerOptions sampler = SamplerOptions::from(options, model_->spec().vocab_size);
     Generation generation(options, *model_, state_.cache().capacity());
     Prompt prompt(options, *model_);
