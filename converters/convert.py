@@ -152,7 +152,7 @@ def describe(directory: Path, config: dict[str, Any], vocab_size: int) -> dict[s
     """`eos_ids`, `special_tokens` and, where the model's makers advise it, `generation`: see ConvertInput."""
     found: dict[str, Any] = {
         "eos_ids": [id for id in _eos_ids(directory, config) if 0 <= id < vocab_size],
-        "special_tokens": _special_tokens(directory),
+        "special_tokens": special_tokens(directory),
     }
     if generation := _generation(directory):
         found["generation"] = generation
@@ -170,7 +170,8 @@ def _eos_ids(directory: Path, config: dict[str, Any]) -> list[int]:
     return list(dict.fromkeys(id for id in ids if isinstance(id, int)))
 
 
-def _special_tokens(directory: Path) -> dict[str, str]:
+def special_tokens(directory: Path) -> dict[str, str]:
+    """{"bos_token": "<s>", …}: what a tokenizer's files say, and chat templates read."""
     members = read_json(directory / "special_tokens_map.json") | read_json(
         directory / "tokenizer_config.json"
     )

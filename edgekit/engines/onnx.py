@@ -68,6 +68,7 @@ class Engine:
     def __init__(self, path: Path, threads: int | None) -> None:
         import onnxruntime
 
+        from edgekit.converters.convert import special_tokens
         from edgekit.converters.text.chat_template import compile_template, find_chat_template
         from edgekit.converters.text.tokenizer import compile_tokenizer
 
@@ -101,7 +102,7 @@ class Engine:
         self.eos_ids = frozenset(id for id in (eos if isinstance(eos, list) else [eos]) if type(id) is int)
         self.metadata: dict[str, Any] = {
             "eos_ids": sorted(self.eos_ids),
-            "special_tokens": _members({"": self._fact("special_tokens", {})}, ""),
+            "special_tokens": _members({"": self._fact("special_tokens", special_tokens(path))}, ""),
             "generation": _members({"": self._fact("generation", {})}, ""),
         }
         compiled = compile_tokenizer(path)

@@ -176,3 +176,15 @@ def test_harmless_input_is_encoded_as_the_whole_text(file: str, tmp_path: Path) 
             assert template.encode(tokenizer, context, package) == tokenizer.encode(
                 text, add_special_tokens=False
             ), ascii(text)
+
+
+@pytest.mark.parametrize("format", ["edge", "onnx"])
+def test_models(format: str, tmp_path: Path) -> None:
+    checkpoint = tiny_chat_model.write(tmp_path / "checkpoint")
+    edgekit.convert(checkpoint, tmp_path / f"m.{format}", format=format, scheme="f32", verify=False)
+    messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": FORGED}]
+    with edgekit.Model(tmp_path / f"m.{format}") as model:
+        ids = model.encode_chat(messages)
+        assert model.tokenizer.decode(ids) == model.render_chat(messages)
+    begin, _, start, stop = range(256, 260)
+    assert [id for id in ids if id >= 256] == [begin, start, stop, start, stop, start]
