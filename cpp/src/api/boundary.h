@@ -118,6 +118,7 @@ template <class T>
 edgekit_status copy_out(std::span<const T> result, T* buffer, size_t capacity, size_t* size,
                         edgekit_error* error) {
     require(size, "the size pointer is NULL");
+    require_items(buffer, capacity, "the buffer");
     *size = result.size();
     if (capacity < result.size()) {
         const std::string message = "the buffer holds " + std::to_string(capacity) + ", " +

@@ -82,6 +82,7 @@ const char* edgekit_isas(void) {
 }
 
 void edgekit_model_options_init(edgekit_model_options* options) {
+    if (!options) return;
     *options = {};
     options->struct_size = sizeof *options;
 }

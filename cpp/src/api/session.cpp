@@ -61,6 +61,7 @@ edgekit_generate_options checked(const edgekit_generate_options* given) {
 extern "C" {
 
 void edgekit_session_options_init(edgekit_session_options* options) {
+    if (!options) return;
     *options = {};
     options->struct_size = sizeof *options;
     options->sinks = EDGEKIT_SINKS_AUTO;
@@ -157,6 +158,7 @@ edgekit_status edgekit_session_forward(edgekit_session* session, const int32_t* 
 }
 
 void edgekit_generate_options_init(edgekit_generate_options* options, const edgekit_model* model) {
+    if (!options) return;
     *options = model ? model->model->generate_defaults() : edgekit::default_generate_options();
 }
 
@@ -217,6 +219,7 @@ edgekit_status edgekit_session_state_write(const edgekit_session* session, void*
                                            size_t* size, edgekit_error* error) {
     return guarded(error, [&]() -> edgekit_status {
         require(session && size, "the session or size is NULL");
+        require_items(data, capacity, "the buffer");
         *size = session->session->state_size();
         if (capacity < *size)
             return report(error, EDGEKIT_BUFFER_TOO_SMALL, "the buffer is smaller than the session's state");
