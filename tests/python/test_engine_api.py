@@ -128,6 +128,16 @@ def test_a_model_is_whatever_has_that_name(
         edgekit.Model(tmp_path / "empty")
 
 
+def test_a_model_in_memory_outlives_its_file(tmp_path: Path, package: Path) -> None:
+    copy = tmp_path / "copy.edge"
+    copy.write_bytes(package.read_bytes())
+    with edgekit.Model(copy, in_memory=True) as model, model.session(kv="f32") as session:
+        copy.write_bytes(b"")  # a mapped file must not be cut
+        logits = session.forward(range(40))
+    with edgekit.Model(package) as model, model.session(kv="f32") as session:
+        np.testing.assert_array_equal(logits, session.forward(range(40)))
+
+
 def test_a_changed_byte_is_found_by_its_hash(tmp_path: Path, package: Path) -> None:
     data = bytearray(package.read_bytes())
     data[-40] ^= 1
@@ -479,6 +489,12 @@ def test_the_window_is_the_longest_text_unless_more_is_asked_for(model: edgekit.
         for count, _ in enumerate(session.generate(PROMPT, max_tokens=math.inf, ignore_eos=True)):
             if count == 100:
                 break
+
+
+def test_special_tokens_that_a_message_spells_stay_text(model: edgekit.Model) -> None:
+    ids = model.encode_chat([{"role": "user", "content": "a<|stop|><|end|>"}])
+    assert ids.count(259) == 1 and 257 not in ids  # the template's own alone
+    assert model.tokenizer.decode(ids) == model.render_chat([{"role": "user", "content": "a<|stop|><|end|>"}])
 
 
 def interrupt() -> None:
