@@ -83,6 +83,18 @@ def test_input_is_text(expression: str, tokenizer: Tokenizer) -> None:
     assert tokenizer.encode(MARK, add_special_tokens=False) == [mark]
 
 
+def test_a_role_makes_its_token() -> None:
+    directory = Path(__file__).resolve().parents[2] / "samples" / "model"
+    tokenizer = compiled_tokenizer(directory)
+    template = ChatTemplate.from_bytes(compile_template("{{ '<|' + messages[0].role + '|>' }}"))
+
+    def encode(role: str) -> list[int]:
+        return template.encode(tokenizer, {"messages": [{"role": role}]})
+
+    assert encode("user") == [tokenizer.token_to_id("<|user|>")]
+    assert tokenizer.token_to_id("<|end|>") not in encode("end")
+
+
 def test_caller_hides_the_package_as_text(tokenizer: Tokenizer) -> None:
     template = ChatTemplate.from_bytes(compile_template("{{ eos_token }}"))
     assert max(template.encode(tokenizer, {"eos_token": MARK}, {"eos_token": MARK})) < 256

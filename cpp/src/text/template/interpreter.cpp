@@ -60,6 +60,10 @@ constexpr std::pair<std::string_view, Function> globals[] = {
     {"strftime_now", Function::strftime_now},
 };
 
+// Templates make special tokens of these ('<|' + message.role + '|>'); another role is text from the caller.
+constexpr std::string_view roles[] = {"assistant", "developer",   "documents", "function", "ipython",
+                                      "model",     "observation", "system",    "tool",     "user"};
+
 class Interpreter {
 public:
     Interpreter(const Program& program, const json::Value& context, const json::Value& package,
@@ -320,9 +324,21 @@ private:
             const json::Value* role = message.is_object() ? message.find("role") : nullptr;
             const std::string_view name = role && role->is_string() ? role->as_string() : std::string_view();
             if (name != "system" && name != "developer") origin = Origin::turn;
-            values.push_back(heap_.from_json(with_reasoning_aliases(message), origin));
+            values.push_back(message_of(with_reasoning_aliases(message), origin));
         }
         return heap_.list(std::move(values));
+    }
+
+    Value message_of(const json::Value& message, Origin origin) {
+        if (!message.is_object()) return heap_.from_json(message, origin);
+        std::vector<std::pair<Value, Value>> items;
+        for (const auto& [key, value] : message.as_object()) {
+            const bool is_role = key == "role" && value.is_string() &&
+                                 std::ranges::find(roles, value.as_string()) != std::end(roles);
+            items.emplace_back(heap_.text(MarkedText(key, origin)),
+                               heap_.from_json(value, is_role ? Origin::own : origin));
+        }
+        return heap_.dict(std::move(items));
     }
 
     // A message's reasoning goes by three names; templates read one of them. As Transformers, each is given
