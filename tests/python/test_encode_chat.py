@@ -61,7 +61,7 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
         "{{ said.partition('\n')[0] }}{{ said.splitlines()[0] }}",
         "{{ said|replace('x', 'y') }}{{ 'x'.replace('x', said) }}",
         "{{ said|lower }}{{ said.capitalize() }}{{ said|reverse }}",
-        "{{ said|safe + '<' }}{{ said|string|indent(1, true) }}",
+        "{{ said|safe + '<' }}{{ said|e }}{{ said + said|safe }}{{ said|string|indent(1, true) }}",
         "{% for c in said %}{{ c }}{% endfor %}{{ said|list|join }}",
         "{% for key in messages[0] %}{{ key }}{% endfor %}{{ messages[0].items()|list }}",
         "{{ tools }}{{ tools|tojson }}{{ tools[0].parameters|tojson(indent=2) }}{{ tools[0]|dictsort }}",
@@ -93,6 +93,13 @@ def test_a_role_makes_its_token() -> None:
 
     assert encode("user") == [tokenizer.token_to_id("<|user|>")]
     assert tokenizer.token_to_id("<|end|>") not in encode("end")
+
+
+def test_escaping_keeps_marks_apart(tmp_path: Path) -> None:
+    tokenizer = tokenizer_of(tmp_path, ["[ARGS]"])
+    source = "{{ said + '[ARGS]' + ({'a': said}|tojson|safe) }}"
+    ids = ChatTemplate.from_bytes(compile_template(source)).encode(tokenizer, {"said": "[ARGS]<"})
+    assert ids.count(256) == 1 and tokenizer.decode(ids).count("[ARGS]") == 3
 
 
 def test_caller_hides_the_package_as_text(tokenizer: Tokenizer) -> None:

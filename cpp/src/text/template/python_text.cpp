@@ -311,16 +311,18 @@ MarkedText replace(const MarkedText& text, std::string_view from, const MarkedTe
 MarkedText escape_html(const MarkedText& text) {
     constexpr std::pair<char, std::string_view> entities[] = {
         {'&', "&amp;"}, {'<', "&lt;"}, {'>', "&gt;"}, {'"', "&#34;"}, {'\'', "&#39;"}};
-    std::string out;
-    for (const char c : text.bytes) {
+    MarkedText out;
+    std::size_t done = 0;
+    for (std::size_t at = 0; at < text.bytes.size(); ++at) {
         const auto found = std::find_if(std::begin(entities), std::end(entities),
-                                        [c](const auto& entity) { return entity.first == c; });
-        if (found == std::end(entities))
-            out += c;
-        else
-            out += found->second;
+                                        [&](const auto& entity) { return entity.first == text.bytes[at]; });
+        if (found == std::end(entities)) continue;
+        out.append(text.slice(done, at));
+        out.append(found->second, text.slice(at, at + 1).origin());
+        done = at + 1;
     }
-    return MarkedText(std::move(out), text.origin());
+    out.append(text.slice(done, text.bytes.size()));
+    return out;
 }
 
 }  // namespace edgekit::tmpl
