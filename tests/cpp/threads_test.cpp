@@ -93,7 +93,8 @@ void test_refused_thread() {
     }
 }
 
-#if defined(__unix__) || defined(__APPLE__)
+// ThreadSanitizer cannot follow a child of several threads that starts new ones: it takes them for the old.
+#if (defined(__unix__) || defined(__APPLE__)) && !defined(__SANITIZE_THREAD__)
 // A child has none of its parent's threads: it makes its own, and leaves the parent's alone.
 void test_fork() {
     auto teams = std::make_unique<PerProcess<ThreadTeam>>(
