@@ -194,7 +194,7 @@ def test_a_model_without_template_cannot_chat(tmp_path: Path) -> None:
 
 # ---- a real model ------------------------------------------------------------------------------------------
 
-PERSONA = "Your name is Robert. You are a doctor from London."
+PERSONA = "You are Captain Hook, a pirate. Your name is Captain Hook."
 QUESTIONS = [
     "Hello! Who are you?",
     "What is the capital of France?",
@@ -205,7 +205,7 @@ QUESTIONS = [
     "Tell me about the moon.",
     "What is ice?",
     "Thank you! That was nice.",
-    "What is your name?",
+    "And what is water?",
 ]
 CALM: dict[str, Any] = {
     "temperature": 0.0,
@@ -241,4 +241,9 @@ def test_a_real_model_keeps_its_persona(path: Path, tmp_path: Path, monkeypatch:
                     assert text_of(fresh.generate(asked, **CALM)) == reply
         assert chat.session.position > 1024, "too little was evicted"
         assert len(system) <= chat.session.plan.sinks
-        assert "Robert" in chat.messages[-1]["content"]
+        # Asked for its name, and made to begin, it goes on with the one that it was given.
+        asked = [*chat.messages, {"role": "user", "content": "What is your name?"}]
+        list(chat.session.generate(asked, max_tokens=1))
+        begun = model.tokenizer.encode("My name is", add_special_tokens=False)
+        likeliest = chat.session.forward(begun, all_logits=False)[-1].argmax()
+        assert model.tokenizer.decode([likeliest]) == " Captain"
