@@ -1,17 +1,17 @@
 // What a session's calls promise: a refused one changes nothing, a text goes on where it ended, penalties see
 // all of it, and the cache holds what the text says.
 
+#include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <functional>
-#include <thread>
 
+#include <fcntl.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
+#include "engine/history.h"
 #include "engine_support.h"
 
 namespace {
@@ -354,7 +354,7 @@ void test_conversation() {
     }
     // The system prompt is kept for ever: what leads to the first message, and the system's own.
     const edgekit_memory_plan plan = plan_of(session);
-    const size_t leads = std::string("..system\n.\n.user\n").size() + system.size();
+    const size_t leads = std::string("..system\n.\n.").size() + system.size();
     check(plan.sinks == leads && plan.sinks + plan.window == 404,
           "sinks are the system prompt's tokens: " + std::to_string(plan.sinks));
     edgekit_session* fork = nullptr;
@@ -446,6 +446,26 @@ void test_chosen_sinks_equal_given_ones() {
     edgekit_model_free(model);
 }
 
+// What lies further back than the history reaches is known by its hash.
+void test_history() {
+    edgekit::TokenHistory history(8);
+    const std::vector<int32_t> ids = some_ids(20);
+    for (const int32_t id : ids) history.append(id);
+    check(history.size() == 20 && history.first() == 12 && history.shared_prefix(ids) == 20, "all is shared");
+    std::vector<int32_t> other = ids;
+    other[15] = 251;
+    check(history.shared_prefix(other) == 15, "what comes before another token is shared");
+    other = ids;
+    other[3] = 251;
+    check(history.shared_prefix(other) == 0, "nothing is, when a forgotten token was another");
+    other.resize(5);
+    check(history.shared_prefix(other) == 0, "nor of a text that ends before the history begins");
+    history.truncate(14);
+    check(history.shared_prefix(ids) == 14, "what was taken back is not shared");
+    history.truncate(0);
+    check(history.shared_prefix(ids) == 0 && history.first() == 0, "nothing is left");
+}
+
 // ---- files
 
 void test_saving() {
@@ -468,10 +488,12 @@ void test_saving() {
     check(bytes(file) == state && fs::is_symlink(link), "a link's file is replaced, not the link");
     // A pipe is written, not replaced.
     check(mkfifo(pipe.c_str(), 0600) == 0, "a pipe");
-    State read;
-    std::thread reader([&] { read = bytes(pipe); });
+    const int end = open(pipe.c_str(), O_RDONLY | O_NONBLOCK);
     expect_ok(edgekit_session_save(session, pipe.c_str(), &error), "save into a pipe");
-    reader.join();
+    State read(state.size() + 1);  // a pipe holds as much
+    const ssize_t size = ::read(end, read.data(), read.size());
+    read.resize(static_cast<size_t>(std::max<ssize_t>(size, 0)));
+    close(end);
     check(read == state && fs::is_fifo(pipe), "a pipe gets the bytes");
 #ifdef __linux__
     expect(edgekit_session_save(session, "/dev/full", &error), EDGEKIT_IO_ERROR, "a full device");
@@ -496,6 +518,7 @@ int main() {
     test_conversation();
     test_long_conversation();
     test_chosen_sinks_equal_given_ones();
+    test_history();
     test_saving();
     return report();
 }
