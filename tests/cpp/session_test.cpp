@@ -454,7 +454,8 @@ void test_hostile_states() {
     const auto ids = some_ids(90);
     expect_ok(edgekit_session_forward(session, ids.data(), ids.size(), 0, nullptr, &error), "forward");
     const State sound = state_of(session);
-    constexpr size_t kPosition = 32, kWritten = 40, kHistoryFirst = 48, kSinks = 192, kSignature = 64;
+    constexpr size_t kPosition = 32, kWritten = 40, kHistoryFirst = 48, kSinks = 192, kHistory = 200,
+                     kSignature = 64;
     using Changes = std::vector<std::pair<size_t, uint64_t>>;  // (place, value)
     for (const Changes& changes :
          {Changes{{kPosition, UINT64_MAX}, {kWritten, UINT64_MAX}},
@@ -467,6 +468,9 @@ void test_hostile_states() {
           Changes{{kSinks, 1}}, Changes{{kSinks, 26}}}) {
         State hostile = sound;
         for (const auto& [place, value] : changes) std::memcpy(hostile.data() + place, &value, sizeof value);
+        // Further back than any ring, with a history that is as long.
+        if (changes[0] == std::pair{kPosition, uint64_t{30}})
+            hostile.erase(hostile.begin() + kHistory + 30 * 4, hostile.begin() + kHistory + 90 * 4);
         const auto content = std::as_bytes(std::span(hostile).first(hostile.size() - kSignature));
         const std::string signature = edgekit::sha256_hex(content);
         std::memcpy(hostile.data() + content.size(), signature.data(), kSignature);
