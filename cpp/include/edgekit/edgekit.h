@@ -3,18 +3,18 @@
  *
  * Rules
  *  - Every call that can fail returns an edgekit_status; when `error` is not NULL it also receives the
- * message.
+ *    message.
  *  - Option structs begin with `size_t struct_size`; fill them with the matching *_init function, then change
- * members. A library meets a larger struct than it knows with EDGEKIT_INVALID_ARGUMENT.
+ *    members. A library meets a larger struct than it knows with EDGEKIT_INVALID_ARGUMENT.
  *  - Text is UTF-8, passed as pointer and length, never cut inside a code point. Returned spans are not
- * NUL-terminated and say how long they live.
+ *    NUL-terminated and say how long they live.
  *  - Functions that fill a caller's buffer set `*size` to the length needed and return
- * EDGEKIT_BUFFER_TOO_SMALL when `capacity` is less; call again with a larger buffer. A NULL buffer with
- * capacity 0 asks for the length.
+ *    EDGEKIT_BUFFER_TOO_SMALL when `capacity` is less; call again with a larger buffer. A NULL buffer with
+ *    capacity 0 asks for the length.
  *  - A model may be used by many threads at once; a session by one thread at a time, except
- * edgekit_session_cancel.
+ *    edgekit_session_cancel.
  *  - No exception, abort or global state crosses this boundary. All handles may be freed in any order;
- * freeing NULL is allowed.
+ *    freeing NULL is allowed.
  */
 #ifndef EDGEKIT_H
 #define EDGEKIT_H
@@ -324,9 +324,8 @@ typedef struct edgekit_generate_options {
     float repetition_penalty; /* 1: off; divides positive and multiplies negative logits of seen tokens */
     float presence_penalty;   /* 0: off; subtracted once from seen tokens */
     float frequency_penalty;  /* 0: off; subtracted once per occurrence */
-    uint32_t
-        penalty_window; /* last tokens (prompt and output) that count as seen; default 64, at most 4096 */
-    const int32_t* bias_ids; /* logit bias: added to these ids' logits; -INFINITY forbids a token */
+    uint32_t penalty_window;  /* last tokens (prompt, output) that count as seen; default 64, at most 4096 */
+    const int32_t* bias_ids;  /* logit bias: added to these ids' logits; -INFINITY forbids a token */
     const float* bias_values;
     size_t bias_count;
     const edgekit_span* stops; /* stop strings; the text ends before the first that appears. One that is a
@@ -362,8 +361,7 @@ typedef enum edgekit_finish {
 typedef struct edgekit_event {
     size_t struct_size;
     edgekit_event_kind kind;
-    edgekit_span
-        text; /* EVENT_TEXT: whole code points, possibly empty; valid until the next call on the session */
+    edgekit_span text;     /* EVENT_TEXT: whole code points, possibly empty; until the session's next call */
     const int32_t* tokens; /* EVENT_TEXT: the tokens sampled since the last event; same lifetime */
     size_t token_count;
     uint64_t evicted_first; /* EVENT_EVICTED: positions [first, first + count) can no longer be attended to */

@@ -88,8 +88,8 @@ private:
 
     alignas(64) std::atomic<uint32_t> arrived_{0};
     alignas(64) std::atomic<uint32_t> phase_{0};  // barriers passed
-    alignas(64) std::atomic<uint32_t> claimed_[2] = {
-        0, 0};  // by parity of phase_; the other one is reset at each barrier
+    // By parity of phase_; the other one is reset at each barrier.
+    alignas(64) std::atomic<uint32_t> claimed_[2] = {0, 0};
 
     std::mutex turn_;  // one run at a time
     std::mutex mutex_;

@@ -3,14 +3,13 @@
 //
 //   offset 0   "EDGEKITS", u32 version, u32 type of the cache, u32 window, u32 sinks, u32 chunk,
 //              u32 pending token + 1 (0: none)
-//          32  u64 position, u64 furthest position, u64 first token of the history, u64 bytes of the text
-//          that
-//              the tokens spell (0: unknown)
+//          32  u64 position, u64 furthest position, u64 first token of the history,
+//              u64 bytes of the text that the tokens spell (0: unknown)
 //          64  32 bytes each: the digest of the tokens before the history's, and of that text
 //         128  64 bytes of the weights' identity in hexadecimal, u64 sinks in use
 //         200  the history's tokens, u32 each, from its first up to the position
-//              for each layer and key/value head: the used slots' keys, then their values; for a convolution
-//              its used inputs
+//              for each layer and key/value head: the used slots' keys, then their values;
+//              for a convolution: its used inputs
 //   end - 64   SHA-256 of everything before, in hexadecimal
 
 #include <algorithm>

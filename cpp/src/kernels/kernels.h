@@ -68,9 +68,10 @@ struct AttendState {
 
 struct AttendArgs {
     KvHead kv;
-    const float* q = nullptr;  // [n][head_dim]: read by f32 and f16 caches
-    const std::byte* prepared =
-        nullptr;  // [n] · attend_query_bytes: read by int8 and int4 caches, made by attend_query
+    // Read by f32 and f16 caches: [n][head_dim].
+    const float* q = nullptr;
+    // Read by int8 and int4 caches: [n] · attend_query_bytes, made by attend_query.
+    const std::byte* prepared = nullptr;
     uint32_t n = 0;
     const uint32_t* begin = nullptr;
     const uint32_t* end = nullptr;

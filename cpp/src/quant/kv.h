@@ -3,8 +3,8 @@
 // written on its own; a head's keys are one contiguous run of tiles, its values another.
 //
 // A tile of keys has the line shape of a weight tile whose rows are the slots, so that the scores of 16 keys
-// come out of one accumulator. A tile of values has one row per slot. G = ceil(head_dim / 32), S =
-// round_up64(32 · G).
+// come out of one accumulator. A tile of values has one row per slot.
+// G = ceil(head_dim / 32), S = round_up64(32 · G).
 //
 //           keys                                                values
 //   f32     element [d][slot]                                   element [slot][round_up(head_dim, 16)]
@@ -12,10 +12,9 @@
 //   int8    0: bfloat16 scale [G][16 slots]                     0: bfloat16 scale [G][16 slots]
 //           S: codes as in q8_block32                           S: int8 [16 slots][32 · G]
 //   int4    0: bfloat16 scale [G][16 slots]                     0: bfloat16 scale [G][16 slots]
-//           S: codes as in q4_block32                           S: [16 slots][G] × 16 bytes: byte i holds
-//           dimension i of the
-//              (the same levels)                                   group in its low nibble, 16 + i in its
-//              high nibble
+//           S: codes as in q4_block32 (the same levels)         S: [16 slots][G] × 16 bytes: byte i holds a
+//                                                                  group's dimension i in its low nibble, its
+//                                                                  dimension 16 + i in its high nibble
 //
 // int4 stores both vectors rotated by a Hadamard matrix of the largest power of two that divides head_dim
 // (QuaRot, arXiv:2404.00456): outliers spread over the head, and scores do not change, because queries are

@@ -6,8 +6,8 @@
 //
 // Tile of 16 rows, G = ceil(k / 32) groups, columns past k having code 0:
 //   offset 0                  G × 16 × bfloat16 scales: element 16·g + r; then zeros up to a multiple of 64
-//   round_up64(32·G)          G × 512 bytes of codes: line j of 8, byte 4·r + b of a group g holds row r,
-//   column 32·g + 4·j + b
+//   round_up64(32·G)          G × 512 bytes of codes: line j of 8, byte 4·r + b of a group g holds
+//                                 row r, column 32·g + 4·j + b
 
 #include "quant/layout.h"
 
