@@ -1,26 +1,7 @@
 """What every output format receives: one checkpoint, understood.
 
-`read(path)` opens a checkpoint and refuses, before any work, what would be converted wrongly. A format is a
-module `converters/formats/<format>.py`, found by name, with
-
-    SUFFIX: str                     ".edge", or "" for a directory
-    SCHEMES: tuple[str, ...]        what `--scheme` takes, the default first
-    write(model: ConvertInput, path: Path, scheme: str, progress: Progress = silent) -> None
-
-and where it can,
-
-    OPTIONS: tuple[str, ...]        flags that `write`, `size_bytes` and `cache_bytes` take as keywords
-    size_bytes(model, scheme) -> int                what `write` will write; raises what `write` raises before
-                                                    any work
-    cache_bytes(model, scheme, tokens) -> int       keys and values in the engine; without it 16-bit floats
-    restored(rows, scheme) -> rows                  float32 [n, k] of a matrix, as the output will hold them
-    keeps(layout, scheme) -> bool                   whether it takes over codes of a quantized checkpoint
-    verify(model, path, scheme) -> dict[str, Any]   a quality card from the engine that will run the output;
-                                                    raises VerificationFailed
-
-`write` creates `path` and touches nothing else: the caller gives it a temporary name and renames. The edge
-format is verified by edgekit's own engine instead, and has `attach(path, metadata, tensors)`, which adds what
-that measured to a written package.
+`read(path)` opens a checkpoint and refuses, before any work, what would be converted wrongly. What a format
+is, says `converters/formats`.
 """
 
 from __future__ import annotations

@@ -116,6 +116,17 @@ class ModelSpec:
         )
         return attention + sum(self.d_model * (x.conv_kernel - 1) for x in self.layers if x.conv_kernel)
 
+    def matrices(self) -> list[str]:
+        """The names of all matrices, in the order of the layers."""
+        names = ["embed"] if self.tied else ["embed", "head"]
+        fed = ("gate", "up", "down") if self.gated else ("up", "down")
+        for index, layer in enumerate(self.layers):
+            parts = ["q", "k", "v", "o"] if layer.mixer == "attention" else ["conv_in", "conv_out"]
+            parts += ["router"] if layer.n_experts else fed
+            parts += [f"experts.{expert}.{part}" for expert in range(layer.n_experts) for part in fed]
+            names += [f"layers.{index}.{part}" for part in parts]
+        return names
+
     def shape(self, name: str) -> tuple[int, ...]:
         """Shape of the tensor called `name` above. Raises KeyError when this spec can have no such tensor."""
         if name in ("embed", "head"):

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgekit import hub, preflight
 from edgekit.converters import convert as source
@@ -20,19 +20,25 @@ from edgekit.converters import exporters, formats
 from edgekit.converters.checkpoint import read_json
 from edgekit.converters.convert import ConvertInput, Progress, silent
 from edgekit.converters.formats import edge
+from edgekit.converters.quality import Quality
 from edgekit.converters.quant import q4_block32
 from edgekit.converters.quant.tiles import F32, U8
 from edgekit.errors import UsageError
 from edgekit.in_place_of import in_place_of
 from edgekit.preflight import Preflight
 
+if TYPE_CHECKING:
+    from edgekit.verification import BetterScheme, EngineCheck, Verification, WeightCheck
+
 
 @dataclass(frozen=True)
 class ConvertReport:
     """What was written, or with `dry_run` what would be.
 
-    `bytes` is the whole output, `bits_per_weight` that over all parameters; `quality` is what verification
-    measured, or None when nothing was verified. `preflight` is what a dry run estimates, else None. An
+    `bytes` is the whole output, `bits_per_weight` that over all parameters. What verification found, or None
+    when nothing was verified: `engine`, does the engine compute what the output says; `weights`, are those
+    the checkpoint's; `quality`, what was lost against it; `better`, the next scheme where that is much.
+    `preflight` is what a dry run estimates, else None. An
     exporter's dry run knows neither sizes nor `n_parameters`.
     """
 
@@ -44,9 +50,12 @@ class ConvertReport:
     bytes: int | None
     bits_per_weight: float | None
     seconds: float
-    quality: dict[str, Any] | None
+    quality: Quality | None
     warnings: tuple[str, ...]
     dry_run: bool
+    engine: EngineCheck | None = None
+    weights: WeightCheck | None = None
+    better: BetterScheme | None = None
     preflight: Preflight | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -55,7 +64,7 @@ class ConvertReport:
 
 def schemes() -> dict[str, tuple[str, ...]]:
     """The schemes of every format, its default first."""
-    return {name: _named(formats, name, "format").SCHEMES for name in _modules(formats)}
+    return {name: formats.named(name).SCHEMES for name in formats.known()}
 
 
 def convert(
@@ -113,7 +122,7 @@ def convert(
         for text in warnings:
             warn(text)
     n_parameters = sum(_size(model, tensor) for tensor in model.tensors)
-    quality = None
+    found: Verification | None = None
     size: int | None = None
     estimate = None
     if not dry_run:
@@ -121,9 +130,7 @@ def convert(
             fast = {"encoders": _encoders()} if format == "edge" else {}
             writer.write(model, temporary, chosen, progress, **options, **fast)
             if verify:
-                quality = _verify(writer, model, temporary, chosen, threads, progress)
-                if quality is None:
-                    warnings.append(f"the {format} output was not verified: nothing here runs it yet")
+                found = _verify(format, model, temporary, options, threads, progress)
             size = _bytes_of(temporary)
     elif hasattr(writer, "size_bytes") and hasattr(writer, "restored"):
         estimate = preflight.measure(writer, model, chosen, options)
@@ -137,9 +144,12 @@ def convert(
         bytes=size,
         bits_per_weight=None if size is None else 8 * size / n_parameters,
         seconds=time.monotonic() - started,
-        quality=quality,
+        quality=found.quality if found else None,
         warnings=tuple(warnings),
         dry_run=dry_run,
+        engine=found.engine if found else None,
+        weights=found.weights if found else None,
+        better=found.better if found else None,
         preflight=estimate,
     )
 
@@ -213,26 +223,25 @@ def _hub_name(checkpoint: str | os.PathLike[str]) -> str:
 
 
 def _verify(
-    writer: ModuleType, model: ConvertInput, path: Path, scheme: str, threads: int | None, progress: Progress
-) -> dict[str, Any] | None:
-    """The quality card, written into the package when it has a place for one; None when nothing can run it
-    here.
-    """
-    if not hasattr(writer, "attach"):
-        return writer.verify(model, path, scheme) if hasattr(writer, "verify") else None
+    format: str,
+    model: ConvertInput,
+    path: Path,
+    options: dict[str, Any],
+    threads: int | None,
+    progress: Progress,
+) -> Verification:
+    """The answers; an `.edge` package keeps its quality, and golden vectors."""
     from edgekit import verification
-    from edgekit.model import Model
 
-    progress("comparing with the checkpoint", 0, 2)
-    with Model(path, threads) as package:
-        quality = verification.measure(package, model)
-        verification.check(quality, scheme)
-        progress("comparing with the checkpoint", 1, 2)
-        card = asdict(quality)
-        golden = verification.golden(package)
-    writer.attach(path, {"quality": card, "golden": golden})
-    progress("comparing with the checkpoint", 2, 2)
-    return card
+    output = formats.named(format).read_back(path, model.spec)
+    found = verification.check(format, output, path, model, options, threads=threads, progress=progress)
+    if format == "edge" and found.quality is not None:
+        from edgekit.model import Model
+
+        with Model(path, threads) as package:
+            golden = verification.golden(package, model.spec)
+        edge.attach(path, {"quality": asdict(found.quality), "golden": golden})
+    return found
 
 
 def _named(package: ModuleType, name: str, kind: str) -> ModuleType:

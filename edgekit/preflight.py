@@ -41,8 +41,7 @@ def measure(writer: ModuleType, model: ConvertInput, scheme: str, options: dict[
         cache = int(writer.cache_bytes(model, scheme, tokens, **options))
     else:
         cache = model.spec.cache_numbers(tokens) * 2
-    first = [name for name in model.tensors if name.startswith("layers.0.")]
-    sample = max(first, key=lambda name: (len(model.spec.shape(name)) == 2, prod(model.spec.shape(name))))
+    sample = _sample(model)
     started = time.perf_counter()
     error, sampled = _error(writer, model, scheme, sample)
     spent = time.perf_counter() - started
@@ -50,6 +49,11 @@ def measure(writer: ModuleType, model: ConvertInput, scheme: str, options: dict[
     return Preflight(
         size, size + cache, tokens, spent * weights / sampled / min(8, os.cpu_count() or 1), error
     )
+
+
+def weight_error(writer: Any, model: ConvertInput, scheme: str) -> float:
+    """RMS of what `scheme` changes in the checkpoint's first large matrix, relative to its weights."""
+    return _error(writer, model, scheme, _sample(model))[0]
 
 
 def requantized(writer: ModuleType, model: ConvertInput, scheme: str, options: dict[str, Any]) -> str | None:
@@ -72,7 +76,12 @@ def requantized(writer: ModuleType, model: ConvertInput, scheme: str, options: d
     )
 
 
-def _error(writer: ModuleType, model: ConvertInput, scheme: str, name: str) -> tuple[float, int]:
+def _sample(model: ConvertInput) -> str:
+    first = [name for name in model.tensors if name.startswith("layers.0.")]
+    return max(first, key=lambda name: (len(model.spec.shape(name)) == 2, prod(model.spec.shape(name))))
+
+
+def _error(writer: Any, model: ConvertInput, scheme: str, name: str) -> tuple[float, int]:
     """RMS of what `scheme` changes in a part of a matrix, relative to its weights; and their number."""
     n, k = model.spec.shape(name)
     rows = model.load(name, (0, max(1, min(n, SAMPLE_WEIGHTS // k))))

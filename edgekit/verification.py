@@ -1,47 +1,60 @@
-"""Does a package compute what its checkpoint computes?
+"""Does an output compute what its checkpoint computes?
 
-Three questions, each with its own answer, so that a bug is never taken for the price of quantization:
+Three questions, each with its own answer, so that a bug is never taken for the price of quantization. They
+are the same for every format:
 
-    the weights stored   are they the checkpoint's, as nearly as their layout allows?   rows of every tensor
-    the engine           does it compute what those weights say?                        numpy on the same
-    weights the package          what does it lose against the checkpoint?                      the quality
-    card
+    the weights   are those stored the checkpoint's, as nearly as their layout allows?
+    the engine    does it compute what those weights say? numpy on the same weights tells
+    the quality   what is lost against the checkpoint? measured, and no reason to refuse
 
-`golden` records what the engine gave, so that `verify` (and every platform's binding) can repeat it without
-the checkpoint.
+`golden` records what edgekit's own engine gave, so that `verify` (and every platform's binding) can repeat it
+without the checkpoint.
 """
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekit.converters import convert
-from edgekit.converters.convert import ConvertInput
-from edgekit.converters.formats import edge
+from edgekit import preflight
+from edgekit.converters import convert, formats
+from edgekit.converters.convert import ConvertInput, Progress, silent
+from edgekit.converters.formats import Engine, Output
+from edgekit.converters.quality import Quality, compare, relative_error
 from edgekit.converters.reference import Reference
 from edgekit.converters.spec import ModelSpec
-from edgekit.errors import UnsupportedModel, VerificationFailed
+from edgekit.errors import UnsupportedModel, UsageError, VerificationFailed
 from edgekit.model import Model
+from edgekit.text import Tokenizer
 
 # Largest relative error of rows of weights, by layout. Rows in the wrong order give 1.4.
-WEIGHT_LIMITS = {"f32": 0.0, "f16": 1e-3, "bf16": 5e-3, "q8": 0.05, "q4": 0.5}
-NARROW_WEIGHT_LIMIT = 0.7  # fewer than 4 bits
-WEIGHT_ROWS = 16
-# Largest relative error of the engine's logits on its own weights: of sums in another order, and where
-# weights are quantized also of activations rounded to 8 bits.
-ENGINE_LIMITS = {"f32": 1e-3, "f16": 1e-3, "bf16": 1e-3}
-ENGINE_LIMIT_QUANTIZED = 0.1
-ENGINE_CHECK_PARAMETERS = 500_000_000  # numpy needs too long to unpack larger models a second time
-# Whatever the weights, logits this far away are another model's.
-GROSS_LIMIT = 1.0
+WEIGHT_LIMITS = {
+    "f32": 1e-6,  # a factor may have been folded in and taken out again
+    "f16": 1e-3,
+    "bf16": 5e-3,
+    "q8": 0.05,
+    "q6": 0.1,
+    "q5": 0.2,
+    "q4": 0.35,
+    "q3": 0.5,
+    "q2": 0.7,
+}
+WEIGHT_ROWS = 16  # at the beginning, in the middle and at the end of each matrix
+# Largest relative error of an engine's logits beside numpy's on the same weights: of sums in another order;
+# or also of activations that it rounds (to 8 bits, or to 16).
+EXACT_LIMIT = 1e-3
+ROUNDED_LIMIT = 5e-2
+TOLD_TOLERANCE = 1e-4  # of numbers that an output says of itself; some formats have float32 for them
+
+PIECE = 32  # tokens that an engine takes at once
+SINGLE_TOKENS = 8  # and how many of the last it takes one by one
 
 _REPORT = "this is a bug in edgekit; please report it with the checkpoint's config.json"
 
@@ -69,27 +82,53 @@ In 1969 two people walked on the Moon; 3 × 7 = 21, and 2^10 = 1024.
 """
 
 
-@dataclass(frozen=True)
-class Quality:
-    """The engine against the unquantized checkpoint on `tokens` tokens of a fixed text.
+F32 = NDArray[np.float32]
 
-    Kullback-Leibler divergences in nats, of the package's distribution from the checkpoint's.
-    `relative_error` is the RMS of the difference of centred logits over that of the checkpoint's;
-    `engine_error` the same between the engine and numpy on the package's own weights, None for models too
-    large to ask. `text` is "edgekit" for `TEXT`, "random ids" for a model without tokenizer, where perplexity
-    says nothing.
+
+@dataclass(frozen=True)
+class WeightCheck:
+    """The weights of `tensors` tensors beside the checkpoint's. `largest_error` is the largest share of what
+    its layout allows, and `tensor` where that is.
     """
 
-    text: str
+    tensors: int
+    largest_error: float
+    tensor: str
+
+
+@dataclass(frozen=True)
+class EngineCheck:
+    """The engine's logits beside numpy's, both on the output's own weights, over `tokens` tokens.
+
+    `error` is their relative error, of at most `limit`. Where nothing here runs the output, `not_run` says
+    why.
+    """
+
+    engine: str | None
     tokens: int
-    relative_error: float
-    top1_agreement: float
-    kl_mean: float
-    kl_p99: float
-    ppl: float
-    ppl_reference: float
-    ppl_ratio: float
-    engine_error: float | None = None
+    error: float | None = None
+    limit: float | None = None
+    not_run: str | None = None
+
+
+@dataclass(frozen=True)
+class BetterScheme:
+    """The smallest scheme of a format that is clearly nearer to the checkpoint, and the bytes it takes."""
+
+    scheme: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Verification:
+    """The answers. `weights` and `quality` are None without the checkpoint; `better` is the next scheme where
+    the quality is poor and there is one.
+    """
+
+    engine: EngineCheck
+    weights: WeightCheck | None = None
+    quality: Quality | None = None
+    better: BetterScheme | None = None
 
 
 @dataclass(frozen=True)
@@ -104,16 +143,21 @@ class GoldenResult:
 
 @dataclass(frozen=True)
 class VerifyReport:
-    """What `verify` found. `golden` is None when the package has no vectors, `quality` without a reference.
+    """What `verify` found. `golden` and `isa` are those of edgekit's own packages, None elsewhere and where a
+    package has no vectors; `engine` is None when those vectors answered for it; the rest is `Verification`'s.
 
-    `same_source` says whether the reference is the very checkpoint that the package was made from.
+    `same_source` says whether the reference is the very checkpoint that a package was made from.
     """
 
     path: str
+    format: str
     scheme: str
-    isa: str
+    isa: str | None
     golden: GoldenResult | None
+    engine: EngineCheck | None
+    weights: WeightCheck | None
     quality: Quality | None
+    better: BetterScheme | None
     same_source: bool | None
 
     def to_json(self) -> dict[str, Any]:
@@ -124,130 +168,272 @@ def verify(
     package: str | os.PathLike[str],
     reference: str | os.PathLike[str] | None = None,
     threads: int | None = None,
+    progress: Progress = silent,
 ) -> VerifyReport:
-    """Checks a package's hashes, replays its golden vectors and, given the checkpoint, measures it again.
+    """Holds an output of `convert`, in any format, against its own weights and, given the checkpoint, against
+    that. Of an `.edge` package it checks the hashes, and replays the golden vectors.
 
-    Raises VerificationFailed, InvalidFile (a hash is wrong), UnsupportedModel (nothing to verify against).
+    Raises VerificationFailed, InvalidFile (damaged; a hash is wrong), UnsupportedModel (`convert` did not
+    write it, or nothing here runs it).
     """
-    with Model(package, threads, verify_hashes=True) as model:
-        stored = model.metadata.get("golden")
-        golden = replay(model, stored) if stored else None
-        quality = same = None
-        if reference is not None:
-            source = convert.read(Path(reference), os.fspath(reference))
-            same = source.metadata["source"]["sha256"] == model.metadata.get("source", {}).get("sha256")
-            quality = measure(model, source)
-        elif golden is None:
-            raise UnsupportedModel(
-                f"{model.path} holds no golden vectors: it was converted with --no-verify",
-                hint="give its checkpoint with --reference",
+    path = Path(package)
+    format = formats.format_of(path)
+    source = None if reference is None else convert.read(Path(reference), os.fspath(reference))
+    golden = same = isa = found = None
+    if format == "edge":
+        with Model(path, threads, verify_hashes=True) as model:
+            isa, stored = model.isa, model.metadata.get("golden")
+            golden = replay(model, stored) if stored else None
+            if source is not None:
+                made_from = model.metadata.get("source", {}).get("sha256")
+                same = source.metadata["source"]["sha256"] == made_from
+        if golden is not None and (golden.mismatches or golden.largest_error > GOLDEN_TOLERANCE):
+            raise VerificationFailed(
+                f"{path} no longer gives its golden vectors on {isa}: {golden.mismatches} of "
+                f"{golden.positions} first choices differ, largest error {golden.largest_error:.3g}",
+                hint="convert it again; if that fails too the engine is at fault: please report it",
             )
-        report = VerifyReport(model.path, model.scheme, model.isa, golden, quality, same)
-    if golden is not None and (golden.mismatches or golden.largest_error > GOLDEN_TOLERANCE):
-        raise VerificationFailed(
-            f"{report.path} no longer gives its golden vectors on {report.isa}: {golden.mismatches} of "
-            f"{golden.positions} first choices differ, largest error {golden.largest_error:.3g}",
-            hint="convert it again; if that fails too the engine is at fault: please report it",
-        )
-    if quality is not None:
-        check(quality, report.scheme)
-    return report
+    output = formats.named(format).read_back(path, None if source is None else source.spec)
+    if source is not None or golden is None:
+        found = check(format, output, path, source, threads=threads, progress=progress)
+        if source is None and found.engine.not_run:
+            raise UnsupportedModel(
+                f"nothing to verify {path} with: {found.engine.not_run}",
+                hint="its weights can be compared with the checkpoint: give that with --reference",
+            )
+    return VerifyReport(
+        path=str(path),
+        format=format,
+        scheme=output.scheme,
+        isa=isa,
+        golden=golden,
+        engine=found.engine if found else None,
+        weights=found.weights if found else None,
+        quality=found.quality if found else None,
+        better=found.better if found else None,
+        same_source=same,
+    )
 
 
-def measure(model: Model, source: ConvertInput) -> Quality:
-    """Answers all three questions. Raises VerificationFailed when the stored weights are not the
-    checkpoint's.
+def check(
+    format: str,
+    output: Output,
+    path: Path,
+    source: ConvertInput | None,
+    options: dict[str, Any] | None = None,
+    *,
+    threads: int | None = None,
+    progress: Progress = silent,
+) -> Verification:
+    """The answers for `output`, which was read back from `path`; `options` are those of its format's `write`.
+
+    Raises VerificationFailed, which says all that is wrong.
     """
-    package = edge.Package(Path(model.path))
-    check_weights(package, source)
-    text, ids = sample_ids(model)
-    with model.session(window=len(ids), sinks=0, kv="f32") as session:
-        got = session.forward(ids)
-    quality = compare(text, ids, got, Reference(source.spec, source.load).logits(ids))
-    if model.n_parameters > ENGINE_CHECK_PARAMETERS:
-        return quality
-    own = Reference(source.spec, lambda name, rows=None: _stored(package, source.spec, name, rows)).logits(
-        ids
-    )
-    return replace(quality, engine_error=compare(text, ids, got, own).relative_error)
+    wrong: list[str] = []
+    weights = None if source is None else check_weights(output, source, wrong, progress)
+    wrong += [f"the output says {difference}" for difference in differences(output.told, output.spec)]
+    blob = output.tokenizer if source is None else source.tokenizer
+    tokenizer = None if blob is None else Tokenizer.from_bytes(blob)
+    text, ids = sample_ids(tokenizer, output.spec, longropes=output.context is None)
+    own = _logits(output.reference(), ids, "computing with the output's weights", progress)
+    engine, got = _check_engine(format, output, path, ids, own, threads, progress)
+    if engine.error is not None and engine.limit is not None and not engine.error <= engine.limit:
+        wrong.append(
+            f"{engine.engine} does not compute what the stored weights say: relative error of the logits "
+            f"{engine.error:.3g}, at most {engine.limit:g} is expected of {output.scheme}"
+        )
+    if wrong:
+        raise VerificationFailed("; ".join(wrong), hint=_REPORT)
+    if source is None:
+        return Verification(engine)
+    of_checkpoint = output.reference(source.load)
+    want = _logits(of_checkpoint, ids, "computing with the checkpoint's weights", progress)
+    quality = compare(text, ids, own if got is None else got, want)
+    better = better_scheme(formats.named(format), source, output.scheme, options) if quality.is_poor else None
+    return Verification(engine, weights, quality, better)
 
 
-def check_weights(package: edge.Package, source: ConvertInput) -> None:
-    """Compares the first and the last rows of every tensor. Raises VerificationFailed, naming the tensor."""
-    for name in source.tensors:
+def check_weights(
+    output: Output, source: ConvertInput, wrong: list[str], progress: Progress = silent
+) -> WeightCheck:
+    """Compares rows of every tensor; what differs by more than its layout explains is added to `wrong`."""
+    worst = (0.0, "")
+    for done, name in enumerate(source.tensors, 1):
         shape = source.spec.shape(name)
-        layout = package.metadata["matrices"].get(name, {}).get("layout", "f32")
-        limit = WEIGHT_LIMITS.get(layout.partition("_")[0], NARROW_WEIGHT_LIMIT)
-        ends: list[tuple[int, int] | None] = [None]
+        spans: list[tuple[int, int] | None] = [None]
         if len(shape) == 2:
-            ends = [(0, min(WEIGHT_ROWS, shape[0])), (max(0, shape[0] - WEIGHT_ROWS), shape[0])]
-        for rows in ends:
-            want, got = source.load(name, rows), _stored(package, source.spec, name, rows)
-            if want is None or got is None:
-                raise VerificationFailed(f"the package lacks the tensor {name}")
-            error = float(np.linalg.norm(got - want))
-            if not error <= limit * float(np.linalg.norm(want)):
-                raise VerificationFailed(
+            starts = dict.fromkeys((0, shape[0] // 2, max(0, shape[0] - WEIGHT_ROWS)))
+            spans = [(start, min(start + WEIGHT_ROWS, shape[0])) for start in starts]
+        share = 0.0
+        for rows in spans:
+            want, got = source.load(name, rows), output.load(name, rows)
+            if want is None or got is None or want.shape != got.shape:
+                wrong.append(f"it lacks the tensor {name} of shape {list(shape)}")
+                break
+            limit = WEIGHT_LIMITS.get(output.layout(name), WEIGHT_LIMITS["q2"])
+            error, size = float(np.linalg.norm(got - want)), float(np.linalg.norm(want))
+            if not error <= limit * size:
+                wrong.append(
                     f"the stored {name} is not the checkpoint's: its error is {error:.3g}, its size "
-                    f"{np.linalg.norm(want):.3g}, and {layout} explains {limit:g} of that",
-                    hint=_REPORT,
+                    f"{size:.3g}, and {output.layout(name)} explains {limit:g} of that"
                 )
+                break
+            share = max(share, error / (limit * size) if size else 0.0)
+        worst = max(worst, (share, name))
+        progress("comparing the weights", done, len(source.tensors))
+    return WeightCheck(len(source.tensors), *worst)
 
 
-def check(quality: Quality, scheme: str) -> None:
-    """Raises VerificationFailed when the engine does not compute what the weights say."""
-    limit = ENGINE_LIMITS.get(scheme.partition("_")[0], ENGINE_LIMIT_QUANTIZED)
-    if quality.engine_error is not None and not quality.engine_error <= limit:
-        raise VerificationFailed(
-            f"the engine does not compute what the package's weights say: relative error of the logits "
-            f"{quality.engine_error:.3g}, at most {limit:g} is expected of {scheme}",
-            hint=_REPORT,
+def differences(told: ModelSpec, wanted: ModelSpec) -> list[str]:
+    """In what the maths of two specs differ, in words."""
+    ours, theirs = _maths(told), _maths(wanted)
+    return [
+        f"{name} = {_short(ours.get(name))} where the checkpoint has {_short(theirs.get(name))}"
+        for name in sorted(ours.keys() | theirs.keys())
+        if not _close(ours.get(name), theirs.get(name))
+    ]
+
+
+def better_scheme(
+    format: Any, source: ConvertInput, scheme: str, options: dict[str, Any] | None = None
+) -> BetterScheme | None:
+    """The smallest scheme that changes a sample of the weights by less than two thirds of what `scheme`
+    does; None when there is none.
+    """
+    found = []
+    limit = preflight.weight_error(format, source, scheme) * 2 / 3
+    for other in format.SCHEMES:
+        try:
+            if preflight.weight_error(format, source, other) < limit:
+                found.append(BetterScheme(other, format.size_bytes(source, other, **(options or {}))))
+        except (UsageError, UnsupportedModel):  # not with these options
+            continue
+    return min(found, key=lambda better: better.bytes, default=None)
+
+
+def sample_ids(
+    tokenizer: Tokenizer | None, spec: ModelSpec, limit: int | None = None, *, longropes: bool = True
+) -> tuple[str, list[int]]:
+    """("edgekit", the first ids of `TEXT`), or ("random ids", …) without a tokenizer; fewer of larger models.
+
+    `longropes`: no more than the short angles of longrope are for.
+    """
+    weights = sum(math.prod(spec.shape(name)) for name in spec.matrices())
+    limit = limit or (64 if weights > 2e9 else 128 if weights > 2e8 else 256)
+    if longropes:
+        limit = min(
+            [limit, *(r.original_context for r in spec.ropes if r.long_inv_freq and r.original_context)]
         )
-    if not quality.relative_error <= GROSS_LIMIT:  # also when it is not a number
-        raise VerificationFailed(
-            f"the package does not compute what the checkpoint computes: relative error of the logits "
-            f"{quality.relative_error:.3g} on {quality.tokens} tokens",
-            hint="take a wider scheme (q8) if this one is narrow; else " + _REPORT,
-        )
+    limit = min(limit, spec.context or limit)
+    if tokenizer is not None:
+        return "edgekit", tokenizer.encode(TEXT)[:limit]
+    return "random ids", np.random.default_rng(0).integers(0, spec.vocab_size, limit).tolist()
 
 
-def compare(text: str, ids: Sequence[int], got: NDArray[np.float32], want: NDArray[np.float32]) -> Quality:
-    """Quality of logits `got` against `want`, both [len(ids), vocab_size]."""
-    error = spread = 0.0
-    agreements = 0
-    divergences = []
-    surprise = np.zeros((2, len(ids) - 1))
-    for row in range(len(ids)):
-        ours, theirs = got[row].astype(np.float64), want[row].astype(np.float64)
-        error += float(np.square((ours - ours.mean()) - (theirs - theirs.mean())).sum())
-        spread += float(np.square(theirs - theirs.mean()).sum())
-        agreements += int(ours.argmax() == theirs.argmax())
-        log_ours, log_theirs = _log_softmax(ours), _log_softmax(theirs)
-        divergences.append(float((np.exp(log_theirs) * (log_theirs - log_ours)).sum()))
-        if row + 1 < len(ids):
-            surprise[:, row] = -log_ours[ids[row + 1]], -log_theirs[ids[row + 1]]
-    ppl, ppl_reference = np.exp(surprise.mean(axis=1))
-    return Quality(
-        text,
-        len(ids),
-        relative_error=float(np.sqrt(error / spread)) if spread else float(error > 0),
-        top1_agreement=agreements / len(ids),
-        kl_mean=float(np.mean(divergences)),
-        kl_p99=float(np.quantile(divergences, 0.99)),
-        ppl=float(ppl),
-        ppl_reference=float(ppl_reference),
-        ppl_ratio=float(ppl / ppl_reference),
-    )
+def _check_engine(
+    format: str, output: Output, path: Path, ids: list[int], own: F32, threads: int | None, progress: Progress
+) -> tuple[EngineCheck, F32 | None]:
+    """The check, and the engine's logits of all `ids` where it gives them."""
+    try:
+        engine = (_edge if format == "edge" else formats.named(format).engine)(path, len(ids), threads)
+    except UnsupportedModel as missing:
+        if format == "edge":
+            raise
+        hint = f" ({missing.hint})" if missing.hint else ""
+        return EngineCheck(None, 0, not_run=f"{missing}{hint}"), None
+    positions: list[int] = []
+    rows: list[F32] = []
+    for first, last in _pieces(len(ids)):
+        progress(f"computing in {engine.name}", first, len(ids))
+        logits = engine.append(ids[first:last])
+        rows.append(logits)
+        positions += range(last - len(logits), last)
+    progress(f"computing in {engine.name}", len(ids), len(ids))
+    got = np.concatenate(rows)
+    error, limit = relative_error(got, own[positions]), EXACT_LIMIT if engine.exact else ROUNDED_LIMIT
+    return EngineCheck(engine.name, len(ids), error, limit), got if len(got) == len(ids) else None
 
 
-def golden(model: Model) -> dict[str, Any]:
+def _pieces(count: int) -> Iterator[tuple[int, int]]:
+    """Prompt steps, then single tokens."""
+    together = max(0, count - SINGLE_TOKENS)
+    for first in range(0, together, PIECE):
+        yield first, min(first + PIECE, together)
+    for first in range(together, count):
+        yield first, first + 1
+
+
+def _edge(path: Path, tokens: int, threads: int | None) -> Engine:
+    """edgekit's own engine, which converters know nothing of."""
+    model = Model(path, threads)
+    session = model.session(window=tokens, sinks=0, kv="f32")
+    exact = not any(entry["layout"].startswith("q") for entry in model.metadata["matrices"].values())
+    return Engine(f"edgekit ({model.isa})", exact, session.forward)
+
+
+def _logits(reference: Reference, ids: list[int], task: str, progress: Progress) -> F32:
+    """By numpy, a matrix at a time."""
+    load, total, done = reference.load, len(reference.spec.matrices()), 0
+
+    def watched(name: str, rows: tuple[int, int] | None = None) -> F32 | None:
+        nonlocal done
+        if rows is None and len(reference.spec.shape(name)) == 2:
+            done += 1
+            progress(task, min(done, total), total)
+        return load(name, rows)
+
+    reference.load = watched
+    logits = reference.logits(ids)
+    progress(task, total, total)
+    return logits
+
+
+def _maths(spec: ModelSpec) -> dict[str, Any]:
+    """What the logits depend on, by name."""
+    found: dict[str, Any] = {}
+    for name, value in spec.to_json().items():
+        if name not in ("model_type", "version", "context", "layers", "ropes"):
+            found[name] = value
+    for index, layer in enumerate(spec.layers):
+        at = f"layers.{index}"
+        words: dict[str, Any] = {
+            "mixer": layer.mixer,
+            "d_ff": layer.d_ff,
+            "n_experts": layer.n_experts,
+            "parallel": layer.parallel,
+        }
+        if layer.mixer == "conv":
+            words["conv_kernel"] = layer.conv_kernel
+        else:
+            words |= {name: getattr(layer, name) for name in ("n_heads", "n_kv_heads", "head_dim", "window")}
+            rope = None if layer.rope is None else spec.ropes[layer.rope]
+            words["rope"] = rope and [rope.dim, *rope.inv_freq, rope.factor, *(rope.long_inv_freq or ())]
+        found |= {f"{at}.{name}": value for name, value in words.items()}
+    return found
+
+
+def _close(ours: Any, theirs: Any) -> bool:
+    if isinstance(ours, list) and isinstance(theirs, list):
+        return len(ours) == len(theirs) and all(map(_close, ours, theirs))
+    if isinstance(ours, float) and isinstance(theirs, (int, float)):
+        return math.isclose(ours, theirs, rel_tol=TOLD_TOLERANCE)
+    return bool(ours == theirs)
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def golden(model: Model, spec: ModelSpec) -> dict[str, Any]:
     """What the engine gives for a fixed text, small enough for a package's metadata.
 
     ids     the text; `top1` the first choice after each, `margin` its lead over the second
     logits  of a few ids after the last token, and `spread`, the range of all of them
     greedy  the tokens (and their text) that follow the first `GOLDEN_PROMPT_TOKENS` of ids at temperature 0
     """
-    _, ids = sample_ids(model, 4 * GOLDEN_PROMPT_TOKENS)
+    tokenizer = model.tokenizer if model.has_tokenizer else None
+    _, ids = sample_ids(tokenizer, spec, 4 * GOLDEN_PROMPT_TOKENS)
     logits, greedy, text = _run(model, ids)
     second, first = np.partition(logits, -2, axis=1)[:, -2:].T
     last = logits[-1]
@@ -278,28 +464,6 @@ def replay(model: Model, stored: dict[str, Any]) -> GoldenResult:
     )
 
 
-def sample_ids(model: Model, limit: int | None = None) -> tuple[str, list[int]]:
-    """("edgekit", the fixed text's ids), or ("random ids", …) for a model without tokenizer."""
-    limit = limit or (64 if model.n_parameters > 2e9 else 128 if model.n_parameters > 2e8 else 256)
-    limit = min(limit, model.context or limit)
-    if model.has_tokenizer:
-        return "edgekit", model.tokenizer.encode(TEXT)[:limit]
-    return "random ids", np.random.default_rng(0).integers(0, model.vocab_size, limit).tolist()
-
-
-def _stored(
-    package: edge.Package, spec: ModelSpec, name: str, rows: tuple[int, int] | None
-) -> NDArray[np.float32] | None:
-    """A tensor of the package, dequantized, without what it is padded with."""
-    values = package.load(name, rows)
-    if values is None:
-        return None
-    shape = spec.shape(name)
-    if rows is not None:
-        shape = (rows[1] - rows[0], *shape[1:])
-    return values.reshape(-1)[: math.prod(shape)].reshape(shape)
-
-
 def _run(model: Model, ids: list[int]) -> tuple[NDArray[np.float32], list[int], str]:
     """(logits of all ids, the greedy continuation of the first few, its text)."""
     with model.session(window=len(ids) + GOLDEN_GREEDY_TOKENS, sinks=0, kv="f32") as session:
@@ -316,8 +480,3 @@ def _run(model: Model, ids: list[int]) -> tuple[NDArray[np.float32], list[int], 
         )
     tokens = [id for event in events if event.kind == "text" for id in event.tokens]
     return logits, tokens, "".join(event.text for event in events)
-
-
-def _log_softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
-    shifted = logits - logits.max()
-    return np.asarray(shifted - np.log(np.exp(shifted).sum()), np.float64)

@@ -5,7 +5,7 @@ A module `converters/exporters/<name>.py`, found by name, has
     SCHEMES: tuple[str, ...]                                  what `--scheme` takes, the default first
     check(checkpoint) -> None                                 raises what stops it, before any work
     export(checkpoint, path, scheme, progress) -> Exported    writes a directory that the onnx backend runs
-    verify(checkpoint, path, scheme) -> dict[str, Any]        its quality card; raises VerificationFailed
+    verify(checkpoint, path, scheme) -> Quality               raises VerificationFailed
 """
 
 from __future__ import annotations

@@ -13,7 +13,6 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -22,12 +21,16 @@ from onnx import helper
 from edgekit.converters.checkpoint import read_json
 from edgekit.converters.convert import Progress, describe, silent
 from edgekit.converters.exporters import Exported, _quantize_graph
-from edgekit.converters.formats import _quality
-from edgekit.errors import InvalidFile, UnsupportedModel, UsageError
+from edgekit.converters.formats import onnx as onnx_format
+from edgekit.converters.quality import Quality, compare
+from edgekit.errors import InvalidFile, UnsupportedModel, UsageError, VerificationFailed
 
 # scheme -> (bits, accuracy level) of MatMulNBits
 BITS = {"q4": (4, 4), "q8": (8, 4), "q4_f32": (4, 0), "q8_f32": (8, 0), "f32": (0, 0)}
 SCHEMES = tuple(BITS)
+TOKENS = 32
+# Largest error of the logits by the bits of the codes, of their spread.
+LIMITS = {0: 2e-3, 8: 0.3, 4: 1.0}
 TASK = "text-generation-with-past"
 INSTALL = (
     "python -m venv optimum && optimum/bin/pip install 'edgekit[optimum]', "
@@ -95,14 +98,12 @@ def export(checkpoint: Path, path: Path, scheme: str, progress: Progress = silen
     return Exported(str(config.get("model_type")), n_parameters)
 
 
-def verify(checkpoint: Path, path: Path, scheme: str) -> dict[str, Any]:
+def verify(checkpoint: Path, path: Path, scheme: str) -> Quality:
     """Logits beside Transformers', of 32 random ids, by the onnx backend's engine. Raises
     VerificationFailed.
     """
-    from edgekit.converters.formats.onnx import _logits
-
     vocab_size = int(read_json(path / "config.json")["vocab_size"])
-    ids = _quality.random_ids(vocab_size, _quality.TOKENS)
+    ids = np.random.default_rng(0).integers(0, vocab_size, TOKENS).tolist()
     with tempfile.TemporaryDirectory(prefix="edgekit-optimum-") as directory:
         out = Path(directory) / "logits.npy"
         script = str(Path(__file__).with_name("_transformers_logits.py"))
@@ -110,7 +111,14 @@ def verify(checkpoint: Path, path: Path, scheme: str) -> dict[str, Any]:
         if done.returncode:
             raise UnsupportedModel(f"Transformers could not run {checkpoint.name}: {_last_line(done)}")
         want = np.load(out)
-    return _quality.compare(_logits(path / "model.onnx", ids), want, ids, scheme)
+    quality = compare("random ids", ids, onnx_format.engine(path, TOKENS).append(ids), want)
+    if not quality.relative_error <= LIMITS[BITS[scheme][0]]:  # also when it is not a number
+        raise VerificationFailed(
+            f"the output does not compute what the checkpoint computes: the logits differ by "
+            f"{quality.relative_error:.3g} of their spread; {LIMITS[BITS[scheme][0]]:g} is allowed for {scheme}",
+            hint="this is a bug; please report it with the checkpoint's config.json",
+        )
+    return quality
 
 
 def _python() -> str:

@@ -1,0 +1,110 @@
+"""Output formats: a module `converters/formats/<format>.py`, found by name, is a `Format`.
+
+Where it can it also has
+
+    OPTIONS: tuple[str, ...]        flags that `write`, `size_bytes` and `cache_bytes` take as keywords
+    size_bytes(model, scheme) -> int                what `write` will write; raises what `write` raises before
+                                                    any work
+    cache_bytes(model, scheme, tokens) -> int       keys and values in the engine; without it 16-bit floats
+    restored(rows, scheme) -> rows                  float32 [n, k] of a matrix, as the output will hold them
+    keeps(layout, scheme) -> bool                   whether it takes over codes of a quantized checkpoint
+
+`edgekit.verification` holds an output's engine against the numpy reference on what `read_back` gives, and
+that against the checkpoint. The edge format is run by edgekit's own engine, which converters know nothing
+of; it has `attach(path, metadata, tensors)`, which adds what that measured to a written package.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekit.converters.convert import ConvertInput, Progress, silent
+from edgekit.converters.reference import Loader, Reference
+from edgekit.converters.spec import ModelSpec
+from edgekit.errors import InvalidFile, UnsupportedModel
+
+
+@dataclass(frozen=True)
+class Output:
+    """A written output, read back: what its engine is to compute, and the weights it has for that.
+
+    `spec` is what the engine should compute, of the checkpoint where that is known; `told` the same by what
+    the output says of itself. `load` gives its weights as float32 under the spec's names, `layout` how it
+    holds one: "f32", "f16", "bf16", or "q4" for codes of 4 bits, whatever their grid. `cache` and `context`
+    are `Reference`'s, `tokenizer` is the compiled one.
+    """
+
+    scheme: str
+    spec: ModelSpec
+    told: ModelSpec
+    load: Loader
+    layout: Callable[[str], str]
+    tokenizer: bytes | None = None
+    cache: tuple[int, int] | None = None
+    context: int | None = None
+
+    def reference(self, load: Loader | None = None) -> Reference:
+        """numpy on these weights, or on others."""
+        return Reference(self.spec, load or self.load, cache=self.cache, context=self.context)
+
+
+@dataclass(frozen=True)
+class Engine:
+    """What runs an output. `append(ids)` adds tokens to its one text, and gives float32 logits `[n,
+    vocab_size]` of the last n of them: of all, or of the one that the engine computes. `exact`: it computes
+    in float32 throughout; otherwise it rounds activations, or keys and values.
+    """
+
+    name: str
+    exact: bool
+    append: Callable[[list[int]], NDArray[np.float32]]
+
+
+class Format(Protocol):
+    SUFFIX: str
+    """".edge", or "" for a directory"""
+    SCHEMES: tuple[str, ...]
+    """What `--scheme` takes, the default first."""
+
+    def write(self, model: ConvertInput, path: Path, scheme: str = ..., progress: Progress = silent) -> None:
+        """Creates `path` and touches nothing else: the caller gives it a temporary name and renames."""
+
+    def read_back(self, path: Path, spec: ModelSpec | None = None) -> Output:
+        """`spec` is the checkpoint's. Raises InvalidFile, UnsupportedModel for what says too little of
+        itself.
+        """
+
+    def holds(self, path: Path) -> bool:
+        """Whether what lies there looks like this format's."""
+
+    def engine(self, path: Path, tokens: int, threads: int | None = None) -> Engine:
+        """For a text of at most so many tokens. Raises UnsupportedModel where it is not installed."""
+
+
+def known() -> list[str]:
+    return sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_"))
+
+
+def named(name: str) -> Any:
+    """The module of a format, a `Format`."""
+    return importlib.import_module(f"{__name__}.{name}")
+
+
+def format_of(path: Path) -> str:
+    """What an output is, by its name and the files in it. Raises InvalidFile, UnsupportedModel."""
+    if not path.exists():
+        raise InvalidFile(f"{path}: there is no such file")
+    found = next((name for name in known() if named(name).holds(path)), None)
+    if found is None:
+        raise UnsupportedModel(
+            f"{path} is no output of `edgekit convert`: its formats are {', '.join(known())}"
+        )
+    return found

@@ -39,7 +39,7 @@ from edgekit.converters.formats._coreml_codes import PALETTE_ROWS, Scheme
 from edgekit.converters.formats._coreml_session import Cache, Ring
 from edgekit.converters.formats._coreml_weights import Tensor, WeightFile
 from edgekit.converters.formats._parallel import SLAB_WEIGHTS, in_order, row_slabs
-from edgekit.converters.spec import Layer
+from edgekit.converters.spec import Layer, ModelSpec
 from edgekit.errors import UnsupportedModel
 
 TARGET = coremltools.target.iOS18
@@ -207,11 +207,11 @@ class Decoder:
             y = self.rms_normalized(x, axis, epsilon)
         else:
             y = mb.layer_norm(x=x, axes=[axis], epsilon=epsilon)
-        y = mb.mul(x=y, y=self.small(weight, y.dtype))
+        y = mb.mul(x=y, y=self.small(name, weight, y.dtype))
         if f"{name}_bias" not in self.model.tensors:
             return y
         bias = self.along(axis, self.values(f"{name}_bias")) * np.float32(factor)
-        return mb.add(x=y, y=self.small(bias, y.dtype))
+        return mb.add(x=y, y=self.small(f"{name}_bias", bias, y.dtype))
 
     def rms_normalized(self, x: Value, axis: int, epsilon: Any) -> Value:
         mean = mb.reduce_mean(x=mb.mul(x=x, y=x), axes=[axis], keep_dims=True)
@@ -313,7 +313,7 @@ class Decoder:
         padded = mb.concat(values=[mb.read_state(input=state), new], axis=-1)
         tail = self.cast(self.inputs["conv_tail"], types.fp16)
         mb.coreml_update_state(state=state, value=mb.matmul(x=padded, y=tail))
-        taps = self.small(self.values(f"{at}.conv").reshape(d, 1, 1, kernel), self.type)
+        taps = self.small(f"{at}.conv", self.values(f"{at}.conv").reshape(d, 1, 1, kernel), self.type)
         bias = {"bias": self.vector(f"{at}.conv_bias")} if f"{at}.conv_bias" in self.model.tensors else {}
         mixed = mb.conv(x=self.cast(padded, self.type), weight=taps, groups=d, pad_type="valid", **bias)
         return self.linear(mb.mul(x=c, y=self.channels_back(mixed)), f"{at}.conv_out")
@@ -390,11 +390,12 @@ class Decoder:
             raise UnsupportedModel(f"the checkpoint has no tensor {name!r}")
         return values
 
-    def small(self, values: NDArray[np.float32], dtype: Any) -> Any:
-        return values.astype(types.nptype_from_builtin(dtype))
+    def small(self, name: str, values: NDArray[np.float32], dtype: Any) -> Value:
+        """A small tensor under the name by which it is read back."""
+        return mb.const(val=values.astype(types.nptype_from_builtin(dtype)), name=path_of(name))
 
-    def vector(self, name: str) -> Any:
-        return self.small(self.values(name), self.type)
+    def vector(self, name: str) -> Value:
+        return self.small(name, self.values(name), self.type)
 
     def matrix(self, name: str, rows: Slab | None = None, *, filters: bool = False) -> Value:
         """A matrix (or some rows), as the weights of 1x1 convolutions with `filters`."""
@@ -408,7 +409,7 @@ class Decoder:
         scheme, weights = self.scheme.of(n), self.weights
         first, last = rows or (0, n)
         count = last - first
-        path = name.replace(".", "_") + (f"_rows_{first}" if rows else "")
+        path = path_of(name) + (f"_rows_{first}" if rows else "")
         later: list[list[NDArray[Any]]] = []  # scales or palettes, emptied as they are written
         beside = functools.partial(following, later)
         if not self.packs(name):
@@ -503,8 +504,7 @@ class NeuralEngineDecoder(Decoder):
 
     def __init__(self, model: ConvertInput, scheme: Scheme, cache: Cache) -> None:
         super().__init__(model, scheme, cache)
-        # Families that scale their embeddings up (Gemma) have residuals that outgrow float16.
-        self.gain = 2.0 ** -max(0, round(math.log2(self.spec.embed_scale)))
+        self.gain = residual_gain(self.spec)
 
     def writes_slices(self) -> bool:
         return False
@@ -522,7 +522,8 @@ class NeuralEngineDecoder(Decoder):
         parts = []
         for first in range(0, n, HEAD_ROWS):
             last = min(first + HEAD_ROWS, n)
-            given = {} if bias is None else {"bias": self.small(bias[first:last], self.type)}
+            some = f"head_bias_rows_{first}"
+            given = {} if bias is None else {"bias": self.small(some, bias[first:last], self.type)}
             matrix = self.matrix(name, (first, last), filters=True)
             parts.append(self.finished(mb.conv(x=x, weight=matrix, **given)))
         return mb.concat(values=parts, axis=1) if len(parts) > 1 else parts[0]
@@ -553,6 +554,16 @@ class NeuralEngineDecoder(Decoder):
         both = mb.concat(values=[x, mb.mul(x=x, y=np.float16(-1))], axis=axis)
         y = mb.layer_norm(x=both, axes=[axis], epsilon=epsilon)
         return self.part(y, axis, 0, x.shape[axis])
+
+
+def path_of(name: str) -> str:
+    """A tensor of the spec, as the program calls it."""
+    return name.replace(".", "_")
+
+
+def residual_gain(spec: ModelSpec) -> float:
+    """Families that scale their embeddings up (Gemma) have residuals that outgrow float16."""
+    return 2.0 ** -max(0, round(math.log2(spec.embed_scale)))
 
 
 def following(later: list[list[NDArray[Any]]]) -> Iterator[NDArray[Any]]:

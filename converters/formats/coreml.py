@@ -4,6 +4,7 @@ tokenizer files (docs/coreml.md). Written without torch, in one pass over the ch
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import json
 import logging
@@ -16,15 +17,18 @@ from numpy.typing import NDArray
 
 from edgekit.converters.codes import Layout
 from edgekit.converters.convert import ConvertInput, Progress, silent
-from edgekit.converters.formats import _coreml_codes, _quality
+from edgekit.converters.formats import Engine, Output, _coreml_codes
 from edgekit.converters.formats._checkpoint_files import copy_files, flat_config, write_card, write_json
 from edgekit.converters.formats._coreml_codes import Scheme
 from edgekit.converters.formats._coreml_session import Cache, Session, facts
 from edgekit.converters.formats._coreml_weights import WeightFile
-from edgekit.errors import UsageError
+from edgekit.converters.spec import ModelSpec
+from edgekit.converters.text.tokenizer import compile_tokenizer
+from edgekit.errors import UnsupportedModel, UsageError
 
 SUFFIX = ""
 WINDOW, SINKS, CHUNK = 2048, 4, 64
+KEPT_BYTES = 1 << 30  # of weights that the interpreter keeps decompressed between steps
 PACKAGE = "model.mlpackage"
 
 SCHEME_OF_NAME = {
@@ -73,6 +77,7 @@ def write(
     known = facts(model.spec, cache) | {"scheme": scheme, "eos_ids": model.metadata.get("eos_ids", [])}
     description.userDefined["edgekit"] = json.dumps(known)
     description.userDefined["edgekit.source"] = json.dumps(source)
+    description.userDefined["edgekit.spec"] = json.dumps(model.spec.to_json())
 
     path.mkdir()
     _coreml_package.save(path / PACKAGE, program, weights, progress)
@@ -106,32 +111,90 @@ def keeps(layout: Layout, scheme: str) -> bool:
     return SCHEME_OF_NAME[scheme].keeps(layout)
 
 
-def verify(model: ConvertInput, path: Path, scheme: str) -> dict[str, Any] | None:
-    """The quality card, from Core ML itself; None where there is none. Raises VerificationFailed."""
-    if sys.platform != "darwin":
-        return None
-    import coremltools
+def holds(path: Path) -> bool:
+    return (path / PACKAGE).is_dir()
 
-    functions = {
-        name: coremltools.models.MLModel(str(path / PACKAGE), function_name=name)
-        for name in ("decode", "prefill")
-    }
-    state = functions["decode"].make_state()
+
+def read_back(path: Path, spec: ModelSpec | None = None) -> Output:
+    """Norms come without what was folded into them."""
+    _need_coremltools()
+    from edgekit.converters.formats._coreml_decoder import path_of, residual_gain
+    from edgekit.converters.interpreters.mil import MilProgram
+
+    program = MilProgram(path / PACKAGE, exact=False, keep=False)
+    words = program.model.description.metadata.userDefined
+    if "edgekit.spec" not in words:
+        raise UnsupportedModel(
+            f"{path} does not say what it should compute: edgekit did not write it, or long ago",
+            hint="convert the checkpoint again",
+        )
+    told, known = ModelSpec.from_json(json.loads(words["edgekit.spec"])), json.loads(words["edgekit"])
+    scheme = SCHEME_OF_NAME[known["scheme"]]
+    gain = told.residual_scale * (residual_gain(told) if scheme.neural_engine else 1.0)
+    names = program.constant_names("decode")
+    compiled = compile_tokenizer(path)
+
+    def places(name: str) -> list[str]:
+        """The constants that are its rows."""
+        path, first = path_of(name), f"{path_of(name)}_rows_"
+        parts = [n for n in names if n.startswith(first) and n.removeprefix(first).isdigit()]
+        return [path] if path in names else sorted(parts, key=lambda n: int(n.removeprefix(first)))
+
+    @functools.lru_cache(1)
+    def whole(name: str) -> NDArray[np.float32] | None:
+        parts = [program.constant("decode", place).astype(np.float32) for place in places(name)]
+        if not parts:
+            return None
+        values = np.concatenate(parts).reshape(told.shape(name))
+        return values / np.float32(gain) if "_post_norm" in name else values
+
+    def load(name: str, rows: tuple[int, int] | None = None) -> NDArray[np.float32] | None:
+        values = whole(name)
+        return values if rows is None or values is None else values[slice(*rows)]
+
+    def layout(name: str) -> str:
+        bits, codes = program.bits("decode", places(name)[0])
+        return f"{'q' if codes else 'f'}{bits}"
+
+    return Output(
+        known["scheme"],
+        spec or told,
+        told,
+        load,
+        layout,
+        compiled.blob if compiled else None,
+        (known["sinks"], known["window"]),
+        known["sinks"] + known["window"],
+    )
+
+
+def engine(path: Path, tokens: int, threads: int | None = None) -> Engine:
+    """Core ML where there is one; elsewhere the program's operators in numpy, in float32."""
+    _need_coremltools()
     known, inputs = described(path)
+    if sys.platform == "darwin":
+        import coremltools
 
-    def predict(function: str, given: dict[str, NDArray[Any]]) -> NDArray[Any]:
-        return np.asarray(functions[function].predict(given, state)["logits"], np.float32)
+        functions = {
+            name: coremltools.models.MLModel(str(path / PACKAGE), function_name=name)
+            for name in ("decode", "prefill")
+        }
+        name, exact, state = "Core ML", False, functions["decode"].make_state()
 
-    return card(model, Session(known, inputs, predict), scheme)
+        def predict(function: str, given: dict[str, NDArray[Any]]) -> NDArray[Any]:
+            return np.asarray(functions[function].predict(given, state)["logits"], np.float32)
+    else:
+        from edgekit.converters.interpreters.mil import MilProgram
 
+        size = (path / PACKAGE / "Data/com.apple.CoreML/weights/weight.bin").stat().st_size
+        program = MilProgram(path / PACKAGE, exact=False, keep=size <= KEPT_BYTES)
+        name, exact, state = "Core ML's program in numpy", True, program.make_state("decode")
 
-def card(model: ConvertInput, session: Session, scheme: str) -> dict[str, Any]:
-    """What `session`, whose text has not begun, computes beside the checkpoint."""
+        def predict(function: str, given: dict[str, NDArray[Any]]) -> NDArray[Any]:
+            return np.asarray(program.predict(function, given, state)["logits"], np.float32)
 
-    def logits(ids: list[int]) -> NDArray[np.float32]:
-        return np.stack([session.step("decode", [id]) for id in ids])
-
-    return _quality.card(model, logits, scheme.rpartition("_")[2])
+    session = Session(known, inputs, predict)
+    return Engine(name, exact, lambda ids: session.feed(ids)[None])
 
 
 def described(path: Path) -> tuple[dict[str, Any], dict[str, list[str]]]:
@@ -151,13 +214,7 @@ def _built(model: ConvertInput, scheme: str, cache: Cache) -> tuple[Any, WeightF
     """The model's protobuf message, and its weights before they are written."""
     if scheme not in SCHEME_OF_NAME:
         raise UsageError(f"scheme {scheme!r} is not one Core ML has; choose from {', '.join(SCHEMES)}")
-    if importlib.util.find_spec("coremltools") is None:
-        raise UsageError(
-            "writing Core ML packages needs coremltools, which is not installed",
-            hint="pip install 'edgekit[coreml]'",
-        )
-    # On import it warns of parts that only macOS has, and of versions of torch, which is not used.
-    logging.getLogger("coremltools").setLevel(logging.ERROR)
+    _need_coremltools()
     from edgekit.converters.formats import _coreml_package
     from edgekit.converters.formats._coreml_decoder import Decoder, NeuralEngineDecoder
 
@@ -165,3 +222,12 @@ def _built(model: ConvertInput, scheme: str, cache: Cache) -> tuple[Any, WeightF
     decoder = (NeuralEngineDecoder if chosen.neural_engine else Decoder)(model, chosen, cache)
     functions = {"decode": decoder.function(1), "prefill": decoder.function(cache.chunk)}
     return _coreml_package.message(functions, decoder.weights), decoder.weights
+
+
+def _need_coremltools() -> None:
+    if importlib.util.find_spec("coremltools") is None:
+        raise UsageError(
+            "Core ML packages need coremltools, which is not installed", hint="pip install 'edgekit[coreml]'"
+        )
+    # On import it warns of parts that only macOS has, and of versions of torch, which is not used.
+    logging.getLogger("coremltools").setLevel(logging.ERROR)

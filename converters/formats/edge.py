@@ -21,11 +21,12 @@ from typing import Any
 import numpy as np
 
 from edgekit.converters.convert import ConvertInput, Progress, silent
+from edgekit.converters.formats import Output
 from edgekit.converters.formats._large_blocks import large_blocks
 from edgekit.converters.formats._parallel import in_order
 from edgekit.converters.quant import dense, q4_block32, q8_block32
 from edgekit.converters.quant.tiles import F32, TILE_ROWS, U8, round_up
-from edgekit.converters.spec import Source
+from edgekit.converters.spec import ModelSpec, Source
 from edgekit.errors import InvalidFile, UsageError
 
 SUFFIX = ".edge"
@@ -279,6 +280,7 @@ class Package:
         header, self._data = read_header(path)
         self.path = path
         self.metadata = decode_metadata(header.pop("__metadata__"))
+        self.spec = ModelSpec.from_json(self.metadata["spec"])
         self.entries: dict[str, Any] = header
 
     def bytes_of(self, name: str) -> U8:
@@ -286,22 +288,44 @@ class Package:
         first, last = self.entries[name]["data_offsets"]
         return np.memmap(self.path, np.uint8, "r", self._data + first, (last - first,))
 
+    def layout(self, name: str) -> str:
+        """Of a tensor of the spec; vectors are float32."""
+        return str(self.metadata["matrices"].get(name, {"layout": "f32"})["layout"])
+
     def load(self, name: str, rows: tuple[int, int] | None = None) -> F32 | None:
-        """A tensor of the spec (or some rows of a matrix), dequantized; None when the package has none of
-        that name.
+        """A tensor of the spec (or some of its rows), dequantized; None when the package has none of that
+        name.
         """
         if name not in self.entries:
             return None
         stored = self.bytes_of(name)
         matrix = self.metadata["matrices"].get(name)
         if matrix is None:
-            shape = self.metadata["vectors"][name]
-            return np.array(stored).view("<f4")[: int(np.prod(shape))].reshape(shape)
+            shape = self.spec.shape(name)
+            values = np.array(stored).view("<f4")[: math.prod(shape)].reshape(shape)
+            return values if rows is None else values[slice(*rows)]
         n, k = matrix["shape"]
         first, last = rows or (0, n)
         tile = first // TILE_ROWS
         tiles = stored.reshape(self.entries[name]["shape"])[tile : -(-last // TILE_ROWS)]
         return decode(matrix["layout"], tiles, n, k)[first - tile * TILE_ROWS : last - tile * TILE_ROWS]
+
+
+def holds(path: Path) -> bool:
+    return path.suffix == SUFFIX
+
+
+def read_back(path: Path, spec: ModelSpec | None = None) -> Output:
+    package = Package(path)
+    tokenizer = package.bytes_of("tokenizer").tobytes() if "tokenizer" in package.entries else None
+    return Output(
+        package.metadata["scheme"],
+        spec or package.spec,
+        package.spec,
+        package.load,
+        lambda name: package.layout(name).partition("_")[0],
+        tokenizer,
+    )
 
 
 def _matrix(model: ConvertInput, source: Source) -> Matrix:

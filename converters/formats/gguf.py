@@ -6,6 +6,7 @@ weights.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import tempfile
 from collections.abc import Iterator
@@ -16,9 +17,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgekit.converters import models
 from edgekit.converters.codes import Codes, Layout
 from edgekit.converters.convert import ConvertInput, Progress, silent
-from edgekit.converters.formats import _gguf_blocks, _gguf_tokenizer, _quality
+from edgekit.converters.formats import Engine, Output, _gguf_blocks, _gguf_tokenizer
 from edgekit.converters.formats._gguf_architecture import (
     PARTS,
     Architecture,
@@ -29,6 +31,8 @@ from edgekit.converters.formats._gguf_architecture import (
     rope_tensors,
 )
 from edgekit.converters.formats._parallel import in_order, row_slabs
+from edgekit.converters.spec import ModelSpec
+from edgekit.converters.text.tokenizer import compile_tokenizer
 from edgekit.errors import UnsupportedModel, UsageError
 
 SUFFIX = ".gguf"
@@ -143,23 +147,61 @@ def _begun(model: ConvertInput, path: Path, scheme: str) -> tuple[Architecture, 
     return arch, found, writer
 
 
-def verify(model: ConvertInput, path: Path, scheme: str) -> dict[str, Any] | None:
-    """The quality card, from llama.cpp; None where its Python package is not installed. Raises
-    VerificationFailed.
-    """
+def holds(path: Path) -> bool:
+    return path.suffix == SUFFIX
+
+
+def read_back(path: Path, spec: ModelSpec | None = None) -> Output:
+    """With `spec` the queries come without the scale that was folded into them."""
+    from edgekit.converters.sources.gguf import GgufCheckpoint
+
+    checkpoint = GgufCheckpoint(path)
+    model = models.open_model(checkpoint)
+    scale = 1.0 if spec is None else query_scale(spec, checkpoint.architecture)
+    told = computed(model.spec)
+    told = dataclasses.replace(told, attn_scale=told.attn_scale * scale)
+    compiled = compile_tokenizer(checkpoint.path)
+
+    def load(name: str, rows: tuple[int, int] | None = None) -> NDArray[np.float32] | None:
+        values = model.load(name, rows)
+        folded = values is not None and name.rsplit(".", 1)[-1] in _scaled(told)
+        return values / np.float32(scale) if folded and values is not None else values
+
+    def layout(name: str) -> str:
+        return checkpoint.type_of(name).partition("_")[0].lower()
+
+    return Output(
+        next(checkpoint.type_of(name).lower() for name in model.tensors if name.endswith(".down")),
+        told if spec is None else computed(spec),
+        told,
+        load,
+        layout,
+        compiled.blob if compiled else None,
+    )
+
+
+def engine(path: Path, tokens: int, threads: int | None = None) -> Engine:
+    """llama.cpp, with keys and values in float32."""
     try:
         import llama_cpp
     except ImportError:
-        return None
+        raise UnsupportedModel(
+            "llama.cpp's Python bindings are not installed", hint="pip install 'edgekit[peers]'"
+        ) from None
+    model = llama_cpp.Llama(
+        str(path), n_ctx=tokens, logits_all=True, type_k=0, type_v=0, n_threads=threads,
+        n_gpu_layers=0, verbose=False,
+    )  # fmt: skip
 
-    def logits(ids: list[int]) -> NDArray[np.float32]:
-        engine = llama_cpp.Llama(
-            str(path), n_ctx=len(ids), logits_all=True, type_k=0, type_v=0, n_gpu_layers=0, verbose=False
-        )
-        engine.eval(ids)
-        return np.array(engine.scores[: len(ids)])
+    def append(ids: list[int]) -> NDArray[np.float32]:
+        model.eval(ids)
+        return np.array(model.scores[model.n_tokens - len(ids) : model.n_tokens])
 
-    return _quality.card(model, logits, scheme, computed(model.spec))
+    held = read_back(path)
+    kinds = {held.layout(name) for name in held.spec.matrices()}
+    # Its GELU is a table of float16.
+    exact = kinds == {"f32"} and held.spec.activation not in ("gelu", "gelu_tanh")
+    return Engine("llama.cpp", exact, append)
 
 
 def tensors(model: ConvertInput, arch: Architecture, scheme: str) -> dict[str, Tensor]:
@@ -241,10 +283,14 @@ def _rows(model: ConvertInput, arch: Architecture, name: str, first: int, last: 
     if values is None:
         raise UnsupportedModel(f"the checkpoint has no tensor {name!r}")
     values = _ordered(model, arch, name, values)
-    scaled = ("q_norm",) if model.spec.qk_norm != "none" else ("q", "q_bias")
-    if name.rsplit(".", 1)[-1] in scaled:
+    if name.rsplit(".", 1)[-1] in _scaled(model.spec):
         values = values * np.float32(query_scale(model.spec, arch))
     return values
+
+
+def _scaled(spec: ModelSpec) -> tuple[str, ...]:
+    """The parts into which `query_scale` is folded."""
+    return ("q_norm",) if spec.qk_norm != "none" else ("q", "q_bias")
 
 
 def _codes(model: ConvertInput, arch: Architecture, name: str, first: int, last: int) -> Codes:

@@ -23,12 +23,13 @@ from numpy.typing import NDArray
 from edgekit.converters import models
 from edgekit.converters.codes import Layout
 from edgekit.converters.convert import ConvertInput, Progress, silent
-from edgekit.converters.formats import _affine, _microscaling, _mlx_config, _quality
+from edgekit.converters.formats import Engine, Output, _affine, _microscaling, _mlx_config
 from edgekit.converters.formats._checkpoint_files import copy_files, write_card, write_json
 from edgekit.converters.formats._parallel import in_order, row_slabs
 from edgekit.converters.quant import dense
-from edgekit.converters.spec import Source
-from edgekit.errors import UsageError
+from edgekit.converters.spec import ModelSpec, Source
+from edgekit.converters.text.tokenizer import compile_tokenizer
+from edgekit.errors import UnsupportedModel, UsageError
 
 SUFFIX = ""
 SHARD_BYTES = 5_000_000_000
@@ -131,19 +132,56 @@ def _scheme(model: ConvertInput, name: str) -> Scheme:
     return chosen
 
 
-def verify(model: ConvertInput, path: Path, scheme: str) -> dict[str, Any] | None:
-    """The quality card, from mlx-lm; None where it is not installed. Raises VerificationFailed."""
+def holds(path: Path) -> bool:
+    return path.is_dir() and (path / "config.json").is_file() and any(path.glob("*.safetensors"))
+
+
+def read_back(path: Path, spec: ModelSpec | None = None) -> Output:
+    from edgekit.converters.sources.mlx import MlxCheckpoint
+
+    checkpoint = MlxCheckpoint(path)
+    model = models.open_model(checkpoint)
+    compiled = compile_tokenizer(path)
+
+    def layout(name: str) -> str:
+        theirs = model.tensors[name].name
+        coded = checkpoint.layout(theirs)
+        return f"q{coded.bits}" if coded else checkpoint.info(theirs)[0].lower()
+
+    return Output(
+        _scheme_name(checkpoint.quantization) or layout("embed"),
+        _mlx_config.computed(spec or model.spec),
+        _mlx_config.computed(model.spec),
+        model.load,
+        layout,
+        compiled.blob if compiled else None,
+    )
+
+
+def _scheme_name(quantization: dict[str, Any]) -> str:
+    """Of a directory's config; "" for floats."""
+    words = (quantization.get("mode", "affine"), quantization.get("bits"), quantization.get("group_size"))
+    return next(
+        (name for name, s in SCHEME_OF_NAME.items() if s.mode and (s.mode, s.bits, s.group) == words), ""
+    )
+
+
+def engine(path: Path, tokens: int, threads: int | None = None) -> Engine:
+    """mlx-lm, computing in float32 whatever the type of the directory."""
     try:
         import mlx.core as mx
+        from mlx_lm.models.cache import make_prompt_cache
         from mlx_lm.utils import load_model
     except ImportError:
-        return None
-    engine, _ = load_model(path)
+        raise UnsupportedModel("mlx-lm is not installed", hint="pip install 'edgekit[mlx]'") from None
+    model, _ = load_model(path)
+    model.set_dtype(mx.float32)  # its maths, without the rounding of the directory's own type
+    cache = make_prompt_cache(model)
 
-    def logits(ids: list[int]) -> NDArray[np.float32]:
-        return np.array(engine(mx.array([ids]))[0].astype(mx.float32))
+    def append(ids: list[int]) -> NDArray[np.float32]:
+        return np.array(model(mx.array([ids]), cache=cache)[0].astype(mx.float32))
 
-    return _quality.card(model, logits, scheme, _mlx_config.computed(model.spec))
+    return Engine("mlx-lm", True, append)
 
 
 def size_bytes(model: ConvertInput, scheme: str) -> int:

@@ -16,11 +16,13 @@ from numpy.typing import NDArray
 
 from edgekit.converters.codes import Layout
 from edgekit.converters.convert import ConvertInput, Progress, silent
-from edgekit.converters.formats import _block_codes, _quality
+from edgekit.converters.formats import Engine, Output, _block_codes
 from edgekit.converters.formats._checkpoint_files import copy_files, flat_config, write_card, write_json
 from edgekit.converters.formats._onnx_decoder import Decoder, Scheme
 from edgekit.converters.formats._onnx_ring import OPSET, RingDecoder
+from edgekit.converters.formats._onnx_weights import Weights
 from edgekit.converters.spec import ModelSpec
+from edgekit.converters.text.tokenizer import compile_tokenizer
 from edgekit.errors import UsageError
 
 SUFFIX = ""
@@ -88,7 +90,16 @@ def write_ring(
     path.mkdir(parents=True)
     copy_files(model, path)
     write_json(path / "config.json", flat_config(model))
-    facts = _facts(model, scheme) | {"edgekit.window": str(window), "edgekit.sinks": str(sinks)}
+    facts = {
+        **_facts(model, scheme),
+        "edgekit.window": str(window),
+        "edgekit.sinks": str(sinks),
+        "edgekit.eos_ids": json.dumps(model.metadata.get("eos_ids", [])),
+        "edgekit.special_tokens": json.dumps(model.metadata.get("special_tokens", {})),
+        "edgekit.generation": json.dumps(model.metadata.get("generation", {})),
+        "edgekit.context": str(model.spec.context),
+        "edgekit.model_type": model.spec.model_type,
+    }
     graph.save(path / "model.onnx", {"": OPSET}, RING_IR_VERSION, facts, progress)
     use = 'edgekit run THIS_DIRECTORY --backend onnx "Hello"'
     note = f"Sees the last {window} tokens and the first {sinks}, in constant memory."
@@ -143,17 +154,10 @@ def _decoder(
 
 
 def _facts(model: ConvertInput, scheme: str) -> dict[str, str]:
-    facts = {
-        "edgekit.scheme": scheme,
-        "edgekit.eos_ids": json.dumps(model.metadata.get("eos_ids", [])),
-        "edgekit.special_tokens": json.dumps(model.metadata.get("special_tokens", {})),
-        "edgekit.generation": json.dumps(model.metadata.get("generation", {})),
-        "edgekit.context": str(model.spec.context),
-        "edgekit.model_type": model.spec.model_type,
-    }
-    return facts | {
-        f"edgekit.source.{key}": str(value) for key, value in model.metadata.get("source", {}).items()
-    }
+    """What every graph says of itself."""
+    facts = {"edgekit.scheme": scheme, "edgekit.spec": json.dumps(model.spec.to_json())}
+    source = model.metadata.get("source", {})
+    return facts | {f"edgekit.source.{key}": str(value) for key, value in source.items()}
 
 
 def write_transformers_js(
@@ -177,11 +181,7 @@ def _write(model: ConvertInput, path: Path, scheme: str, file: str, progress: Pr
         config["transformers.js_config"] = {"use_external_data_format": {Path(file).name: 1}}
     write_json(path / "config.json", config)
     write_json(path / "genai_config.json", genai_config(model, file, decoder.context))
-    source = model.metadata.get("source", {})
-    facts = {"edgekit.scheme": scheme} | {
-        f"edgekit.source.{key}": str(value) for key, value in source.items()
-    }
-    graph.save(path / file, OPSETS, IR_VERSION, facts, progress)
+    graph.save(path / file, OPSETS, IR_VERSION, _facts(model, scheme), progress)
     use = 'edgekit run THIS_DIRECTORY --backend onnx "Hello"'
     notes = []
     if decoder.context < model.spec.context:
@@ -189,18 +189,39 @@ def _write(model: ConvertInput, path: Path, scheme: str, file: str, progress: Pr
     write_card(model, path, "onnxruntime-genai", scheme, use, notes)
 
 
-def verify(model: ConvertInput, path: Path, scheme: str) -> dict[str, Any]:
-    """The quality card, from ONNX Runtime. Raises VerificationFailed."""
-    return _quality.card(model, lambda ids: _logits(path / "model.onnx", ids), scheme)
+def holds(path: Path) -> bool:
+    return path.is_dir() and any(path.rglob("*.onnx"))
 
 
-def _logits(file: Path, ids: list[int]) -> NDArray[np.float32]:
-    """`[len(ids), vocab_size]`; at once, or token by token where the graph takes no more."""
+def _file(path: Path) -> Path:
+    """The graph of a directory, Transformers.js's place included."""
+    return min(path.rglob("*.onnx"), key=lambda file: len(file.parts))
+
+
+def read_back(path: Path, spec: ModelSpec | None = None) -> Output:
+    weights = Weights(_file(path))
+    compiled = compile_tokenizer(path)
+    window, sinks = (int(weights.facts.get(f"edgekit.{name}", 0)) for name in ("window", "sinks"))
+    return Output(
+        weights.facts["edgekit.scheme"],
+        spec or weights.spec,
+        weights.spec,
+        weights,
+        weights.layout,
+        compiled.blob if compiled else None,
+        (sinks, window) if window else None,
+        sinks + window or None,
+    )
+
+
+def engine(path: Path, tokens: int, threads: int | None = None) -> Engine:
+    """ONNX Runtime. One token at a time where the graph takes no more."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    options.intra_op_num_threads = threads or 0
+    session = onnxruntime.InferenceSession(_file(path), options, providers=["CPUExecutionProvider"])
     inputs = {given.name: given for given in session.get_inputs()}
     names = [output.name for output in session.get_outputs()]
     sizes = {"batch_size": 1, "past_sequence_length": 0}
@@ -211,24 +232,29 @@ def _logits(file: Path, ids: list[int]) -> NDArray[np.float32]:
         for name, given in inputs.items()
         if name.startswith("past")
     }
-    found, at = [], 0
-    for part in [[id] for id in ids] if "position" in inputs else [ids]:
-        feed = {
-            "input_ids": np.array([part]),
-            "position": np.array([at]),
-            "position_ids": np.arange(at, at + len(part))[None],
-            "attention_mask": np.ones((1, at + len(part)), np.int64),
-        }
-        out = dict(
-            zip(names, session.run(None, {k: v for k, v in feed.items() if k in inputs} | state), strict=True)
-        )
-        found.append(out.pop("logits")[0])
-        state = {
-            n.replace("present_conv", "past_conv").replace("present.", "past_key_values."): v
-            for n, v in out.items()
-        }
-        at += len(part)
-    return np.concatenate(found)
+    at = 0
+
+    def append(ids: list[int]) -> NDArray[np.float32]:
+        nonlocal at, state
+        found = []
+        for part in [[id] for id in ids] if "position" in inputs else [ids]:
+            feed = {
+                "input_ids": np.array([part]),
+                "position": np.array([at]),
+                "position_ids": np.arange(at, at + len(part))[None],
+                "attention_mask": np.ones((1, at + len(part)), np.int64),
+            }
+            results = session.run(None, {k: v for k, v in feed.items() if k in inputs} | state)
+            out = dict(zip(names, results, strict=True))
+            found.append(out.pop("logits")[0])
+            state = {
+                n.replace("present_conv", "past_conv").replace("present.", "past_key_values."): v
+                for n, v in out.items()
+            }
+            at += len(part)
+        return np.concatenate(found)
+
+    return Engine(f"ONNX Runtime {onnxruntime.__version__}", Weights(_file(path)).exact, append)
 
 
 def genai_config(model: ConvertInput, file: str, context: int) -> dict[str, Any]:

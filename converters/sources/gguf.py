@@ -143,6 +143,11 @@ class GgufCheckpoint(Checkpoint):
             return Layout(8 * where.stored.row_bytes // where.stored.shape[-1], 0, "other")
         return _gguf_blocks.LAYOUTS[kind]
 
+    def type_of(self, part: str) -> str:
+        """ggml's word for how a tensor of the spec is stored: "F32", "Q4_0", …"""
+        kind = self._find(part).stored.type
+        return PLAIN[kind][0] if kind in PLAIN else _type_name(kind)
+
     def codes(self, name: str, rows: tuple[int, int]) -> Codes:
         kind = _type_name(self._find(self._parts[name][0][0]).stored.type)
         found = self._rows_of_parts(name, *rows, self._bytes)

@@ -6,13 +6,16 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from edgekit.errors import EdgekitError
 from edgekit.units import quantity as quantity
 from edgekit.units import size as size
+
+if TYPE_CHECKING:
+    from edgekit.verification import BetterScheme, EngineCheck
 
 Progress = Callable[[str, int, int], None]
 
@@ -53,6 +56,26 @@ def table(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
         for row in rows
     )
     return "\n".join(line.rstrip() for line in lines)
+
+
+def engine(check: EngineCheck) -> str:
+    """What an engine was found to compute, in one line."""
+    if check.error is None or check.limit is None:
+        return f"not run: {check.not_run}"
+    return (
+        f"{check.engine} computes what the file says "
+        f"(largest error {check.error:.2g} of {check.limit:g}, on {check.tokens} tokens)"
+    )
+
+
+def poor_quality(better: BetterScheme | None) -> str:
+    """What to do about a package whose answers are noticeably other ones."""
+    if better is None:
+        return "its answers will often differ from the checkpoint's; no scheme of this format is nearer"
+    return (
+        f"its answers will often differ from the checkpoint's; --scheme {better.scheme} is nearer "
+        f"({size(better.bytes)})"
+    )
 
 
 def quality(card: Mapping[str, Any]) -> str:

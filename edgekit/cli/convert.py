@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -120,7 +121,11 @@ def command(
             f"time: about {max(estimate.seconds, 1):.0f} s of quantizing on this machine\n"
             f"weights: changed by {estimate.weight_error:.2%} (RMS)"
         )
+    if report.engine:
+        click.echo(f"verified: {_output.engine(report.engine)}")
     if report.quality:
-        click.echo(f"verified: {_output.quality(report.quality)}")
+        click.echo(f"quality: {_output.quality(asdict(report.quality))} against the checkpoint")
+        if report.quality.is_poor:
+            _output.warning(_output.poor_quality(report.better))
     if not dry_run and report.format == "edge":
         _output.note(f'\nhint: edgekit run {report.path} --raw "Once upon a time"')

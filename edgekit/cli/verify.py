@@ -19,12 +19,14 @@ from edgekit.cli import _options, _output
 def command(model: str, reference: str | None, threads: int | None, as_json: bool) -> None:
     """Check that a package still computes what its checkpoint computes.
 
-    Checks every hash, replays the golden vectors the package carries, and with --reference runs the
-    checkpoint through the numpy reference again. Exit 5 when something differs.
+    MODEL is what `edgekit convert` wrote, in any format. Of an .edge file every hash is checked, and its
+    golden vectors are replayed; other outputs are run in their engine beside numpy on their own weights.
+    With --reference the weights are compared with the checkpoint's, and its logits too. Exit 5 when
+    something differs.
 
     \b
     edgekit verify model.edge
-    edgekit verify model.edge --reference ./checkpoint --json
+    edgekit verify model-mlx --reference ./checkpoint --json
     """
     from edgekit import hub
     from edgekit.verification import verify
@@ -32,13 +34,13 @@ def command(model: str, reference: str | None, threads: int | None, as_json: boo
     with _output.progress() as progress:
         package = hub.resolve(model, progress)
         checkpoint = None if reference is None else hub.resolve(reference, progress)
-        report = verify(package, checkpoint, threads)
+        report = verify(package, checkpoint, threads, progress)
     if report.same_source is False:
         _output.warning("the package was made from another checkpoint than the one given")
     if as_json:
         _output.emit_json(report.to_json())
         return
-    click.echo(f"{report.path}: hashes right")
+    click.echo(f"{report.path}: {report.format}, {report.scheme}" + (", hashes right" if report.isa else ""))
     if report.golden:
         greedy = (
             "the same greedy text" if report.golden.greedy_matches else "another greedy text, within rounding"
@@ -47,5 +49,14 @@ def command(model: str, reference: str | None, threads: int | None, as_json: boo
             f"golden vectors on {report.isa}: {report.golden.positions} positions agree, "
             f"largest error {report.golden.largest_error:.2g}, {greedy}"
         )
+    if report.engine:
+        click.echo(f"engine: {_output.engine(report.engine)}")
+    if report.weights:
+        click.echo(
+            f"weights: {report.weights.tensors} tensors are the checkpoint's, the worst ({report.weights.tensor}) "
+            f"to {report.weights.largest_error:.0%} of what its layout allows"
+        )
     if report.quality:
-        click.echo(f"against the checkpoint: {_output.quality(asdict(report.quality))}")
+        click.echo(f"quality: {_output.quality(asdict(report.quality))} against the checkpoint")
+        if report.quality.is_poor:
+            _output.warning(_output.poor_quality(report.better))

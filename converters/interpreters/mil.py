@@ -21,10 +21,12 @@ import numpy as np
 from coremltools import proto
 from numpy.typing import NDArray
 
+from edgekit.errors import InvalidFile
+
 Array = NDArray[Any]
 
 MIL = proto.MIL_pb2
-NUMPY = {
+NUMPY: dict[int, np.dtype[Any]] = {
     MIL.FLOAT16: np.dtype("<f2"),
     MIL.FLOAT32: np.dtype("<f4"),
     MIL.INT32: np.dtype("<i4"),
@@ -33,9 +35,12 @@ NUMPY = {
     MIL.UINT16: np.dtype("<u2"),
     MIL.BOOL: np.dtype("?"),
 }
+BITS: dict[int, int] = {
+    MIL.FLOAT32: 32, MIL.FLOAT16: 16, MIL.INT8: 8, MIL.UINT8: 8, MIL.UINT6: 6, MIL.INT4: 4, MIL.UINT4: 4,
+}  # fmt: skip
 CAST = {"fp16": np.dtype("<f2"), "fp32": np.dtype("<f4"), "int32": np.dtype("<i4")}
 # type in a record of weight.bin -> (type of the program, bits, signed)
-STORED = {
+STORED: dict[int, tuple[int, int, bool]] = {
     1: (MIL.FLOAT16, 16, True),
     2: (MIL.FLOAT32, 32, True),
     3: (MIL.UINT8, 8, False),
@@ -52,20 +57,24 @@ class WeightBin:
 
     def __init__(self, path: Path) -> None:
         self.bytes = np.memmap(path, np.uint8, "r")
-        self.count, version = struct.unpack("<II", self.bytes[:8].tobytes())
-        assert version == 2
+        self.count, version = struct.unpack("<II", self.bytes[:8].tobytes().ljust(8, b"\0"))
+        _expect(version == 2, f"{path}: version {version} of a file of weights; 2 is expected")
 
     def read(self, offset: int, type: int, shape: tuple[int, ...]) -> Array:
         sentinel, code, size, begin, spare = struct.unpack(
-            "<IIQQQ", self.bytes[offset : offset + 32].tobytes()
+            "<IIQQQ", self.bytes[offset : offset + 32].tobytes().ljust(32, b"\0")
         )
-        assert sentinel == 0xDEADBEEF and offset % 64 == 0 and begin % 64 == 0, "a record is expected here"
+        record = sentinel == 0xDEADBEEF and offset % 64 == 0 and begin % 64 == 0 and code in STORED
+        _expect(record, f"weight.bin: there is no record at {offset}")
         stored, bits, signed = STORED[code]
-        assert stored == type, f"the file has {stored} where the program has {type}"
+        _expect(stored == type, f"weight.bin: type {stored} at {offset}, the program says {type}")
         count = math.prod(shape)
-        assert size * 8 - spare == count * bits, f"{size} bytes for {count} values of {bits} bits"
+        _expect(
+            size * 8 - spare == count * bits,
+            f"weight.bin: {size} bytes at {offset} for {count} values of {bits} bits",
+        )
         data = np.asarray(self.bytes[begin : begin + size])
-        assert data.size == size, "the file ends too early"
+        _expect(data.size == size, f"weight.bin: it ends before byte {begin + size}")
         if bits % 8 == 0:
             return data.view(NUMPY[type]).reshape(shape)
         stream = np.unpackbits(data, bitorder="little")[: count * bits].reshape(count, bits)
@@ -76,14 +85,24 @@ class WeightBin:
 
 
 class MilProgram:
-    def __init__(self, package: Path, *, exact: bool = True) -> None:
+    """`keep`: constants stay in memory, decompressed, from one call to the next."""
+
+    def __init__(self, package: Path, *, exact: bool = True, keep: bool = True) -> None:
         data = package / "Data" / "com.apple.CoreML"
         self.model = proto.Model_pb2.Model()
         self.model.ParseFromString((data / "model.mlmodel").read_bytes())
         self.weights = WeightBin(data / "weights" / "weight.bin")
-        self.exact = exact
+        self.exact, self.keep = exact, keep
         self._values: dict[tuple[int, int, tuple[int, ...]], Array] = {}
         self._constants: dict[tuple[str, str], Array] = {}
+        self._definitions = {
+            name: {
+                operation.outputs[0].name: operation
+                for operation in program.block_specializations[program.opset].operations
+                if operation.type.startswith("const")
+            }
+            for name, program in self.model.mlProgram.functions.items()
+        }
 
     @property
     def functions(self) -> dict[str, Any]:
@@ -100,7 +119,8 @@ class MilProgram:
     def predict(self, function: str, inputs: dict[str, Array], state: dict[str, Array]) -> dict[str, Array]:
         """Runs a function, which changes `state`; its outputs."""
         declared = self.functions[function]
-        assert {given.name for given in declared.input} == inputs.keys()
+        wanted = {given.name for given in declared.input}
+        _expect(wanted == inputs.keys(), f"{function} takes {sorted(wanted)}, not {sorted(inputs)}")
         program = self.model.mlProgram.functions[function]
         scope: dict[str, Any] = {}
         for given in program.inputs:
@@ -115,7 +135,7 @@ class MilProgram:
                 shape = given.type.tensorType.dimensions
             expected = tuple(dim.constant.size for dim in shape)
             found = state.get(given.name, scope[given.name])
-            assert found.shape == expected, f"{given.name} is {found.shape}, the program takes {expected}"
+            _expect(found.shape == expected, f"{given.name} is {found.shape}, the program takes {expected}")
         block = program.block_specializations[program.opset]
         for operation in block.operations:
             self._run(function, operation, scope)
@@ -123,12 +143,39 @@ class MilProgram:
 
     def constants(self, function: str) -> dict[str, Array]:
         """The constants of a function by name, decompressed."""
-        program = self.model.mlProgram.functions[function]
-        scope: dict[str, Any] = {}
-        for operation in program.block_specializations[program.opset].operations:
-            if operation.type.startswith("const"):
-                self._run(function, operation, scope)
-        return scope
+        return {name: self.constant(function, name) for name in self._definitions[function]}
+
+    def constant_names(self, function: str) -> list[str]:
+        return list(self._definitions[function])
+
+    def constant(self, function: str, name: str) -> Array:
+        """Decompressed."""
+        if (function, name) in self._constants:
+            return self._constants[function, name]
+        operation = self._definitions[function][name]
+        if operation.type == "const":
+            value = self._value(operation.attributes["val"])
+        else:
+            given = {part: self._argument(function, one) for part, one in operation.inputs.items()}
+            value = self._rounded(OPERATORS[operation.type](**given))
+        if self.keep:
+            self._constants[function, name] = value
+        return value
+
+    def bits(self, function: str, name: str) -> tuple[int, bool]:
+        """Of a number of a constant, as the file has it, and whether they are codes."""
+        operation = self._definitions[function][name]
+        if operation.type == "const":
+            return BITS[operation.outputs[0].type.tensorType.dataType], False
+        codes = operation.inputs["data" if "data" in operation.inputs else "indices"].arguments[0]
+        return BITS[codes.value.type.tensorType.dataType], True
+
+    def _argument(self, function: str, given: Any) -> Any:
+        """Of an operation on constants."""
+        binding = given.arguments[0]
+        if binding.WhichOneof("binding") == "name":
+            return self.constant(function, binding.name)
+        return self._value(binding.value)
 
     def _rounded(self, value: Array) -> Array:
         if not self.exact and value.dtype == np.float16:
@@ -136,47 +183,44 @@ class MilProgram:
         return value
 
     def _run(self, function: str, operation: Any, scope: dict[str, Any]) -> None:
-        if operation.type == "const":
-            name = operation.outputs[0].name
-            if (function, name) not in self._constants:
-                self._constants[function, name] = self._value(operation.attributes["val"])
-            scope[name] = self._constants[function, name]
-            return
+        if operation.type.startswith("const"):
+            return  # found by name where it is used
         given: dict[str, Any] = {}
         for name, argument in operation.inputs.items():
-            values = [
-                scope[binding.name] if binding.WhichOneof("binding") == "name" else self._value(binding.value)
-                for binding in argument.arguments
-            ]
+            values = [self._operand(function, binding, scope) for binding in argument.arguments]
             given[name] = values if name == "values" else values[0]
         if not self.exact and given.get("dtype") == "fp16":
             given["dtype"] = "fp32"
-        if operation.type.startswith("constexpr_"):
-            name = operation.outputs[0].name
-            if (function, name) not in self._constants:
-                self._constants[function, name] = self._rounded(OPERATORS[operation.type](**given))
-            results: Any = self._constants[function, name]
-        else:
-            assert operation.type in OPERATORS, f"no operator {operation.type!r} here"
-            results = OPERATORS[operation.type](**given)
+        _expect(operation.type in OPERATORS, f"the program has the unknown operator {operation.type!r}")
+        results = OPERATORS[operation.type](**given)
         several = results if isinstance(results, (list, tuple)) else [results]
         for output, result in zip(operation.outputs, several, strict=operation.type != "write_state"):
             declared = output.type.tensorType
             shape = tuple(dim.constant.size for dim in declared.dimensions)
-            assert result.shape == shape, f"{output.name} is {result.shape}, the program says {shape}"
+            _expect(result.shape == shape, f"{output.name} is {result.shape}, the program says {shape}")
             scope[output.name] = self._rounded(
                 result.astype(NUMPY[declared.dataType]) if self.exact else result
             )
+
+    def _operand(self, function: str, binding: Any, scope: dict[str, Any]) -> Any:
+        if binding.WhichOneof("binding") != "name":
+            return self._value(binding.value)
+        found = scope.get(binding.name)
+        return self.constant(function, binding.name) if found is None else found
 
     def _value(self, value: Any) -> Any:
         shape = tuple(dim.constant.size for dim in value.type.tensorType.dimensions)
         kind = value.type.tensorType.dataType
         if value.WhichOneof("value") == "blobFileValue":
-            assert value.blobFileValue.fileName == "@model_path/weights/weight.bin"
+            file = value.blobFileValue.fileName
+            _expect(file == "@model_path/weights/weight.bin", f"the program's weights lie in {file!r}")
             key = (value.blobFileValue.offset, kind, shape)
-            if key not in self._values:
-                self._values[key] = self._rounded(self.weights.read(*key))
-            return self._values[key]
+            if key in self._values:
+                return self._values[key]
+            values = self._rounded(self.weights.read(*key))
+            if self.keep:
+                self._values[key] = values
+            return values
         tensor = value.immediateValue.tensor
         field = tensor.WhichOneof("value")
         values = getattr(tensor, field).values
@@ -185,6 +229,11 @@ class MilProgram:
         if field == "bytes":
             return self._rounded(np.frombuffer(values, NUMPY[kind]).reshape(shape))
         return np.array(values, NUMPY[kind]).reshape(shape)
+
+
+def _expect(condition: bool, otherwise: str) -> None:
+    if not condition:
+        raise InvalidFile(f"a Core ML package that edgekit did not write, or a damaged one: {otherwise}")
 
 
 class State:
