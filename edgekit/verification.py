@@ -256,7 +256,9 @@ def check(
 def check_weights(
     output: Output, source: ConvertInput, wrong: list[str], progress: Progress = silent
 ) -> WeightCheck:
-    """Compares rows of every tensor; what differs by more than its layout explains is added to `wrong`."""
+    """Compares rows of every tensor; what differs by more than its layout explains is added to `wrong`.
+    Raises VerificationFailed when one is missing.
+    """
     worst = (0.0, "")
     for done, name in enumerate(source.tensors, 1):
         shape = source.spec.shape(name)
@@ -268,8 +270,7 @@ def check_weights(
         for rows in spans:
             want, got = source.load(name, rows), output.load(name, rows)
             if want is None or got is None or want.shape != got.shape:
-                wrong.append(f"it lacks the tensor {name} of shape {list(shape)}")
-                break
+                raise VerificationFailed(f"the output lacks {name} of shape {list(shape)}", hint=_REPORT)
             limit = WEIGHT_LIMITS.get(output.layout(name), WEIGHT_LIMITS["q2"])
             error, size = float(np.linalg.norm(got - want)), float(np.linalg.norm(want))
             if not error <= limit * size:

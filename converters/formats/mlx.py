@@ -200,7 +200,7 @@ def restored(rows: NDArray[np.float32], scheme: str) -> NDArray[np.float32]:
     """Rows of a matrix `[n, k]` as mlx-lm will see them."""
     chosen = SCHEME_OF_NAME[scheme]
     dtype = chosen.dtype or "BF16"
-    if not chosen.mode:
+    if not chosen.mode or rows.shape[1] % chosen.group:
         return _widened(_stored(rows, dtype), dtype)
     packed, *beside = _quantize(rows, dataclasses.replace(chosen, dtype=dtype))
     codes = _affine.unpack(packed, chosen.bits)

@@ -115,9 +115,7 @@ def config(words: Words, shapes: Shapes) -> dict[str, Any]:
         found["original_max_position_embeddings"] = context
         found["sliding_window"] = key("attention.sliding_window", 0) or None
     if kind in ("gemma2", "gemma3_text"):
-        found |= {"query_pre_attn_scalar": head_dim, "tie_word_embeddings": True} | _windows(
-            key, kind, layers
-        )
+        found |= {"query_pre_attn_scalar": head_dim} | _windows(key, kind, layers)
     if kind == "gemma2":
         found["attn_logit_softcapping"] = key("attn_logit_softcapping", 50.0)
         found["final_logit_softcapping"] = key("final_logit_softcapping", 30.0)

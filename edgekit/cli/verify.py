@@ -53,8 +53,8 @@ def command(model: str, reference: str | None, threads: int | None, as_json: boo
         click.echo(f"engine: {_output.engine(report.engine)}")
     if report.weights:
         click.echo(
-            f"weights: {report.weights.tensors} tensors are the checkpoint's, the worst ({report.weights.tensor}) "
-            f"to {report.weights.largest_error:.0%} of what its layout allows"
+            f"weights: {report.weights.tensors} tensors are the checkpoint's, the worst "
+            f"({report.weights.tensor}) to {report.weights.largest_error:.0%} of what its layout allows"
         )
     if report.quality:
         click.echo(f"quality: {_output.quality(asdict(report.quality))} against the checkpoint")

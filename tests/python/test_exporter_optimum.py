@@ -62,7 +62,7 @@ def test_an_unknown_architecture_runs_in_the_onnx_backend(kind: str, tmp_path: P
         edgekit.convert(checkpoint, tmp_path / "own", format="onnx")
     report = edgekit.convert(checkpoint, tmp_path / "out", format="onnx", exporter="optimum", scheme="f32")
     assert report.model_type == kind and report.bytes and report.n_parameters
-    assert report.quality is not None and report.quality["relative_error"] < 1e-4
+    assert report.quality is not None and report.quality.relative_error < 1e-4
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted([kind, "out"])
     with edgekit.Model(tmp_path / "out") as model, model.session(window=32) as session:
         assert session.plan.window == 32
@@ -83,7 +83,7 @@ def test_an_unknown_architecture_runs_in_the_onnx_backend(kind: str, tmp_path: P
 def test_schemes_quantize_the_matrices(tmp_path: Path) -> None:
     checkpoint = make("gpt2", tmp_path / "gpt2")
     report = edgekit.convert(checkpoint, tmp_path / "out", format="onnx", exporter="optimum", scheme="q4")
-    assert report.quality is not None and 1e-3 < report.quality["relative_error"] < 0.5
+    assert report.quality is not None and 1e-3 < report.quality.relative_error < 0.5
     graph = onnx_format.load(str(tmp_path / "out" / "model.onnx"), load_external_data=False).graph
     kinds = [node.op_type for node in graph.node]
     assert kinds.count("MatMulNBits") == 2 * 4 + 1 and "Gemm" not in kinds

@@ -13,11 +13,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edgekit.converters import convert, models
+from edgekit.converters import convert
 from edgekit.converters.formats import _gguf_tokenizer, gguf
 from edgekit.converters.formats._gguf_architecture import computed
 from edgekit.converters.reference import Reference
-from edgekit.converters.sources.gguf import GgufCheckpoint
 from edgekit.errors import UnsupportedModel, UsageError
 
 pytest.importorskip("transformers", reason="needs the [test] extra")
@@ -114,8 +113,7 @@ def test_every_family_gives_the_checkpoints_logits(name: str, tmp_path: Path) ->
 def test_quantized_files_give_the_logits_of_their_own_weights(scheme: str, tmp_path: Path) -> None:
     model = convert.read(make_checkpoint("llama", tmp_path), "llama")
     gguf.write(model, tmp_path / "out.gguf", scheme)
-    opened = models.open_model(GgufCheckpoint(tmp_path / "out.gguf"))
-    want = Reference(computed(opened.spec), opened.load).logits(IDS)
+    want = gguf.read_back(tmp_path / "out.gguf").reference().logits(IDS)
     # llama.cpp rounds activations: to 8 bits before blocks, to the weights' type before floats
     assert relative(llama_logits(tmp_path / "out.gguf", IDS), want) <= (5e-2 if scheme[0] == "q" else 2e-2)
 

@@ -116,7 +116,7 @@ def test_a_real_model_gives_the_checkpoints_logits(tmp_path: Path) -> None:
     mlx.write(model, tmp_path / "f32", "f32")
     mlx.write(model, tmp_path / "q4", "q4")
     exact, quantized = mlx_logits(tmp_path / "f32", tmp_path / "q4")
-    own = models.open_model(MlxCheckpoint(tmp_path / "q4"))
+    own = mlx.read_back(tmp_path / "q4")
     for got, want, limit in (
         (exact, Reference(model.spec, model.load).logits(IDS), 1e-5),
         (quantized, Reference(own.spec, own.load).logits(IDS), 0.1),  # computed in the checkpoint's bfloat16
@@ -135,8 +135,7 @@ def test_quantized_directories_give_the_logits_of_their_own_weights(tmp_path: Pa
         mlx.write(convert.read(make_checkpoint(name, tmp_path / "hf"), name), directory, scheme)
     wrong = {}
     for case, directory, got in zip(cases, directories, mlx_logits(*directories), strict=True):
-        model = models.open_model(MlxCheckpoint(directory))
-        want = Reference(_mlx_config.computed(model.spec), model.load).logits(IDS)
+        want = mlx.read_back(directory).reference().logits(IDS)
         error = got if isinstance(got, str) else np.abs(got - want).max() / np.abs(want).max()
         if isinstance(error, str) or not error <= 1e-5:
             wrong[case] = error
@@ -152,8 +151,7 @@ def test_kept_codes_give_the_logits_of_their_own_weights(
     source, _ = quantize(make_checkpoint("llama_32", tmp_path / "hf"), tmp_path / "gptq", "gptq", group=32)
     mlx.write(convert.read(source, "gptq"), tmp_path / "out", "q8")
     (got,) = mlx_logits(tmp_path / "out")
-    model = models.open_model(MlxCheckpoint(tmp_path / "out"))
-    want = Reference(_mlx_config.computed(model.spec), model.load).logits(IDS)
+    want = mlx.read_back(tmp_path / "out").reference().logits(IDS)
     assert not isinstance(got, str) and np.abs(got - want).max() <= 1e-5 * np.abs(want).max()
 
 
@@ -170,7 +168,7 @@ def test_weights_come_back(tmp_path: Path) -> None:
     }
     for scheme, limit in wanted.items():
         mlx.write(model, tmp_path / scheme, scheme)
-        ours = models.open_model(MlxCheckpoint(tmp_path / scheme))
+        ours = mlx.read_back(tmp_path / scheme)
         for name in model.tensors:
             want, got = model.load(name), ours.load(name)
             assert want is not None and got is not None
