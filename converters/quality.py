@@ -4,11 +4,14 @@ checkpoint's.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from edgekit.converters.spec import ModelSpec
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -40,6 +43,13 @@ class Quality:
     @property
     def is_poor(self) -> bool:
         return not (self.top1_agreement >= POOR_AGREEMENT and self.kl_mean <= POOR_KL)
+
+
+def tokens_for(spec: ModelSpec) -> int:
+    """On how many tokens a model is compared: fewer of larger ones."""
+    weights = sum(math.prod(spec.shape(name)) for name in spec.matrices())
+    most = 64 if weights > 2e9 else 128 if weights > 2e8 else 256
+    return min(most, spec.context or most)
 
 
 def relative_error(got: F32, want: F32) -> float:

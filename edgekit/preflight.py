@@ -13,23 +13,28 @@ from typing import Any
 import numpy as np
 
 from edgekit.converters.convert import ConvertInput
+from edgekit.converters.quality import tokens_for
 
 SAMPLE_WEIGHTS = 1 << 18
 MAX_TOKENS = 4096
+# Over all weights: numpy's on those of the output, unpacked, numpy's on the checkpoint's, and the engine's.
+VERIFY_PASSES = 4
 
 
 @dataclass(frozen=True)
 class Preflight:
     """`bytes` of the output; `memory_bytes` of the engine: those, and keys and values of `tokens` tokens.
 
-    `seconds` to convert on this machine, without the disk's and without verification. `weight_error`: RMS of
-    what quantization changes, relative to the weights, in the checkpoint's first large matrix.
+    `seconds` to convert on this machine, without the disk's, and `verify_seconds` to verify after that.
+    `weight_error`: RMS of what quantization changes, relative to the weights, in the checkpoint's first large
+    matrix.
     """
 
     bytes: int
     memory_bytes: int
     tokens: int
     seconds: float
+    verify_seconds: float
     weight_error: float
 
 
@@ -47,8 +52,25 @@ def measure(writer: ModuleType, model: ConvertInput, scheme: str, options: dict[
     spent = time.perf_counter() - started
     weights = sum(prod(model.spec.shape(name)) for name in model.tensors)
     return Preflight(
-        size, size + cache, tokens, spent * weights / sampled / min(8, os.cpu_count() or 1), error
+        size,
+        size + cache,
+        tokens,
+        spent * weights / sampled / min(8, os.cpu_count() or 1),
+        _forward_seconds(model, sample) * VERIFY_PASSES * weights,
+        error,
     )
+
+
+def _forward_seconds(model: ConvertInput, name: str) -> float:
+    """Of a weight, for all tokens that verification takes: to read it and to multiply by it."""
+    rows, (n, k) = model.load, model.spec.shape(name)
+    states = np.ones((tokens_for(model.spec), k), np.float32)
+    count = max(1, min(n, SAMPLE_WEIGHTS // k))
+    started = time.perf_counter()
+    values = rows(name, (0, count))
+    assert values is not None
+    states @ values.T
+    return (time.perf_counter() - started) / values.size
 
 
 def weight_error(writer: Any, model: ConvertInput, scheme: str) -> float:

@@ -27,7 +27,7 @@ from edgekit import preflight
 from edgekit.converters import convert, formats
 from edgekit.converters.convert import ConvertInput, Progress, silent
 from edgekit.converters.formats import Engine, Output
-from edgekit.converters.quality import Quality, compare, relative_error
+from edgekit.converters.quality import Quality, compare, relative_error, tokens_for
 from edgekit.converters.reference import Reference
 from edgekit.converters.spec import ModelSpec
 from edgekit.errors import UnsupportedModel, UsageError, VerificationFailed
@@ -319,13 +319,11 @@ def sample_ids(
 
     `longropes`: no more than the short angles of longrope are for.
     """
-    weights = sum(math.prod(spec.shape(name)) for name in spec.matrices())
-    limit = limit or (64 if weights > 2e9 else 128 if weights > 2e8 else 256)
+    limit = limit or tokens_for(spec)
     if longropes:
         limit = min(
             [limit, *(r.original_context for r in spec.ropes if r.long_inv_freq and r.original_context)]
         )
-    limit = min(limit, spec.context or limit)
     if tokenizer is not None:
         return "edgekit", tokenizer.encode(TEXT)[:limit]
     return "random ids", np.random.default_rng(0).integers(0, spec.vocab_size, limit).tolist()

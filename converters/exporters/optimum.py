@@ -115,7 +115,8 @@ def verify(checkpoint: Path, path: Path, scheme: str) -> Quality:
     if not quality.relative_error <= LIMITS[BITS[scheme][0]]:  # also when it is not a number
         raise VerificationFailed(
             f"the output does not compute what the checkpoint computes: the logits differ by "
-            f"{quality.relative_error:.3g} of their spread; {LIMITS[BITS[scheme][0]]:g} is allowed for {scheme}",
+            f"{quality.relative_error:.3g} of their spread; "
+            f"{LIMITS[BITS[scheme][0]]:g} is allowed for {scheme}",
             hint="this is a bug; please report it with the checkpoint's config.json",
         )
     return quality

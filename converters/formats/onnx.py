@@ -108,7 +108,8 @@ def write_ring(
 
 def size_bytes(model: ConvertInput, scheme: str, *, opset_only: bool = False) -> int:
     """Bytes of the graph and its weights, without the small files beside them."""
-    return _decoder(model, scheme, opset_only=opset_only).build().size_bytes()
+    facts = sum(map(len, _facts(model, scheme).values()))
+    return _decoder(model, scheme, opset_only=opset_only).build().size_bytes() + facts
 
 
 def cache_bytes(model: ConvertInput, scheme: str, tokens: int, *, opset_only: bool = False) -> int:

@@ -118,7 +118,8 @@ def command(
     if estimate := report.preflight:
         click.echo(
             f"memory: {_output.size(estimate.memory_bytes)} with a cache of {estimate.tokens} tokens\n"
-            f"time: about {max(estimate.seconds, 1):.0f} s of quantizing on this machine\n"
+            f"time: about {max(estimate.seconds, 1):.0f} s of quantizing on this machine, and "
+            f"{max(estimate.verify_seconds, 1):.0f} s of verifying\n"
             f"weights: changed by {estimate.weight_error:.2%} (RMS)"
         )
     if report.engine:
