@@ -2,12 +2,19 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from edgekit.cli import _options, _output
+
+if TYPE_CHECKING:
+    from edgekit.events import MemoryPlan
+
+DEFAULT_CONTEXT = 4096
 
 
 @click.command()
@@ -30,96 +37,56 @@ def command(
 ) -> None:
     """Show what is inside a package, and what it will need, byte for byte.
 
+    MODEL is a .edge file, or what `edgekit convert` writes in another format: a folder of MLX, ONNX or Core
+    ML, a .gguf file.
+
     The memory plan is what a session allocates: no more, and nothing later. Weights and tokenizer are mapped
-    from the file: shared between processes, and given back when memory is short.
+    from the file: shared between processes, and given back when memory is short. Of other formats, whose
+    engines allocate as they like, it says what keys and values take.
 
     \b
     edgekit inspect model.edge
     edgekit inspect model.edge --context 32768 --kv int8
     edgekit inspect model.edge --tensors --json
+    edgekit inspect model.gguf
     """
-    from edgekit import hub
-    from edgekit.model import can_load
+    from edgekit import hub, inspection
 
     if context is not None and window is not None:
         raise click.UsageError("--context and --window say the same; give one")
     with _output.progress() as progress:
         path = hub.resolve(model, progress)
-    if context is not None:
-        kept = can_load(path, sinks=sinks).sinks
-        if context <= kept:
-            raise click.UsageError(f"--context {context} leaves no room beside {kept} sinks")
-        window = context - kept
-    document = describe(path)
-    document["memory_plan"] = _plan_json(can_load(path, window, sinks, kv, memory_budget))
+    document = inspection.describe(path)
+    if document["format"] == "edge":
+        document["memory_plan"] = asdict(_planned(path, context, window, sinks, kv, memory_budget))
+    elif memory_budget is not None or kv != "auto":
+        raise click.UsageError(
+            f"--kv and --memory-budget are of .edge packages; this is {document['format']}"
+        )
+    else:
+        tokens, count = inspection.cache_bytes(path, context or window or DEFAULT_CONTEXT)
+        document["cache"] = {"tokens": tokens, "bytes": count}
     if as_json:
         _output.emit_json(document)
     else:
         click.echo(_human(document, tensors))
 
 
-def describe(path: Path) -> dict[str, Any]:
-    """Everything a package says about itself, from its header alone."""
-    from edgekit.converters.formats import edge
-    from edgekit.converters.spec import ModelSpec
+def _planned(
+    path: Path, context: int | None, window: int | None, sinks: int | None, kv: Any, memory_budget: int | None
+) -> MemoryPlan:
+    from edgekit.model import can_load
 
-    entries, data_offset = edge.read_header(path)
-    metadata = edge.decode_metadata(entries.pop("__metadata__"))
-    matrices, spec = metadata["matrices"], ModelSpec.from_json(metadata["spec"])
-    tensors = []
-    parameters = 0
-    for name, entry in entries.items():
-        first, last = entry["data_offsets"]
-        row: dict[str, Any] = {"name": name, "bytes": last - first, "sha256": metadata["sha256"].get(name)}
-        if name in matrices:
-            n, k = row["shape"] = matrices[name]["shape"]
-            row["layout"] = matrices[name]["layout"]
-            row["bits_per_weight"] = 8 * row["bytes"] / (n * k)
-            parameters += n * k
-        elif entry["dtype"] == "F32":
-            row["shape"], row["layout"] = list(spec.shape(name)), "f32 vector"
-            parameters += math.prod(row["shape"])
-        else:
-            row["layout"] = "compiled"
-        tensors.append(row)
-    weight_bytes = sum(row["bytes"] for row in tensors if row["layout"] != "compiled")
-    file_bytes = path.stat().st_size
-    return {
-        "path": str(path),
-        "format_version": int(metadata["version"]),
-        "scheme": metadata["scheme"],
-        "file_bytes": file_bytes,
-        "header_bytes": data_offset,
-        "weight_bytes": weight_bytes,
-        "n_parameters": parameters,
-        "bits_per_weight": 8 * file_bytes / parameters,
-        "weight_bits_per_weight": 8 * weight_bytes / parameters,
-        "source": metadata.get("source"),
-        "spec": metadata["spec"],
-        "tokenizer_bytes": _bytes_of(tensors, "tokenizer"),
-        "chat_template_bytes": _bytes_of(tensors, "chat_template"),
-        "eos_ids": metadata.get("eos_ids"),
-        "special_tokens": metadata.get("special_tokens"),
-        "generation": metadata.get("generation"),
-        "quality": metadata.get("quality"),
-        "golden": "golden" in metadata,
-        "tensors": tensors,
-    }
-
-
-def _bytes_of(tensors: list[dict[str, Any]], name: str) -> int | None:
-    return next((row["bytes"] for row in tensors if row["name"] == name), None)
-
-
-def _plan_json(plan: Any) -> dict[str, Any]:
-    from dataclasses import asdict
-
-    return asdict(plan)
+    if context is not None:
+        kept = can_load(path, sinks=sinks).sinks
+        if context <= kept:
+            raise click.UsageError(f"--context {context} leaves no room beside {kept} sinks")
+        window = context - kept
+    return can_load(path, window, sinks, kv, memory_budget)
 
 
 def _human(document: dict[str, Any], every_tensor: bool) -> str:
-    spec, plan, quality = document["spec"], document["memory_plan"], document["quality"]
-    source = document["source"] or {}
+    spec, source = document["spec"], document["source"] or {}
     rows = [
         ("model", f"{spec['model_type']}, {_output.quantity(document['n_parameters'])} parameters"),
         ("shape", _shape(spec)),
@@ -127,20 +94,34 @@ def _human(document: dict[str, Any], every_tensor: bool) -> str:
             "scheme",
             f"{document['scheme']}, {document['bits_per_weight']:.2f} bits per weight over the whole file",
         ),
-        ("file", f"{_output.size(document['file_bytes'])}, format version {document['format_version']}"),
+        ("format", f"{document['format']}, {_output.size(document['file_bytes'])}"),
         ("source", source.get("name", "unknown")),
         ("source sha256", source.get("sha256", "unknown")),
         ("licence", source.get("license", "not stated by the checkpoint")),
         ("tokenizer", _present(document["tokenizer_bytes"])),
         ("chat template", _present(document["chat_template_bytes"])),
         ("ends at", ", ".join(map(str, document["eos_ids"] or [])) or "no token"),
-        ("golden vectors", "yes" if document["golden"] else "none"),
+        (
+            "advised sampling",
+            ", ".join(f"{k} {v}" for k, v in (document.get("generation") or {}).items()) or "none",
+        ),
     ]
-    if quality:
-        rows.append(("quality", _output.quality(quality)))
-    else:
-        rows.append(("quality", "not measured"))
-    parts = [_output.table(rows), "", _tensors(document["tensors"], every_tensor)]
+    if document["format"] == "edge":
+        quality = document["quality"]
+        rows += [
+            ("golden vectors", "yes" if document["golden"] else "none"),
+            ("quality", _output.quality(quality) if quality else "not measured"),
+        ]
+    memory = _plan(document["memory_plan"]) if "memory_plan" in document else _cache(document["cache"])
+    return "\n\n".join([_output.table(rows), _tensors(document["tensors"], every_tensor), memory])
+
+
+def _cache(cache: dict[str, int]) -> str:
+    tokens, count = cache["tokens"], cache["bytes"]
+    return f"keys and values of {tokens} tokens: {count:,} bytes, {_output.size(count)}"
+
+
+def _plan(plan: dict[str, Any]) -> str:
     need = [
         ("weights, mapped", plan["weight_bytes"]),
         ("tokenizer and template, mapped", plan["tokenizer_bytes"]),
@@ -150,14 +131,11 @@ def _human(document: dict[str, Any], every_tensor: bool) -> str:
         ("allocated in all", plan["total_bytes"]),
     ]
     tokens = plan["window"] + plan["sinks"]
-    parts += [
-        "",
-        f"memory for {tokens} tokens ({plan['sinks']} sinks, {plan['kv']} keys and values):",
-        _output.table(
-            [(f"  {name}", f"{count:,}", _output.size(count)) for name, count in need], right=(1, 2)
-        ),
-    ]
-    return "\n".join(parts)
+    rows = [(f"  {name}", f"{count:,}", _output.size(count)) for name, count in need]
+    return (
+        f"memory for {tokens} tokens ({plan['sinks']} sinks, {plan['kv']} keys and values):\n"
+        + _output.table(rows, right=(1, 2))
+    )
 
 
 def _shape(spec: dict[str, Any]) -> str:
@@ -178,22 +156,34 @@ def _present(size: int | None) -> str:
 
 
 def _tensors(tensors: list[dict[str, Any]], every: bool) -> str:
+    """Every tensor, or by kind (the last part of the name) and layout; bytes where the format tells them."""
     if every:
         rows = [("tensor", "shape", "layout", "bits/weight", "bytes")]
         for row in tensors:
-            shape = "×".join(map(str, row.get("shape", [])))
-            bits = f"{row['bits_per_weight']:.2f}" if "bits_per_weight" in row else ""
-            rows.append((row["name"], shape, row["layout"], bits, f"{row['bytes']:,}"))
-        return _output.table(rows, right=(3, 4))
-    counts: Counter[str] = Counter()
-    sizes: Counter[str] = Counter()
-    weights: Counter[str] = Counter()
+            shape = row.get("shape", [])
+            rows.append((row["name"], "×".join(map(str, shape)), row["layout"], *_sizes([row])[1:]))
+        return _table(rows, right=(3, 4))
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in tensors:
-        counts[row["layout"]] += 1
-        sizes[row["layout"]] += row["bytes"]
-        weights[row["layout"]] += math.prod(row.get("shape", [0]))
-    rows5 = [("layout", "tensors", "bytes", "bits/weight")]
-    for layout, count in counts.most_common():
-        bits = f"{8 * sizes[layout] / weights[layout]:.2f}" if weights[layout] else ""
-        rows5.append((layout, str(count), f"{sizes[layout]:,}", bits))
-    return _output.table(rows5, right=(1, 2, 3))
+        kind = "vectors" if len(row.get("shape", "")) == 1 else row["name"].rpartition(".")[2]
+        groups.setdefault((kind, row["layout"]), []).append(row)
+    lines = [("tensors", "layout", "number", "parameters", "bits/weight", "bytes")]
+    for (kind, layout), members in groups.items():
+        lines.append((kind, layout, str(len(members)), *_sizes(members)))
+    return _table(lines, right=(2, 3, 4, 5))
+
+
+def _sizes(tensors: list[dict[str, Any]]) -> tuple[str, str, str]:
+    """Parameters, bits per weight and bytes of tensors; "" for what is not told."""
+    count = sum(math.prod(row["shape"]) for row in tensors if "shape" in row)
+    total = sum(row.get("bytes", 0) for row in tensors)
+    bits = f"{8 * total / count:.2f}" if total and count else ""
+    return _output.quantity(count) if count else "", bits, f"{total:,}" if total else ""
+
+
+def _table(rows: Sequence[tuple[str, ...]], right: tuple[int, ...]) -> str:
+    """Without the columns that are empty below their heading."""
+    kept = [column for column in range(len(rows[0])) if any(row[column] for row in rows[1:])]
+    return _output.table(
+        [[row[c] for c in kept] for row in rows], right=[kept.index(c) for c in right if c in kept]
+    )
