@@ -129,4 +129,4 @@ def command(
         if report.quality.is_poor:
             _output.warning(_output.poor_quality(report.better))
     if not dry_run and report.format == "edge":
-        _output.note(f'\nhint: edgekit run {report.path} --raw "Once upon a time"')
+        _output.note(f'\nhint: edgekit run {report.path} "Once upon a time"')
