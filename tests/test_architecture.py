@@ -2,7 +2,7 @@
 
 samples, tests -> edgekit, runtimes -> cpp/include
 edgekit.cli -> edgekit.model and the rest -> edgekit.engines -> edgekit.converters (never the native module)
-cpp/src: api -> engine -> {decoder, text, format} -> kernels; intrinsics under simd/ alone
+cpp/src: api -> engine -> {decoder, text, format} -> {kernels, threads}; intrinsics under simd/ alone
 """
 
 from __future__ import annotations
@@ -22,14 +22,15 @@ CORE = ROOT / "cpp" / "src"
 # folder of cpp/src -> the folders it may include from, besides itself and files directly in cpp/src
 MAY_INCLUDE = {
     "api": {"engine", "decoder", "text", "format", "kernels", "quant"},
-    "engine": {"decoder", "text", "format", "kernels", "quant"},
-    "decoder": {"format", "kernels", "quant"},
+    "engine": {"decoder", "text", "format", "kernels", "quant", "threads"},
+    "decoder": {"format", "kernels", "quant", "threads"},
     "text": {"format"},
     "format": {"quant"},
     "isa": {"kernels", "simd"},
     "kernels": {"quant"},
     "simd": {"quant"},
     "quant": set[str](),
+    "threads": set[str](),
 }
 
 # a Python module or package -> what it must never import, be it at the top or inside a function

@@ -17,11 +17,11 @@
 #include <unistd.h>
 #endif
 
-#include "decoder/per_process.h"
-#include "decoder/processors.h"
-#include "decoder/thread_team.h"
 #include "engine/thread_choice.h"
 #include "error.h"
+#include "threads/per_process.h"
+#include "threads/processors.h"
+#include "threads/thread_team.h"
 
 using namespace edgekit;
 

@@ -12,9 +12,9 @@
 #include "decoder/arena.h"
 #include "decoder/kv_cache.h"
 #include "decoder/spec.h"
-#include "decoder/thread_team.h"
 #include "decoder/weights.h"
 #include "kernels/kernels.h"
+#include "threads/thread_team.h"
 
 namespace edgekit {
 

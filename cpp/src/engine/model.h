@@ -8,10 +8,7 @@
 #include <vector>
 
 #include "decoder/decoder.h"
-#include "decoder/per_process.h"
-#include "decoder/processors.h"
 #include "decoder/spec.h"
-#include "decoder/thread_team.h"
 #include "decoder/weights.h"
 #include "edgekit/edgekit.h"
 #include "engine/thread_choice.h"
@@ -20,6 +17,9 @@
 #include "kernels/kernels.h"
 #include "text/template/chat_template.h"
 #include "text/tokenizer.h"
+#include "threads/per_process.h"
+#include "threads/processors.h"
+#include "threads/thread_team.h"
 
 namespace edgekit {
 

@@ -1,4 +1,4 @@
-#include "decoder/processors.h"
+#include "threads/processors.h"
 
 #include <algorithm>
 #include <charconv>

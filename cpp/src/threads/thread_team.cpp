@@ -1,4 +1,4 @@
-#include "decoder/thread_team.h"
+#include "threads/thread_team.h"
 
 #include <cassert>
 #include <string>
