@@ -50,7 +50,9 @@ WEIGHT_ROWS = 16  # at the beginning, in the middle and at the end of each matri
 # Largest relative error of an engine's logits beside numpy's on the same weights: of sums in another order;
 # or also of activations that it rounds (to 8 bits, or to 16).
 EXACT_LIMIT = 1e-3
-ROUNDED_LIMIT = 5e-2
+ROUNDED_LIMIT = 5e-2  # or so many times what rounding does to numpy's own logits, where that is more
+ROUNDED_SHARE = 2.5
+ROUNDED_GROUP = 32
 TOLD_TOLERANCE = 1e-4  # of numbers that an output says of itself; some formats have float32 for them
 
 PIECE = 32  # tokens that an engine takes at once
@@ -350,7 +352,30 @@ def _check_engine(
     progress(f"computing in {engine.name}", len(ids), len(ids))
     got = np.concatenate(rows)
     error, limit = relative_error(got, own[positions]), EXACT_LIMIT if engine.exact else ROUNDED_LIMIT
+    if not engine.exact and error > limit / 2:  # in deep models rounding alone does that
+        reference = _Rounding(output.spec, output.load, cache=output.cache, context=output.context)
+        rounded = _logits(reference, ids, "computing with rounded activations", progress)
+        limit = max(limit, ROUNDED_SHARE * relative_error(rounded, own))
     return EngineCheck(engine.name, len(ids), error, limit), got if len(got) == len(ids) else None
+
+
+class _Rounding(Reference):
+    """Activations are rounded to 8 bits, with a scale for each 32 of them, before they meet a matrix. No
+    engine's logits are these: a last bit that differs is soon another code. But they are as far from the
+    exact ones as a right engine's.
+    """
+
+    def linear(self, x: F32, name: str) -> F32:
+        return super().linear(_rounded(x), name)
+
+    def logit_slices(self, hidden: F32) -> Iterator[tuple[int, F32]]:
+        return super().logit_slices(_rounded(hidden))
+
+
+def _rounded(x: F32) -> F32:
+    groups = np.pad(x, ((0, 0), (0, -x.shape[1] % ROUNDED_GROUP))).reshape(len(x), -1, ROUNDED_GROUP)
+    scale = np.maximum(np.abs(groups).max(-1, keepdims=True), np.float32(1e-30)) / 127
+    return np.asarray((np.rint(groups / scale) * scale).reshape(len(x), -1)[:, : x.shape[1]], np.float32)
 
 
 def _pieces(count: int) -> Iterator[tuple[int, int]]:
