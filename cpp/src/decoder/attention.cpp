@@ -42,8 +42,8 @@ void Decoder::attention(Step& step, uint32_t layer, uint32_t thread) const {
                               float* out) {
             const uint32_t begin = std::max(first, offset), end = std::min(last, offset + tiles);
             if (begin < end)
-                kernels_.matmul(linear.weight, rows, {out, linear.weight.n, linear.bias}, begin - offset,
-                                end - offset, scratch.matmul);
+                apply(linear, rows, {.out = out, .stride = linear.weight.n}, begin - offset, end - offset,
+                      scratch);
         };
         part(w.q, queries, 0, q_tiles, state.q_);
         part(w.k, input, q_tiles, k_tiles, state.k_);

@@ -113,31 +113,39 @@ Activations Decoder::prepare(Step& step, const NormWeights& weights, const float
     return {rows.x, width, rows.codes, rows.scales, rows.starts, step.m};
 }
 
+// Tiles [first_tile, last_tile) of a linear layer for every row of the input. Nothing else multiplies by
+// weights.
+void Decoder::apply(const Linear& linear, const Activations& input, Store to, uint32_t first_tile,
+                    uint32_t last_tile, ThreadScratch& scratch) const {
+    to.bias = linear.bias;
+    kernels_.matmul(linear.weight, input, to, first_tile, last_tile, scratch.matmul);
+}
+
 // This thread's share of a linear layer.
-void Decoder::project(Step& step, const Linear& linear, const Activations& input, const Store& store,
+void Decoder::project(Step& step, const Linear& linear, const Activations& input, const Store& to,
                       uint32_t thread) const {
     step.team.for_units(thread, linear.weight.n_tiles(), [&](uint32_t first, uint32_t last) {
-        Store to = store;
-        to.bias = linear.bias;
-        kernels_.matmul(linear.weight, input, to, first, last, step.scratch(thread).matmul);
+        apply(linear, input, to, first, last, step.scratch(thread));
     });
 }
 
 // x += residual_scale · post_norm(linear(input)). Ends with a barrier.
 void Decoder::add_to_residual(Step& step, const Linear& linear, const Activations& input,
                               const NormWeights& post_norm, uint32_t thread) const {
-    DecoderState& state = step.state;
     const uint32_t d_model = spec_.d_model;
-    if (!post_norm) {
-        project(step, linear, input, {step.x(d_model), d_model, nullptr, spec_.residual_scale, true}, thread);
-        step.team.barrier();
-        return;
-    }
-    project(step, linear, input, {state.mixed_, d_model, nullptr, 1.0f, false}, thread);
+    Store to{.out = step.x(d_model), .stride = d_model, .scale = spec_.residual_scale, .add = true};
+    if (post_norm) to = {.out = step.state.mixed_, .stride = d_model};
+    project(step, linear, input, to, thread);
     step.team.barrier();
+    if (post_norm) add_mixed(step, post_norm, thread);
+}
+
+// x += residual_scale · post_norm(mixed_). Ends with a barrier.
+void Decoder::add_mixed(Step& step, const NormWeights& post_norm, uint32_t thread) const {
+    const uint32_t d_model = spec_.d_model;
     step.team.for_units(thread, step.m, [&](uint32_t first, uint32_t last) {
         for (uint32_t row = first; row < last; ++row) {
-            float* mixed = state.mixed_ + size_t{row} * d_model;
+            float* mixed = step.state.mixed_ + size_t{row} * d_model;
             norm(spec_.norm, post_norm, mixed, d_model, mixed);
             kernels_.add(step.x(d_model) + size_t{row} * d_model, mixed, spec_.residual_scale, d_model);
         }
@@ -197,8 +205,8 @@ void Decoder::gate_up(Step& step, const FeedForward& ffn, const Activations& inp
         const uint32_t first_tile = column / kTileRows;
         const uint32_t last_tile = (column + columns + kTileRows - 1) / kTileRows;
         const auto compute = [&](const Linear& linear, float* to) {
-            kernels_.matmul(linear.weight, input, {to, stride, linear.bias, 1.0f, false, column}, first_tile,
-                            last_tile, scratch.matmul);
+            apply(linear, input, {.out = to, .stride = stride, .first_column = column}, first_tile, last_tile,
+                  scratch);
         };
         compute(ffn.up, scratch.up);
         if (spec_.gated) compute(ffn.gate, scratch.gate);
@@ -282,23 +290,16 @@ bool Decoder::experts(Step& step, uint32_t layer, uint32_t thread) const {
                     float* out = (w.ffn_post_norm ? state.mixed_ : step.x(spec_.d_model)) +
                                  size_t{row} * spec_.d_model;
                     const float scale = w.ffn_post_norm ? weight[i] : weight[i] * spec_.residual_scale;
-                    kernels_.matmul(down.weight, hidden,
-                                    {out, spec_.d_model, down.bias, scale, i > 0 || !w.ffn_post_norm}, first,
-                                    last, step.scratch(thread).matmul);
+                    const Store to{.out = out,
+                                   .stride = spec_.d_model,
+                                   .scale = scale,
+                                   .add = i > 0 || !w.ffn_post_norm};
+                    apply(down, hidden, to, first, last, step.scratch(thread));
                 }
             });
         step.team.barrier();
     }
-    if (!w.ffn_post_norm) return true;
-    step.team.for_units(thread, step.m, [&](uint32_t first, uint32_t last) {
-        for (uint32_t row = first; row < last; ++row) {
-            float* mixed = state.mixed_ + size_t{row} * spec_.d_model;
-            norm(spec_.norm, w.ffn_post_norm, mixed, spec_.d_model, mixed);
-            kernels_.add(step.x(spec_.d_model) + size_t{row} * spec_.d_model, mixed, spec_.residual_scale,
-                         spec_.d_model);
-        }
-    });
-    step.team.barrier();
+    if (w.ffn_post_norm) add_mixed(step, w.ffn_post_norm, thread);
     return true;
 }
 
@@ -306,10 +307,9 @@ void Decoder::logits(Step& step, uint32_t thread) const {
     const Activations input =
         prepare(step, weights_.final_norm, step.x(spec_.d_model), spec_.d_model, thread);
     const size_t vocab = spec_.vocab_size;
+    const Store to{.out = step.logits, .stride = vocab, .scale = spec_.logit_scale};
     step.team.for_units(thread, weights_.head.weight.n_tiles(), [&](uint32_t first, uint32_t end) {
-        kernels_.matmul(weights_.head.weight, input,
-                        {step.logits, vocab, weights_.head.bias, spec_.logit_scale, false}, first, end,
-                        step.scratch(thread).matmul);
+        apply(weights_.head, input, to, first, end, step.scratch(thread));
         if (spec_.logit_softcap == 0) return;
         const size_t column = size_t{first} * kTileRows;
         const size_t columns = std::min(vocab, size_t{end} * kTileRows) - column;

@@ -143,10 +143,13 @@ private:
     void norm(Norm kind, const NormWeights& weights, const float* x, uint32_t n, float* out) const;
     Activations prepare(Step& step, const NormWeights& weights, const float* source, uint32_t width,
                         uint32_t thread) const;
-    void project(Step& step, const Linear& linear, const Activations& input, const Store& store,
+    void apply(const Linear& linear, const Activations& input, Store to, uint32_t first_tile,
+               uint32_t last_tile, ThreadScratch& scratch) const;
+    void project(Step& step, const Linear& linear, const Activations& input, const Store& to,
                  uint32_t thread) const;
     void add_to_residual(Step& step, const Linear& linear, const Activations& input,
                          const NormWeights& post_norm, uint32_t thread) const;
+    void add_mixed(Step& step, const NormWeights& post_norm, uint32_t thread) const;
 
     const ModelSpec& spec_;
     const Weights& weights_;
