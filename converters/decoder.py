@@ -133,3 +133,8 @@ class Decoder(ABC, Generic[Value]):
     @abstractmethod
     def softcap(self, x: Value, cap: float, path: str) -> Value:
         """`cap * tanh(x / cap)`; `x` itself when `cap` is 0."""
+
+
+def number(at: str) -> int:
+    """A layer's, of "layers.3"."""
+    return int(at.rpartition(".")[2])

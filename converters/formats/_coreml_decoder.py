@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import coremltools
@@ -32,6 +32,7 @@ from coremltools.converters.mil.mil import Function, types
 from coremltools.converters.mil.mil.program import Placeholder, StateTensorPlaceholder
 from numpy.typing import NDArray
 
+from edgekit.converters import decoder
 from edgekit.converters.codes import Layout
 from edgekit.converters.convert import ConvertInput
 from edgekit.converters.formats import _coreml_codes
@@ -50,8 +51,8 @@ Value = Any  # a coremltools Var
 Slab = tuple[int, int]
 
 
-class Decoder:
-    """Builds functions; each method appends operations and returns the value they give."""
+class Decoder(decoder.Decoder[Value]):
+    """Builds functions; each primitive appends operations and returns the value they give."""
 
     channels = -1  # axis of d_model
     wide = types.fp32  # of the residual and the norms
@@ -78,9 +79,7 @@ class Decoder:
         function = Function(self.placeholders(), opset_version=TARGET)
         self.inputs = function.inputs
         with function:
-            x = self.scaled(self.widened(self.embed()), spec.embed_scale * self.gain)
-            for index, layer in enumerate(spec.layers):
-                x = self.layer(x, index, layer)
+            x = self.blocks(self.scaled(self.widened(self.embed()), spec.embed_scale * self.gain))
             if tokens > 1:
                 x = self.selected(x)
             logits = self.head(self.norm(x, "final_norm"))
@@ -124,22 +123,6 @@ class Decoder:
         """Whether new keys replace a slice of the cache, rather than being added where there is a zero."""
         return self.tokens == 1
 
-    def layer(self, x: Value, index: int, layer: Layer) -> Value:
-        at = f"layers.{index}"
-        normed = self.norm(x, f"{at}.attn_norm")
-        mixed = (
-            self.attention(normed, index, layer)
-            if layer.mixer == "attention"
-            else self.conv(normed, index, layer)
-        )
-        mixed = self.addend(mixed, f"{at}.attn_post_norm")
-        if not layer.parallel:
-            x = mb.add(x=x, y=mixed)
-            normed = self.norm(x, f"{at}.ffn_norm")
-        fed = self.experts(normed, at, layer) if layer.n_experts else self.feed_forward(normed, at)
-        x = mb.add(x=x, y=self.addend(fed, f"{at}.ffn_post_norm"))
-        return mb.add(x=x, y=mixed) if layer.parallel else x
-
     def addend(self, x: Value, norm: str) -> Value:
         """What a part of a layer adds to the residual; its norm, if there is one, does the scaling."""
         factor = self.spec.residual_scale * self.gain
@@ -165,9 +148,10 @@ class Decoder:
         """The token whose logits are wanted."""
         return mb.matmul(x=self.cast(self.inputs["select"], x.dtype), y=x)
 
-    def split_heads(self, x: Value, heads: int, head_dim: int) -> Value:
+    def split_heads(self, x: Value, path: str, heads: int, head_dim: int) -> Value:
         """-> `[1, heads, tokens, head_dim]`"""
-        return mb.transpose(x=mb.reshape(x=x, shape=[1, self.tokens, heads, head_dim]), perm=[0, 2, 1, 3])
+        apart = mb.reshape(x=self.narrowed(x), shape=[1, self.tokens, heads, head_dim])
+        return mb.transpose(x=apart, perm=[0, 2, 1, 3])
 
     def joined_heads(self, x: Value) -> Value:
         """Inverse of `split_heads`."""
@@ -217,27 +201,16 @@ class Decoder:
         mean = mb.reduce_mean(x=mb.mul(x=x, y=x), axes=[axis], keep_dims=True)
         return mb.mul(x=x, y=mb.rsqrt(x=mean, epsilon=epsilon))
 
-    def heads(self, x: Value, name: str, heads: int, head_dim: int) -> Value:
-        """q, k or v of the layer, `[1, heads, tokens, head_dim]`, q and k with their norm."""
-        x = self.linear(x, name)
-        kind, norm = self.spec.qk_norm, f"{name}_norm"
-        if kind == "full":
-            x = self.norm(x, norm)
-        x = self.split_heads(self.narrowed(x), heads, head_dim)
-        if norm not in self.model.tensors or kind == "full":
-            return x
-        weight = self.values(norm)
-        if kind == "layer_per_head":
-            return self.narrowed(self.normalized(x, norm, weight.reshape(1, heads, 1, head_dim), "layer", -1))
-        return self.narrowed(self.normalized(x, norm, weight, self.spec.norm, -1))
+    def head_norm(self, x: Value, name: str) -> Value:
+        kind, weight = self.spec.norm, self.values(name)
+        if self.spec.qk_norm == "layer_per_head":
+            kind, weight = "layer", weight[None, :, None]  # [1, heads, 1, head_dim]
+        return self.narrowed(self.normalized(x, name, weight, kind, -1))
 
-    def attention(self, x: Value, index: int, layer: Layer) -> Value:
-        at, spec = f"layers.{index}", self.spec
+    def attend(self, q: Value, k: Value, v: Value, at: str, layer: Layer) -> Value:
+        spec, index, ring = self.spec, decoder.number(at), self.cache.ring(layer)
         heads, kv_heads, dim = layer.n_heads, layer.n_kv_heads, layer.head_dim
-        ring = self.cache.ring(layer)
-        q = self.scaled(self.heads(x, f"{at}.q", heads, dim), spec.attn_scale)
-        k = self.heads(x, f"{at}.k", kv_heads, dim)
-        v = self.split_heads(self.linear(x, f"{at}.v"), kv_heads, dim)
+        q = self.scaled(q, spec.attn_scale)
         keys = self.stored(f"key_cache_{index}", self.rotated(k, layer), ring)
         values = self.stored(f"value_cache_{index}", v, ring)
         scores = self.scores(self.rotated(q, layer), keys)
@@ -249,7 +222,7 @@ class Decoder:
         weights = mb.softmax(x=mb.add(x=scores, y=self.inputs[f"mask_{self.rings.index(ring)}"]), axis=-1)
         grouped = mb.reshape(x=weights, shape=[1, kv_heads, heads // kv_heads * self.tokens, ring.slots])
         mixed = mb.reshape(x=mb.matmul(x=grouped, y=values), shape=[1, heads, self.tokens, dim])
-        return self.linear(self.joined_heads(mixed), f"{at}.o")
+        return self.joined_heads(mixed)
 
     def scores(self, q: Value, keys: Value) -> Value:
         """`[1, heads, tokens, slots]`; the heads of a group share their keys."""
@@ -304,27 +277,23 @@ class Decoder:
             self.known["kept", kind] = mb.sub(x=np.float16(1), y=written)
         return self.known["kept", kind]
 
-    def conv(self, x: Value, index: int, layer: Layer) -> Value:
-        """Gated short convolution (LFM2); its state is its last inputs."""
-        at, d, kernel = f"layers.{index}", self.spec.d_model, layer.conv_kernel
-        b, c, inner = mb.split(x=self.linear(x, f"{at}.conv_in"), num_splits=3, axis=self.channels)
-        state = self.inputs[f"conv_cache_{index}"]
-        new = self.cast(self.channels_first(mb.mul(x=b, y=inner)), types.fp16)
+    def thirds(self, x: Value, path: str) -> Sequence[Value]:
+        return list(mb.split(x=x, num_splits=3, axis=self.channels))
+
+    def convolve(self, x: Value, at: str, layer: Layer) -> Value:
+        """Its state is its last inputs."""
+        d, kernel = self.spec.d_model, layer.conv_kernel
+        state = self.inputs[f"conv_cache_{decoder.number(at)}"]
+        new = self.cast(self.channels_first(x), types.fp16)
         padded = mb.concat(values=[mb.read_state(input=state), new], axis=-1)
         tail = self.cast(self.inputs["conv_tail"], types.fp16)
         mb.coreml_update_state(state=state, value=mb.matmul(x=padded, y=tail))
         taps = self.small(f"{at}.conv", self.values(f"{at}.conv").reshape(d, 1, 1, kernel), self.type)
         bias = {"bias": self.vector(f"{at}.conv_bias")} if f"{at}.conv_bias" in self.model.tensors else {}
         mixed = mb.conv(x=self.cast(padded, self.type), weight=taps, groups=d, pad_type="valid", **bias)
-        return self.linear(mb.mul(x=c, y=self.channels_back(mixed)), f"{at}.conv_out")
+        return self.channels_back(mixed)
 
-    def feed_forward(self, x: Value, at: str) -> Value:
-        up = self.linear(x, f"{at}.up")
-        if self.spec.gated:
-            return self.linear(mb.mul(x=self.activate(self.linear(x, f"{at}.gate")), y=up), f"{at}.down")
-        return self.linear(self.activate(up), f"{at}.down")
-
-    def activate(self, x: Value) -> Value:
+    def activate(self, x: Value, path: str) -> Value:
         kind = self.spec.activation
         if kind == "silu":
             return mb.silu(x=x)
@@ -333,30 +302,33 @@ class Decoder:
         kept = mb.relu(x=x)
         return mb.mul(x=kept, y=kept) if kind == "relu2" else kept
 
-    def experts(self, x: Value, at: str, layer: Layer) -> Value:
-        """Every expert runs for every token, weighted by 0 where it was not chosen."""
+    def route(self, logits: Value, at: str, layer: Layer) -> Sequence[Value]:
         moe, axis = self.spec.moe, self.channels
         assert moe is not None
-        weights = mb.softmax(x=self.linear(x, f"{at}.router"), axis=axis)
+        weights = mb.softmax(x=logits, axis=axis)
         top, _ = mb.topk(x=weights, k=moe.top_k, axis=axis)
         least = mb.reduce_min(x=top, axes=[axis], keep_dims=True)
         weights = mb.mul(x=weights, y=self.cast(mb.greater_equal(x=weights, y=least), weights.dtype))
         if moe.normalize:
             weights = mb.real_div(x=weights, y=mb.reduce_sum(x=weights, axes=[axis], keep_dims=True))
-        each = mb.split(x=weights, num_splits=layer.n_experts, axis=axis)
-        out = [mb.mul(x=self.feed_forward(x, f"{at}.experts.{i}"), y=weight) for i, weight in enumerate(each)]
-        total = out[0]
-        for one in out[1:]:
-            total = mb.add(x=total, y=one)
-        return total
+        return list(mb.split(x=weights, num_splits=layer.n_experts, axis=axis))
+
+    def add(self, a: Value, b: Value, path: str) -> Value:
+        return mb.add(x=a, y=b)
+
+    def multiply(self, a: Value, b: Value, path: str) -> Value:
+        return mb.mul(x=a, y=b)
+
+    def total(self, values: Iterable[Value], path: str) -> Value:
+        return functools.reduce(lambda a, b: mb.add(x=a, y=b), values)
 
     def finished(self, logits: Value) -> Value:
         return self.softcap(self.scaled(logits, self.spec.logit_scale), self.spec.logit_softcap)
 
-    def scaled(self, x: Value, factor: float) -> Value:
+    def scaled(self, x: Value, factor: float, path: str = "") -> Value:
         return x if factor == 1.0 else mb.mul(x=x, y=self.number(factor, x.dtype))
 
-    def softcap(self, x: Value, cap: float) -> Value:
+    def softcap(self, x: Value, cap: float, path: str = "") -> Value:
         if not cap:
             return x
         inner = mb.tanh(x=mb.real_div(x=x, y=self.number(cap, x.dtype)))
@@ -531,8 +503,9 @@ class NeuralEngineDecoder(Decoder):
     def selected(self, x: Value) -> Value:
         return mb.matmul(x=x, y=mb.expand_dims(x=self.inputs["select"], axes=[1]), transpose_y=True)
 
-    def split_heads(self, x: Value, heads: int, head_dim: int) -> Value:
-        return mb.transpose(x=mb.reshape(x=x, shape=[1, heads, head_dim, self.tokens]), perm=[0, 1, 3, 2])
+    def split_heads(self, x: Value, path: str, heads: int, head_dim: int) -> Value:
+        apart = mb.reshape(x=self.narrowed(x), shape=[1, heads, head_dim, self.tokens])
+        return mb.transpose(x=apart, perm=[0, 1, 3, 2])
 
     def joined_heads(self, x: Value) -> Value:
         size = x.shape[1] * x.shape[3]

@@ -198,7 +198,7 @@ class Decoder(decoder.Decoder[str]):
         return x
 
     def attend(self, q: str, k: str, v: str, at: str, layer: Layer) -> str:
-        graph, index = self.graph, number(at)
+        graph, index = self.graph, decoder.number(at)
         past, present = [], []
         for kind in ("key", "value"):
             shape: list[Dim] = ["batch_size", layer.n_kv_heads, "past_sequence_length", layer.head_dim]
@@ -301,7 +301,7 @@ class Decoder(decoder.Decoder[str]):
 
     def convolve(self, x: str, at: str, layer: Layer) -> str:
         """Its state is its last inputs."""
-        graph, d, kernel, index = self.graph, self.spec.d_model, layer.conv_kernel, number(at)
+        graph, d, kernel, index = self.graph, self.spec.d_model, layer.conv_kernel, decoder.number(at)
         turned = graph.node("Transpose", [x], f"{at}.turned", perm=[0, 2, 1])
         past = graph.input(f"past_conv.{index}", self.type, ["batch_size", d, kernel - 1])
         padded = graph.node("Concat", [past, turned], f"{at}.padded", axis=-1)
@@ -443,11 +443,6 @@ class Decoder(decoder.Decoder[str]):
         values = self.model.load(name, slab)
         assert values is not None
         return values
-
-
-def number(at: str) -> int:
-    """A layer's, of "layers.3"."""
-    return int(at.rpartition(".")[2])
 
 
 def angle_tables(rope: Rope, positions: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

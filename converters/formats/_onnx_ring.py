@@ -20,9 +20,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from edgekit.converters import decoder
 from edgekit.converters.convert import ConvertInput
 from edgekit.converters.formats import _block_codes
-from edgekit.converters.formats._onnx_decoder import Decoder, Scheme, number
+from edgekit.converters.formats._onnx_decoder import Decoder, Scheme
 from edgekit.converters.formats._onnx_graph import Block, Graph, Weight
 from edgekit.converters.formats._parallel import in_order, row_slabs
 from edgekit.converters.spec import Layer
@@ -71,7 +72,7 @@ class RingDecoder(Decoder):
         return self.sinks, self.window
 
     def attend(self, q: str, k: str, v: str, at: str, layer: Layer) -> str:
-        graph, index = self.graph, number(at)
+        graph, index = self.graph, decoder.number(at)
         sinks, window = self.cache_of(layer)
         slots, heads, dim = sinks + window, layer.n_kv_heads, layer.head_dim
         near_q, sink_q, key = q, q, k
