@@ -61,9 +61,9 @@ def table(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
 def engine(check: EngineCheck) -> str:
     """What an engine was found to compute, in one line."""
     if check.error is None or check.limit is None:
-        return f"not run: {check.not_run}"
+        return f"not verified in its engine: {check.not_run}"
     return (
-        f"{check.engine} computes what the file says "
+        f"verified: {check.engine} computes what the file says "
         f"(largest error {check.error:.2g} of {check.limit:g}, on {check.tokens} tokens)"
     )
 

@@ -123,7 +123,7 @@ def command(
             f"weights: changed by {estimate.weight_error:.2%} (RMS)"
         )
     if report.engine:
-        click.echo(f"verified: {_output.engine(report.engine)}")
+        click.echo(_output.engine(report.engine))
     if report.quality:
         click.echo(f"quality: {_output.quality(asdict(report.quality))} against the checkpoint")
         if report.quality.is_poor:

@@ -50,7 +50,7 @@ def command(model: str, reference: str | None, threads: int | None, as_json: boo
             f"largest error {report.golden.largest_error:.2g}, {greedy}"
         )
     if report.engine:
-        click.echo(f"engine: {_output.engine(report.engine)}")
+        click.echo(_output.engine(report.engine))
     if report.weights:
         click.echo(
             f"weights: {report.weights.tensors} tensors are the checkpoint's, the worst "
