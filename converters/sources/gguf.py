@@ -85,16 +85,10 @@ class GgufCheckpoint(Checkpoint):
         for other in self.files[1:]:
             self.stored |= read_header(other)[1]
         _check_count(file, self.keys, len(self.files), len(self.stored))
-        words = Words(self.keys)
-        self.config = config(words, {name: t.shape for name, t in self.stored.items()})
-        rope = [name for name in self.stored if name.startswith("rope_f")]
-        factors = {name: self._floats(name, self.stored[name], 0, 1)[0].tolist() for name in rope}
-        if angles := scaling(words, factors, self.config):
-            self.config["rope_scaling"] = angles
-        self.warnings = _gguf_vocabulary.warnings(self.keys)
-        if unread := words.unread():
-            named = ", ".join(f"{words.architecture}.{word} = {value}" for word, value in unread.items())
-            self.warnings += (f"keys of the GGUF file that edgekit does not know are left out: {named}",)
+        try:
+            beside = self._read_keys()
+        except (ArithmeticError, AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+            raise InvalidFile(f"{file.name}: its keys are not what they should be: {error!r}") from error
         family = models.load(self.config)
         self.spec: ModelSpec = family.spec
         self.architecture: Architecture = BY_MODEL_TYPE[self.spec.model_type]
@@ -110,9 +104,23 @@ class GgufCheckpoint(Checkpoint):
         }
         self._directory = tempfile.TemporaryDirectory(prefix="edgekit-gguf-")
         self.path = Path(self._directory.name)
-        for name, value in _gguf_vocabulary.files(self.keys).items():
+        for name, value in beside.items():
             text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
             (self.path / name).write_text(text, "utf-8")
+
+    def _read_keys(self) -> dict[str, Any]:
+        """Sets `config` and `warnings`; what lies beside a Hugging Face checkpoint, by name."""
+        words = Words(self.keys)
+        self.config = config(words, {name: t.shape for name, t in self.stored.items()})
+        rope = [name for name in self.stored if name.startswith("rope_f")]
+        factors = {name: self._floats(name, self.stored[name], 0, 1)[0].tolist() for name in rope}
+        if angles := scaling(words, factors, self.config):
+            self.config["rope_scaling"] = angles
+        self.warnings = _gguf_vocabulary.warnings(self.keys)
+        if unread := words.unread():
+            named = ", ".join(f"{words.architecture}.{word} = {value}" for word, value in unread.items())
+            self.warnings += (f"keys of the GGUF file that edgekit does not know are left out: {named}",)
+        return _gguf_vocabulary.files(self.keys)
 
     def read(self, name: str, rows: tuple[int, int] | None = None) -> NDArray[np.float32]:
         shape = self._entry(name).shape

@@ -69,10 +69,10 @@ def compile_tokenizer(checkpoint_dir: Path) -> CompiledTokenizer | None:
 
     Raises UnsupportedModel for what the runtime lacks, InvalidFile for what is broken.
     """
-    definition = read_definition(checkpoint_dir)
-    if definition is None:
-        return None
     try:
+        definition = read_definition(checkpoint_dir)
+        if definition is None:
+            return None
         return _Compiler(definition).compile(SpecialTokens.read(checkpoint_dir, definition))
     except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
         raise InvalidFile(

@@ -51,9 +51,9 @@ def write(
     tokenizer["tokenizer.ggml.tokens"] = [*tokenizer["tokenizer.ggml.tokens"], "hi"]
     tokenizer["tokenizer.ggml.token_type"] = [*tokenizer["tokenizer.ggml.token_type"], 1]
     all_keys = {f"{architecture}.{word}": value for word, value in MODEL.items()} | tokenizer | (keys or {})
-    random = np.random.default_rng(0)
+    random, tokens = np.random.default_rng(0), all_keys["tokenizer.ggml.tokens"]
     shapes = {
-        "token_embd.weight": (len(all_keys["tokenizer.ggml.tokens"]), 32),
+        "token_embd.weight": (len(tokens) if isinstance(tokens, list) else 1, 32),
         "output_norm.weight": (32,),
         **{f"blk.0.{name}.weight": (32, 32) for name in "attn_q attn_k attn_v attn_output".split()},
         **{f"blk.0.{name}.weight": (32, 32) for name in "ffn_gate ffn_up ffn_down".split()},

@@ -17,7 +17,7 @@ from edgekit.converters import convert, sources
 from edgekit.converters.sources.gguf import GgufCheckpoint
 from edgekit.converters.text import pre_types
 from edgekit.converters.text.tokenizer import compile_tokenizer
-from edgekit.errors import InvalidFile, UnsupportedModel
+from edgekit.errors import EdgekitError, InvalidFile, UnsupportedModel
 from edgekit.text import Tokenizer
 
 pytest.importorskip("gguf", reason="needs the [gguf] extra")
@@ -233,3 +233,20 @@ def test_what_special_tokens_strip_comes_back_from_our_own_file(tmp_path: Path) 
     model = convert.ConvertInput(model.spec, first, model.tensors, compiled.blob, None, model.metadata)
     format.write(model, tmp_path / "out.gguf", "f32")
     assert tokenizer(tmp_path / "out.gguf").encode(text) == want
+
+
+# ---- damaged keys
+
+
+def test_keys_of_another_type_are_invalid(tmp_path: Path) -> None:
+    keys = [*(f"llama.{word}" for word in gguf_files.MODEL), *gguf_files.TOKENIZER]
+    keys += ["llama.attention.key_length", "llama.rope.dimension_count", "tokenizer.edgekit.rstrip_ids"]
+    refused = 0
+    for key in keys:
+        for value in (0, 5, "x", [1, 2], ["x"]):
+            file = gguf_files.write(tmp_path / "m.gguf", {key: value})
+            try:
+                convert.read(file, "damaged")
+            except EdgekitError:
+                refused += 1
+    assert refused > 2 * len(keys)

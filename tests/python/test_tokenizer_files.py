@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -128,4 +129,16 @@ def test_vocab_and_merges_of_an_unknown_class_and_broken_ones_are_refused(tmp_pa
     say(tmp_path, tokenizer_config={"tokenizer_class": "GPT2Tokenizer"})
     (tmp_path / "merges.txt").write_text("h i\nhi\n")
     with pytest.raises(InvalidFile, match=r"merges\.txt: line 2"):
+        compile_tokenizer(tmp_path)
+
+
+@pytest.mark.parametrize("wrong", [5, "x", [5], {"1": 5}, {"x": {"content": "y"}}, {"1": {}}], ids=str)
+@pytest.mark.parametrize("name", ["added_tokens_decoder", "additional_special_tokens", "added_tokens"])
+def test_damaged_neighbours_are_invalid_or_left_out(tmp_path: Path, name: str, wrong: Any) -> None:
+    sentencepiece_model(tmp_path)
+    if name == "added_tokens":
+        say(tmp_path, added_tokens={"<|x|>": wrong})
+    else:
+        say(tmp_path, tokenizer_config={name: wrong})
+    with suppress(InvalidFile):
         compile_tokenizer(tmp_path)
