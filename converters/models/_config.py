@@ -28,14 +28,14 @@ HARMLESS = frozenset(
     ep_size exponential_decay_length_penalty finetuning_task gradient_checkpointing hidden_dropout id2label
     initializer_range is_decoder is_llama_config label2id length_penalty mask_value max_length
     max_sequence_length min_length model_max_length model_type no_repeat_ngram_size num_beam_groups num_beams
-    num_labels num_return_sequences prefix pretraining_tp problem_type remove_invalid_values
-    repetition_penalty return_dict return_dict_in_generate router_aux_loss_coef suppress_tokens
+    num_labels num_return_sequences output_attentions output_hidden_states output_router_logits
+    output_scores prefix pretraining_tp problem_type remove_invalid_values repetition_penalty return_dict
+    return_dict_in_generate router_aux_loss_coef suppress_tokens
     task_specific_params temperature tf_legacy_loss tokenizer tokenizer_class top_k top_p torch_dtype
     torchscript transformers.js_config transformers_version typical_p unsloth_fixed unsloth_version
     use_bfloat16 use_cache
     """.split()
 )
-HARMLESS_PREFIXES = ("_", "output_")
 HARMLESS_SUFFIXES = ("_token_id", "_token_ids", "_dropout", "_pdrop", "_loss_coef")
 # Read by Transformers itself, whatever the family: never left to a warning.
 MATTERS = frozenset(["quantization_config", "is_encoder_decoder"])
@@ -164,7 +164,7 @@ def unread_warnings(config: Config) -> tuple[str, ...]:
 
 
 def _harmless(key: str) -> bool:
-    return key in HARMLESS or key.startswith(HARMLESS_PREFIXES) or key.endswith(HARMLESS_SUFFIXES)
+    return key in HARMLESS or key.startswith("_") or key.endswith(HARMLESS_SUFFIXES)
 
 
 def _short(value: Any) -> str:

@@ -114,8 +114,9 @@ HARMLESS = {
 
 def test_members_that_a_family_does_not_have_are_said_if_they_look_like_maths() -> None:
     assert models.load(LLAMA | HARMLESS).warnings == ()
-    (said,) = models.load(LLAMA | HARMLESS | {"sliding_window": 512, "scale_embedding": 3}).warnings
-    assert "scale_embedding = 3, sliding_window = 512" in said
+    strange = {"sliding_window": 512, "scale_embedding": 3, "output_multiplier": 2}
+    (said,) = models.load(LLAMA | HARMLESS | strange).warnings
+    assert "output_multiplier = 2, scale_embedding = 3, sliding_window = 512" in said
 
 
 @pytest.mark.parametrize("kind", sorted({c["model_type"] for c in TINY_CONFIGS.values()} - {"openelm"}))
