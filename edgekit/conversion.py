@@ -38,8 +38,8 @@ class ConvertReport:
     `bytes` is the whole output, `bits_per_weight` that over all parameters. What verification found, or None
     when nothing was verified: `engine`, does the engine compute what the output says; `weights`, are those
     the checkpoint's; `quality`, what was lost against it; `better`, the next scheme where that is much.
-    `preflight` is what a dry run estimates, else None. An
-    exporter's dry run knows neither sizes nor `n_parameters`.
+    `preflight` is what a dry run estimates, else None. An exporter's dry run knows neither sizes nor
+    `n_parameters`.
     """
 
     path: str
@@ -163,11 +163,14 @@ def packed(checkpoint: Path, progress: Progress = silent) -> Path:
     facts = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
     identity = repr((edge.FORMAT_VERSION, version("edgekit"), os.fspath(checkpoint.resolve()), facts))
     target = hub.home() / "packed" / f"{hashlib.sha256(identity.encode()).hexdigest()[:32]}{edge.SUFFIX}"
-    if not target.exists():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        model = source.read(checkpoint, checkpoint.name)
-        quantized = checkpoint.is_file() or any(model.layout(name) for name in model.tensors)
-        convert(checkpoint, target, scheme="q8" if quantized else "f16", verify=False, progress=progress)
+    if target.exists():
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with hub.only_one(target.with_suffix(".lock")):
+        if not target.exists():
+            model = source.read(checkpoint, checkpoint.name)
+            quantized = checkpoint.is_file() or any(model.layout(name) for name in model.tensors)
+            convert(checkpoint, target, scheme="q8" if quantized else "f16", verify=False, progress=progress)
     return target
 
 

@@ -134,7 +134,7 @@ def download(url: str, directory: Path | None = None, progress: Progress | None 
     directory = directory or home() / "downloads" / hashlib.sha256(url.encode()).hexdigest()[:16]
     directory.mkdir(parents=True, exist_ok=True)
     target = directory / name
-    with _only_one(directory / f"{name}.lock"):
+    with only_one(directory / f"{name}.lock"):
         have = _read_state(_beside(target), url) if target.exists() else None
         if have and pinned and have.sha256 == pinned:
             return target
@@ -325,8 +325,8 @@ def _hash_of(file: IO[bytes], size: int) -> Any:
 
 
 @contextlib.contextmanager
-def _only_one(lock: Path) -> Iterator[None]:
-    """Two processes that append to one part would mix it; the second waits for the first."""
+def only_one(lock: Path) -> Iterator[None]:
+    """Two threads or processes that write one part would mix it; the second waits for the first."""
     with lock.open("w") as file:
         if os.name == "posix":
             import fcntl
