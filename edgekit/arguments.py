@@ -60,10 +60,11 @@ def integer(value: int, what: str) -> int:
 
 
 def count(value: int, what: str) -> int:
-    """A whole number, 0 or more."""
-    if integer(value, what) < 0:
-        raise UsageError(f"{what} is {value}; give 0 or more")
-    return operator.index(value)
+    """A whole number, 0 or more, that fits 64 bits."""
+    found = integer(value, what)
+    if not 0 <= found < 1 << 64:
+        raise UsageError(f"{what} is {found}; give 0 or more" + (", below 2^64" if found > 0 else ""))
+    return found
 
 
 def switch(value: bool, what: str) -> bool:
@@ -104,10 +105,12 @@ def token_ids(ids: TokenIds, wanted: str = "token ids are a list of integers") -
 def logit_bias(values: Mapping[int, float] | None) -> list[tuple[int, float]]:
     if not isinstance(values or {}, Mapping):
         raise UsageError(f"logit_bias is {_kind(values)}; give a dict of token id to number")
-    what = "logit_bias"
-    return [
-        (integer(id, f"an id of {what}"), number(v, f"a value of {what}")) for id, v in (values or {}).items()
-    ]
+    found = []
+    for id, value in (values or {}).items():
+        if not 0 <= integer(id, "an id of logit_bias") <= MAX_ID:
+            raise UsageError(f"an id of logit_bias is {id}; ids lie in the vocabulary")
+        found.append((int(id), number(value, "a value of logit_bias")))
+    return found
 
 
 def is_messages(prompt: object) -> bool:
@@ -122,18 +125,22 @@ def is_messages(prompt: object) -> bool:
     )
 
 
+def messages(given: Iterable[Message]) -> list[Message]:
+    """A conversation."""
+    listed = _listed(given, "messages are a list of dicts with role and content")
+    for message in listed:
+        if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
+            raise UsageError(f"a message is {message!r}; give a dict with role and content")
+    return listed
+
+
 def chat_context(
-    messages: Sequence[Message],
+    conversation: Iterable[Message],
     tools: Sequence[Mapping[str, Any]] | None,
     variables: Mapping[str, Any],
 ) -> dict[str, Any]:
     """What a chat template reads."""
-    if isinstance(messages, (str, bytes, Mapping)):
-        raise UsageError(f"messages are {_kind(messages)}; give a list of dicts with role and content")
-    listed = _listed(messages, "messages are a list of dicts with role and content")
-    for message in listed:
-        if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
-            raise UsageError(f"a message is {message!r}; give a dict with role and content")
+    listed = messages(conversation)
     if not isinstance(variables, Mapping):
         raise UsageError(f"template_variables are {_kind(variables)}; give a dict")
     listed_tools = {} if tools is None else {"tools": _listed(tools, "tools are a list of dicts")}

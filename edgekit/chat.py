@@ -63,6 +63,7 @@ class ChatSession:
         thinking: bool | None = None,
         **options: Any,
     ) -> None:
+        said = arguments.messages(messages)
         with ExitStack() as opening:
             opened = model if isinstance(model, Model) else opening.enter_context(Model(model))
             if not opened.has_chat_template:
@@ -71,7 +72,7 @@ class ChatSession:
                 )
             self.session: Session = opening.enter_context(opened.session(**options))
             self._owned = opening.pop_all()
-        self.messages: list[Message] = list(messages)
+        self.messages: list[Message] = said
         self.tools = tools
         self.thinking = thinking
         self._replies = 0
@@ -82,7 +83,7 @@ class ChatSession:
     def system(self) -> str | None:
         """The system message, or None. What is set counts from the next turn on; None removes it."""
         first = self.messages[0] if self.messages else {}
-        return str(first["content"]) if first.get("role") == "system" else None
+        return str(first.get("content", "")) if first.get("role") == "system" else None
 
     @system.setter
     def system(self, text: str | None) -> None:
@@ -101,13 +102,14 @@ class ChatSession:
 
     def reply(self, **options: Any) -> Generator[Event, None, None]:
         """As `say`, to the messages as they stand: after a tool's results were added, for example."""
-        if not self.messages or self.messages[-1]["role"] in ("system", "assistant"):
+        asked = arguments.messages(self.messages)
+        if not asked or asked[-1]["role"] in ("system", "assistant"):
             raise UsageError("the last message is nobody's question; say something first")
-        return self._reply(self.messages, options)
+        return self._reply(asked, options)
 
     def regenerate(self, **options: Any) -> Generator[Event, None, None]:
         """Another reply in the place of the last; that one stays until the new one ends."""
-        asked = list(self.messages)
+        asked = arguments.messages(self.messages)
         while asked and asked[-1]["role"] == "assistant":
             asked.pop()
         if len(asked) == len(self.messages):
@@ -118,7 +120,8 @@ class ChatSession:
         """Takes the last user's message and all that followed back; gives it. Raises UsageError when there is
         none.
         """
-        users = [at for at, message in enumerate(self.messages) if message["role"] == "user"]
+        messages = arguments.messages(self.messages)
+        users = [at for at, message in enumerate(messages) if message["role"] == "user"]
         if not users:
             raise UsageError("there is no turn to take back")
         taken = self.messages[users[-1]]
@@ -141,8 +144,7 @@ class ChatSession:
         """Goes on with written messages. Raises InvalidFile, and keeps those it had."""
         source = Path(arguments.path(path))
         try:
-            messages = json.loads(source.read_bytes())
-            self.messages = arguments.chat_context(messages, None, {})["messages"]
+            self.messages = arguments.messages(json.loads(source.read_bytes()))
         except (OSError, ValueError, RecursionError) as error:
             raise InvalidFile(f"{source}: cannot read it: {error}") from None
         except UsageError as error:
@@ -161,13 +163,14 @@ class ChatSession:
         self.close()
 
     def _reply(self, messages: Sequence[Message], options: Mapping[str, Any]) -> Generator[Event, None, None]:
-        settings = dict(options)
+        messages = arguments.messages(messages)
+        settings = {"tools": self.tools, **options}
         if self.session.seed is not None:
             settings.setdefault("seed", (self.session.seed + self._replies) % SEEDS)
-        variables = dict(settings.pop("template_variables", {}))
         if self.thinking is not None:
-            variables["enable_thinking"] = self.thinking
-        events = self.session.generate(messages, tools=self.tools, template_variables=variables, **settings)
+            variables = settings.get("template_variables") or {}
+            settings["template_variables"] = {**variables, "enable_thinking": self.thinking}
+        events = self.session.generate(messages, **settings)
         self._replies += 1
         return self._events(messages, events)
 

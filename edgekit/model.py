@@ -67,7 +67,9 @@ class Model:
         if threads is not None and not 1 <= arguments.integer(threads, "threads") <= 64:
             raise UsageError(f"threads is {threads}; give 1 to 64, or None to let the engine choose")
         self.path = arguments.path(name)
-        arguments.texts(isa, "isa")
+        arguments.utf8(backend, "backend")
+        if isa is not None:
+            arguments.utf8(isa, "isa")
         options = {"isa": isa, "verify_hashes": verify_hashes, "in_memory": in_memory}
         given = {option: value for option, value in options.items() if value}
         module, path = _runnable(self.path, backend, progress)
@@ -145,7 +147,8 @@ class Model:
         of `generate`. Raises OutOfBudget (with `needed_bytes`), OutOfMemory, UsageError.
         """
         options = {**_plan(window, sinks, kv, memory_budget), "on_full": on_full}
-        return Session(self, _open(self._engine, "model").session(**options), seed)
+        checked = None if seed is None else arguments.count(seed, "seed")
+        return Session(self, _open(self._engine, "model").session(**options), checked)
 
     def plan(
         self,
@@ -263,6 +266,8 @@ class Session:
         ContextFull, TemplateError; then nothing has changed.
         """
         given = _prompt(prompt, tools, template_variables or {})
+        if given.ids is not None and not given.ids.size and not append:
+            raise UsageError("the prompt is an empty list; give text, messages or token ids")
         options = _given(
             arguments.number,
             temperature=temperature,

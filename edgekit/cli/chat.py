@@ -133,9 +133,9 @@ class Terminal:
             writer.write("\n")
 
     def _regenerate(self) -> None:
-        before = self.chat.messages[-1:]
+        before = self.chat.messages
         self._show(lambda: self.chat.regenerate(**self.sampling))
-        if before and before == self.chat.messages[-1:]:
+        if self.chat.messages is not before and self.chat.messages == before:
             _output.note("note: the same reply; the likeliest tokens have no other: --temperature 0.8")
 
     def _reset(self) -> None:

@@ -283,7 +283,7 @@ class Session:
             raise UsageError(
                 "the prompt has no tokens: give text, or a model whose tokenizer adds a first token"
             )
-        self._check(ids)
+        self._check([*ids, *stop_ids, *(id for id, _ in logit_bias)])
         if not append:
             ids = self._keep_common(ids)
         self._cancelled = False

@@ -129,6 +129,22 @@ def test_a_refused_turn_changes_nothing(chat: edgekit.ChatSession) -> None:
     assert chat.messages == before and chat.session.position == position
 
 
+def test_what_is_no_conversation_is_refused(model: edgekit.Model) -> None:
+    for wrong in (None, 5, "Hi", [5], [{"content": "x"}]):
+        with pytest.raises(edgekit.UsageError):
+            edgekit.ChatSession(model, messages=wrong)  # type: ignore[arg-type]
+    with pytest.raises(edgekit.UsageError, match="seed is 'x'"):
+        edgekit.ChatSession(model, seed="x")
+    with edgekit.ChatSession(model) as chat:
+        for said in (5, None, ["Hi"]):  # a number is no token id either
+            with pytest.raises(edgekit.UsageError, match="a message is"):
+                chat.say(said)  # type: ignore[arg-type]
+        chat.messages = [5]  # type: ignore[list-item]
+        for call in (chat.reply, chat.regenerate, chat.undo):
+            with pytest.raises(edgekit.UsageError, match="a message is 5"):
+                call()  # type: ignore[operator]
+
+
 def test_the_system_message_and_reset(chat: edgekit.ChatSession) -> None:
     text_of(chat.say("Hi", max_tokens=4))
     chat.system = "Be long."
@@ -151,6 +167,7 @@ def test_tools_and_thinking_reach_the_template(tmp_path: Path) -> None:
     ):
         text_of(chat.say("Hi", max_tokens=1))
         rendered = model.encode_chat(chat.messages[:1], tools, enable_thinking=True)
+        text_of(chat.regenerate(max_tokens=1, template_variables=None, tools=tools))  # as not given
         assert "<think>1" in model.tokenizer.decode(rendered)
         assert chat.session.last_done is not None
         assert chat.session.last_done.stats.prompt_tokens == len(rendered)

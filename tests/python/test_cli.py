@@ -358,6 +358,8 @@ def test_chat_commands(place: Path, tmp_path: Path) -> None:
         assert any(words in line for line in said), f"{words!r} is not said, or not in its place"
     greedy = chat(place, "Hi\n/regenerate\n", "--temperature", "0")
     assert b"the same reply" in greedy.stderr and b"the same reply" not in result.stderr
+    nothing = chat(place, "/system Be brief.\n/regenerate\n")
+    assert b"no reply to generate again" in nothing.stderr and b"the same reply" not in nothing.stderr
     loaded = chat(place, f'/load "{file}"\nMore\n', "--json")
     assert json.loads(loaded.stdout)["messages"][:3] == saved
 

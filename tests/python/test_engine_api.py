@@ -128,6 +128,29 @@ def test_a_model_is_whatever_has_that_name(
         edgekit.Model(tmp_path / "empty")
 
 
+def test_a_checkpoint_is_packed_once_whoever_opens_it(
+    tmp_path: Path, package: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EDGEKIT_HOME", str(tmp_path))
+    second: list[threading.Thread] = []
+    packed_twice: list[str] = []
+
+    def also(task: str, *_: object) -> None:
+        packed_twice.append(task)
+
+    def begun(*_: object) -> None:
+        if not second:
+            second.append(threading.Thread(target=lambda: edgekit.Model(checkpoint, progress=also).close()))
+            second[0].start()
+            second[0].join(0.3)  # were it let in, it would pack now
+
+    checkpoint = package.with_suffix("")
+    edgekit.Model(checkpoint, progress=begun).close()
+    second[0].join()
+    assert packed_twice == []
+    assert len(list((tmp_path / "packed").glob("*.edge"))) == 1
+
+
 def test_a_model_in_memory_outlives_its_file(tmp_path: Path, package: Path) -> None:
     copy = tmp_path / "copy.edge"
     copy.write_bytes(package.read_bytes())
@@ -422,6 +445,7 @@ MISTAKES: dict[str, tuple[Callable[[edgekit.Model, edgekit.Session], object], st
     "a number": (lambda _, s: s.generate(5), "of type int"),
     "tools of a text": (lambda _, s: s.generate("hi", tools=[{}]), "give messages"),
     "tools": (lambda _, s: s.generate([{"role": "user", "content": "a"}], tools=5), "tools are a list"),
+    "an empty list": (lambda _, s: s.generate([]), "an empty list"),
     "a stop": (lambda _, s: s.generate("hi", stop=[1]), "a stop is of type int"),
     "an empty stop": (lambda _, s: s.generate("hi", stop=""), "stop"),
     "stop ids": (lambda _, s: s.generate("hi", stop_ids="ab"), "of type str"),
@@ -429,12 +453,14 @@ MISTAKES: dict[str, tuple[Callable[[edgekit.Model, edgekit.Session], object], st
     "temperature": (lambda _, s: s.generate("hi", temperature="hot"), "temperature is 'hot'"),
     "bias list": (lambda _, s: s.generate("hi", logit_bias=[1]), "dict of token id to number"),
     "bias id": (lambda _, s: s.generate("hi", logit_bias={"a": 1.0}), "'a'"),
+    "bias far": (lambda _, s: s.generate("hi", logit_bias={10**12: 1.0}), "10{12}"),
     "bias value": (lambda _, s: s.generate("hi", logit_bias={1: "a"}), "give a number"),
     "bytes as ids": (lambda _, s: s.forward(b"ab"), "of type bytes"),
     "text as ids": (lambda _, s: s.forward("ab"), "of type str"),
     "ragged ids": (lambda _, s: s.forward([[1], [2, 3]]), "one list of integers"),
     "bools": (lambda _, s: s.forward([True]), "bool"),
     "rewind": (lambda _, s: s.rewind(-1), "count is -1"),
+    "rewind far": (lambda _, s: s.rewind(2**70), r"below 2\^64"),
     "save": (lambda _, s: s.save(5), "the path is 5"),
     "a zero byte": (lambda _, s: s.save("a\0b"), "zero byte"),
     "encode": (lambda m, _: m.tokenizer.encode(["a"]), "the text is of type list"),
@@ -445,7 +471,9 @@ MISTAKES: dict[str, tuple[Callable[[edgekit.Model, edgekit.Session], object], st
     "encode_chat": (lambda m, _: m.encode_chat(None), "this is None"),
     "window": (lambda m, _: m.session(window="big"), "window is 'big'"),
     "threads": (lambda m, _: edgekit.Model(m.path, threads="2"), "threads is '2'"),
-    "isa": (lambda m, _: edgekit.Model(m.path, isa=5), "isa"),
+    "seed": (lambda m, _: m.session(seed="x"), "seed is 'x'"),
+    "isa": (lambda m, _: edgekit.Model(m.path, isa=["avx2"]), "isa is of type list"),
+    "backends": (lambda m, _: edgekit.Model(m.path, backend=["cpu"]), "backend is of type list"),
     "backend": (lambda m, _: edgekit.Model(m.path, backend="gpu"), "auto, cpu, onnx"),
     "path": (lambda *_: edgekit.Model(5), "the path is 5"),
     "can_load": (lambda *_: edgekit.can_load(5), "the path is 5"),

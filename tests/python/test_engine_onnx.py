@@ -113,6 +113,16 @@ def test_ids_that_stop_and_the_seed_are_told(directories: dict[str, Path]) -> No
         assert stopped[-1].finish == "stop" and stopped[-1].stats.generated_tokens == 0
 
 
+@pytest.mark.parametrize("kind", ["f32", "ring"])
+def test_ids_outside_the_vocabulary_are_refused(kind: str, directories: dict[str, Path]) -> None:
+    with edgekit.Model(directories[kind]) as model, model.session() as session:
+        session.forward([5, 6])
+        for options in ({"stop_ids": [512]}, {"logit_bias": {512: 1.0}}):
+            with pytest.raises(UsageError, match="a token id is 512"):
+                session.generate("Once", **options)  # type: ignore[arg-type]
+        assert session.position == 2
+
+
 def test_tokens_taken_back_are_gone(directories: dict[str, Path]) -> None:
     with edgekit.Model(directories["f32"]) as model, model.session() as session:
         want = session.forward([5, 6, 7, 8])
