@@ -11,6 +11,7 @@ import json
 import os
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,18 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 SEEDS = 2**64 - 1  # the last number means a random one
+
+
+@dataclass
+class _Turn:
+    """A reply that is being said: to what, and its text so far."""
+
+    asked: Sequence[Message]
+    text: str = ""
+
+    @property
+    def messages(self) -> list[Message]:
+        return [*self.asked, {"role": "assistant", "content": self.text}]
 
 
 def generate(
@@ -76,6 +89,7 @@ class ChatSession:
         self.tools = tools
         self.thinking = thinking
         self._replies = 0
+        self._turn: _Turn | None = None  # whose reply has not joined yet
         if system is not None:
             self.system = system
 
@@ -93,45 +107,44 @@ class ChatSession:
     def say(self, message: str | Message, **options: Any) -> Generator[Event, None, None]:
         """Says something, as the user unless it is a whole message; iterate for the reply.
 
-        When the iterator is exhausted or closed, both have joined `messages`, the reply as far as it came; a
-        turn in which not a word was said never was. `options` and errors are those of `Session.generate`;
-        after an error nothing has changed.
+        When the iterator is exhausted or closed, or another turn begins, both have joined `messages`, the
+        reply as far as it came; a turn that was stopped before its first word never was. `options` and errors
+        are those of `Session.generate`; after an error nothing has changed.
         """
         said = {"role": "user", "content": message} if isinstance(message, str) else message
-        return self._reply([*self.messages, said], options)
+        return self._reply([*self._so_far(), said], options)
 
     def reply(self, **options: Any) -> Generator[Event, None, None]:
         """As `say`, to the messages as they stand: after a tool's results were added, for example."""
-        asked = arguments.messages(self.messages)
+        asked = arguments.messages(self._so_far())
         if not asked or asked[-1]["role"] in ("system", "assistant"):
             raise UsageError("the last message is nobody's question; say something first")
         return self._reply(asked, options)
 
     def regenerate(self, **options: Any) -> Generator[Event, None, None]:
         """Another reply in the place of the last; that one stays until the new one ends."""
-        asked = arguments.messages(self.messages)
+        asked = arguments.messages(self._so_far())
+        if not asked or asked[-1]["role"] != "assistant":
+            raise UsageError("there is no reply to generate again; say something first")
         while asked and asked[-1]["role"] == "assistant":
             asked.pop()
-        if len(asked) == len(self.messages):
-            raise UsageError("there is no reply to generate again; say something first")
         return self._reply(asked, options)
 
     def undo(self) -> Message:
         """Takes the last user's message and all that followed back; gives it. Raises UsageError when there is
         none.
         """
-        messages = arguments.messages(self.messages)
+        messages = arguments.messages(self._so_far())
         users = [at for at, message in enumerate(messages) if message["role"] == "user"]
         if not users:
             raise UsageError("there is no turn to take back")
-        taken = self.messages[users[-1]]
-        self.messages = self.messages[: users[-1]]
-        return taken
+        self.messages, self._turn = messages[: users[-1]], None
+        return messages[users[-1]]
 
     def reset(self) -> None:
         """Forgets the conversation, all but its system message."""
         self.session.reset()
-        self.messages = self.messages[: self.system is not None]
+        self.messages, self._turn = self.messages[: self.system is not None], None
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the messages as JSON. Raises IoFailure; a file that was there is then as it was."""
@@ -144,7 +157,7 @@ class ChatSession:
         """Goes on with written messages. Raises InvalidFile, and keeps those it had."""
         source = Path(arguments.path(path))
         try:
-            self.messages = arguments.messages(json.loads(source.read_bytes()))
+            self.messages, self._turn = arguments.messages(json.loads(source.read_bytes())), None
         except (OSError, ValueError, RecursionError) as error:
             raise InvalidFile(f"{source}: cannot read it: {error}") from None
         except UsageError as error:
@@ -171,21 +184,27 @@ class ChatSession:
             variables = settings.get("template_variables") or {}
             settings["template_variables"] = {**variables, "enable_thinking": self.thinking}
         events = self.session.generate(messages, **settings)
+        self.messages = self._so_far()  # a turn that still ran has ended
+        self._turn = _Turn(messages)
         self._replies += 1
-        return self._events(messages, events)
+        return self._events(self._turn, events)
 
-    def _events(
-        self, messages: Sequence[Message], events: Generator[Event, None, None]
-    ) -> Generator[Event, None, None]:
-        text, ended = "", False
+    def _so_far(self) -> list[Message]:
+        """The messages, with what a reply that is being said has said."""
+        return self._turn.messages if self._turn and self._turn.text else self.messages
+
+    def _events(self, turn: _Turn, events: Generator[Event, None, None]) -> Generator[Event, None, None]:
         try:
             for event in events:
-                text += event.text
-                ended = isinstance(event, DoneEvent) and event.finish != "cancelled"
-                if ended:  # before the last event, which says that all of it is true
-                    self.messages = [*messages, {"role": "assistant", "content": text}]
+                turn.text += event.text
+                if isinstance(event, DoneEvent) and event.finish != "cancelled":
+                    self._join(turn)  # before the last event, which says that all of it is true
                 yield event
         finally:
             events.close()
-            if text and not ended:
-                self.messages = [*messages, {"role": "assistant", "content": text}]
+            if turn.text:
+                self._join(turn)
+
+    def _join(self, turn: _Turn) -> None:
+        if self._turn is turn:
+            self.messages, self._turn = turn.messages, None

@@ -118,6 +118,26 @@ def test_a_stopped_reply_stays_as_far_as_it_came(model: edgekit.Model, chat: edg
     assert text_of(chat.say("And?", max_tokens=8, **GREEDY)) == whole(model, chat.messages[:-1], 8)
 
 
+def test_a_new_turn_ends_the_one_before_which_keeps_what_it_had_said(chat: edgekit.ChatSession) -> None:
+    options: dict[str, Any] = {"logit_bias": {ord("x"): 1e4}, **GREEDY}
+    first = chat.say("Hi", **options)
+    said = next(first).text + next(first).text
+    with pytest.raises(edgekit.UsageError):
+        chat.say("And?", temperature=-1.0)
+    said += next(first).text
+    text_of(chat.say("And?", max_tokens=3, **options))
+    first.close()
+    whole = [said, "And?", "xxx"]
+    assert said and [message["content"] for message in chat.messages[2:]] == whole
+    for end in (chat.undo, chat.reset):
+        left = chat.say("Left", **options)
+        assert next(left).text
+        end()
+        left.close()
+        assert all(message["content"] != "Left" for message in chat.messages)
+    assert roles(chat) == ["system"]
+
+
 def test_a_refused_turn_changes_nothing(chat: edgekit.ChatSession) -> None:
     text_of(chat.say("Hi", max_tokens=4))
     before, position = list(chat.messages), chat.session.position
