@@ -67,7 +67,7 @@ def compare(text: str, ids: Sequence[int], got: F32, want: F32) -> Quality:
     divergence, same = np.empty(len(ids)), np.empty(len(ids))
     surprise = np.zeros((2, len(ids)))
     for rows in _slices(len(ids)):
-        logs = [_log_softmax(logits[rows]) for logits in (got, want)]
+        logs = [log_softmax(logits[rows]) for logits in (got, want)]
         divergence[rows] = (np.exp(logs[1]) * (logs[1] - logs[0])).sum(1)
         same[rows] = logs[0].argmax(1) == logs[1].argmax(1)
         following = np.array(ids[rows.start + 1 : rows.stop + 1])
@@ -96,7 +96,8 @@ def _centred(logits: F32) -> F64:
     return wide - wide.mean(1, keepdims=True)
 
 
-def _log_softmax(logits: F32) -> F64:
+def log_softmax(logits: F32) -> F64:
+    """Over the last axis of `[n, vocab_size]`, in float64."""
     shifted = logits.astype(np.float64)
     shifted -= shifted.max(1, keepdims=True)
     shifted -= np.log(np.exp(shifted).sum(1, keepdims=True))

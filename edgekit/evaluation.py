@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from edgekit import engines
 from edgekit.converters import convert
 from edgekit.converters.convert import Progress, silent
+from edgekit.converters.quality import log_softmax
 from edgekit.converters.reference import Reference
 from edgekit.engines import edge
 from edgekit.errors import UnsupportedModel, UsageError
@@ -148,7 +149,7 @@ class _Tally:
         divergence, same, surprise = [], [], []
         for first in range(0, len(ids) - 1, ROWS):
             rows = slice(first, min(first + ROWS, len(ids) - 1))
-            ours, theirs = (_log_softmax(logits[rows]) for logits in (got, want))
+            ours, theirs = (log_softmax(logits[rows]) for logits in (got, want))
             divergence.append((np.exp(theirs) * (theirs - ours)).sum(1))
             same.append(ours.argmax(1) == theirs.argmax(1))
             following = np.arange(len(ours)), ids[rows.start + 1 : rows.stop + 1]
@@ -189,13 +190,6 @@ def _interval(of_pieces: F64) -> Interval:
     drawn = np.random.default_rng(0).integers(0, of_pieces.size, (RESAMPLES, of_pieces.size))
     low, high = np.quantile(of_pieces[drawn].mean(1), [0.025, 0.975])
     return float(low), float(high)
-
-
-def _log_softmax(logits: F32) -> F64:
-    shifted = logits.astype(np.float64)
-    shifted -= shifted.max(1, keepdims=True)
-    shifted -= np.log(np.exp(shifted).sum(1, keepdims=True))
-    return shifted
 
 
 # ---- kinds of models ---------------------------------------------------------------------------------------
