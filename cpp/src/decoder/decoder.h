@@ -29,14 +29,25 @@ struct PreparedRows {
     uint32_t groups() const { return row_groups(width); }
 };
 
+// Which rows of a chunk go through which expert. Choice row · top_k + i is a row's i-th expert; places are
+// the choices sorted by expert.
+struct ExpertGroups {
+    uint32_t* begin;   // [n_experts + 2] an expert's first place; the last one is for the sorting
+    uint32_t* choice;  // [chunk · top_k] at a place
+    uint32_t* place;   // [chunk · top_k] of a choice
+};
+
 // What one thread needs for itself.
 struct ThreadScratch {
     PreparedRows row;   // one row of max(d_model, q_size)
     std::byte* matmul;  // matmul_scratch_bytes
     float* gate;        // a few columns of the feed-forward part for every row of the chunk
     float* up;
-    float* head;  // one head, or a whole normalised q or k row
-    float* q;     // [queries][head_dim]
+    ExpertGroups experts;
+    PreparedRows expert_rows;  // of one expert: kExpertRows at a time
+    float* down;               // a few columns of what the experts give for every choice
+    float* head;               // one head, or a whole normalised q or k row
+    float* q;                  // [queries][head_dim]
     std::byte* prepared_q;
     uint32_t* begin;  // [queries]
     uint32_t* end;
@@ -86,7 +97,7 @@ private:
     float* k_ = nullptr;
     float* v_ = nullptr;
     float* attended_ = nullptr;  // [chunk][max q_size]
-    PreparedRows ffn_;           // [max(chunk, experts in use)][d_ff]
+    PreparedRows ffn_;           // [chunk · top_k, or chunk][d_ff]
     struct Angles {
         const std::vector<double>* inv_freq;
         float factor;
@@ -136,6 +147,10 @@ private:
     void convolution(Step& step, uint32_t layer, uint32_t thread) const;
     void feed_forward(Step& step, uint32_t layer, uint32_t thread) const;
     bool experts(Step& step, uint32_t layer, uint32_t thread) const;
+    void choose_experts(Step& step, uint32_t layer, const Activations& input, uint32_t thread) const;
+    void group_by_expert(Step& step, uint32_t n_experts, ExpertGroups& groups) const;
+    Activations gather(const Activations& input, const uint32_t* choices, uint32_t n,
+                       const PreparedRows& to) const;
     void gate_up(Step& step, const FeedForward& ffn, const Activations& input, uint32_t first_row_out,
                  uint32_t first_unit, uint32_t last_unit, ThreadScratch& scratch) const;
     void logits(Step& step, uint32_t thread) const;

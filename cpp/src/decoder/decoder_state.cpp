@@ -9,7 +9,8 @@ namespace {
 
 struct Widths {
     uint32_t q = 0, kv = 0, ffn = 0, group = 0, heads = 0, head_dim = 0, experts = 0;
-    bool dense_down = false;  // some down projection reads float32
+    bool dense_up = false;    // some gate or up projection reads float32
+    bool dense_down = false;  // some down projection does
 
     Widths(const ModelSpec& spec, const Weights& weights) {
         for (size_t i = 0; i < spec.layers.size(); ++i) {
@@ -21,11 +22,17 @@ struct Widths {
             head_dim = std::max(head_dim, layer.head_dim);
             experts = std::max(experts, layer.n_experts);
             if (layer.n_kv_heads) group = std::max(group, layer.n_heads / layer.n_kv_heads);
-            const FeedForward& ffn_weights =
-                layer.n_experts ? weights.layers[i].experts[0] : weights.layers[i].dense;
-            dense_down = dense_down || !is_quantized(ffn_weights.down.weight.layout);
+            look_at(weights.layers[i].dense);
+            for (const FeedForward& expert : weights.layers[i].experts) look_at(expert);
             if (layer.mixer == Mixer::conv) q = std::max(q, 3 * spec.d_model);
         }
+    }
+    void look_at(const FeedForward& part) {
+        const auto dense = [](const Linear& linear) {
+            return linear.weight && !is_quantized(linear.weight.layout);
+        };
+        dense_up = dense_up || dense(part.gate) || dense(part.up);
+        dense_down = dense_down || dense(part.down);
     }
 };
 
@@ -86,7 +93,8 @@ void DecoderState::take_buffers(const ModelSpec& spec, const Weights& weights, u
     k_ = arena.take<float>(size_t{chunk_} * widths.kv);
     v_ = arena.take<float>(size_t{chunk_} * widths.kv);
     attended_ = arena.take<float>(size_t{chunk_} * input);
-    ffn_ = take_rows(arena, std::max(chunk_, spec.moe_top_k), widths.ffn, widths.dense_down);
+    const uint32_t choices = widths.experts ? chunk_ * spec.moe_top_k : 0;
+    ffn_ = take_rows(arena, std::max(chunk_, choices), widths.ffn, widths.dense_down);
 
     const uint64_t capacity = cache_.capacity();
     for (const RopeSpec& rope : spec.ropes) {
@@ -104,8 +112,8 @@ void DecoderState::take_buffers(const ModelSpec& spec, const Weights& weights, u
     }
     if (widths.experts) {
         router_ = arena.take<float>(size_t{chunk_} * widths.experts);
-        expert_ = arena.take<uint32_t>(size_t{chunk_} * spec.moe_top_k);
-        expert_weight_ = arena.take<float>(size_t{chunk_} * spec.moe_top_k);
+        expert_ = arena.take<uint32_t>(choices);
+        expert_weight_ = arena.take<float>(choices);
     }
     uint32_t pieces = 0;
     for (size_t i = 0; i < spec.layers.size(); ++i)
@@ -121,6 +129,13 @@ void DecoderState::take_buffers(const ModelSpec& spec, const Weights& weights, u
         scratch.matmul = arena.take<std::byte>(matmul_scratch_bytes());
         scratch.gate = arena.take<float>(gate_floats(chunk_));
         scratch.up = arena.take<float>(gate_floats(chunk_));
+        if (widths.experts) {
+            scratch.experts = {arena.take<uint32_t>(widths.experts + 2), arena.take<uint32_t>(choices),
+                               arena.take<uint32_t>(choices)};
+            scratch.expert_rows =
+                take_rows(arena, std::min(choices, kExpertRows), spec.d_model, widths.dense_up);
+            scratch.down = arena.take<float>(size_t{gate_floats(chunk_)} * spec.moe_top_k);
+        }
         scratch.head = arena.take<float>(std::max(widths.q, widths.kv));
         scratch.q = arena.take<float>(size_t{queries} * widths.head_dim);
         scratch.prepared_q =

@@ -8,6 +8,9 @@ namespace edgekit {
 // Rows of a prefill chunk that share one reading of the keys and values.
 inline constexpr uint32_t kAttendRows = 16;
 
+// Rows that are gathered for an expert at a time.
+inline constexpr uint32_t kExpertRows = 64;
+
 // Numbers in a thread's gate and up scratch: enough columns at a time that a chunk's rows share the reading
 // of their weights.
 constexpr uint32_t gate_floats(uint32_t chunk) { return chunk * 64 > 4096 ? chunk * 64 : 4096; }

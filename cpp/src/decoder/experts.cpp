@@ -1,0 +1,134 @@
+// A mixture of experts: each row goes through its own top_k feed-forward parts. The rows of a chunk are
+// grouped by expert, so that a chunk reads an expert's weights once.
+
+#include <algorithm>
+
+#include "decoder/step.h"
+
+namespace edgekit {
+
+// The top_k experts of every row and their weights. Ends with a barrier.
+void Decoder::choose_experts(Step& step, uint32_t layer, const Activations& input, uint32_t thread) const {
+    DecoderState& state = step.state;
+    const uint32_t n_experts = spec_.layers[layer].n_experts, top_k = spec_.moe_top_k;
+    project(step, {weights_.layers[layer].router, nullptr}, input,
+            {.out = state.router_, .stride = n_experts}, thread);
+    step.team.barrier();
+    step.team.for_units(thread, step.m, [&](uint32_t first, uint32_t last) {
+        for (uint32_t row = first; row < last; ++row) {
+            float* scores = state.router_ + size_t{row} * n_experts;
+            uint32_t* chosen = state.expert_ + size_t{row} * top_k;
+            float* weight = state.expert_weight_ + size_t{row} * top_k;
+            const float all = kernels_.exp_sum(scores, kernels_.max(scores, n_experts), scores, n_experts);
+            float sum = 0;
+            for (uint32_t i = 0; i < top_k; ++i) {
+                chosen[i] = static_cast<uint32_t>(std::max_element(scores, scores + n_experts) - scores);
+                sum += weight[i] = scores[chosen[i]];
+                scores[chosen[i]] = -1.0f;
+            }
+            for (uint32_t i = 0; i < top_k; ++i) weight[i] /= spec_.moe_normalize ? sum : all;
+        }
+    });
+    step.team.barrier();
+}
+
+// Every thread sorts for itself, which is cheaper than meeting at a barrier.
+void Decoder::group_by_expert(Step& step, uint32_t n_experts, ExpertGroups& groups) const {
+    const uint32_t n = step.m * spec_.moe_top_k;
+    const uint32_t* chosen = step.state.expert_;
+    uint32_t* next =
+        groups.begin + 1;  // the next place of each expert; in the end, where the one after begins
+    std::fill_n(groups.begin, n_experts + 2, 0);
+    for (uint32_t choice = 0; choice < n; ++choice) ++next[chosen[choice] + 1];
+    for (uint32_t expert = 0; expert < n_experts; ++expert) next[expert + 1] += next[expert];
+    for (uint32_t choice = 0; choice < n; ++choice) {
+        const uint32_t place = next[chosen[choice]]++;
+        groups.choice[place] = choice;
+        groups.place[choice] = place;
+    }
+}
+
+// The rows of n choices, one after the other. A single one stays where it is.
+Activations Decoder::gather(const Activations& input, const uint32_t* choices, uint32_t n,
+                            const PreparedRows& to) const {
+    const uint32_t width = spec_.d_model, groups = row_groups(width);
+    const auto row_of = [&](uint32_t i) { return rows_of(input, width, choices[i] / spec_.moe_top_k, 1); };
+    if (n == 1) return row_of(0);
+    for (uint32_t i = 0; i < n; ++i) {
+        const Activations row = row_of(i);
+        if (to.x) std::copy_n(row.x, width, to.x + size_t{i} * width);
+        std::copy_n(row.codes, groups * kGroup, to.codes + size_t{i} * groups * kGroup);
+        std::copy_n(row.scales, groups, to.scales + size_t{i} * groups);
+        std::copy_n(row.starts, 2 * groups, to.starts + size_t{2} * i * groups);
+    }
+    return {to.x, width, to.codes, to.scales, to.starts, n};
+}
+
+// False when the pass is given up.
+bool Decoder::experts(Step& step, uint32_t layer, uint32_t thread) const {
+    DecoderState& state = step.state;
+    ThreadScratch& scratch = step.scratch(thread);
+    const LayerSpec& spec = spec_.layers[layer];
+    const LayerWeights& w = weights_.layers[layer];
+    const uint32_t d_model = spec_.d_model, top_k = spec_.moe_top_k, n_choices = step.m * top_k;
+    const Activations input = prepare(step, w.ffn_norm, step.x(d_model), d_model, thread);
+    choose_experts(step, layer, input, thread);
+    const ExpertGroups& groups = scratch.experts;
+    group_by_expert(step, spec.n_experts, scratch.experts);
+    const auto for_groups = [&](const auto& body) {
+        for (uint32_t expert = 0; expert < spec.n_experts; ++expert)
+            if (groups.begin[expert] < groups.begin[expert + 1])
+                body(w.experts[expert], groups.begin[expert], groups.begin[expert + 1]);
+    };
+
+    // 32 columns of an expert are as many units as it has rows: so the threads have the same to do.
+    const uint32_t units = (spec.d_ff + kGroup - 1) / kGroup;
+    step.team.for_units(thread, n_choices * units, [&](uint32_t first, uint32_t last) {
+        for_groups([&](const FeedForward& expert, uint32_t begin, uint32_t end) {
+            const auto column_unit = [&](uint32_t unit) {
+                const uint32_t inside = std::clamp(unit, begin * units, end * units) - begin * units;
+                return (inside + end - begin - 1) / (end - begin);
+            };
+            if (column_unit(first) == column_unit(last)) return;
+            for (uint32_t place = begin; place < end; place += kExpertRows) {
+                const Activations rows = gather(input, groups.choice + place,
+                                                std::min(kExpertRows, end - place), scratch.expert_rows);
+                gate_up(step, expert, rows, place, column_unit(first), column_unit(last), scratch);
+            }
+        });
+    });
+    step.team.barrier();
+    if (step.given_up(thread)) return false;
+
+    // Each result on its own, and then a row's in the order of its choices: the same sums in any company.
+    const Activations hidden{state.ffn_.x,      spec.d_ff,         state.ffn_.codes,
+                             state.ffn_.scales, state.ffn_.starts, n_choices};
+    const uint32_t tiles_at_a_time = gate_floats(state.chunk_) * top_k / n_choices / kTileRows;
+    float* out = w.ffn_post_norm ? state.mixed_ : step.x(d_model);
+    const float scale = w.ffn_post_norm ? 1.0f : spec_.residual_scale;
+    step.team.for_units(thread, (d_model + kTileRows - 1) / kTileRows, [&](uint32_t first, uint32_t last) {
+        for (uint32_t tile = first; tile < last; tile += tiles_at_a_time) {
+            const uint32_t last_tile = std::min(tile + tiles_at_a_time, last);
+            const uint32_t column = tile * kTileRows;
+            const uint32_t columns = std::min(last_tile * kTileRows, d_model) - column;
+            const size_t stride = size_t{last_tile - tile} * kTileRows;
+            for_groups([&](const FeedForward& expert, uint32_t begin, uint32_t end) {
+                apply(expert.down, rows_of(hidden, spec.d_ff, begin, end - begin),
+                      {.out = scratch.down + begin * stride, .stride = stride, .first_column = column}, tile,
+                      last_tile, scratch);
+            });
+            for (uint32_t row = 0; row < step.m; ++row) {
+                float* sum = out + size_t{row} * d_model + column;
+                if (w.ffn_post_norm) std::fill_n(sum, columns, 0.0f);
+                for (uint32_t choice = row * top_k; choice < (row + 1) * top_k; ++choice)
+                    kernels_.add(sum, scratch.down + groups.place[choice] * stride,
+                                 state.expert_weight_[choice] * scale, columns);
+            }
+        }
+    });
+    step.team.barrier();
+    if (w.ffn_post_norm) add_mixed(step, w.ffn_post_norm, thread);
+    return true;
+}
+
+}  // namespace edgekit
