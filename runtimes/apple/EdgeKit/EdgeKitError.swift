@@ -62,6 +62,14 @@ func check(_ call: (UnsafeMutablePointer<edgekit_error>) -> edgekit_status) thro
     if status != EDGEKIT_OK { throw EdgeKitError(error, status: status) }
 }
 
+/// A number as C has it, which is not as wide as Swift's.
+func exact<Native: FixedWidthInteger>(_ name: String, _ value: Int) throws(EdgeKitError) -> Native {
+    guard let native = Native(exactly: value) else {
+        throw .invalidArgument("\(name) is \(value); it lies between \(Native.min) and \(Native.max)")
+    }
+    return native
+}
+
 /// What a call that fills a buffer has to say: with room for a page first, then for what it asks.
 func fill<Element>(
     _ initial: Element,

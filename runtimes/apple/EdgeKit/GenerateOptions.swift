@@ -72,18 +72,18 @@ public struct GenerateOptions: Sendable, Equatable {
     func begin(_ session: OpaquePointer, _ prompt: Prompt, in model: Model) throws(EdgeKitError) {
         var native = edgekit_generate_options()
         edgekit_generate_options_init(&native, model.native)
-        if let maxTokens { native.max_tokens = UInt32(clamping: maxTokens) }
+        if let maxTokens { native.max_tokens = try exact("maxTokens", maxTokens) }
         if let seed { native.seed = seed }
         if let temperature { native.temperature = temperature }
-        if let topK { native.top_k = UInt32(clamping: topK) }
+        if let topK { native.top_k = try exact("topK", topK) }
         if let topP { native.top_p = topP }
         if let minP { native.min_p = minP }
         if let typicalP { native.typical_p = typicalP }
         if let repetitionPenalty { native.repetition_penalty = repetitionPenalty }
         if let presencePenalty { native.presence_penalty = presencePenalty }
         if let frequencyPenalty { native.frequency_penalty = frequencyPenalty }
-        if let penaltyWindow { native.penalty_window = UInt32(clamping: penaltyWindow) }
-        if let speculation { native.speculation = Int32(clamping: speculation) }
+        if let penaltyWindow { native.penalty_window = try exact("penaltyWindow", penaltyWindow) }
+        if let speculation { native.speculation = try exact("speculation", speculation) }
         native.ignore_eos = ignoreEos ? 1 : 0
         native.prompt_mode = append ? EDGEKIT_PROMPT_APPEND : EDGEKIT_PROMPT_FROM_START
         native.prompt_flags = promptFlags(addSpecial: addSpecialTokens, parseSpecial: parseSpecial)

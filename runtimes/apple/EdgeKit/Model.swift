@@ -105,7 +105,7 @@ public final class Model: Sendable {
 
     /// What a session with these options would allocate.
     public func plan(_ options: SessionOptions = SessionOptions()) throws(EdgeKitError) -> MemoryPlan {
-        var (plan, native) = (MemoryPlan.empty, options.native)
+        var (plan, native) = (MemoryPlan.empty, try options.native())
         try check { edgekit_plan(self.native, &native, &plan, $0) }
         return MemoryPlan(plan)
     }
@@ -115,7 +115,7 @@ public final class Model: Sendable {
     public static func canLoad(
         _ url: URL, _ options: SessionOptions = SessionOptions()
     ) throws(EdgeKitError) -> MemoryPlan {
-        var (plan, native) = (MemoryPlan.empty, options.native)
+        var (plan, native) = (MemoryPlan.empty, try options.native())
         try check { error in url.path.withCString { edgekit_can_load($0, &native, &plan, error) } }
         return MemoryPlan(plan)
     }

@@ -122,8 +122,9 @@ public actor Session {
 
     /// Takes the last `count` tokens back.
     public func rewind(_ count: Int) throws {
+        let tokens: UInt64 = try exact("count", count)
         let native = try idle()
-        try check { edgekit_session_rewind(native, UInt64(clamping: count), $0) }
+        try check { edgekit_session_rewind(native, tokens, $0) }
     }
 
     /// A second session with the same contents, to try another continuation.
@@ -204,7 +205,7 @@ public actor Session {
 
     private static func create(_ model: Model, _ options: SessionOptions) throws(EdgeKitError) -> OpaquePointer {
         var native: OpaquePointer?
-        var options = options.native
+        var options = try options.native()
         try check { edgekit_session_create(model.native, &options, &native, $0) }
         return native!
     }

@@ -35,15 +35,15 @@ public struct SessionOptions: Sendable, Equatable {
         self.chunk = chunk
     }
 
-    var native: edgekit_session_options {
+    func native() throws(EdgeKitError) -> edgekit_session_options {
         var native = edgekit_session_options()
         edgekit_session_options_init(&native)
-        native.window = UInt32(clamping: window ?? 0)
-        if let sinks { native.sinks = UInt32(clamping: sinks) }
+        if let window { native.window = try exact("window", window) }
+        if let sinks { native.sinks = try exact("sinks", sinks) }
         native.kv_type = edgekit_kv_type(rawValue: .init(kv.rawValue))
         native.on_full = edgekit_on_full(rawValue: .init(onFull.rawValue))
         native.memory_budget_bytes = memoryBudget ?? 0
-        native.chunk = UInt32(clamping: chunk ?? 0)
+        if let chunk { native.chunk = try exact("chunk", chunk) }
         return native
     }
 }

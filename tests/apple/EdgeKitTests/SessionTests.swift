@@ -240,6 +240,15 @@ final class SessionTests: XCTestCase {
         guard case .invalidArgument = await thrown({ _ = try await Model(model.url, threads: -1) }) as? EdgeKitError
         else { return XCTFail("-1 threads") }
         let session = try Session(model, ring)
+        for negative in [
+            { _ = try Session(model, SessionOptions(window: -1)) },
+            { _ = try model.plan(SessionOptions(chunk: -1)) },
+            { _ = try await Generated(session.generate("Once", GenerateOptions(maxTokens: -1))) },
+            { try await session.rewind(-1) },
+        ] as [() async throws -> Void] {
+            let error = await thrown(negative)
+            guard case .invalidArgument = error as? EdgeKitError else { return XCTFail("\(error as Any)") }
+        }
         let id = await thrown { _ = try await Generated(session.generate(.ids([100_000]))) }
         guard case .invalidArgument = id as? EdgeKitError else { return XCTFail("\(id as Any)") }
     }
