@@ -10,6 +10,7 @@ import kotlinx.coroutines.Dispatchers
 import kotlinx.coroutines.cancelAndJoin
 import kotlinx.coroutines.flow.filterIsInstance
 import kotlinx.coroutines.flow.first
+import kotlinx.coroutines.flow.onEach
 import kotlinx.coroutines.flow.take
 import kotlinx.coroutines.flow.toList
 import kotlinx.coroutines.launch
@@ -105,6 +106,22 @@ internal class SessionTest {
             job.join()
             assertTrue(finish == null || finish == Finish.CANCELLED, "$finish")
         }
+    }
+
+    @Test
+    fun `saving and forking leave what runs alone`() {
+        val file = Files.createTempFile("edgekit", ".session").toFile()
+        model.session().use { session ->
+            val alone = collect(session.generate("Hello", short))
+            session.reset()
+            val disturbed = collect(session.generate("Hello", short).onEach {
+                session.save(file)
+                session.fork().close()
+            })
+            assertArrayEquals(alone.ids, disturbed.ids)
+            assertEquals(Finish.LENGTH, disturbed.done!!.finish)
+        }
+        file.delete()
     }
 
     @Test

@@ -184,6 +184,13 @@ export const cases = {
             await first.next();
             const got = await generated(session.generate("two", { maxTokens: 3, ignoreEos: true }));
             equal(got.ids.length, 3, "a newer generation replaces the older");
+            const state = await session.save();
+            for (const call of [() => session.reset(), () => session.rewind(0), () => session.forward([1]), () => session.restore(state)]) {
+                const ended = session.generate("two", { ignoreEos: true });
+                await ended.next();
+                await call();
+                for await (const { kind } of ended) ok(kind !== "done", `a done event after ${call}`);
+            }
             const running = session.generate("three", { ignoreEos: true });
             await running.next();
             await session.close();

@@ -252,13 +252,13 @@ export class Engine {
     }
 
     reset(session: number): void {
-        this.#native.check("edgekit_session_reset", this.#open(session));
+        this.#native.check("edgekit_session_reset", this.#alone(session));
     }
 
     rewind(session: number, count: number): void {
         if (!Number.isSafeInteger(count) || count < 0)
             throw new EdgekitError("invalid_argument", `count is ${count}; give a whole number from 0`);
-        this.#native.check("edgekit_session_rewind", this.#open(session), BigInt(count));
+        this.#native.check("edgekit_session_rewind", this.#alone(session), BigInt(count));
     }
 
     /** Logits of the last token, or of each. */
@@ -268,7 +268,7 @@ export class Engine {
             this.#native.check("edgekit_model_get_info", this.#model, info.address);
             const size = 4 * (info.get("vocab_size") as number) * (allLogits ? ids.length : 1);
             const logits = scope.allocate(size);
-            this.#native.check("edgekit_session_forward", this.#open(session), scope.ids(ids), ids.length, Number(allLogits), logits);
+            this.#native.check("edgekit_session_forward", this.#alone(session), scope.ids(ids), ids.length, Number(allLogits), logits);
             return new Float32Array(this.#native.bytes.slice(logits, logits + size).buffer);
         });
     }
@@ -285,7 +285,7 @@ export class Engine {
 
     restore(session: number, state: Uint8Array): void {
         this.#native.scoped((scope) =>
-            this.#native.check("edgekit_session_state_read", this.#open(session), scope.copy(state), state.length),
+            this.#native.check("edgekit_session_state_read", this.#alone(session), scope.copy(state), state.length),
         );
     }
 
@@ -395,6 +395,11 @@ export class Engine {
     #open(session: number): number {
         if (this.#sessions.has(session)) return session;
         throw new EdgekitError("invalid_argument", "the session is closed; make another with model.session()");
+    }
+
+    /** For a call that ends the generation that runs: its stream then ends too. */
+    #alone(session: number): number {
+        return this.#keep(this.#open(session));
     }
 
     async #read(

@@ -21,7 +21,7 @@ import kotlinx.coroutines.launch
  *
  * A generation is a cold [Flow] that computes on [Dispatchers.IO], as fast as it is collected. Cancelling the collector,
  * or leaving it early (`take`, `first`), ends the generation within a token and leaves the session usable. A session
- * does one thing at a time: any call but [cancel] ends the generation that runs, whose flow then completes without an
+ * does one thing at a time: a call that changes it ends the generation that runs, whose flow then completes without an
  * [Event.Done].
  */
 class Session internal constructor(private val model: Model, pointer: Long) : AutoCloseable {
@@ -95,10 +95,10 @@ class Session internal constructor(private val model: Model, pointer: Long) : Au
     fun rewind(count: Long) = exclusively { Native.rewind(it, count) }
 
     /** A second session with the same contents. */
-    fun fork(): Session = Session(model, exclusively(Native::fork))
+    fun fork(): Session = Session(model, between(Native::fork))
 
     /** Writes the state to a file, whole or not at all; portable between devices, bound to the model's weights. */
-    fun save(file: File) = exclusively { Native.save(it, Native.utf8(file.path)) }
+    fun save(file: File) = between { Native.save(it, Native.utf8(file.path)) }
 
     /** Takes a saved state. Throws [EdgekitException.InvalidFile], and keeps the state it had. */
     fun restore(file: File) = exclusively { Native.restore(it, Native.utf8(file.path)) }
@@ -121,6 +121,9 @@ class Session internal constructor(private val model: Model, pointer: Long) : Au
             }
         }
     }
+
+    /** A call that changes nothing: between two tokens of what runs. */
+    private fun <T> between(call: (Long) -> T): T = synchronized(turn) { handle.use(call) }
 
     private fun begin(
         options: GenerateOptions,
