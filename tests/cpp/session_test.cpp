@@ -159,6 +159,24 @@ void test_full_in_the_middle() {
     edgekit_model_free(model);
 }
 
+// An error while guesses are looked at leaves none of them in the cache.
+void test_error_after_a_guess() {
+    edgekit_model* model = open_model("text.edge");
+    edgekit_session* session = create_session(model, session_options(60));
+    // The last four tokens weigh so much that one of them follows; one that is there twice, too much.
+    const std::vector<int32_t> prompt = {20, 30, 10, 40, 50, 60, 10, 20, 30};
+    edgekit_generate_options options = continuation(prompt, 20);
+    options.penalty_window = 4;
+    options.frequency_penalty = -2e38f;
+    options.speculation = 7;
+    const Generated got = generate(session, options);
+    check(got.ids == std::vector<int32_t>{10} && error.status == EDGEKIT_INVALID_ARGUMENT,
+          "penalties that are too large are told at the second token");
+    check(edgekit_session_position(session) == prompt.size() + 1, "the cache holds what was said");
+    edgekit_session_free(session);
+    edgekit_model_free(model);
+}
+
 // A text in two generations is the text of one: tokens, bytes of a cut code point, penalties.
 void test_text_goes_on() {
     edgekit_model* model = open_model("text.edge");
@@ -353,9 +371,9 @@ void test_conversation() {
         edgekit_session_free(fresh);
         turns.push_back(got.text);
     }
-    // The system prompt is kept for ever: what leads to the first message, and the system's own.
+    // The system prompt is kept for ever: all that comes before the first word of another message.
     const edgekit_memory_plan plan = plan_of(session);
-    const size_t leads = std::string("..system\n.\n.").size() + system.size();
+    const size_t leads = std::string("..system\n.\n.user\n").size() + system.size();
     check(plan.sinks == leads && plan.sinks + plan.window == 404,
           "sinks are the system prompt's tokens: " + std::to_string(plan.sinks));
     edgekit_session* fork = nullptr;
@@ -373,6 +391,11 @@ void test_conversation() {
           "and goes on as the first does");
     expect_ok(edgekit_session_reset(session, &error), "reset");
     check(plan_of(session).sinks == 4, "a session that was reset has few sinks again");
+    edgekit_session* by_hand = create_session(model, session_options(400, 4));
+    expect_ok(edgekit_session_state_read(by_hand, state.data(), state.size(), &error), "restore");
+    expect_ok(edgekit_session_reset(by_hand, &error), "reset");
+    check(plan_of(by_hand).sinks == 4, "sinks that were restored leave with the text");
+    edgekit_session_free(by_hand);
     for (edgekit_session* each : {session, fork, restored}) edgekit_session_free(each);
 
     // At most a quarter of the cache; a number given by hand stays; so does a text's.
@@ -544,6 +567,7 @@ void test_saving() {
 int main() {
     test_refused_calls_change_nothing();
     test_full_in_the_middle();
+    test_error_after_a_guess();
     test_text_goes_on();
     test_stops();
     test_defaults();

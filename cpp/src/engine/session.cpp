@@ -207,11 +207,17 @@ void Session::decode_step() {
     const size_t vocab = model_->spec().vocab_size;
     const uint64_t before = state_.position - drafted;  // the text's length when the first row is drawn
     uint32_t kept = 0;
-    for (;; ++kept) {
-        const int32_t id = sampler_.sample(logits_.data() + kept * vocab, history_, before + kept,
-                                           generation_.done.generated_tokens);
-        accept(id);
-        if (generation_.ended() || kept == drafted || id != ids[1 + kept]) break;
+    try {
+        for (;; ++kept) {
+            const int32_t id = sampler_.sample(logits_.data() + kept * vocab, history_, before + kept,
+                                               generation_.done.generated_tokens);
+            accept(id);
+            if (generation_.ended() || kept == drafted || id != ids[1 + kept]) break;
+        }
+    } catch (...) {  // what no event has told is no part of the text
+        pending_.reset();
+        take_back(drafted);
+        throw;
     }
     take_back(drafted - kept);
     if (generation_.ended()) take_stop_back();
@@ -293,7 +299,7 @@ void Session::reset() {
     history_.truncate(0);
     known_text_ = {};
     evicted_reported_ = 0;
-    choose_sinks(0);
+    set_sinks(created_.sinks);
 }
 
 void Session::choose_sinks(uint32_t wanted) {
