@@ -144,6 +144,12 @@ std::vector<Case> cases(edgekit_model* model, edgekit_session* session, const ed
                        [](auto* p) { return edgekit_can_load(path.c_str(), nullptr, p, &error); }))},
         {"can_load: kv_type", can_load([](S& o) { set(o.kv_type, 5); })},
         {"can_load: on_full", can_load([](S& o) { set(o.on_full, 3); })},
+        {"can_load_header: no header",
+         [] { return edgekit_can_load_header(nullptr, 16, 1 << 20, nullptr, &plan, &error); }},
+        {"can_load_header: no plan",
+         [] { return edgekit_can_load_header(text, 16, 1 << 20, nullptr, nullptr, &error); }},
+        {"can_load_header: too little",
+         [] { return edgekit_can_load_header(text, 4, 1 << 20, nullptr, &plan, &error); }},
         {"get_plan: no session", [] { return edgekit_session_get_plan(nullptr, &plan, &error); }},
         {"get_plan: no size",
          unsized(sized(edgekit_memory_plan{},
@@ -243,6 +249,10 @@ std::vector<Case> cases(edgekit_model* model, edgekit_session* session, const ed
         {"template: nowhere", [] { return edgekit_template_open(text, 16, nullptr, &error); }},
         {"template render: none",
          [] { return edgekit_template_render(nullptr, "{}", 2, text, 16, &size, &error); }},
+        {"template encode: none",
+         [=] {
+             return edgekit_template_encode(nullptr, tokenizer, "{}", 2, nullptr, 0, ids, 16, &size, &error);
+         }},
     };
 }
 

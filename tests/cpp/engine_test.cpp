@@ -236,7 +236,7 @@ struct Removed {
 
 // A copy of a golden package that may be written to.
 Removed copy_of(const std::string& file) {
-    std::string path = (std::filesystem::temp_directory_path() / ("edgekit_engine_test_" + file)).string();
+    std::string path = (std::filesystem::temp_directory_path() / ("edgekit_engine_test." + std::to_string(getpid()) + "." + file)).string();
     std::ofstream(path, std::ios::binary) << read_file(kGolden + file);
     return {path};
 }

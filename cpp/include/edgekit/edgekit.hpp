@@ -290,7 +290,7 @@ public:
     // The answer to a conversation; `context` as in Model::render_chat.
     Generation chat(std::string_view context, const std::optional<GenerateOptions>& options = {}) {
         return start(options, [&](edgekit_generate_options& native) {
-            native.messages = context.data();
+            native.messages = context.data() ? context.data() : "";
             native.messages_size = context.size();
         });
     }

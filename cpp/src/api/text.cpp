@@ -8,6 +8,7 @@
 using edgekit::api::copy_out;
 using edgekit::api::guarded;
 using edgekit::api::require;
+using edgekit::api::require_items;
 
 extern "C" {
 
@@ -92,7 +93,7 @@ edgekit_status edgekit_template_render(const edgekit_template* tmpl, const char*
                                        char* text, size_t capacity, size_t* size, edgekit_error* error) {
     return guarded(error, [&] {
         require(tmpl && context, "the template or the context is NULL");
-        const std::string result = tmpl->compiled.render(edgekit::json::parse({context, context_size}));
+        const std::string result = tmpl->compiled.render(edgekit::parse_chat({context, context_size}));
         return copy_out(std::span<const char>(result), text, capacity, size, error);
     });
 }
@@ -103,10 +104,11 @@ edgekit_status edgekit_template_encode(const edgekit_template* tmpl, const edgek
                                        edgekit_error* error) {
     return guarded(error, [&] {
         require(tmpl && tokenizer && context, "the template, the tokenizer or the context is NULL");
-        require(package || !package_size, "package is NULL but has a size");
-        const auto own = package ? edgekit::json::parse({package, package_size}) : edgekit::json::Object();
+        require_items(package, package_size, "package");
+        const edgekit::json::Value own =
+            package ? edgekit::parse_chat({package, package_size}) : edgekit::json::Object();
         require(own.is_object(), "package is not a JSON object");
-        const auto text = tmpl->compiled.render_marked(edgekit::json::parse({context, context_size}), own);
+        const auto text = tmpl->compiled.render_marked(edgekit::parse_chat({context, context_size}), own);
         std::vector<int32_t> result;
         tokenizer->tokenizer->encode(text.bytes, false, true, result, text.marks);
         return copy_out(std::span<const int32_t>(result), ids, capacity, count, error);
