@@ -28,7 +28,6 @@ namespace py = pybind11;
 namespace {
 
 // ---- errors
-// --------------------------------------------------------------------------------------------------------
 
 struct Failure {
     edgekit_status status;
@@ -93,7 +92,6 @@ void fill(Buffer& buffer, size_t guess, Fill function) {
 }
 
 // ---- options: the name in Python and the member it sets
-// ------------------------------------------------------------------
 
 template <class Options>
 struct Member {
@@ -224,7 +222,6 @@ py::dict to_dict(const edgekit_memory_plan& plan) {
 }
 
 // ---- compiled tokenizers and templates that come as bytes
-// ------------------------------------------------------------------
 
 // The engine wants a package's alignment, which a Python bytes object does not have.
 class AlignedBytes {
@@ -363,7 +360,6 @@ private:
 };
 
 // ---- model
-// -----------------------------------------------------------------------------------------------------------
 
 class Model : public std::enable_shared_from_this<Model> {
 public:
@@ -449,7 +445,6 @@ private:
 };
 
 // ---- session
-// ---------------------------------------------------------------------------------------------------------
 
 // What Python's signal handlers raise while the engine computes.
 class Signals {

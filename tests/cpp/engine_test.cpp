@@ -14,6 +14,8 @@
 #include <thread>
 #include <vector>
 
+#include <unistd.h>
+
 #include "engine_support.h"
 
 namespace {
@@ -236,7 +238,8 @@ struct Removed {
 
 // A copy of a golden package that may be written to.
 Removed copy_of(const std::string& file) {
-    std::string path = (std::filesystem::temp_directory_path() / ("edgekit_engine_test." + std::to_string(getpid()) + "." + file)).string();
+    const std::string name = "edgekit_engine_test." + std::to_string(getpid()) + "." + file;
+    std::string path = (std::filesystem::temp_directory_path() / name).string();
     std::ofstream(path, std::ios::binary) << read_file(kGolden + file);
     return {path};
 }

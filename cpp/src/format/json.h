@@ -50,7 +50,6 @@ public:
     Kind kind() const { return static_cast<Kind>(data_.index()); }
     bool is_null() const { return kind() == Kind::null; }
     bool is_bool() const { return kind() == Kind::boolean; }
-    bool is_int() const { return kind() == Kind::integer; }
     bool is_number() const { return kind() == Kind::integer || kind() == Kind::real; }
     bool is_string() const { return kind() == Kind::string; }
     bool is_array() const { return kind() == Kind::array; }
@@ -74,7 +73,6 @@ public:
     double double_at(std::string_view key) const { return at(key).as_double(key); }
     const std::string& string_at(std::string_view key) const { return at(key).as_string(key); }
     const Array& array_at(std::string_view key) const { return at(key).as_array(key); }
-    const Object& object_at(std::string_view key) const { return at(key).as_object(key); }
 
 private:
     // In the order of Kind.

@@ -31,9 +31,8 @@ struct MarkedText {
     void append(std::string_view text, Origin origin = Origin::own);
     void append(const MarkedText& text);
     MarkedText slice(std::size_t begin, std::size_t end) const;
-    std::size_t footprint() const {
-        return bytes.size() + marks.size() * sizeof(Stretch);
-    }  // bytes of memory
+    // In bytes of memory.
+    std::size_t footprint() const { return bytes.size() + marks.size() * sizeof(Stretch); }
     // For what is made of the whole: that of the first bytes which are not `own`.
     Origin origin() const { return marks.empty() ? Origin::own : marks.front().origin; }
 };

@@ -48,7 +48,6 @@ inline Category category(uint32_t code_point) {
     return static_cast<Category>(tables::category_blocks[(block << tables::block_bits) + within]);
 }
 
-constexpr uint32_t replacement_character = 0xFFFD;
 constexpr std::string_view replacement_utf8 = "\xEF\xBF\xBD";
 
 /// The property White_Space.

@@ -156,11 +156,10 @@ std::optional<std::int64_t> parse_int(std::string_view text, std::int64_t base) 
         if (text.starts_with('_')) text.remove_prefix(1);
         return true;
     };
-    const bool prefixed = prefix("x", 16) || prefix("o", 8) || prefix("b", 2);
+    if (!prefix("x", 16) && !prefix("o", 8)) prefix("b", 2);
     if (base == 0) base = 10;
     const std::string digits = without_underscores(text);
     if (digits.empty()) return std::nullopt;
-    (void)prefixed;
     std::int64_t value = 0;
     for (const char c : digits) {
         const int digit = c >= '0' && c <= '9'                     ? c - '0'

@@ -257,6 +257,7 @@ constexpr MethodEntry dict_methods[] = {
     {"keys", view_of<View::keys>},
     {"values", view_of<View::values>},
 };
+
 std::span<const MethodEntry> methods_of(const Value& value) {
     if (value.text()) return text_methods;
     if (value.dict()) return dict_methods;
@@ -276,10 +277,6 @@ std::optional<Value> loop_attribute(Heap& heap, Loop& loop, std::string_view nam
     if (name == "nextitem") return loop.peek() ? *loop.peek() : Heap::undefined("there is no next item");
     return std::nullopt;
 }
-
-}  // namespace
-
-namespace {
 
 // What Python's getattr() finds; nothing when there is none.
 std::optional<Value> own_attribute(Heap& heap, const Value& object, std::string_view name) {
@@ -310,8 +307,8 @@ std::optional<Value> own_item(Heap& heap, const Value& object, const Value& key)
     if (const List* list = object.sequence()) return list->items[static_cast<std::size_t>(at)];
     if (const Range* range = object.range()) return range->start + range->step * at;
     const Text& text = *object.text();
-    heap.handle(text.length == text.bytes.size() ? 0 : text.bytes.size());
     const bool ascii = text.length == text.bytes.size();
+    heap.handle(ascii ? 0 : text.bytes.size());
     const std::size_t start =
         ascii ? static_cast<std::size_t>(at) : byte_of(text.bytes, static_cast<std::size_t>(at));
     std::size_t end = start;
