@@ -32,8 +32,6 @@ static int tell(edgekit_model* model, edgekit_session* session, const char* prom
             case EDGEKIT_EVENT_EVICTED:
                 fprintf(stderr, "[%llu tokens left the cache]", (unsigned long long)event.evicted_count);
                 break;
-            case EDGEKIT_EVENT_PROMPT:  // asked for with prompt_events
-                break;
             case EDGEKIT_EVENT_DONE:
                 fprintf(stderr, "\n%u tokens\n", event.generated_tokens);
                 return 0;

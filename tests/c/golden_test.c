@@ -135,7 +135,8 @@ static void soak(void) {
         edgekit_session* session = create(model, c);
         check(begin(model, session, c) == EDGEKIT_OK, "soak: generate", i);
         edgekit_event event = {.struct_size = sizeof event};
-        for (int n = 0; n < 3; ++n) edgekit_session_next(session, &event, &error);
+        for (int n = 0; n < 3; ++n)
+            check(edgekit_session_next(session, &event, &error) == EDGEKIT_OK, "soak: next", i);
         if (i % 2) {
             edgekit_session_cancel(session);
             while (event.kind != EDGEKIT_EVENT_DONE && !edgekit_session_next(session, &event, &error)) {

@@ -11,7 +11,7 @@
 
 namespace edgekit::tmpl {
 
-// The fields of each are in the table of ops in template_program.cpp.
+// The fields of each are in the table of ops in program.cpp.
 enum class Op : std::uint8_t {
     // statements
     text,
