@@ -34,7 +34,7 @@ def cache_bytes(path: Path, tokens: int) -> tuple[int, int]:
     and values take; `tokens` is at most the model's context.
     """
     name = formats.format_of(path)
-    format, output = formats.named(name), formats.named(name).read_back(path)
+    format, output = formats.named(name), formats.read_back(name, path)
     kept = min(tokens, output.told.context or tokens, sum(output.cache or (tokens,)))
     model = ConvertInput(output.told, cast(TensorSource, None), {})  # its shape is what counts
     if name in ("mlx", "gguf"):  # and the type of its floats
@@ -45,9 +45,9 @@ def cache_bytes(path: Path, tokens: int) -> tuple[int, int]:
 
 
 def _output(path: Path, name: str) -> dict[str, Any]:
-    output = formats.named(name).read_back(path)
+    output = formats.read_back(name, path)
     spec: ModelSpec = output.told
-    tensors = [
+    tensors: list[dict[str, Any]] = [
         {"name": each, "shape": list(spec.shape(each)), "layout": output.layout(each)}
         for each in spec.matrices()
     ]

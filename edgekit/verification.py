@@ -195,7 +195,7 @@ def verify(
                 f"{golden.positions} first choices differ, largest error {golden.largest_error:.3g}",
                 hint="convert it again; if that fails too the engine is at fault: please report it",
             )
-    output = formats.named(format).read_back(path, None if source is None else source.spec)
+    output = formats.read_back(format, path, None if source is None else source.spec)
     if source is not None or golden is None:
         found = check(format, output, path, source, threads=threads, progress=progress)
         if source is None and found.engine.not_run:

@@ -18,8 +18,9 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -96,6 +97,22 @@ def known() -> list[str]:
 def named(name: str) -> Any:
     """The module of a format, a `Format`."""
     return importlib.import_module(f"{__name__}.{name}")
+
+
+def read_back(name: str, path: Path, spec: ModelSpec | None = None) -> Output:
+    """An output of a format, from whoever has it: what nobody foresaw of a damaged one is InvalidFile too."""
+    with _as_written(path):
+        output = named(name).read_back(path, spec)
+    load, layout = (_as_written(path)(read) for read in (output.load, output.layout))
+    return replace(output, load=load, layout=layout)
+
+
+@contextmanager
+def _as_written(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (ArithmeticError, AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise InvalidFile(f"{path} is damaged, or not as edgekit writes it: {error!r}") from error
 
 
 def format_of(path: Path) -> str:

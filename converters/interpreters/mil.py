@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 from coremltools import proto
+from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
 from edgekit.errors import InvalidFile
@@ -90,7 +91,10 @@ class MilProgram:
     def __init__(self, package: Path, *, exact: bool = True, keep: bool = True) -> None:
         data = package / "Data" / "com.apple.CoreML"
         self.model = proto.Model_pb2.Model()
-        self.model.ParseFromString((data / "model.mlmodel").read_bytes())
+        try:
+            self.model.ParseFromString((data / "model.mlmodel").read_bytes())
+        except DecodeError:
+            raise InvalidFile(f"{data / 'model.mlmodel'}: no Core ML model, or a damaged one") from None
         self.weights = WeightBin(data / "weights" / "weight.bin")
         self.exact, self.keep = exact, keep
         self._values: dict[tuple[int, int, tuple[int, ...]], Array] = {}

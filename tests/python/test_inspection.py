@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,21 @@ def test_what_keys_and_values_take_grows_with_the_context(place: Path, name: str
 def test_a_plan_of_our_engine_is_asked_of_our_packages_alone(place: Path) -> None:
     done = inspect(written(place, "gguf"), "--kv", "int8")
     assert done.exit_code == 2 and "this is gguf" in done.output
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [("onnx", "model.onnx"), ("coreml", "model.mlpackage/Data/com.apple.CoreML/model.mlmodel")],
+)
+def test_what_is_damaged_is_said(place: Path, tmp_path: Path, name: str, file: str) -> None:
+    shutil.copytree(written(place, name), tmp_path / name)
+    whole = (tmp_path / name / file).read_bytes()
+    spec = whole.index(b"edgekit.spec")
+    for damaged in (whole[:100], whole[:spec] + whole[spec:].replace(b'"model_type"', b'"model_tape"', 1)):
+        (tmp_path / name / file).write_bytes(damaged)
+        for verb in ("inspect", "verify"):
+            done = CliRunner().invoke(cli, [verb, str(tmp_path / name)])
+            assert isinstance(done.exception, edgekit.InvalidFile), done.exception
 
 
 def test_what_is_none_of_them(tmp_path: Path) -> None:
