@@ -17,6 +17,7 @@ import math
 import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -327,7 +328,8 @@ def sample_ids(
             [limit, *(r.original_context for r in spec.ropes if r.long_inv_freq and r.original_context)]
         )
     if tokenizer is not None:
-        return "edgekit", tokenizer.encode(TEXT)[:limit]
+        known = (id for id in tokenizer.encode(TEXT) if id < spec.vocab_size)
+        return "edgekit", list(islice(known, limit))
     return "random ids", np.random.default_rng(0).integers(0, spec.vocab_size, limit).tolist()
 
 

@@ -155,16 +155,15 @@ class Engine:
             raise UsageError(f"kv is {kv!r}; this directory keeps keys and values as its graph says")
         fixed = 0
         if self.is_ring:
-            own = int(self.said.get("window", 0))
-            if window not in (None, own):
-                raise UsageError(f"window is {window}; this directory was written for {own}")
-            window, sinks = own, int(self.said.get("sinks", 0))
+            window = self._written_for("window", window)
+            sinks = self._written_for("sinks", sinks)
             fixed = sum(item_bytes * int(np.prod(given.shape)) for given in caches)
         per_token = 0 if self.is_ring else sum(item_bytes * g.shape[1] * g.shape[3] for g in caches)
         limit = self.facts.context or DEFAULT_WINDOW
         wanted = window or min(limit, DEFAULT_WINDOW)
         if not self.is_ring:
-            sinks = 0
+            if sinks:
+                raise UsageError(f"sinks is {sinks}; this directory's cache ends when it is full")
             if memory_budget is not None and per_token and window is None:
                 wanted = min(wanted, memory_budget // per_token)
         cache = fixed + per_token * wanted
@@ -187,6 +186,12 @@ class Engine:
             chunk=1 if self.is_ring else CHUNK,
             kv="f16" if item_bytes == 2 else "f32",
         )
+
+    def _written_for(self, name: str, wanted: int | None) -> int:
+        own = int(self.said.get(name, 0))
+        if wanted not in (None, own):
+            raise UsageError(f"{name} is {wanted}; this directory was written for {own}")
+        return own
 
     def session(self, on_full: str = "evict", **options: Any) -> Session:
         """Only a ring lets tokens go; others end with "context_full"."""

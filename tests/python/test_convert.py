@@ -218,14 +218,15 @@ def test_an_index_may_name_the_output_matrix_of_a_tied_model(checkpoint: Path, t
         source.read(checkpoint, "tiny")
 
 
-def test_tokens_beyond_the_embedding_are_said(checkpoint: Path) -> None:
+def test_tokens_beyond_the_embedding_are_said(checkpoint: Path, tmp_path: Path) -> None:
     assert source.read(checkpoint, "tiny").warnings == ()
     definition = json.loads((checkpoint / "tokenizer.json").read_text())
     rows = source.read(checkpoint, "tiny").spec.vocab_size
-    token = definition["added_tokens"][0] | {"id": rows, "content": "<|more|>"}
+    token = definition["added_tokens"][0] | {"id": rows, "content": "lighthouse"}  # in what verify reads
     edit(checkpoint / "tokenizer.json", added_tokens=[*definition["added_tokens"], token])
     (said,) = source.read(checkpoint, "tiny").warnings
     assert f"tokens {rows} to {rows} cannot be run" in said
+    assert edgekit.convert(checkpoint, tmp_path / "m.edge").engine is not None
 
 
 def test_onnx_has_the_checkpoints_padding_and_first_token(checkpoint: Path, tmp_path: Path) -> None:

@@ -113,6 +113,18 @@ def test_ids_that_stop_and_the_seed_are_told(directories: dict[str, Path]) -> No
         assert stopped[-1].finish == "stop" and stopped[-1].stats.generated_tokens == 0
 
 
+def test_a_cache_that_is_another_is_refused(directories: dict[str, Path]) -> None:
+    with edgekit.Model(directories["f32"]) as model:
+        assert model.plan(sinks=0).sinks == 0
+        with pytest.raises(UsageError, match="sinks is 4; .* ends when it is full"):
+            model.plan(sinks=4)
+    with edgekit.Model(directories["ring"]) as model:
+        assert model.plan(window=32, sinks=4) == model.plan()
+        for name in ("window", "sinks"):
+            with pytest.raises(UsageError, match=f"{name} is 9; this directory was written for"):
+                model.plan(**{name: 9})
+
+
 @pytest.mark.parametrize("kind", ["f32", "ring"])
 def test_ids_outside_the_vocabulary_are_refused(kind: str, directories: dict[str, Path]) -> None:
     with edgekit.Model(directories[kind]) as model, model.session() as session:
