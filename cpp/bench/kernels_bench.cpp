@@ -15,9 +15,7 @@
 
 #include "kernels/kernels.h"
 #include "machine.h"
-#include "quant/dense.h"
-#include "quant/q4_block32.h"
-#include "quant/q8_block32.h"
+#include "quant/layouts.h"
 
 using namespace edgekit;
 using machine::best;
@@ -98,16 +96,10 @@ Rows make_rows(const Kernels& kernels, uint32_t m, uint32_t k) {
     return rows;
 }
 
-size_t tile_bytes(Layout layout, uint32_t k) {
-    if (layout == Layout::q4_block32) return q4_block32::tile_bytes(k);
-    if (layout == Layout::q8_block32) return q8_block32::tile_bytes(k);
-    return dense::tile_bytes(layout, k);
-}
-
 const struct {
     Layout layout;
     const char* name;
-} kLayouts[] = {{Layout::q4_block32, "q4"}, {Layout::q8_block32, "q8"}, {Layout::f16, "f16"}};
+} kMeasured[] = {{Layout::q4_block32, "q4"}, {Layout::q8_block32, "q8"}, {Layout::f16, "f16"}};
 
 constexpr size_t kBuffer = size_t{576} << 20;
 
@@ -119,9 +111,9 @@ void bench(const Kernels& kernels, const std::byte* buffer, double hz) {
                      reinterpret_cast<float*>(allocate(size_t{4} << 18))};
     std::byte* scratch[2] = {allocate(matmul_scratch_bytes()), allocate(matmul_scratch_bytes())};
 
-    for (const auto& [layout, name] : kLayouts) {
+    for (const auto& [layout, name] : kMeasured) {
         for (uint32_t width : {896u, 2048u, 8192u}) {
-            const size_t bytes = tile_bytes(layout, width);
+            const size_t bytes = layout_info(layout).tile_bytes(width);
             const Rows row = make_rows(kernels, 1, width);
             for (int threads = 1; threads <= 2; ++threads) {
                 const Rates rates = stream_rates(
@@ -137,7 +129,7 @@ void bench(const Kernels& kernels, const std::byte* buffer, double hz) {
                     100 * rates.kernel / rates.read);
             }
         }
-        const size_t bytes = tile_bytes(layout, k);
+        const size_t bytes = layout_info(layout).tile_bytes(k);
         const Matrix w{buffer, layout, uint32_t(kBuffer / bytes) * 16, k, bytes};
         for (uint32_t m : {1u, 2u, 4u, 8u, 13u, 64u, 512u}) {
             const uint32_t some = 16;  // tiles: in cache

@@ -9,8 +9,7 @@
 #include <vector>
 
 #include "kernels/kernels.h"
-#include "quant/q4_block32.h"
-#include "quant/q8_block32.h"
+#include "quant/layouts.h"
 
 using namespace edgekit;
 
@@ -27,8 +26,7 @@ T* zeros(size_t count) {
 }
 
 void matmul(const Kernels& kernels, Layout layout, uint32_t m, int times) {
-    const size_t tile_bytes =
-        layout == Layout::q4_block32 ? q4_block32::tile_bytes(kColumns) : q8_block32::tile_bytes(kColumns);
+    const size_t tile_bytes = layout_info(layout).tile_bytes(kColumns);
     const Matrix w{zeros<std::byte>(tile_bytes * (kTiles + 1)), layout, 16 * kTiles, kColumns, tile_bytes};
     const size_t groups = size_t{m} * row_groups(kColumns);
     const Activations x{zeros<float>(size_t{m} * kColumns), kColumns,

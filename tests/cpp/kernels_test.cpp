@@ -10,9 +10,7 @@
 #include <vector>
 
 #include "kernels/kernels.h"
-#include "quant/dense.h"
-#include "quant/q4_block32.h"
-#include "quant/q8_block32.h"
+#include "quant/layouts.h"
 
 using namespace edgekit;
 
@@ -85,14 +83,8 @@ struct RandomMatrix {
     Aligned<std::byte> bytes;
     std::vector<double> values;  // [n][k]
 
-    static size_t tile_bytes(Layout layout, uint32_t k) {
-        if (layout == Layout::q4_block32) return q4_block32::tile_bytes(k);
-        if (layout == Layout::q8_block32) return q8_block32::tile_bytes(k);
-        return dense::tile_bytes(layout, k);
-    }
-
     RandomMatrix(Layout layout, uint32_t n, uint32_t k)
-        : matrix{nullptr, layout, n, k, tile_bytes(layout, k)},
+        : matrix{nullptr, layout, n, k, layout_info(layout).tile_bytes(k)},
           bytes(matrix.n_tiles() * matrix.tile_bytes),
           values(size_t(n) * k) {
         matrix.data = bytes.data();
@@ -227,9 +219,10 @@ void test_matmul(const Kernels& kernels, Layout layout, uint32_t n, uint32_t k, 
         for (uint32_t c = 0; c < n; ++c) {
             double sum = 0, magnitude = 1e-30;
             for (uint32_t i = 0; i < k; ++i) {
-                const double x = is_quantized(layout) ? double(in.scales[r * groups + i / 32]) *
-                                                            in.codes[(r * groups + i / 32) * 32 + i % 32]
-                                                      : in.x[r * (k + 3) + i];
+                const double x = layout_info(layout).quantized
+                                     ? double(in.scales[r * groups + i / 32]) *
+                                           in.codes[(r * groups + i / 32) * 32 + i % 32]
+                                     : in.x[r * (k + 3) + i];
                 const double term = x * w.values[size_t(c) * k + i];
                 sum += term;
                 magnitude += std::fabs(term);
@@ -528,7 +521,7 @@ void test_attend(const Kernels& kernels, const Kernels& reference, KvType type, 
 void test(const Kernels& kernels, const Kernels& reference) {
     test_quantize(kernels);
     test_elementwise(kernels);
-    for (int layout = 0; layout < 5; ++layout) {
+    for (int layout = 0; layout < int(std::size(kLayouts)); ++layout) {
         for (uint32_t k : {1u, 8u, 31u, 33u, 64u, 172u, 2048u})
             for (uint32_t n : {1u, 15u, 16u, 17u, 100u}) {
                 if (k == 2048 && n == 100) continue;
@@ -540,7 +533,7 @@ void test(const Kernels& kernels, const Kernels& reference) {
             }
         test_matmul(kernels, Layout(layout), 50, 96, 64);
         for (uint32_t m : {1u, 2u, 9u, 30u})
-            if (is_quantized(Layout(layout))) test_extremes(kernels, Layout(layout), m);
+            if (kLayouts[layout].quantized) test_extremes(kernels, Layout(layout), m);
         for (uint32_t m = 1; m <= 4; ++m)
             test_matmul(kernels, Layout(layout), 16 * 29, 64, m);  // runs of two for six tiles side by side
     }

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "decoder/step.h"
+#include "quant/layouts.h"
 
 namespace edgekit {
 
@@ -194,7 +195,7 @@ void Decoder::gate_up(Step& step, const FeedForward& ffn, const Activations& inp
     const PreparedRows& out = step.state.ffn_;
     const uint32_t d_ff = ffn.up.weight.n;
     const uint32_t groups = row_groups(d_ff);
-    const bool quantized = is_quantized(ffn.down.weight.layout);
+    const bool quantized = layout_info(ffn.down.weight.layout).quantized;
     // NOLINTNEXTLINE(clang-analyzer-core.DivideZero): a step has rows
     const uint32_t units_at_a_time = gate_floats(step.state.chunk_) / input.m / kGroup;
     for (uint32_t unit = first_unit; unit < last_unit; unit += units_at_a_time) {

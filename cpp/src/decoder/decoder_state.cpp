@@ -2,6 +2,7 @@
 #include <cmath>
 
 #include "decoder/step.h"
+#include "quant/layouts.h"
 
 namespace edgekit {
 
@@ -29,7 +30,7 @@ struct Widths {
     }
     void look_at(const FeedForward& part) {
         const auto dense = [](const Linear& linear) {
-            return linear.weight && !is_quantized(linear.weight.layout);
+            return linear.weight && !layout_info(linear.weight.layout).quantized;
         };
         dense_up = dense_up || dense(part.gate) || dense(part.up);
         dense_down = dense_down || dense(part.down);

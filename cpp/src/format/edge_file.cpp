@@ -8,9 +8,7 @@
 
 #include "error.h"
 #include "format/sha256.h"
-#include "quant/dense.h"
-#include "quant/q4_block32.h"
-#include "quant/q8_block32.h"
+#include "quant/layouts.h"
 
 namespace edgekit {
 
@@ -22,12 +20,6 @@ constexpr uint64_t kMaxHeaderBytes = uint64_t{64} << 20;
 constexpr int64_t kMaxDimension = int64_t{1} << 28;
 constexpr std::string_view kVersion = "2";
 constexpr std::string_view kMetadata = "__metadata__";
-constexpr std::array<std::pair<std::string_view, Layout>, 5> kLayouts = {
-    {{"f32", Layout::f32},
-     {"f16", Layout::f16},
-     {"bf16", Layout::bf16},
-     {"q8_block32", Layout::q8_block32},
-     {"q4_block32", Layout::q4_block32}}};
 // Metadata that are text, not JSON documents.
 constexpr std::array<std::string_view, 3> kPlain = {"format", "version", "scheme"};
 
@@ -43,21 +35,10 @@ json::ParseOptions limits(size_t document_bytes) {
 }
 
 Layout layout_named(const std::string& tensor, const std::string& name) {
-    for (const auto& [known, layout] : kLayouts)
-        if (known == name) return layout;
+    for (const LayoutInfo& info : kLayouts)
+        if (info.name == name) return info.layout;
     throw Error(Status::unsupported, "tensor '" + tensor + "' has layout '" + name +
                                          "', which this version of edgekit does not know");
-}
-
-size_t tile_bytes(Layout layout, uint32_t k) {
-    switch (layout) {
-        case Layout::q4_block32:
-            return q4_block32::tile_bytes(k);
-        case Layout::q8_block32:
-            return q8_block32::tile_bytes(k);
-        default:
-            return dense::tile_bytes(layout, k);
-    }
 }
 
 }  // namespace
@@ -140,7 +121,8 @@ EdgeFile::EdgeFile(std::span<const std::byte> bytes) {
                                  shape[0].as_int_in(1, kMaxDimension, name),
                                  shape[1].as_int_in(1, kMaxDimension, name)};
         const auto tiles = static_cast<uint64_t>(matrix.n + kTileRows - 1) / kTileRows;
-        const uint64_t needed = tiles * tile_bytes(matrix.layout, static_cast<uint32_t>(matrix.k));
+        const uint64_t needed =
+            tiles * layout_info(matrix.layout).tile_bytes(static_cast<uint32_t>(matrix.k));
         if (entry->second.is_f32 || entry->second.bytes.size() != needed) {
             corrupt("matrix '" + name + "' has " + std::to_string(entry->second.bytes.size()) +
                     " bytes, its shape needs " + std::to_string(needed));
@@ -166,7 +148,7 @@ Matrix EdgeFile::matrix(std::string_view name, uint32_t n, uint32_t k) const {
                 std::to_string(entry.k) + "], the model needs [" + std::to_string(n) + ", " +
                 std::to_string(k) + "]");
     }
-    return {tensor(name).data(), entry.layout, n, k, tile_bytes(entry.layout, k)};
+    return {tensor(name).data(), entry.layout, n, k, layout_info(entry.layout).tile_bytes(k)};
 }
 
 const float* EdgeFile::vector(std::string_view name, uint32_t n) const {

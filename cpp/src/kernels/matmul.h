@@ -8,10 +8,9 @@ namespace edgekit::EDGEKIT_ISA {
 
 inline void matmul(const Matrix& w, const Activations& x, const Store& to, uint32_t tile_begin,
                    uint32_t tile_end, std::byte* scratch) {
-    const Tiles tiles{
-        w.data, w.tile_bytes,
-        w.layout == Layout::q4_block32 ? q4_block32::codes_offset(w.k) : q8_block32::codes_offset(w.k),
-        w.n_groups()};
+    const auto tiles = [&](size_t codes_offset) EDGEKIT_INLINE_LAMBDA {
+        return Tiles{w.data, w.tile_bytes, codes_offset, w.n_groups()};
+    };
     const size_t groups = row_groups(w.k);
     const Rows rows{x.codes, x.scales, x.starts, kGroup * groups, groups, 2 * groups};
     const auto sink = [&](uint32_t row, size_t tile, f32x16 y) EDGEKIT_INLINE_LAMBDA {
@@ -23,15 +22,17 @@ inline void matmul(const Matrix& w, const Activations& x, const Store& to, uint3
     };
     switch (w.layout) {
         case Layout::f32:
-            return dense_product<F32>(tiles, tile_begin, tile_end, w.k, x.x, x.stride_x, x.m, sink);
+            return dense_product<F32>(tiles(0), tile_begin, tile_end, w.k, x.x, x.stride_x, x.m, sink);
         case Layout::f16:
-            return dense_product<F16>(tiles, tile_begin, tile_end, w.k, x.x, x.stride_x, x.m, sink);
+            return dense_product<F16>(tiles(0), tile_begin, tile_end, w.k, x.x, x.stride_x, x.m, sink);
         case Layout::bf16:
-            return dense_product<Bf16>(tiles, tile_begin, tile_end, w.k, x.x, x.stride_x, x.m, sink);
+            return dense_product<Bf16>(tiles(0), tile_begin, tile_end, w.k, x.x, x.stride_x, x.m, sink);
         case Layout::q8_block32:
-            return quantized_product<Q8>(tiles, tile_begin, tile_end, rows, x.m, scratch, sink);
+            return quantized_product<Q8>(tiles(q8_block32::codes_offset(w.k)), tile_begin, tile_end, rows,
+                                         x.m, scratch, sink);
         case Layout::q4_block32:
-            return quantized_product<Q4>(tiles, tile_begin, tile_end, rows, x.m, scratch, sink);
+            return quantized_product<Q4>(tiles(q4_block32::codes_offset(w.k)), tile_begin, tile_end, rows,
+                                         x.m, scratch, sink);
     }
 }
 

@@ -22,4 +22,6 @@ inline constexpr size_t kGroupBytes = 512;
     return codes_offset(k) + kGroupBytes * ((k + kGroup - 1) / kGroup);
 }
 
+inline constexpr LayoutInfo kLayout{Layout::q8_block32, "q8_block32", true, tile_bytes};
+
 }  // namespace edgekit::q8_block32

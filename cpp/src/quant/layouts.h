@@ -1,0 +1,24 @@
+#pragma once
+// Every layout's row, by Layout. Not for the kernels: functions whose address is taken have copies outside
+// their instruction set.
+
+#include <iterator>
+
+#include "quant/dense.h"
+#include "quant/q4_block32.h"
+#include "quant/q8_block32.h"
+
+namespace edgekit {
+
+inline constexpr LayoutInfo kLayouts[] = {dense::kF32, dense::kF16, dense::kBf16, q8_block32::kLayout,
+                                          q4_block32::kLayout};
+
+constexpr const LayoutInfo& layout_info(Layout layout) { return kLayouts[static_cast<size_t>(layout)]; }
+
+static_assert([] {
+    for (size_t i = 0; i < std::size(kLayouts); ++i)
+        if (kLayouts[i].layout != static_cast<Layout>(i)) return false;
+    return true;
+}());
+
+}  // namespace edgekit
