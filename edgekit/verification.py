@@ -243,7 +243,7 @@ def check(
     if engine.error is not None and engine.limit is not None and not engine.error <= engine.limit:
         wrong.append(
             f"{engine.engine} does not compute what the stored weights say: relative error of the logits "
-            f"{engine.error:.3g}, at most {engine.limit:g} is expected of {output.scheme}"
+            f"{engine.error:.3g}, at most {engine.limit:.3g} is expected of {output.scheme}"
         )
     if wrong:
         raise VerificationFailed("; ".join(wrong), hint=_REPORT)

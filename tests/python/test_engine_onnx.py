@@ -116,7 +116,7 @@ def test_ids_that_stop_and_the_seed_are_told(directories: dict[str, Path]) -> No
 def test_a_cache_that_is_another_is_refused(directories: dict[str, Path]) -> None:
     with edgekit.Model(directories["f32"]) as model:
         assert model.plan(sinks=0).sinks == 0
-        with pytest.raises(UsageError, match="sinks is 4; .* ends when it is full"):
+        with pytest.raises(UsageError, match=r"sinks is 4; .* ends when it is full"):
             model.plan(sinks=4)
     with edgekit.Model(directories["ring"]) as model:
         assert model.plan(window=32, sinks=4) == model.plan()
