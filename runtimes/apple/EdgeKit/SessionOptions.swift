@@ -52,7 +52,7 @@ public struct SessionOptions: Sendable, Equatable {
 public struct MemoryPlan: Sendable, Equatable {
     /// Mapped from the file: shared, clean, reclaimable by the system.
     public let weightBytes: UInt64
-    /// Mapped too, the chat template included.
+    /// In the file: the tokenizer and the chat template.
     public let tokenizerBytes: UInt64
     /// Allocated: keys and values.
     public let cacheBytes: UInt64

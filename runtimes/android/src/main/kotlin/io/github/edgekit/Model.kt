@@ -152,6 +152,7 @@ data class ModelInfo(
 data class MemoryPlan(
     /** Mapped from the file: clean pages, which the system may take back. */
     val weightBytes: Long,
+    /** In the file: the tokenizer and the chat template. */
     val tokenizerBytes: Long,
     /** Allocated: keys and values. */
     val cacheBytes: Long,
