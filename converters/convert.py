@@ -6,6 +6,7 @@ is, says `converters/formats`.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -26,6 +27,15 @@ TENSOR_ALIGNMENT = 64
 
 # (what is being done, steps done, steps in all)
 Progress = Callable[[str, int, int], None]
+
+# What the engine takes as advice. Others mean "off" by what is no value here, such as a top_k of -1.
+ADVICE: dict[str, Callable[[float], bool]] = {
+    "temperature": lambda value: 0 <= value < math.inf,
+    "top_k": lambda value: isinstance(value, int) and value >= 0,
+    "top_p": lambda value: 0 < value <= 1,
+    "min_p": lambda value: 0 <= value <= 1,
+    "repetition_penalty": lambda value: 0 < value < math.inf,
+}
 
 
 def silent(task: str, done: int, total: int) -> None:
@@ -169,8 +179,8 @@ def _generation(directory: Path) -> dict[str, float]:
     config = read_json(directory / "generation_config.json")
     if config.get("do_sample") is False:
         return {}
-    names = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
-    return {name: config[name] for name in names if isinstance(config.get(name), (int, float))}
+    given = {name: config[name] for name in ADVICE if isinstance(config.get(name), (int, float))}
+    return {name: value for name, value in given.items() if ADVICE[name](value)}
 
 
 def _license(directory: Path) -> str | None:

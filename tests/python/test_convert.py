@@ -229,6 +229,12 @@ def test_tokens_beyond_the_embedding_are_said(checkpoint: Path, tmp_path: Path) 
     assert edgekit.convert(checkpoint, tmp_path / "m.edge").engine is not None
 
 
+def test_advice_that_no_engine_takes_is_left_out(checkpoint: Path) -> None:
+    unusable = {"top_k": -1, "top_p": 0, "min_p": 2, "repetition_penalty": 0}
+    edit(checkpoint / "generation_config.json", temperature=0.6, **unusable)
+    assert source.read(checkpoint, "tiny").metadata["generation"] == {"temperature": 0.6}
+
+
 def test_onnx_has_the_checkpoints_padding_and_first_token(checkpoint: Path, tmp_path: Path) -> None:
     edit(checkpoint / "generation_config.json", eos_token_id=[3, 2], bos_token_id=1, pad_token_id=5)
     edgekit.convert(checkpoint, tmp_path / "out", format="onnx", scheme="f32", verify=False)
