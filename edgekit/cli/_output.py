@@ -64,7 +64,7 @@ def engine(check: EngineCheck) -> str:
         return f"not verified in its engine: {check.not_run}"
     return (
         f"verified: {check.engine} computes what the file says "
-        f"(largest error {check.error:.2g} of {check.limit:.2g}, on {check.tokens} tokens)"
+        f"(error {check.error:.2g} of at most {check.limit:.2g}, on {check.tokens} tokens)"
     )
 
 
