@@ -75,6 +75,19 @@ def test_every_instruction_set_agrees(name: str, isa: str, directory: Path) -> N
     )
 
 
+def test_experts_of_different_layouts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first one quantized, the others not: the engine has room for both kinds of activations."""
+    monkeypatch.setattr(
+        edge, "layout_of", lambda name, shape, scheme: "q8_block32" if ".experts.0." in name else "f32"
+    )
+    path = package("olmoe", tmp_path)
+    spec = convert.read(tmp_path / "olmoe", "olmoe").spec
+    model = Model(path, threads=2)
+    ids = tokens(model, LENGTH)
+    expected = Reference(spec, edge.Package(path).load).logits(ids)
+    assert relative(model.session(window=64, sinks=0, kv="f32").forward(ids), expected) <= 0.02
+
+
 @pytest.mark.parametrize("kv, tolerance", [("f32", 1e-4), ("f16", 2e-3)])
 @pytest.mark.parametrize(
     "name", ["llama", "llama_yarn", "qwen3", "gemma3", "gemma2", "smollm3", "olmo2", "lfm2"]
