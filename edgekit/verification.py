@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekit import preflight
+from edgekit import hub, preflight
 from edgekit.converters import convert, formats
 from edgekit.converters.convert import ConvertInput, Progress, silent
 from edgekit.converters.formats import Engine, Output
@@ -174,14 +174,17 @@ def verify(
     progress: Progress = silent,
 ) -> VerifyReport:
     """Holds an output of `convert`, in any format, against its own weights and, given the checkpoint, against
-    that. Of an `.edge` package it checks the hashes, and replays the golden vectors.
+    that. Of an `.edge` package it checks the hashes, and replays the golden vectors. Both are names that
+    `edgekit.resolve` takes.
 
     Raises VerificationFailed, InvalidFile (damaged; a hash is wrong), UnsupportedModel (`convert` did not
     write it, or nothing here runs it).
     """
-    path = Path(package)
+    path = hub.resolve(package, progress)
     format = formats.format_of(path)
-    source = None if reference is None else convert.read(Path(reference), os.fspath(reference))
+    source = None
+    if reference is not None:
+        source = convert.read(hub.resolve(reference, progress), os.fspath(reference))
     golden = same = isa = found = None
     if format == "edge":
         with Model(path, threads, verify_hashes=True) as model:

@@ -28,13 +28,10 @@ def command(model: str, reference: str | None, threads: int | None, as_json: boo
     edgekit verify model.edge
     edgekit verify model-mlx --reference ./checkpoint --json
     """
-    from edgekit import hub
     from edgekit.verification import verify
 
     with _output.progress() as progress:
-        package = hub.resolve(model, progress)
-        checkpoint = None if reference is None else hub.resolve(reference, progress)
-        report = verify(package, checkpoint, threads, progress)
+        report = verify(model, reference, threads, progress)
     if report.same_source is False:
         _output.warning("the package was made from another checkpoint than the one given")
     if as_json:

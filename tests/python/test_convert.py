@@ -158,6 +158,15 @@ def test_a_chat_template_beyond_us_is_said_and_left_out(tmp_path: Path) -> None:
         assert not model.has_chat_template
 
 
+def test_verify_takes_the_names_that_convert_takes(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(checkpoint.parent))
+    edgekit.convert(f"~/{checkpoint.name}", checkpoint.parent / "home.edge", scheme="f32")
+    report = edgekit.verify("~/home.edge", f"~/{checkpoint.name}")
+    assert report.same_source and report.path == str(checkpoint.parent / "home.edge")
+
+
 def test_verify_without_golden_vectors_asks_numpy(checkpoint: Path, tmp_path: Path) -> None:
     edgekit.convert(checkpoint, tmp_path / "m.edge", verify=False)
     alone = edgekit.verify(tmp_path / "m.edge")
