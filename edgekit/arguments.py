@@ -42,11 +42,17 @@ def texts(values: str | Iterable[str] | None, what: str) -> list[str]:
     return found
 
 
+def name(value: str | os.PathLike[str], what: str = "the name") -> str:
+    """Of a file, a model or a checkpoint."""
+    found = os.fspath(value) if isinstance(value, (str, os.PathLike)) else None
+    if not isinstance(found, str):
+        raise UsageError(f"{what} is {value!r}; give a str or a Path")
+    return found
+
+
 def path(value: str | os.PathLike[str]) -> str:
-    try:
-        found = os.fspath(value)
-    except TypeError:
-        raise UsageError(f"the path is {value!r}; give a str or a Path") from None
+    """A name that the core takes: in UTF-8."""
+    found = name(value, "the path")
     if b"\0" in utf8(found, "the path"):
         raise UsageError(f"the path is {found!r}; a path has no zero byte")
     return found

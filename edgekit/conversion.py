@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from edgekit import hub, preflight
+from edgekit import arguments, hub, preflight
 from edgekit.converters import convert as source
 from edgekit.converters import exporters, formats
 from edgekit.converters.checkpoint import read_json
@@ -109,7 +109,7 @@ def convert(
     local = Path(checkpoint).expanduser().exists()
     name = path.resolve().stem if path.is_file() else path.resolve().name if local else _hub_name(checkpoint)
     suffix = getattr(writer, "SUFFIX", "") or f"-{format}"
-    target = Path(out) if out is not None else Path(f"{name}-{chosen}{suffix}")
+    target = Path(f"{name}-{chosen}{suffix}" if out is None else arguments.name(out, "the output"))
     _refuse(target, path)
     if exporter is not None:
         return _export(writer, path, target, chosen, started, verify, dry_run, progress)

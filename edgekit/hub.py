@@ -42,6 +42,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from edgekit import arguments
 from edgekit.errors import EdgekitError, InvalidFile, IoFailure, UsageError
 
 # (what is being done, bytes done, bytes in all or 0 when unknown)
@@ -73,7 +74,8 @@ def resolve(name: str | os.PathLike[str], progress: Progress | None = None) -> P
     Raises InvalidFile (no such thing, or a wrong sum), IoFailure (network, disk), UsageError (a malformed
     URL).
     """
-    path = Path(name).expanduser()
+    text = arguments.name(name)
+    path = Path(text).expanduser()
     if path.exists():
         if not (path.is_file() or path.is_dir()):
             raise InvalidFile(
@@ -81,7 +83,6 @@ def resolve(name: str | os.PathLike[str], progress: Progress | None = None) -> P
                 hint="write it into a file first, and give that",
             )
         return path
-    text = os.fspath(name)
     if re.match(r"https?://", text):
         return download(text, progress=progress)
     if "://" in text:

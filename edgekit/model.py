@@ -346,7 +346,8 @@ class Session:
             self._ended(None)
 
     def close(self) -> None:
-        """Frees the memory."""
+        """Ends what it generates, and frees the memory."""
+        self._generation += 1
         self._engine = None
 
     def __enter__(self) -> Self:

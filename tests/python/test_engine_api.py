@@ -382,6 +382,16 @@ def test_a_new_generation_ends_the_old_iterator(session: edgekit.Session) -> Non
     assert len(tokens_of(new)) == 4
 
 
+def test_closing_ends_what_runs(model: edgekit.Model) -> None:
+    session = model.session()
+    events = session.generate(PROMPT, ignore_eos=True)
+    assert next(events).kind == "text"
+    session.close()
+    assert list(events) == []
+    with pytest.raises(edgekit.UsageError, match="session is closed"):
+        session.generate(PROMPT)
+
+
 def test_a_refused_call_leaves_what_runs(session: edgekit.Session) -> None:
     want = tokens_of(session.generate(PROMPT, max_tokens=8, temperature=0, ignore_eos=True))
     events = session.generate(PROMPT, max_tokens=8, temperature=0, ignore_eos=True)
@@ -477,6 +487,10 @@ MISTAKES: dict[str, tuple[Callable[[edgekit.Model, edgekit.Session], object], st
     "backend": (lambda m, _: edgekit.Model(m.path, backend="gpu"), "auto, cpu, onnx"),
     "path": (lambda *_: edgekit.Model(5), "the path is 5"),
     "can_load": (lambda *_: edgekit.can_load(5), "the path is 5"),
+    "resolve": (lambda *_: edgekit.resolve(None), "the name is None"),
+    "verify": (lambda *_: edgekit.verify(b"m"), "the name is b'm'"),
+    "convert": (lambda *_: edgekit.convert(5), "the name is 5"),
+    "output": (lambda m, _: edgekit.convert(Path(m.path).with_suffix(""), 5), "the output is 5"),
     "blob": (lambda *_: edgekit.Tokenizer.from_bytes("abc"), "give bytes"),
 }  # fmt: skip
 
