@@ -4,3 +4,5 @@ make demo
 make demo-chat
 make demo-chat QUESTION="What is the capital of France?" | tee build/demo/answer.txt
 grep -q Paris build/demo/answer.txt
+# Ten turns with it: each ends, the persona outlives the window, and a conversation equals the same messages given whole.
+EDGEKIT_SLOW=1 .venv/bin/python -m pytest -q -m slow tests/python/test_chat_session.py

@@ -12,3 +12,4 @@ if ! python -c 'import llama_cpp' 2>/dev/null; then
     python -m pip install -q --find-links "$wheels" "$wheels"/llama_cpp_python-*.whl
 fi
 python -m pytest -q tests/python/test_format_gguf.py tests/python/test_source_gguf.py tests/python/test_evaluation.py
+python -m pytest -q -k gguf tests/python/test_planted_bugs.py
