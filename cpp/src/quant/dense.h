@@ -9,8 +9,8 @@ namespace edgekit::dense {
 [[gnu::always_inline]] constexpr size_t tile_bytes_32(uint32_t k) { return size_t{64} * k; }
 [[gnu::always_inline]] constexpr size_t tile_bytes_16(uint32_t k) { return round_up64(size_t{32} * k); }
 
-inline constexpr LayoutInfo kF32{Layout::f32, "f32", false, tile_bytes_32};
-inline constexpr LayoutInfo kF16{Layout::f16, "f16", false, tile_bytes_16};
-inline constexpr LayoutInfo kBf16{Layout::bf16, "bf16", false, tile_bytes_16};
+inline constexpr LayoutInfo kF32{"f32", tile_bytes_32, Layout::f32, false};
+inline constexpr LayoutInfo kF16{"f16", tile_bytes_16, Layout::f16, false};
+inline constexpr LayoutInfo kBf16{"bf16", tile_bytes_16, Layout::bf16, false};
 
 }  // namespace edgekit::dense

@@ -29,10 +29,10 @@ enum class Layout : uint8_t { f32, f16, bf16, q8_block32, q4_block32 };
 
 // What the rest of the engine knows of a layout: one row in the layout's header, all of them in layouts.h.
 struct LayoutInfo {
-    Layout layout;
     const char* name;  // in the file
-    bool quantized;    // reads activations as codes
     size_t (*tile_bytes)(uint32_t k);
+    Layout layout;
+    bool quantized;  // reads activations as codes
 };
 
 // A matrix in place. `data` is 64-byte aligned and holds n_tiles() · tile_bytes bytes.

@@ -33,6 +33,6 @@ inline constexpr size_t kGroupBytes = 256;
     return codes_offset(k) + kGroupBytes * ((k + kGroup - 1) / kGroup);
 }
 
-inline constexpr LayoutInfo kLayout{Layout::q4_block32, "q4_block32", true, tile_bytes};
+inline constexpr LayoutInfo kLayout{"q4_block32", tile_bytes, Layout::q4_block32, true};
 
 }  // namespace edgekit::q4_block32

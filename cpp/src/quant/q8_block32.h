@@ -22,6 +22,6 @@ inline constexpr size_t kGroupBytes = 512;
     return codes_offset(k) + kGroupBytes * ((k + kGroup - 1) / kGroup);
 }
 
-inline constexpr LayoutInfo kLayout{Layout::q8_block32, "q8_block32", true, tile_bytes};
+inline constexpr LayoutInfo kLayout{"q8_block32", tile_bytes, Layout::q8_block32, true};
 
 }  // namespace edgekit::q8_block32
