@@ -280,7 +280,8 @@ class Session:
         if prompt.chat is not None:
             ids = self.model.encode_chat(prompt.chat)
         elif prompt.text is not None:
-            ids = self._encode(prompt.text, add_special_tokens, parse_special)
+            begins = not append or self.position == 0
+            ids = self._encode(prompt.text, add_special_tokens and begins, parse_special)
         else:
             assert prompt.ids is not None
             ids = prompt.ids.tolist()

@@ -362,6 +362,18 @@ def test_append_follows_the_cache(model: edgekit.Model, session: edgekit.Session
     )
 
 
+def test_a_text_that_follows_another_begins_with_no_bos(
+    model: edgekit.Model, session: edgekit.Session
+) -> None:
+    begins, follows = model.tokenizer.encode(PROMPT), model.tokenizer.encode(PROMPT, add_special_tokens=False)
+    assert begins == [model.tokenizer.bos_id, *follows]
+    for count in (len(begins), len(follows)):
+        before = session.position
+        for _ in session.generate(PROMPT, append=True, max_tokens=1, stop_ids=range(model.vocab_size)):
+            pass
+        assert session.position - before == count
+
+
 def test_a_dropped_iterator_leaves_the_session_usable(session: edgekit.Session) -> None:
     want = tokens_of(session.generate(PROMPT, max_tokens=8, temperature=0, ignore_eos=True))
     for event in session.generate(PROMPT, temperature=0, ignore_eos=True):

@@ -308,7 +308,8 @@ typedef struct edgekit_generate_options {
     size_t prompt_size;
     const int32_t* prompt_ids;
     size_t prompt_ids_count;
-    uint32_t prompt_flags; /* EDGEKIT_ADD_SPECIAL | EDGEKIT_PARSE_SPECIAL; default both */
+    uint32_t prompt_flags; /* EDGEKIT_ADD_SPECIAL (not where the prompt follows other text) |
+                              EDGEKIT_PARSE_SPECIAL; default both */
     edgekit_prompt_mode prompt_mode;
     uint32_t max_tokens; /* 0: as many as the session's window and sinks hold; UINT32_MAX: until the model
                             ends or the session is cancelled */

@@ -6,24 +6,23 @@ namespace edgekit {
 
 namespace {
 
-std::vector<int32_t> encode(const edgekit_generate_options& options, const Model& model) {
+std::vector<int32_t> encode(const edgekit_generate_options& options, const Model& model, bool begins) {
     if (!model.tokenizer())
         throw Error(Status::unsupported, "the package has no tokenizer: give the prompt as token ids");
     const Tokenizer& tokenizer = *model.tokenizer();
+    const bool add_special = begins && (options.prompt_flags & EDGEKIT_ADD_SPECIAL);
     std::vector<int32_t> ids;
-    tokenizer.encode({options.prompt, options.prompt_size}, options.prompt_flags & EDGEKIT_ADD_SPECIAL,
+    tokenizer.encode({options.prompt, options.prompt_size}, add_special,
                      options.prompt_flags & EDGEKIT_PARSE_SPECIAL, ids);
     // A rendered chat spells the token that begins texts itself: one is enough.
     const int32_t bos = tokenizer.bos_id();
-    if ((options.prompt_flags & EDGEKIT_ADD_SPECIAL) && bos >= 0 && ids.size() > 1 && ids[0] == bos &&
-        ids[1] == bos)
-        ids.erase(ids.begin());
+    if (add_special && bos >= 0 && ids.size() > 1 && ids[0] == bos && ids[1] == bos) ids.erase(ids.begin());
     return ids;
 }
 
 }  // namespace
 
-Prompt::Prompt(const edgekit_generate_options& options, const Model& model)
+Prompt::Prompt(const edgekit_generate_options& options, const Model& model, bool empty)
     : from_start(options.prompt_mode == EDGEKIT_PROMPT_FROM_START) {
     if ((options.prompt != nullptr) + (options.prompt_ids != nullptr) + (options.messages != nullptr) > 1)
         throw Error(Status::invalid_argument, "give a prompt as text, as ids or as messages, one of them");
@@ -38,7 +37,7 @@ Prompt::Prompt(const edgekit_generate_options& options, const Model& model)
         text = std::move(chat.text);
         system_tokens = chat.system_tokens;
     } else if (options.prompt) {
-        ids = encode(options, model);
+        ids = encode(options, model, from_start || empty);
     } else {
         ids.assign(options.prompt_ids, options.prompt_ids + options.prompt_ids_count);
     }

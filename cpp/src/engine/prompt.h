@@ -11,8 +11,9 @@
 namespace edgekit {
 
 struct Prompt {
-    // The prompt of `options`: text, ids or messages. Throws Error for what cannot be one.
-    Prompt(const edgekit_generate_options& options, const Model& model);
+    // The prompt of `options`: text, ids or messages. `empty`: nothing stands before an appended one. Throws
+    // Error for what cannot be one.
+    Prompt(const edgekit_generate_options& options, const Model& model, bool empty);
 
     std::vector<int32_t> ids;
     bool from_start;             // the whole text so far; else what follows the cache's

@@ -112,7 +112,7 @@ void Session::generate(const edgekit_generate_options& options) {
     model_->require_unchanged();
     SamplerOptions sampler = SamplerOptions::from(options, model_->spec().vocab_size);
     Generation generation(options, *model_, state_.cache().capacity());
-    Prompt prompt(options, *model_);
+    Prompt prompt(options, *model_, state_.position == 0 && !pending_);
     std::vector<int32_t>& ids = prompt.ids;
     generation.done.prompt_tokens = static_cast<uint32_t>(ids.size());
     generation.done.seed = sampler.seed;
