@@ -67,6 +67,7 @@ public:
         edgekit_session_options options;
         edgekit_session_options_init(&options);
         options.kv_type = kv_type(kv);
+        options.sinks = 4;
         if (positions > options.sinks) options.window = positions - options.sinks;
         edgekit_session* session = nullptr;
         check(edgekit_session_create(model, &options, &session, &error), error);

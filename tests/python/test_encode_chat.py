@@ -105,7 +105,7 @@ def test_escaping_keeps_marks_apart(tmp_path: Path) -> None:
 def test_caller_hides_the_package_as_text(tokenizer: Tokenizer) -> None:
     template = ChatTemplate.from_bytes(compile_template("{{ eos_token }}"))
     assert max(template.encode(tokenizer, {"eos_token": MARK}, {"eos_token": MARK})) < 256
-    with pytest.raises(edgekit.InvalidFile, match="JSON"):
+    with pytest.raises(edgekit.UsageError, match="JSON"):
         template._native.encode(tokenizer._native, b"{}", b"{")
 
 
