@@ -24,7 +24,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     const std::string text(reinterpret_cast<const char*>(data + blob_size), size - blob_size);
     std::vector<std::uint64_t> storage((blob_size + 7) / 8);  // a blob is aligned
     auto* blob = reinterpret_cast<std::byte*>(storage.data());
-    std::memcpy(blob, data, blob_size);
+    if (blob_size > 0) std::memcpy(blob, data, blob_size);
     try {
         const Tokenizer tokenizer = Tokenizer::open({blob, blob_size});
         std::vector<std::int32_t> ids;
