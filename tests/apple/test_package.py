@@ -84,7 +84,7 @@ def library(folder: Path, identifier: str) -> Path:
 
 def functions() -> set[str]:
     header = (ROOT / "cpp" / "include" / "edgekit" / "edgekit.h").read_text()
-    return set(re.findall(r"^EDGEKIT_API [^;(]*?(edgekit_\w+)\(", header, re.MULTILINE))
+    return set(re.findall(r"^EDGEKIT_(?:API|CHECKED) [^;(]*?(edgekit_\w+)\(", header, re.MULTILINE))
 
 
 @pytest.mark.parametrize("identifier", PLATFORMS)
