@@ -10,12 +10,9 @@ export BUILD=$1 TIDY=$2 PASSED=$EDGEKIT_TOOLCHAINS/tidy
 mkdir -p "$PASSED"
 
 tidy() { # SOURCE
-    local key
-    key=$({
-        "$TIDY" --version
-        cat .clang-tidy
-        g++ -std=c++20 -E -Icpp/src -Icpp/include "$1"
-    } | sha256sum)
+    local key source
+    source=$(g++ -std=c++20 -E -Icpp/src -Icpp/include "$1") || return 1
+    key=$(printf '%s\n' "$("$TIDY" --version)" "$(cat .clang-tidy)" "$source" | sha256sum)
     key=$PASSED/${key%% *}
     [ -e "$key" ] && return
     "$TIDY" --quiet -p "$BUILD" "$1" && touch "$key"
