@@ -248,7 +248,7 @@ CALM: dict[str, Any] = {
     "temperature": 0.0,
     "repetition_penalty": 1.15,
     "penalty_window": 256,
-    "max_tokens": 160,
+    "max_tokens": 450,
 }
 
 
@@ -272,7 +272,7 @@ def test_a_real_model_keeps_its_persona(path: Path, tmp_path: Path, monkeypatch:
         for question in QUESTIONS:
             asked = [*chat.messages, {"role": "user", "content": question}]
             reply, done = text_of(chat.say(question, **CALM)), chat.session.last_done
-            assert done is not None and done.finish in ("eos", "length"), f"{question} {reply}"
+            assert done is not None and done.finish == "eos", f"{question} {reply}"
             if chat.session.position <= chat.session.plan.window + chat.session.plan.sinks:
                 with model.session(window=512) as fresh:
                     assert text_of(fresh.generate(asked, **CALM)) == reply
