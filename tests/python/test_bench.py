@@ -416,7 +416,7 @@ def test_the_page_says_what_was_measured_and_what_its_words_mean(result: dict[st
 def test_the_command_measures_the_same_again(result: dict[str, Any]) -> None:
     program, verb, *arguments = shlex.split(report.command(result))
     assert (program, verb, arguments[0]) == ("edgekit", "bench", "text.edge")
-    context = command.make_context("bench", arguments)
+    context = command.make_context("bench", arguments, click.Context(cli, **cli.context_settings))
     assert {name: context.params[name] for name in ("prompts", "depths", "decode", "repetitions")} == {
         name: getattr(OPTIONS, name) for name in ("prompts", "depths", "decode", "repetitions")
     }
