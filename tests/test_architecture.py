@@ -2,7 +2,7 @@
 
 samples, tests -> edgekit, runtimes -> cpp/include
 edgekit.cli -> edgekit.model and the rest -> edgekit.engines -> edgekit.converters (never the native module)
-cpp/src: api -> engine -> {decoder, text, format} -> {kernels, threads}; intrinsics under simd/ alone
+cpp/src: api -> engine -> {cpu, backend, text, format}, cpu -> {backend, kernels, threads}; intrinsics under simd/ alone
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ CORE = ROOT / "cpp" / "src"
 
 # folder of cpp/src -> the folders it may include from, besides itself and files directly in cpp/src
 MAY_INCLUDE = {
-    "api": {"engine", "decoder", "text", "format", "kernels", "quant"},
-    "engine": {"decoder", "text", "format", "kernels", "quant", "threads"},
-    "decoder": {"format", "kernels", "quant", "threads"},
+    "api": {"engine", "backend", "text", "format", "kernels"},
+    "engine": {"backend", "cpu", "text", "format", "kernels", "quant", "threads"},
+    "cpu": {"backend", "kernels", "quant", "threads"},
+    "backend": {"format", "kernels", "quant"},
     "text": {"format"},
     "format": {"quant"},
     "isa": {"kernels", "simd"},

@@ -17,7 +17,7 @@
 #include <unistd.h>
 #endif
 
-#include "engine/thread_choice.h"
+#include "threads/thread_choice.h"
 #include "error.h"
 #include "threads/per_process.h"
 #include "threads/processors.h"

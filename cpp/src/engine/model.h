@@ -7,11 +7,11 @@
 #include <string>
 #include <vector>
 
-#include "decoder/decoder.h"
-#include "decoder/spec.h"
-#include "decoder/weights.h"
+#include "cpu/decoder.h"
+#include "backend/spec.h"
+#include "backend/weights.h"
 #include "edgekit/edgekit.h"
-#include "engine/thread_choice.h"
+#include "threads/thread_choice.h"
 #include "format/edge_file.h"
 #include "format/mapped_file.h"
 #include "kernels/kernels.h"

@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "decoder/decoder.h"
+#include "cpu/decoder.h"
 #include "engine/generation.h"
 #include "engine/history.h"
 #include "engine/lookup.h"

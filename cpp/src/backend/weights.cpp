@@ -1,4 +1,4 @@
-#include "decoder/weights.h"
+#include "backend/weights.h"
 
 #include <string>
 

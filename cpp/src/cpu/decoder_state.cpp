@@ -1,7 +1,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "decoder/step.h"
+#include "cpu/step.h"
 #include "quant/layouts.h"
 
 namespace edgekit {

@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-#include "decoder/step.h"
+#include "cpu/step.h"
 
 namespace edgekit {
 

@@ -1,4 +1,4 @@
-#include "decoder/spec.h"
+#include "backend/spec.h"
 
 #include <array>
 #include <cmath>

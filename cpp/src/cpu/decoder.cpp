@@ -2,7 +2,7 @@
 #include <cassert>
 #include <cmath>
 
-#include "decoder/step.h"
+#include "cpu/step.h"
 #include "quant/layouts.h"
 
 namespace edgekit {

@@ -1,4 +1,4 @@
-#include "engine/thread_choice.h"
+#include "threads/thread_choice.h"
 
 #include <algorithm>
 

@@ -4,7 +4,7 @@
 #include <cmath>
 #include <limits>
 
-#include "decoder/step.h"
+#include "cpu/step.h"
 
 namespace edgekit {
 

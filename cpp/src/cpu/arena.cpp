@@ -1,4 +1,4 @@
-#include "decoder/arena.h"
+#include "cpu/arena.h"
 
 #include <string>
 

@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "decoder/spec.h"
+#include "backend/spec.h"
 #include "format/edge_file.h"
 #include "quant/layout.h"
 

@@ -1,7 +1,7 @@
 #pragma once
 // One call of Decoder::forward, as its phases see it. Private to the decoder.
 
-#include "decoder/decoder.h"
+#include "cpu/decoder.h"
 
 namespace edgekit {
 

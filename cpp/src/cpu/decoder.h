@@ -9,10 +9,10 @@
 #include <memory>
 #include <vector>
 
-#include "decoder/arena.h"
-#include "decoder/kv_cache.h"
-#include "decoder/spec.h"
-#include "decoder/weights.h"
+#include "cpu/arena.h"
+#include "cpu/kv_cache.h"
+#include "backend/spec.h"
+#include "backend/weights.h"
 #include "kernels/kernels.h"
 #include "threads/thread_team.h"
 

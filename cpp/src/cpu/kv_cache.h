@@ -18,8 +18,8 @@
 #include <cstdint>
 #include <vector>
 
-#include "decoder/arena.h"
-#include "decoder/spec.h"
+#include "cpu/arena.h"
+#include "backend/spec.h"
 #include "kernels/kernels.h"
 
 namespace edgekit {

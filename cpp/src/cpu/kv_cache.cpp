@@ -1,4 +1,4 @@
-#include "decoder/kv_cache.h"
+#include "cpu/kv_cache.h"
 
 #include <algorithm>
 #include <cassert>
