@@ -1,8 +1,8 @@
 """The forward pass of a ModelSpec, written once, over primitives that an interpreter defines.
 
-What a primitive is, its interpreter says: numpy computes it (`converters/reference.py`), ONNX and Core ML
-append it to a graph (`formats/_onnx_decoder.py`, `_onnx_ring.py`, `_coreml_decoder.py`). A kind of layer is a
-method here and the primitives it needs.
+What a primitive is, its interpreter says: numpy and torch compute it (`interpreters/numpy.py`, `torch.py`),
+ONNX and Core ML append it to a graph (`formats/_onnx_decoder.py`, `_onnx_ring.py`, `_coreml_decoder.py`). A
+kind of layer is a method here and the primitives it needs.
 """
 
 from __future__ import annotations

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from edgekit import engines
 from edgekit.converters import convert
 from edgekit.converters.convert import Progress, silent
+from edgekit.converters.interpreters.numpy import Reference
 from edgekit.converters.quality import log_softmax
-from edgekit.converters.reference import Reference
 from edgekit.engines import edge
 from edgekit.errors import UnsupportedModel, UsageError
 from edgekit.model import Model

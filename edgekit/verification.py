@@ -28,8 +28,8 @@ from edgekit import hub, preflight
 from edgekit.converters import convert, formats
 from edgekit.converters.convert import ConvertInput, Progress, silent
 from edgekit.converters.formats import Engine, Output
+from edgekit.converters.interpreters.numpy import Reference
 from edgekit.converters.quality import Quality, compare, relative_error, tokens_for
-from edgekit.converters.reference import Reference
 from edgekit.converters.spec import ModelSpec
 from edgekit.errors import UnsupportedModel, UsageError, VerificationFailed
 from edgekit.model import Model

@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit.converters.convert import ConvertInput, Progress, silent
-from edgekit.converters.reference import Loader, Reference
+from edgekit.converters.interpreters.numpy import Loader, Reference
 from edgekit.converters.spec import ModelSpec
 from edgekit.errors import InvalidFile, UnsupportedModel
 

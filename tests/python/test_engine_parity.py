@@ -17,7 +17,7 @@ from tiny_models import TINY_CONFIGS, make_checkpoint, make_model, torch_logits
 from edgekit import Model, isas
 from edgekit.converters import convert
 from edgekit.converters.formats import edge
-from edgekit.converters.reference import Reference
+from edgekit.converters.interpreters.numpy import Reference
 
 TOLERANCE = 1e-4
 LENGTH = 40

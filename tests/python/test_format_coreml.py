@@ -30,7 +30,7 @@ from edgekit.converters.formats import _coreml_palettes, coreml
 from edgekit.converters.formats._coreml_session import HIDDEN, Cache, Ring, Session, facts
 from edgekit.converters.formats._coreml_weights import Tensor, WeightFile
 from edgekit.converters.interpreters.mil import MIL, MilProgram
-from edgekit.converters.reference import Loader, Reference
+from edgekit.converters.interpreters.numpy import Loader, Reference
 from edgekit.converters.spec import ModelSpec
 from edgekit.errors import UsageError
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from edgekit.converters import convert
 from edgekit.converters.formats import _gguf_tokenizer, gguf
 from edgekit.converters.formats._gguf_architecture import computed
-from edgekit.converters.reference import Reference
+from edgekit.converters.interpreters.numpy import Reference
 from edgekit.errors import UnsupportedModel, UsageError
 
 pytest.importorskip("transformers", reason="needs the [test] extra")

@@ -17,7 +17,7 @@ import pytest
 
 from edgekit.converters import convert, models
 from edgekit.converters.formats import _affine, _microscaling, _mlx_config, mlx
-from edgekit.converters.reference import Reference
+from edgekit.converters.interpreters.numpy import Reference
 from edgekit.converters.sources.mlx import MlxCheckpoint
 from edgekit.errors import UnsupportedModel, UsageError
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from edgekit.converters import convert
 from edgekit.converters.convert import ConvertInput
 from edgekit.converters.formats import _block_codes, onnx
-from edgekit.converters.reference import Reference
+from edgekit.converters.interpreters.numpy import Reference
 from edgekit.errors import UnsupportedModel, UsageError
 
 pytest.importorskip("transformers", reason="needs the [test] extra")

@@ -16,7 +16,7 @@ from edgekit.conversion import convert as convert_to
 from edgekit.converters import convert, models, sources
 from edgekit.converters.convert import ConvertInput
 from edgekit.converters.formats import _block_codes, gguf, mlx, onnx
-from edgekit.converters.reference import Reference
+from edgekit.converters.interpreters.numpy import Reference
 from edgekit.converters.sources.mlx import MlxCheckpoint
 
 pytest.importorskip("transformers", reason="needs the [test] extra")

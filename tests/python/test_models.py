@@ -19,9 +19,9 @@ from tiny_models import SMALL, TINY_CONFIGS, make_checkpoint, make_model, torch_
 
 from edgekit.converters import models
 from edgekit.converters.checkpoint import Checkpoint, read_source
+from edgekit.converters.interpreters.numpy import Reference
 from edgekit.converters.models import _rotary
 from edgekit.converters.models._config import Config
-from edgekit.converters.reference import Reference
 from edgekit.converters.spec import ModelSpec, Source
 from edgekit.errors import EdgekitError, InvalidFile, UnsupportedModel
 

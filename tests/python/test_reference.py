@@ -15,7 +15,7 @@ import pytest
 
 from edgekit.converters import models
 from edgekit.converters.checkpoint import Checkpoint
-from edgekit.converters.reference import Reference
+from edgekit.converters.interpreters.numpy import Reference
 from edgekit.converters.spec import Layer, ModelSpec, Rope
 from edgekit.errors import UsageError
 
@@ -122,8 +122,8 @@ def test_a_layers_own_window_hides_what_is_before_it() -> None:
 def test_logits_do_not_depend_on_how_the_work_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     spec, weights = small_model()
     whole = Reference(spec, loader(weights), cache=(2, 7)).logits(IDS)
-    monkeypatch.setattr("edgekit.converters.reference.QUERY_SLICE", 4)
-    monkeypatch.setattr("edgekit.converters.reference.HEAD_SLICE_BYTES", 4 * 32 * 7)
+    monkeypatch.setattr("edgekit.converters.interpreters.numpy.QUERY_SLICE", 4)
+    monkeypatch.setattr("edgekit.converters.interpreters.numpy.HEAD_SLICE_BYTES", 4 * 32 * 7)
     np.testing.assert_allclose(
         Reference(spec, loader(weights), cache=(2, 7)).logits(IDS), whole, rtol=1e-5, atol=1e-5
     )

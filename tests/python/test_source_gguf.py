@@ -14,7 +14,7 @@ import pytest
 from edgekit.converters import convert, models, sources
 from edgekit.converters.formats import gguf as format
 from edgekit.converters.formats._gguf_architecture import computed
-from edgekit.converters.reference import Reference
+from edgekit.converters.interpreters.numpy import Reference
 from edgekit.converters.sources.gguf import GgufCheckpoint, read_header
 from edgekit.errors import EdgekitError, UnsupportedModel
 

@@ -11,7 +11,7 @@ from tiny_models import TINY_CONFIGS
 
 from edgekit.converters import models, synth
 from edgekit.converters.checkpoint import Checkpoint
-from edgekit.converters.reference import Reference
+from edgekit.converters.interpreters.numpy import Reference
 from edgekit.errors import IoFailure, UnsupportedModel, UsageError
 
 

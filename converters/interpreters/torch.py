@@ -1,0 +1,193 @@
+"""The forward pass of a ModelSpec in torch: differentiable, over batches of whole texts, on any device and in
+any floating type. Calibration and training run it; numpy (`numpy.py`) is the oracle it is held against.
+
+Weights come from a callable, so a caller may give quantized ones, or ones that it computes from what it
+trains. Sums that need it (norms) are at least in float32.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Protocol
+
+from edgekit.converters.decoder import Decoder
+from edgekit.converters.spec import Layer, ModelSpec, Rope
+from edgekit.errors import UnsupportedModel
+
+try:
+    import torch
+    from torch.nn import functional
+except ImportError:
+    raise UnsupportedModel(
+        "calibration by gradients and training need torch, which is not installed",
+        hint="pip install 'edgekit[train]'",
+    ) from None
+
+Tensor = Any  # torch.Tensor: torch is not there where types are checked
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "silu": functional.silu,
+    "gelu": functional.gelu,
+    "gelu_tanh": functools.partial(functional.gelu, approximate="tanh"),
+    "relu": functional.relu,
+    "relu2": lambda x: functional.relu(x).square(),
+}
+
+
+class Weights(Protocol):
+    """The tensor called `name` in the spec, on the device of the ids; None when there is none. Its type is
+    that of the activations.
+    """
+
+    def __call__(self, name: str) -> Tensor | None: ...
+
+
+class Tap(Protocol):
+    """Told of the input `[..., d_in]` of the matrix `name` before it is applied: of an expert's, the rows
+    that chose it.
+    """
+
+    def __call__(self, name: str, x: Tensor) -> None: ...
+
+
+class TorchDecoder(Decoder[Tensor]):
+    """Logits of texts `[batch, time]` that all begin at position 0.
+
+    `context` chooses between the short and the long angles of longrope: default the length of the texts.
+    """
+
+    def __init__(
+        self, spec: ModelSpec, weights: Weights, *, tap: Tap | None = None, context: int | None = None
+    ) -> None:
+        self.spec, self.weights, self.tap, self.context = spec, weights, tap, context
+
+    def logits(self, ids: Tensor) -> Tensor:
+        """Of the token after each one: `[batch, time, vocab_size]`."""
+        return self.head(self.hidden(ids))
+
+    def hidden(self, ids: Tensor) -> Tensor:
+        """What the output matrix is applied to: `[batch, time, d_model]`."""
+        return self.norm(self.blocks(self.embed(ids)), "final_norm")
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """The first layer's input `[batch, time, d_model]`."""
+        return functional.embedding(ids, self._need("embed")) * self.spec.embed_scale
+
+    def head(self, hidden: Tensor) -> Tensor:
+        """Logits `[..., vocab_size]` of some of what `hidden` gave, `[..., d_model]`."""
+        spec, name = self.spec, "embed" if self.spec.tied else "head"
+        if self.tap is not None:
+            self.tap(name, hidden)
+        logits = functional.linear(hidden, self._need(name), self.weights("head_bias"))
+        return self.softcap(logits * spec.logit_scale, spec.logit_softcap)
+
+    def _need(self, name: str) -> Tensor:
+        values = self.weights(name)
+        if values is None:
+            raise UnsupportedModel(f"the model has no tensor {name!r}, which its spec needs")
+        return values
+
+    # ---- primitives: values are `[batch, time, channels]`, or `[batch, heads, time, head_dim]`
+
+    def linear(self, x: Tensor, name: str) -> Tensor:
+        if self.tap is not None:
+            self.tap(name, x)
+        return functional.linear(x, self._need(name), self.weights(f"{name}_bias"))
+
+    def norm(self, x: Tensor, name: str) -> Tensor:
+        weight = self.weights(name)
+        return (
+            x if weight is None else self._normalize(x, weight, self.weights(f"{name}_bias"), self.spec.norm)
+        )
+
+    def head_norm(self, x: Tensor, name: str) -> Tensor:
+        weight = self._need(name)
+        if self.spec.qk_norm == "layer_per_head":  # [heads, head_dim]
+            return self._normalize(x, weight[:, None], None, "layer")
+        return self._normalize(x, weight, self.weights(f"{name}_bias"), self.spec.norm)
+
+    def _normalize(self, x: Tensor, weight: Tensor, bias: Tensor | None, kind: str) -> Tensor:
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))
+        if kind == "layer":
+            wide = wide - wide.mean(-1, keepdim=True)
+        wide = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.spec.norm_eps) * weight
+        return (wide if bias is None else wide + bias).to(x.dtype)
+
+    def split_heads(self, x: Tensor, path: str, heads: int, head_dim: int) -> Tensor:
+        return x.unflatten(-1, (heads, head_dim)).transpose(1, 2)
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, at: str, layer: Layer) -> Tensor:
+        if layer.rope is not None:
+            rope = self.spec.ropes[layer.rope]
+            q, k = self._rotate(q, rope), self._rotate(k, rope)
+        visible, scale, cap = _visible(q, layer.window), self.spec.attn_scale, self.spec.attn_softcap
+        if cap:
+            k, v = (x.repeat_interleave(layer.n_heads // layer.n_kv_heads, 1) for x in (k, v))
+            scores = self.softcap(q @ k.mT * scale, cap, at).masked_fill(~visible, -torch.inf)
+            out = scores.softmax(-1) @ v
+        else:
+            out = functional.scaled_dot_product_attention(
+                q, k, v, attn_mask=visible, scale=scale, enable_gqa=True
+            )
+        return out.transpose(1, 2).flatten(2)
+
+    def _rotate(self, x: Tensor, rope: Rope) -> Tensor:
+        """Rotate the first `rope.dim` numbers of each head, halves together."""
+        time, inv_freq = x.shape[2], rope.inv_freq
+        if rope.long_inv_freq is not None and (self.context or time) > (rope.original_context or 0):
+            inv_freq = rope.long_inv_freq
+        # on the CPU: angles need float64, which not every device has
+        angles = torch.arange(time)[:, None] * torch.tensor(inv_freq, dtype=torch.float64)
+        cos, sin = ((part * rope.factor).to(x) for part in (angles.cos(), angles.sin()))
+        half = rope.dim // 2
+        a, b, rest = x.split((half, half, x.shape[-1] - rope.dim), -1)
+        return torch.cat((a * cos - b * sin, b * cos + a * sin, rest), -1)
+
+    def thirds(self, x: Tensor, path: str) -> Sequence[Tensor]:
+        return x.chunk(3, -1)
+
+    def convolve(self, x: Tensor, at: str, layer: Layer) -> Tensor:
+        taps = self._need(f"{at}.conv")  # [d_model, kernel]
+        before = functional.pad(x.mT, (layer.conv_kernel - 1, 0))
+        return functional.conv1d(before, taps[:, None], self.weights(f"{at}.conv_bias"), groups=len(taps)).mT
+
+    def activate(self, x: Tensor, path: str) -> Tensor:
+        return ACTIVATIONS[self.spec.activation](x)
+
+    def route(self, logits: Tensor, at: str, layer: Layer) -> Sequence[Tensor]:
+        moe = self.spec.moe
+        assert moe is not None
+        weights, chosen = logits.softmax(-1).topk(moe.top_k, -1)
+        if moe.normalize:
+            weights = weights / weights.sum(-1, keepdim=True)
+        return torch.zeros_like(logits).scatter(-1, chosen, weights).split(1, -1)
+
+    def expert(self, x: Tensor, at: str, weight: Tensor) -> Tensor:
+        """Of the rows that chose it alone."""
+        chosen = weight[..., 0] != 0
+        return torch.zeros_like(x).masked_scatter(
+            chosen[..., None], weight[chosen] * self.feed_forward(x[chosen], at)
+        )
+
+    def add(self, a: Tensor, b: Tensor, path: str) -> Tensor:
+        return a + b
+
+    def multiply(self, a: Tensor, b: Tensor, path: str) -> Tensor:
+        return a * b
+
+    def total(self, values: Iterable[Tensor], path: str) -> Tensor:
+        return functools.reduce(torch.add, values)
+
+    def scaled(self, x: Tensor, factor: float, path: str) -> Tensor:
+        return x * factor
+
+    def softcap(self, x: Tensor, cap: float, path: str = "") -> Tensor:
+        return torch.tanh(x / cap) * cap if cap else x
+
+
+def _visible(q: Tensor, window: int | None) -> Tensor:
+    """Which keys `[time, time]` each query sees: none later, and the last `window`, its own included."""
+    time = q.shape[2]
+    seen = torch.ones(time, time, dtype=torch.bool, device=q.device).tril()
+    return seen if window is None else seen.triu(1 - window)
