@@ -22,7 +22,7 @@ import edgekit
 from edgekit.bench import comparison, machine, peers, protocol, report
 from edgekit.bench.child import BenchmarkFailed, Child, python_argv
 from edgekit.bench.cost import Cost, parameters
-from edgekit.cli import cli as program_itself
+from edgekit.cli import cli as program
 from edgekit.cli.bench import command
 from edgekit.engines.edge import isas
 from edgekit.errors import InvalidFile, UsageError
@@ -416,9 +416,9 @@ def test_the_page_says_what_was_measured_and_what_its_words_mean(result: dict[st
 
 
 def test_the_command_measures_the_same_again(result: dict[str, Any]) -> None:
-    program, verb, *arguments = shlex.split(report.command(result))
-    assert (program, verb, arguments[0]) == ("edgekit", "bench", "text.edge")
-    context = command.make_context("bench", arguments, click.Context(program_itself, **program_itself.context_settings))
+    name, verb, *arguments = shlex.split(report.command(result))
+    assert (name, verb, arguments[0]) == ("edgekit", "bench", "text.edge")
+    context = command.make_context("bench", arguments, click.Context(program, **program.context_settings))
     assert {name: context.params[name] for name in ("prompts", "depths", "decode", "repetitions")} == {
         name: getattr(OPTIONS, name) for name in ("prompts", "depths", "decode", "repetitions")
     }
