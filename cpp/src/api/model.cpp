@@ -125,11 +125,11 @@ edgekit_status edgekit_model_get_info(const edgekit_model* model, edgekit_model_
         result.context = static_cast<int32_t>(m.spec().context);
         result.has_tokenizer = m.tokenizer() != nullptr;
         result.has_chat_template = m.chat_template() != nullptr;
-        result.n_threads = m.team().size();
+        result.n_threads = m.backend().threads();
         result.file_bytes = m.file_bytes();
         result.weight_bytes = m.weights().bytes;
         result.n_parameters = m.weights().n_parameters;
-        result.isa = span_of(m.kernels().isa);
+        result.isa = span_of(m.backend().kernels().isa);
         result.model_type = span_of(m.spec().model_type);
         result.scheme = span_of(m.scheme());
         result.metadata = span_of(m.metadata_json());

@@ -34,8 +34,9 @@ edgekit_memory_plan plan_package(std::span<const std::byte> bytes, const edgekit
     const auto spec = edgekit::ModelSpec::parse(file.spec());
     const edgekit::Weights weights(spec, file);
     const uint64_t text = edgekit::text_bytes(file);
-    const uint32_t threads = edgekit::default_threads(edgekit::survey_processors());
-    return plan_session(spec, weights, text, text, threads, options).memory;  // a mapped file's is copied
+    return plan_session(edgekit::kCpuBackend, spec, weights, text, text, 0,
+                        options)  // a mapped file's is copied
+        .memory;
 }
 
 edgekit_generate_options checked(const edgekit_generate_options* given) {
@@ -72,12 +73,7 @@ edgekit_status edgekit_plan(const edgekit_model* model, const edgekit_session_op
     return guarded(error, [&] {
         require(model, "the model is NULL");
         require_result(plan);
-        const edgekit::Model& m = *model->model;
-        const auto chosen = checked(options);
-        write_result(
-            plan_session(m.spec(), m.weights(), m.text_bytes(), m.own_bytes(), m.team().size(), chosen)
-                .memory,
-            plan);
+        write_result(model->model->plan_session(checked(options)).memory, plan);
         return EDGEKIT_OK;
     });
 }

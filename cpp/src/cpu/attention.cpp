@@ -62,11 +62,11 @@ void Decoder::attention(Step& step, uint32_t layer, uint32_t thread) const {
         team.barrier();
     }
 
-    const LayerRing& ring = state.cache_.ring(layer);
+    const LayerRing& ring = step.layout.ring(layer);
     const uint32_t pieces = ring.pieces(std::min<uint64_t>(step.first + step.m, ring.slots));
     const auto finish = [&](const AttendState& result, uint32_t kv_head, uint32_t row) {
         float* out = state.attended_ + size_t{row} * spec.q_size() + size_t{kv_head} * group * head_dim;
-        kernels_.attend_finish(state.cache_.options().type, result, group, head_dim, out);
+        kernels_.attend_finish(step.layout.options().type, result, group, head_dim, out);
     };
     if (step.m == 1) {
         // A head's pieces side by side; whoever finishes its last one joins them. The new key and value are
@@ -148,8 +148,8 @@ void Decoder::store_row(Step& step, uint32_t layer, uint32_t row, uint32_t kv_he
                       angles.sin + size_t{step.dropped + row} * angles.half);
     }
     const float* v = state.v_ + size_t{row} * spec.kv_size() + size_t{kv_head} * spec.head_dim;
-    kernels_.kv_store(state.cache_.head(layer, kv_head), state.cache_.ring(layer).slot(step.first + row),
-                      rotated, v);
+    kernels_.kv_store(step.sequence.head(step.layout, layer, kv_head, spec.head_dim),
+                      step.layout.ring(layer).slot(step.first + row), rotated, v);
 }
 
 // The queries of rows [first_row, last_row) that share a key/value head, row by row, rotated and scaled.
@@ -169,14 +169,14 @@ void Decoder::load_queries(Step& step, uint32_t layer, uint32_t kv_head, uint32_
         }
         if (spec.rope < 0) continue;
         const DecoderState::Angles& angles = state.ropes_[spec.rope];
-        const bool capped = as_sinks_see && step.first + row >= state.cache_.capacity();
+        const bool capped = as_sinks_see && step.first + row >= step.layout.capacity();
         kernels_.rope(heads, group, spec.head_dim, 2 * angles.half,
                       capped ? angles.sink_cos : angles.cos + size_t{step.dropped + row} * angles.half,
                       capped ? angles.sink_sin : angles.sin + size_t{step.dropped + row} * angles.half);
     }
     const uint32_t n = (last_row - first_row) * group;
-    if (attend_query_bytes(state.cache_.options().type, spec.head_dim))
-        kernels_.attend_query(state.cache_.options().type, scratch.q, n, spec.head_dim, scratch.prepared_q);
+    if (attend_query_bytes(step.layout.options().type, spec.head_dim))
+        kernels_.attend_query(step.layout.options().type, scratch.q, n, spec.head_dim, scratch.prepared_q);
 }
 
 // Unnormalised attention of rows [first_row, last_row), whose queries are loaded, over what they see of a
@@ -184,9 +184,8 @@ void Decoder::load_queries(Step& step, uint32_t layer, uint32_t kv_head, uint32_
 void Decoder::attend_piece(Step& step, uint32_t layer, uint32_t kv_head, uint32_t first_row,
                            uint32_t last_row, uint32_t piece, const AttendState& result,
                            ThreadScratch& scratch) const {
-    DecoderState& state = step.state;
     const LayerSpec& spec = spec_.layers[layer];
-    const LayerRing& ring = state.cache_.ring(layer);
+    const LayerRing& ring = step.layout.ring(layer);
     const uint32_t group = spec.n_heads / spec.n_kv_heads;
     const uint32_t n = (last_row - first_row) * group;
     const uint32_t piece_begin = piece * ring.piece, piece_end = piece_begin + ring.piece;
@@ -209,8 +208,9 @@ void Decoder::attend_piece(Step& step, uint32_t layer, uint32_t kv_head, uint32_
             std::fill_n(scratch.end + size_t{row - first_row} * group, group, end);
         }
         if (!any) return;
-        kernels_.attend({state.cache_.head(layer, kv_head), scratch.q, scratch.prepared_q, n, scratch.begin,
-                         scratch.end, spec_.attn_softcap, result, scratch.attend});
+        kernels_.attend({step.sequence.head(step.layout, layer, kv_head, spec.head_dim), scratch.q,
+                         scratch.prepared_q, n, scratch.begin, scratch.end, spec_.attn_softcap, result,
+                         scratch.attend});
     };
 
     const uint64_t first = step.first + first_row, last = step.first + last_row - 1;
@@ -222,7 +222,7 @@ void Decoder::attend_piece(Step& step, uint32_t layer, uint32_t kv_head, uint32_
         if (last + 1 > lap_end) attend_run(lap_end, last + 1, true);
     }
     if (ring.sinks <= piece_begin) return;
-    const bool capped = last >= state.cache_.capacity();
+    const bool capped = last >= step.layout.capacity();
     if (capped) load_queries(step, layer, kv_head, first_row, last_row, true, scratch);
     attend_run(0, std::min<uint64_t>(ring.sinks, last + 1), false);
     if (capped) load_queries(step, layer, kv_head, first_row, last_row, false, scratch);

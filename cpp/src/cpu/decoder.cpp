@@ -7,24 +7,31 @@
 
 namespace edgekit {
 
-bool Decoder::forward(DecoderState& state, ThreadTeam& team, uint32_t threads, const int32_t* ids, uint32_t m,
-                      bool all_logits, float* logits_out, const GiveUp& give_up) const {
-    assert(m >= 1 && m <= state.chunk_ && threads <= state.threads_.size());
-    assert(std::all_of(ids, ids + m, [&](int32_t id) { return id >= 0 && uint32_t(id) < spec_.vocab_size; }));
-    const uint32_t wanted = !logits_out ? 0 : all_logits ? m : 1;
+bool Decoder::forward(const Part& part, ThreadTeam& team, uint32_t threads, const GiveUp& give_up) const {
+    auto& sequence = static_cast<Sequence&>(part.context);
+    DecoderState& state = sequence.state;
+    assert(part.rows >= 1 && part.rows <= state.chunk_ && threads <= state.threads_.size());
+    assert(std::all_of(part.ids, part.ids + part.rows,
+                       [&](int32_t id) { return id >= 0 && uint32_t(id) < spec_.vocab_size; }));
     const auto n_layers = static_cast<uint32_t>(spec_.layers.size());
     bool completed = false;
     state.last_look_ = Step::kNever;
     team.run(threads, [&](uint32_t thread) {
-        Step step{state, team, m, n_layers, wanted, logits_out, state.position, give_up};
-        embed(step, ids, thread);
+        Step step{.sequence = sequence,
+                  .layout = part.layout,
+                  .state = state,
+                  .team = team,
+                  .m = part.rows,
+                  .n_layers = n_layers,
+                  .wanted = part.wanted,
+                  .logits = part.logits,
+                  .first = part.position,
+                  .give_up = give_up};
+        embed(step, part.ids, thread);
         const bool through = layers(step, thread);
         if (through && step.m > 0) logits(step, thread);
         if (thread == 0) completed = through;
     });
-    // The slots of a chunk that was given up have lost what they held, which no token after `position` sees.
-    state.written = std::max(state.written, state.position + m);
-    if (completed) state.position += m;
     return completed;
 }
 
@@ -171,13 +178,13 @@ void Decoder::convolution(Step& step, uint32_t layer, uint32_t thread) const {
         for (uint32_t row = 0; row < step.m; ++row) {
             const float* bcx = state.q_ + size_t{row} * 3 * d_model;
             const uint64_t position = step.first + row;
-            float* now = state.cache_.conv_input(layer, position);
+            float* now = step.sequence.cell(step.layout.ring(layer), position);
             for (uint32_t c = from; c < to; ++c) now[c] = bcx[c] * bcx[2 * d_model + c];
             if (row < step.m - kept) continue;
             float* out = state.attended_ + size_t{row - (step.m - kept)} * d_model;
             for (uint32_t c = from; c < to; ++c) out[c] = w.conv_bias ? w.conv_bias[c] : 0.0f;
             for (uint32_t tap = 0; tap < kernel && tap <= position; ++tap) {
-                const float* past = state.cache_.conv_input(layer, position - tap);
+                const float* past = step.sequence.cell(step.layout.ring(layer), position - tap);
                 for (uint32_t c = from; c < to; ++c)
                     out[c] += w.conv[size_t{c} * kernel + kernel - 1 - tap] * past[c];
             }

@@ -5,14 +5,11 @@
 
 #include <atomic>
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <vector>
 
+#include "backend/backend.h"
 #include "cpu/arena.h"
-#include "cpu/kv_cache.h"
-#include "backend/spec.h"
-#include "backend/weights.h"
 #include "kernels/kernels.h"
 #include "threads/thread_team.h"
 
@@ -56,38 +53,24 @@ struct ThreadScratch {
     std::byte* attend;
 };
 
-// A conversation's memory: the cache and every buffer of a forward pass, in one allocation.
+// Every buffer of a forward pass, in one allocation.
 class DecoderState {
 public:
-    // Bytes of the cache and of everything else, for the memory plan.
-    struct Sizes {
-        uint64_t cache = 0;
-        uint64_t activations = 0;
-    };
-    static Sizes measure(const ModelSpec& spec, const Weights& weights, const CacheOptions& options,
-                         uint32_t n_threads);
+    static uint64_t measure(const ModelSpec& spec, const Weights& weights, const CacheLayout& layout,
+                            uint32_t n_threads);
 
-    DecoderState(const ModelSpec& spec, const Weights& weights, const CacheOptions& options,
+    DecoderState(const ModelSpec& spec, const Weights& weights, const CacheLayout& layout,
                  uint32_t n_threads);
-
-    KvCache& cache() { return cache_; }
-    const KvCache& cache() const { return cache_; }
-    uint64_t position = 0;  // tokens processed
-    uint64_t written = 0;   // the furthest position ever written since the last reset, for rewinding
-    // The cache's bytes, for forking.
-    std::byte* cache_bytes() const { return memory_.data(); }
-    uint64_t cache_size() const { return cache_size_; }
 
 private:
     friend class Decoder;
-    DecoderState(const ModelSpec& spec, const Weights& weights, const CacheOptions& options,
-                 uint32_t n_threads, Sizes sizes);
-    void take_buffers(const ModelSpec& spec, const Weights& weights, uint32_t n_threads, Arena& arena);
+    DecoderState(const ModelSpec& spec, const Weights& weights, const CacheLayout& layout, uint32_t n_threads,
+                 uint64_t bytes);
+    void take_buffers(const ModelSpec& spec, const Weights& weights, const CacheLayout& layout,
+                      uint32_t n_threads);
 
-    uint64_t cache_size_;
     AlignedMemory memory_;
     Arena arena_;
-    KvCache cache_;
 
     uint32_t chunk_;
     float* x_ = nullptr;      // [chunk][d_model] residual stream
@@ -117,20 +100,14 @@ private:
     std::vector<ThreadScratch> threads_;
 };
 
-// Whether a forward pass should be given up, asked by its first member between parts of layers; empty: never.
-using GiveUp = std::function<bool()>;
-
 class Decoder {
 public:
     Decoder(const ModelSpec& spec, const Weights& weights, const Kernels& kernels)
         : spec_(spec), weights_(weights), kernels_(kernels) {}
 
-    // Appends m tokens (1 … the state's chunk) to the state. `logits`, unless nullptr, receives rows of
-    // vocab_size: m rows when `all_logits`, else the last token's. Allocates nothing. Ids must be below
-    // vocab_size. The result does not depend on how many threads (at most the team's size) compute it.
-    // False when it was given up: the state holds what it held before, though less of it can be rewound.
-    bool forward(DecoderState& state, ThreadTeam& team, uint32_t threads, const int32_t* ids, uint32_t m,
-                 bool all_logits, float* logits, const GiveUp& give_up = {}) const;
+    // See Backend::forward. The result does not depend on how many threads (at most the team's size) compute
+    // it.
+    bool forward(const Part& part, ThreadTeam& team, uint32_t threads, const GiveUp& give_up) const;
 
 private:
     struct Step;

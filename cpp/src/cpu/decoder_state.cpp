@@ -53,38 +53,35 @@ AttendState take_attend_state(Arena& arena, uint32_t n, uint32_t head_dim) {
 
 }  // namespace
 
-DecoderState::Sizes DecoderState::measure(const ModelSpec& spec, const Weights& weights,
-                                          const CacheOptions& options, uint32_t n_threads) {
-    const DecoderState measured(spec, weights, options, n_threads, Sizes{});
-    return {measured.cache_size_, measured.arena_.used() - measured.cache_size_};
+uint64_t DecoderState::measure(const ModelSpec& spec, const Weights& weights, const CacheLayout& layout,
+                               uint32_t n_threads) {
+    return DecoderState(spec, weights, layout, n_threads, 0).arena_.used();
 }
 
-DecoderState::DecoderState(const ModelSpec& spec, const Weights& weights, const CacheOptions& options,
+DecoderState::DecoderState(const ModelSpec& spec, const Weights& weights, const CacheLayout& layout,
                            uint32_t n_threads)
-    : DecoderState(spec, weights, options, n_threads, measure(spec, weights, options, n_threads)) {
+    : DecoderState(spec, weights, layout, n_threads, measure(spec, weights, layout, n_threads)) {
     for (Angles& angles : ropes_) {
         for (uint32_t i = 0; i < angles.half; ++i) {
-            const double angle = static_cast<double>(options.capacity() - 1) * (*angles.inv_freq)[i];
+            const double angle = static_cast<double>(layout.capacity() - 1) * (*angles.inv_freq)[i];
             angles.sink_cos[i] = static_cast<float>(std::cos(angle)) * angles.factor;
             angles.sink_sin[i] = static_cast<float>(std::sin(angle)) * angles.factor;
         }
     }
 }
 
-// Without sizes: measures.
-DecoderState::DecoderState(const ModelSpec& spec, const Weights& weights, const CacheOptions& options,
-                           uint32_t n_threads, Sizes sizes)
-    : cache_size_(sizes.cache),
-      memory_(sizes.cache ? AlignedMemory(sizes.cache + sizes.activations) : AlignedMemory()),
-      arena_(sizes.cache ? Arena(memory_.data()) : Arena()),
-      cache_(spec, options, arena_),
-      chunk_(options.chunk) {
-    cache_size_ = arena_.used();
-    take_buffers(spec, weights, n_threads, arena_);
+// Without bytes: measures.
+DecoderState::DecoderState(const ModelSpec& spec, const Weights& weights, const CacheLayout& layout,
+                           uint32_t n_threads, uint64_t bytes)
+    : memory_(bytes ? AlignedMemory(bytes) : AlignedMemory()),
+      arena_(memory_.data()),
+      chunk_(layout.options().chunk) {
+    take_buffers(spec, weights, layout, n_threads);
 }
 
-void DecoderState::take_buffers(const ModelSpec& spec, const Weights& weights, uint32_t n_threads,
-                                Arena& arena) {
+void DecoderState::take_buffers(const ModelSpec& spec, const Weights& weights, const CacheLayout& layout,
+                                uint32_t n_threads) {
+    Arena& arena = arena_;
     const Widths widths(spec, weights);
     const uint32_t input = std::max(spec.d_model, widths.q);
     x_ = arena.take<float>(size_t{chunk_} * spec.d_model);
@@ -97,7 +94,7 @@ void DecoderState::take_buffers(const ModelSpec& spec, const Weights& weights, u
     const uint32_t choices = widths.experts ? chunk_ * spec.moe_top_k : 0;
     ffn_ = take_rows(arena, std::max(chunk_, choices), widths.ffn, widths.dense_down);
 
-    const uint64_t capacity = cache_.capacity();
+    const uint64_t capacity = layout.capacity();
     for (const RopeSpec& rope : spec.ropes) {
         Angles angles{};
         angles.inv_freq = !rope.long_inv_freq.empty() && capacity > rope.original_context
@@ -118,7 +115,7 @@ void DecoderState::take_buffers(const ModelSpec& spec, const Weights& weights, u
     }
     uint32_t pieces = 0;
     for (size_t i = 0; i < spec.layers.size(); ++i)
-        if (const LayerRing& ring = cache_.ring(i); ring.piece)
+        if (const LayerRing& ring = layout.ring(i); ring.piece)
             pieces = std::max(pieces, spec.layers[i].n_heads * ring.pieces(ring.slots));
     pieces_ = take_attend_state(arena, pieces, widths.head_dim);
     pieces_done_ = std::make_unique<std::atomic<uint32_t>[]>(widths.heads);
@@ -140,7 +137,7 @@ void DecoderState::take_buffers(const ModelSpec& spec, const Weights& weights, u
         scratch.head = arena.take<float>(std::max(widths.q, widths.kv));
         scratch.q = arena.take<float>(size_t{queries} * widths.head_dim);
         scratch.prepared_q =
-            arena.take<std::byte>(queries * attend_query_bytes(cache_.options().type, widths.head_dim));
+            arena.take<std::byte>(queries * attend_query_bytes(layout.options().type, widths.head_dim));
         scratch.begin = arena.take<uint32_t>(queries);
         scratch.end = arena.take<uint32_t>(queries);
         scratch.state = take_attend_state(arena, queries, widths.head_dim);

@@ -1,7 +1,7 @@
 #pragma once
 // One call of Decoder::forward, as its phases see it. Private to the decoder.
 
-#include "cpu/decoder.h"
+#include "cpu/sequence.h"
 
 namespace edgekit {
 
@@ -30,6 +30,8 @@ inline Activations rows_of(const Activations& all, uint32_t width, uint32_t firs
 // wanted go on.
 struct Decoder::Step {
     static constexpr uint32_t kNever = UINT32_MAX;
+    Sequence& sequence;
+    const CacheLayout& layout;
     DecoderState& state;
     ThreadTeam& team;
     uint32_t m;  // rows

@@ -1,29 +1,12 @@
 #include "engine/model.h"
 
 #include <algorithm>
-#include <cstdlib>
 
 #include "error.h"
 
 namespace edgekit {
 
 namespace {
-
-constexpr uint32_t kMaxThreads = 64, kMaxDefaultThreads = 16;
-
-const Kernels& choose_kernels(const char* isa) {
-    if (!isa) isa = std::getenv("EDGEKIT_ISA");  // NOLINT(concurrency-mt-unsafe): read only
-    if (isa && !*isa) isa = nullptr;
-    const Kernels* found = find_kernels(isa);
-    if (found) return *found;
-    const Kernels* known[16];
-    std::string names;
-    for (size_t i = 0, n = list_kernels(known, 16); i < n; ++i)
-        names += (i ? ", " : "") + std::string(known[i]->isa);
-    throw Error(Status::unsupported,
-                "instruction set '" + std::string(isa ? isa : "") +
-                    "' is not in this build or not in this processor; there are: " + names);
-}
 
 // "generation" of the metadata over the engine's defaults.
 edgekit_generate_options advised_options(const json::Value& advice) {
@@ -71,17 +54,13 @@ uint64_t text_bytes(const EdgeFile& file) {
     return file.tensor("tokenizer").size() + file.tensor("chat_template").size();
 }
 
-uint32_t default_threads(const Processors& processors) {
-    return std::min(processors.usable, kMaxDefaultThreads);
-}
-
-Model::Model(std::unique_ptr<MappedFile> bytes, const edgekit_model_options& options)
+Model::Model(std::unique_ptr<MappedFile> bytes, const edgekit_model_options& options, const BackendKind& kind)
     : bytes_(std::move(bytes)),
       file_(bytes_->bytes()),
       spec_(ModelSpec::parse(file_.spec())),
       weights_(spec_, file_),
-      kernels_(choose_kernels(options.isa)),
-      decoder_(spec_, weights_, kernels_),
+      kind_(kind),
+      backend_(kind.open(spec_, weights_, options)),
       generate_defaults_(advised_options(file_.document("generation"))),
       identity_(file_.identity()),
       metadata_json_(file_.metadata_json()),
@@ -95,19 +74,11 @@ Model::Model(std::unique_ptr<MappedFile> bytes, const edgekit_model_options& opt
         for (const auto& id : eos.as_array("eos_ids"))
             eos_ids_.push_back(static_cast<int32_t>(id.as_int_in(0, spec_.vocab_size - 1, "eos_ids")));
     bytes_->read_ahead();
-    if (options.n_threads > kMaxThreads)
-        throw Error(Status::invalid_argument, "threads is " + std::to_string(options.n_threads) +
-                                                  "; it must be at most " + std::to_string(kMaxThreads));
-    const Processors processors = survey_processors();
-    const uint32_t most = options.n_threads ? options.n_threads : default_threads(processors);
-    // Of the processors that are not fast cores nothing is known but that.
-    const float evenness = most <= processors.fast_cores ? processors.evenness : 0.5f;
-    const uint32_t fast = std::min(processors.fast_cores, most);
-    threads_ = std::make_unique<PerProcess<Threads>>([=] {
-        return std::unique_ptr<Threads>(
-            new Threads{options.n_threads ? ThreadChoice(most) : ThreadChoice(fast, most),
-                        ThreadTeam(most, options.parallel, options.parallel_context, evenness)});
-    });
+}
+
+SessionPlan Model::plan_session(const edgekit_session_options& options) const {
+    return edgekit::plan_session(kind_, spec_, weights_, text_bytes(), own_bytes(), backend_->threads(),
+                                 options);
 }
 
 // A tensor that is checked when it is opened and trusted from then on: whoever writes to a mapped file would

@@ -7,19 +7,12 @@
 #include <string>
 #include <vector>
 
-#include "cpu/decoder.h"
-#include "backend/spec.h"
-#include "backend/weights.h"
+#include "backend/backend.h"
 #include "edgekit/edgekit.h"
-#include "threads/thread_choice.h"
 #include "format/edge_file.h"
 #include "format/mapped_file.h"
-#include "kernels/kernels.h"
 #include "text/template/chat_template.h"
 #include "text/tokenizer.h"
-#include "threads/per_process.h"
-#include "threads/processors.h"
-#include "threads/thread_team.h"
 
 namespace edgekit {
 
@@ -36,17 +29,25 @@ json::Value parse_chat(std::string_view messages);
 // Bytes of a package's tokenizer and template.
 uint64_t text_bytes(const EdgeFile& file);
 
+struct SessionPlan {
+    CacheOptions cache;
+    edgekit_memory_plan memory{};
+};
+// What a session with these options would allocate on so many threads (0: as many as the backend takes by
+// itself); throws Error(over_budget) when the budget does not allow it.
+SessionPlan plan_session(const BackendKind& kind, const ModelSpec& spec, const Weights& weights,
+                         uint64_t text_bytes, uint64_t model_bytes, uint32_t n_threads,
+                         const edgekit_session_options& options);
+
 class Model {
 public:
-    Model(std::unique_ptr<MappedFile> bytes, const edgekit_model_options& options);
+    Model(std::unique_ptr<MappedFile> bytes, const edgekit_model_options& options,
+          const BackendKind& kind = kCpuBackend);
 
     const EdgeFile& file() const { return file_; }
     const ModelSpec& spec() const { return spec_; }
     const Weights& weights() const { return weights_; }
-    const Kernels& kernels() const { return kernels_; }
-    const Decoder& decoder() const { return decoder_; }
-    ThreadTeam& team() const { return threads_->get().team; }
-    ThreadChoice& thread_choice() const { return threads_->get().choice; }
+    Backend& backend() const { return *backend_; }
     uint64_t file_bytes() const { return bytes_->bytes().size(); }
     // nullptr when the package has none.
     const Tokenizer* tokenizer() const { return tokenizer_ ? &*tokenizer_ : nullptr; }
@@ -64,6 +65,9 @@ public:
     const std::string& identity() const { return identity_; }
     const std::string& metadata_json() const { return metadata_json_; }
     const std::string& scheme() const { return scheme_; }
+
+    // See edgekit::plan_session.
+    SessionPlan plan_session(const edgekit_session_options& options) const;
 
     // The sampling that the package's makers advise, and what they leave open as the engine has it: no
     // prompt, a random seed.
@@ -83,8 +87,8 @@ private:
     EdgeFile file_;
     ModelSpec spec_;
     Weights weights_;
-    const Kernels& kernels_;
-    Decoder decoder_;
+    const BackendKind& kind_;
+    std::unique_ptr<Backend> backend_;
     std::vector<std::unique_ptr<std::byte[]>> copies_;  // of own_tensor
     std::optional<Tokenizer> tokenizer_;
     std::optional<ChatTemplate> chat_template_;
@@ -93,11 +97,6 @@ private:
     std::string identity_;
     std::string metadata_json_;
     std::string scheme_;
-    struct Threads {
-        ThreadChoice choice;
-        ThreadTeam team;
-    };
-    std::unique_ptr<PerProcess<Threads>> threads_;
 };
 
 // The engine's own defaults.
@@ -106,17 +105,5 @@ edgekit_generate_options default_generate_options();
 // The sinks of a session whose caller leaves them to the engine: so many until a conversation needs more, and
 // then at most one position of the cache in so many.
 constexpr uint32_t kFewestSinks = 4, kSinksShare = 4;
-
-// What a session with these options would allocate; throws Error(over_budget) when the budget does not allow
-// it.
-struct SessionPlan {
-    CacheOptions cache;
-    edgekit_memory_plan memory{};
-};
-SessionPlan plan_session(const ModelSpec& spec, const Weights& weights, uint64_t text_bytes,
-                         uint64_t model_bytes, uint32_t n_threads, const edgekit_session_options& options);
-
-// The most threads that a model takes when the app leaves their number to us.
-uint32_t default_threads(const Processors& processors);
 
 }  // namespace edgekit

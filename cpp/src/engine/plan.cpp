@@ -40,8 +40,9 @@ uint32_t default_chunk(uint32_t window) { return std::clamp(window / 4 / 16 * 16
 
 }  // namespace
 
-SessionPlan plan_session(const ModelSpec& spec, const Weights& weights, uint64_t text_bytes,
-                         uint64_t model_bytes, uint32_t n_threads, const edgekit_session_options& options) {
+SessionPlan plan_session(const BackendKind& kind, const ModelSpec& spec, const Weights& weights,
+                         uint64_t text_bytes, uint64_t model_bytes, uint32_t n_threads,
+                         const edgekit_session_options& options) {
     const uint32_t sinks = options.sinks == EDGEKIT_SINKS_AUTO ? kFewestSinks : options.sinks;
     if (options.window > kMaxWindow || sinks > kMaxWindow)
         throw Error(Status::invalid_argument, "a window of " + std::to_string(options.window) + " and " +
@@ -56,7 +57,7 @@ SessionPlan plan_session(const ModelSpec& spec, const Weights& weights, uint64_t
     const auto plan_for = [&](uint32_t window, edgekit_kv_type type) {
         SessionPlan plan;
         plan.cache = {window, sinks, options.chunk ? options.chunk : default_chunk(window), kv_type(type)};
-        const DecoderState::Sizes sizes = DecoderState::measure(spec, weights, plan.cache, n_threads);
+        const ContextBytes sizes = kind.measure(spec, weights, CacheLayout(spec, plan.cache), n_threads);
         edgekit_memory_plan& memory = plan.memory;
         memory.struct_size = sizeof memory;
         memory.weight_bytes = weights.bytes;

@@ -1,7 +1,6 @@
 #include "engine/session.h"
 
 #include <algorithm>
-#include <cstring>
 
 #include "engine/prompt.h"
 #include "error.h"
@@ -31,23 +30,28 @@ uint64_t Session::own_bytes(const ModelSpec& spec, const CacheOptions& cache) {
 Session::Session(std::shared_ptr<const Model> model, const edgekit_session_options& options)
     : model_(std::move(model)),
       options_(options),
-      plan_(plan_session(model_->spec(), model_->weights(), model_->text_bytes(), model_->own_bytes(),
-                         model_->team().size(), options)),
+      plan_(model_->plan_session(options)),
       created_(plan_.cache),
-      state_(model_->spec(), model_->weights(), plan_.cache, model_->team().size()),
+      layout_(model_->spec(), created_),
+      context_(model_->backend().open(layout_)),
       history_(history_size(plan_.cache)),
       logits_((1 + PromptLookup::kMaxDraft) * size_t{model_->spec().vocab_size}),
-      sampler_(model_->kernels(), model_->spec().vocab_size) {}
+      sampler_(model_->backend().kernels(), model_->spec().vocab_size) {}
 
 bool Session::append(const int32_t* ids, uint32_t count, bool all_logits, float* logits) {
     model_->require_unchanged();
-    ThreadChoice& choice = model_->thread_choice();
-    const uint32_t threads = count > 1 ? choice.for_prompt() : choice.for_token();
-    const auto start = Clock::now();
-    if (!model_->decoder().forward(state_, model_->team(), threads, ids, count, all_logits, logits,
-                                   [this] { return cancelled(); }))
-        return false;
-    if (count == 1) choice.took(threads, std::chrono::duration<double>(Clock::now() - start).count());
+    const Part part{.context = *context_,
+                    .layout = layout_,
+                    .position = position_,
+                    .rows = count,
+                    .ids = ids,
+                    .wanted = !logits      ? 0
+                              : all_logits ? count
+                                           : 1,
+                    .logits = logits};
+    written_ = std::max(written_, position_ + count);
+    if (!model_->backend().forward({&part, 1}, [this] { return cancelled(); })) return false;
+    position_ += count;
     for (uint32_t i = 0; i < count; ++i) history_.append(ids[i]);
     return true;
 }
@@ -66,12 +70,12 @@ bool Session::cancelled() {
 
 // Positions that some layer can no longer attend to: those after the sinks that left the session's window.
 uint64_t Session::evicted() const {
-    const uint64_t capacity = state_.cache().capacity();
-    return state_.position > capacity ? state_.position - capacity : 0;
+    const uint64_t capacity = layout_.capacity();
+    return position_ > capacity ? position_ - capacity : 0;
 }
 
 uint64_t Session::room(uint64_t kept) const {
-    const uint64_t capacity = state_.cache().capacity();
+    const uint64_t capacity = layout_.capacity();
     return options_.on_full == EDGEKIT_ON_FULL_EVICT ? UINT64_MAX : capacity - std::min(capacity, kept);
 }
 
@@ -100,7 +104,7 @@ void Session::forward(std::span<const int32_t> ids, bool all_logits, float* logi
 uint64_t Session::reusable(std::span<const int32_t> ids) const {
     const uint64_t shared =
         std::min<uint64_t>(history_.shared_prefix(ids), ids.size() - 1);  // the last one's logits are needed
-    return state_.position - shared <= rewindable() ? shared : 0;
+    return position_ - shared <= rewindable() ? shared : 0;
 }
 
 // Everything that can be refused comes before anything that changes.
@@ -111,19 +115,19 @@ void Session::generate(const edgekit_generate_options& options) {
                                                   std::to_string(PromptLookup::kMaxDraft));
     model_->require_unchanged();
     SamplerOptions sampler = SamplerOptions::from(options, model_->spec().vocab_size);
-    Generation generation(options, *model_, state_.cache().capacity());
-    Prompt prompt(options, *model_, state_.position == 0 && !pending_);
+    Generation generation(options, *model_, layout_.capacity());
+    Prompt prompt(options, *model_, position_ == 0 && !pending_);
     std::vector<int32_t>& ids = prompt.ids;
     generation.done.prompt_tokens = static_cast<uint32_t>(ids.size());
     generation.done.seed = sampler.seed;
     if (!prompt.messages.is_null()) generation.begin_with(prompt.text);
-    uint64_t kept = prompt.from_start ? reusable(ids) : state_.position;
+    uint64_t kept = prompt.from_start ? reusable(ids) : position_;
     bool appended = !prompt.from_start;
     if (prompt.from_start && kept == 0 && known_text_.begins(prompt.text)) {
         // The same text in other tokens than the tokenizer's: the model wrote them, and the ring has moved
         // on.
         ids = model_->encode_chat(prompt.messages, known_text_.size).ids;
-        kept = state_.position;
+        kept = position_;
         appended = true;
         generation.done.cached_tokens =
             generation.done.prompt_tokens -
@@ -151,7 +155,7 @@ void Session::generate(const edgekit_generate_options& options) {
     if (kept == 0)
         reset();
     else
-        take_back(state_.position - kept);
+        take_back(position_ - kept);
     if (prompt.from_start) choose_sinks(prompt.system_tokens);
     pending_.reset();
     known_text_ = {};
@@ -193,7 +197,7 @@ void Session::decode_step() {
     if (room() == 0) {
         if (options_.on_full == EDGEKIT_ON_FULL_ERROR)
             throw Error(Status::context_full,
-                        "the session's window is full after " + std::to_string(state_.position) + " tokens");
+                        "the session's window is full after " + std::to_string(position_) + " tokens");
         generation_.end(EDGEKIT_FINISH_CONTEXT_FULL);
         return;
     }
@@ -205,7 +209,7 @@ void Session::decode_step() {
     if (!append(ids, 1 + drafted, drafted > 0, logits_.data())) return;
     pending_.reset();
     const size_t vocab = model_->spec().vocab_size;
-    const uint64_t before = state_.position - drafted;  // the text's length when the first row is drawn
+    const uint64_t before = position_ - drafted;  // the text's length when the first row is drawn
     uint32_t kept = 0;
     try {
         for (;; ++kept) {
@@ -268,7 +272,7 @@ void Session::advance(edgekit_event& event) {
                 generation_.done.decode_ms = milliseconds_since(generation_.prefilled);
             } else if (prefill_step()) {
                 phase_ = Phase::decode;
-                accept(sampler_.sample(logits_.data(), history_, state_.position, 0));
+                accept(sampler_.sample(logits_.data(), history_, position_, 0));
                 if (generation_.ended()) take_stop_back();
             }
         }
@@ -295,7 +299,7 @@ void Session::advance(edgekit_event& event) {
 void Session::reset() {
     phase_ = Phase::idle;
     pending_.reset();
-    state_.position = state_.written = 0;
+    position_ = written_ = 0;
     history_.truncate(0);
     known_text_ = {};
     evicted_reported_ = 0;
@@ -303,14 +307,14 @@ void Session::reset() {
 }
 
 void Session::choose_sinks(uint32_t wanted) {
-    const auto capacity = static_cast<uint32_t>(state_.cache().capacity());
-    if (options_.sinks == EDGEKIT_SINKS_AUTO && state_.written <= capacity)
+    const auto capacity = static_cast<uint32_t>(layout_.capacity());
+    if (options_.sinks == EDGEKIT_SINKS_AUTO && written_ <= capacity)
         set_sinks(std::max(kFewestSinks, std::min(wanted, capacity / kSinksShare)));
 }
 
 void Session::set_sinks(uint32_t sinks) {
-    state_.cache().set_sinks(sinks);
-    plan_.cache = state_.cache().options();
+    layout_.set_sinks(sinks);
+    plan_.cache = layout_.options();
     plan_.memory.window = plan_.cache.window;
     plan_.memory.sinks = sinks;
 }
@@ -327,8 +331,8 @@ void Session::take_back(uint64_t count) {
         throw Error(Status::invalid_argument, "cannot take back " + std::to_string(count) +
                                                   " tokens: the session holds what is needed for " +
                                                   std::to_string(rewindable()));
-    state_.position -= count;
-    history_.truncate(state_.position);
+    position_ -= count;
+    history_.truncate(position_);
     evicted_reported_ = std::min(evicted_reported_, evicted());
 }
 
@@ -340,9 +344,9 @@ std::unique_ptr<Session> Session::fork() const {
     options.memory_budget_bytes = 0;
     auto copy = std::make_unique<Session>(model_, options);
     copy->set_sinks(plan_.cache.sinks);
-    std::memcpy(copy->state_.cache_bytes(), state_.cache_bytes(), state_.cache_size());
-    copy->state_.position = state_.position;
-    copy->state_.written = state_.written;
+    copy->context_->copy_cells(*context_);
+    copy->position_ = position_;
+    copy->written_ = written_;
     copy->history_ = history_;
     copy->pending_ = pending_;
     copy->known_text_ = known_text_;

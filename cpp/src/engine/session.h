@@ -9,7 +9,6 @@
 #include <string>
 #include <vector>
 
-#include "cpu/decoder.h"
 #include "engine/generation.h"
 #include "engine/history.h"
 #include "engine/lookup.h"
@@ -21,11 +20,11 @@ namespace edgekit {
 class Session {
 public:
     Session(std::shared_ptr<const Model> model, const edgekit_session_options& options);
-    // Allocated beside the decoder's state: logits, history, sampler.
+    // Allocated beside the context: logits, history, sampler.
     static uint64_t own_bytes(const ModelSpec& spec, const CacheOptions& cache);
 
     const edgekit_memory_plan& plan() const { return plan_.memory; }
-    uint64_t position() const { return state_.position; }
+    uint64_t position() const { return position_; }
 
     void forward(std::span<const int32_t> ids, bool all_logits, float* logits);
     void generate(const edgekit_generate_options& options);
@@ -51,12 +50,12 @@ private:
     bool append(const int32_t* ids, uint32_t count, bool all_logits, float* logits);
     bool cancelled();
     void take_back(uint64_t count);
-    uint64_t rewindable() const { return state_.cache().rewindable(state_.position, state_.written); }
+    uint64_t rewindable() const { return layout_.rewindable(position_, written_); }
     // How many of the first of `ids` need not be computed again.
     uint64_t reusable(std::span<const int32_t> ids) const;
     // How many tokens fit after the first `kept`.
     uint64_t room(uint64_t kept) const;
-    uint64_t room() const { return room(state_.position); }
+    uint64_t room() const { return room(position_); }
     uint64_t evicted() const;
     // Sinks for a text whose first `wanted` tokens matter, unless the caller has set their number or it is
     // too late.
@@ -75,8 +74,11 @@ private:
     std::shared_ptr<const Model> model_;
     edgekit_session_options options_;
     SessionPlan plan_;
-    CacheOptions created_;  // the cache as it was laid out; plan_.cache may have other sinks by now
-    DecoderState state_;
+    const CacheOptions created_;  // the cache as it was laid out; layout_ may have other sinks by now
+    CacheLayout layout_;
+    std::unique_ptr<Context> context_;
+    uint64_t position_ = 0;  // tokens in the cache
+    uint64_t written_ = 0;   // the furthest position whose cells were written since the last reset
     TokenHistory history_;
     KnownText known_text_;            // what the tokens spell, of a conversation
     std::optional<int32_t> pending_;  // sampled, part of the text, not yet in the cache

@@ -46,33 +46,11 @@ constexpr uint64_t kMaxPosition = uint64_t{1} << 48;
     throw Error(Status::invalid_file, "this saved session cannot be restored here: " + what);
 }
 
-// Calls visit(bytes, size) for every piece of the cache that positions before `written` use.
-template <class Visit>
-void for_used_bytes(const ModelSpec& spec, const KvCache& cache, uint64_t written, const Visit& visit) {
-    for (size_t layer = 0; layer < spec.layers.size(); ++layer) {
-        const LayerRing& ring = cache.ring(layer);
-        const auto used = static_cast<uint32_t>(std::min<uint64_t>(ring.slots, written));
-        if (spec.layers[layer].mixer == Mixer::conv) {
-            if (used)
-                visit(reinterpret_cast<std::byte*>(cache.conv_input(layer, 0)),
-                      round_up64(uint64_t{spec.d_model} * 4) * used);
-            continue;
-        }
-        const uint32_t slots = std::min(ring.slots, round_up(used, kTileRows));
-        for (uint32_t head = 0; slots && head < spec.layers[layer].n_kv_heads; ++head) {
-            const KvHead kv = cache.head(layer, head);
-            visit(kv.k, kv_k_bytes(kv.type, kv.head_dim, slots));
-            visit(kv.v, kv_v_bytes(kv.type, kv.head_dim, slots));
-        }
-    }
-}
-
 }  // namespace
 
 uint64_t Session::state_size() const {
     uint64_t size = sizeof(Header) + (history_.size() - history_.first()) * sizeof(int32_t) + kHashChars;
-    for_used_bytes(model_->spec(), state_.cache(), state_.written,
-                   [&](std::byte*, size_t bytes) { size += bytes; });
+    for (const CellRange& range : layout_.used(written_)) size += range.size;
     return size;
 }
 
@@ -92,8 +70,8 @@ void Session::write_pieces(const Put& put) const {
     header.sinks = created_.sinks;
     header.chunk = created_.chunk;
     header.pending = pending_ ? static_cast<uint32_t>(*pending_) + 1 : 0;
-    header.position = state_.position;
-    header.written = state_.written;
+    header.position = position_;
+    header.written = written_;
     header.history_first = history_.first();
     header.history_digest = history_.digest();
     header.text_size = known_text_.size;
@@ -105,7 +83,9 @@ void Session::write_pieces(const Put& put) const {
         const int32_t id = history_.at(p);
         add(&id, sizeof id);
     }
-    for_used_bytes(model_->spec(), state_.cache(), state_.written, add);
+    for (const CellRange& range : layout_.used(written_))
+        context_->save_cells(range,
+                             [&](std::span<const std::byte> bytes) { add(bytes.data(), bytes.size()); });
     const std::string hex = hash.hex();
     put(std::as_bytes(std::span(hex)));
 }
@@ -141,19 +121,18 @@ void Session::read_state(std::span<const std::byte> bytes) {
     if (sha256_hex(content) != hash) unfit("its SHA-256 does not match: it is damaged");
     uint64_t needed = sizeof header + kHashChars;
     // The position was reached by taking tokens back from the furthest one, and the history reaches as far.
-    const KvCache& ring = state_.cache();
     const bool sound =
         header.written <= kMaxPosition && header.position <= header.written &&
-        header.written - header.position <= ring.rewindable(header.written, header.written) &&
+        header.written - header.position <= layout_.rewindable(header.written, header.written) &&
         header.history_first <= header.position &&
         header.position - header.history_first <= history_.capacity() &&
-        header.position - header.history_first >= ring.rewindable(header.position, header.written) &&
+        header.position - header.history_first >= layout_.rewindable(header.position, header.written) &&
         header.pending <= model_->spec().vocab_size && header.sinks_now >= cache.sinks &&
         header.sinks_now < cache.capacity();
     if (!sound) unfit("its numbers do not agree with each other");
     needed += (header.position - header.history_first) * sizeof(int32_t);
-    for_used_bytes(model_->spec(), state_.cache(), header.written,
-                   [&](std::byte*, size_t size) { needed += size; });
+    const std::vector<CellRange> cells = layout_.used(header.written);
+    for (const CellRange& range : cells) needed += range.size;
     if (needed != bytes.size())
         unfit("it has " + std::to_string(bytes.size()) + " bytes, " + std::to_string(needed) + " are needed");
 
@@ -165,13 +144,13 @@ void Session::read_state(std::span<const std::byte> bytes) {
 
     reset();
     set_sinks(static_cast<uint32_t>(header.sinks_now));
-    for_used_bytes(model_->spec(), state_.cache(), header.written, [&](std::byte* data, size_t size) {
-        std::memcpy(data, in, size);
-        in += size;
-    });
+    for (const CellRange& range : cells) {
+        context_->load_cells(range, in);
+        in += range.size;
+    }
     history_.restore(header.history_first, header.history_digest, ids);
-    state_.position = header.position;
-    state_.written = header.written;
+    position_ = header.position;
+    written_ = header.written;
     known_text_ = {header.text_size, header.text_digest};
     if (header.pending) pending_ = static_cast<int32_t>(header.pending - 1);
     evicted_reported_ = evicted();

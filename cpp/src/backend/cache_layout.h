@@ -1,6 +1,7 @@
 #pragma once
-// Keys and values in constant memory. Each attention layer keeps the first `sinks` positions for ever and the
-// rest in a ring:
+// Where the cells of a text lie, in constant memory; not the memory itself, which is a backend's Context.
+// Each attention layer keeps the keys and values of the first `sinks` positions for ever and the rest in a
+// ring:
 //
 //   position p lies in slot   p                          while p < sinks
 //                             sinks + (p - sinks) % ring  after that
@@ -18,9 +19,8 @@
 #include <cstdint>
 #include <vector>
 
-#include "cpu/arena.h"
 #include "backend/spec.h"
-#include "kernels/kernels.h"
+#include "quant/kv.h"
 
 namespace edgekit {
 
@@ -33,16 +33,24 @@ struct CacheOptions {
     uint64_t capacity() const { return uint64_t{window} + sinks; }
 };
 
+// Bytes of the cache.
+struct CellRange {
+    uint64_t offset = 0, size = 0;
+};
+
+// The cells of one layer: for each head its keys, then its values, both in blocks of slots.
 struct LayerRing {
     bool local = false;  // the layer's own window: no sinks
     uint32_t sinks = 0;
     uint32_t window = 0;
-    uint32_t ring = 0;        // slots after the sinks
-    uint32_t slots = 0;       // in all, a multiple of 16
-    uint32_t piece = 0;       // slots that one thread attends to at a time
-    uint64_t offset = 0;      // bytes, from the cache's beginning
-    uint64_t head_bytes = 0;  // of one key/value head: keys, then values
-    uint64_t k_bytes = 0;
+    uint32_t ring = 0;   // slots after the sinks
+    uint32_t slots = 0;  // in all, a multiple of block
+    uint32_t piece = 0;  // slots that one thread attends to at a time
+    uint32_t heads = 1;
+    uint32_t block = 1;        // slots
+    uint64_t key_bytes = 0;    // of a block
+    uint64_t value_bytes = 0;  // of a block
+    uint64_t offset = 0;       // of the first head, from the cache's beginning
 
     uint32_t slot(uint64_t position) const {
         return position < sinks ? static_cast<uint32_t>(position)
@@ -56,33 +64,33 @@ struct LayerRing {
         const uint64_t first = position + 1 > window ? position + 1 - window : 0;
         return first > sinks ? first : sinks;
     }
+    uint64_t keys(uint32_t head) const { return offset + slots / block * (key_bytes + value_bytes) * head; }
+    uint64_t values(uint32_t head) const { return keys(head) + slots / block * key_bytes; }
+    uint64_t bytes() const { return keys(heads) - offset; }
 };
 
-class KvCache {
+class CacheLayout {
 public:
-    // Takes its memory from `arena` (or measures).
-    KvCache(const ModelSpec& spec, const CacheOptions& options, Arena& arena);
+    CacheLayout(const ModelSpec& spec, const CacheOptions& options);
 
     const CacheOptions& options() const { return options_; }
+    uint64_t bytes() const { return bytes_; }
     // More or fewer sinks, the window less or more by as many. Only as long as no more positions than
     // `capacity` were written: until then a position's slot is its number, whatever the sinks.
     void set_sinks(uint32_t sinks);
     const LayerRing& ring(size_t layer) const { return rings_[layer]; }
-    KvHead head(size_t layer, uint32_t kv_head) const;
-    // Inputs of a convolution layer at a position, [d_model].
-    float* conv_input(size_t layer, uint64_t position) const;
     // Positions after which the first tokens leave some layer.
     uint64_t capacity() const { return options_.capacity(); }
     // How many of the last tokens can be taken back when `position` have been processed and `written` at
     // most.
     uint64_t rewindable(uint64_t position, uint64_t written) const;
+    // The cells that positions before `written` use, in the order in which a saved session has them.
+    std::vector<CellRange> used(uint64_t written) const;
 
 private:
-    const ModelSpec& spec_;
     CacheOptions options_;
     std::vector<LayerRing> rings_;
-    std::byte* keys_values_ = nullptr;
-    std::byte* conv_ = nullptr;
+    uint64_t bytes_ = 0;
 };
 
 }  // namespace edgekit

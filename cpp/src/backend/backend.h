@@ -1,0 +1,85 @@
+#pragma once
+// What computes. A Backend is a model's: its weights, wherever they have to lie, and what runs over them. A
+// Context is a text's: the cells of its cache. Which cells a position has, how far a text may be taken back
+// and where it stands is the session's to know (CacheLayout), the same over every backend.
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+
+#include "backend/cache_layout.h"
+#include "backend/spec.h"
+#include "backend/weights.h"
+#include "edgekit/edgekit.h"
+#include "kernels/kernels.h"
+
+namespace edgekit {
+
+// The cells of one text. In use by one thread at a time; ranges are CacheLayout's.
+class Context {
+public:
+    virtual ~Context() = default;
+
+    // Calls put with the bytes of `range`, in order, in one piece or several.
+    using Put = std::function<void(std::span<const std::byte>)>;
+    virtual void save_cells(CellRange range, const Put& put) const = 0;
+    virtual void load_cells(CellRange range, const std::byte* bytes) = 0;
+    // Every cell of a context of the same backend and layout.
+    virtual void copy_cells(const Context& from) = 0;
+};
+
+// What one text brings to a pass.
+struct Part {
+    Context& context;
+    const CacheLayout& layout;          // the one the context was opened with, its sinks as they are now
+    uint64_t position;                  // of the first row
+    uint32_t rows;                      // 1 … the layout's chunk
+    const int32_t* ids;                 // [rows], below vocab_size; or nullptr and
+    const float* embeddings = nullptr;  // [rows][d_model], as the first layer reads them
+    uint32_t wanted = 0;                // of the last rows, for which there is to be an output
+    float* logits = nullptr;            // [wanted][vocab_size], or nullptr
+    float* hidden = nullptr;            // [wanted][d_model] after the last norm, or nullptr
+};
+
+// Whether a pass should be given up, asked by the thread that called forward, at least once in a layer;
+// empty: never.
+using GiveUp = std::function<bool()>;
+
+class Backend {
+public:
+    virtual ~Backend() = default;
+
+    virtual uint32_t threads() const = 0;
+    // Of the processor that it runs on, or beside: what samples uses them too.
+    virtual const Kernels& kernels() const = 0;
+    // Memory for one text, all cells zero. Throws Error(out_of_memory).
+    virtual std::unique_ptr<Context> open(const CacheLayout& layout) = 0;
+    // One pass over the next rows of one or several texts, each its own context: their cells are written, and
+    // the outputs that are wanted. What a row gives does not depend on the company it has. Allocates nothing.
+    // False when the pass was given up: cells of the rows' positions are then undefined, all others are not.
+    virtual bool forward(std::span<const Part> parts, const GiveUp& give_up) = 0;
+};
+
+// What a text allocates, in bytes.
+struct ContextBytes {
+    uint64_t cache = 0;
+    uint64_t activations = 0;
+};
+
+// A backend before there is a model: one constant in its folder.
+struct BackendKind {
+    const char* name;
+    // For n_threads threads; 0: as many as it would take by itself.
+    ContextBytes (*measure)(const ModelSpec& spec, const Weights& weights, const CacheLayout& layout,
+                            uint32_t n_threads);
+    // The spec and the weights must outlive it. Throws Error(unsupported) for what it cannot run, and for
+    // options that ask for what this machine has not.
+    std::unique_ptr<Backend> (*open)(const ModelSpec& spec, const Weights& weights,
+                                     const edgekit_model_options& options);
+};
+
+extern const BackendKind kCpuBackend;
+
+}  // namespace edgekit
