@@ -1,6 +1,6 @@
 #pragma once
-// What the tests of the engine share: the small packages of tests/golden/engine through edgekit.h, and a
-// count of what was checked.
+// What the tests of the engine share: the small packages of tests/golden/engine through edgekit.h, over any
+// backend, and a count of what was checked.
 
 #include <cstdio>
 #include <fstream>
@@ -8,6 +8,8 @@
 #include <string>
 #include <vector>
 
+#include "api/handles.h"
+#include "backend/backend.h"
 #include "edgekit/edgekit.h"
 #include "format/json.h"
 
@@ -15,12 +17,13 @@ inline const std::string kGolden = "tests/golden/engine/";
 inline int failures = 0;
 inline int checks = 0;
 inline edgekit_error error;
+inline const edgekit::BackendKind* backend = &edgekit::kCpuBackend;  // of the models that open_model opens
 
 inline void check(bool ok, const std::string& what) {
     ++checks;
     if (ok) return;
     ++failures;
-    std::printf("FAILED: %s\n", what.c_str());
+    std::printf("FAILED (%s): %s\n", backend->name, what.c_str());
 }
 
 // The exit status of a test program.
@@ -51,6 +54,11 @@ inline edgekit_model* open_model(const std::string& file, const char* isa = null
     options.n_threads = threads;
     edgekit_model* model = nullptr;
     expect_ok(edgekit_model_open((kGolden + file).c_str(), &options, &model, &error), "open " + file);
+    if (model && backend != &edgekit::kCpuBackend) {
+        model->model = std::make_shared<const edgekit::Model>(
+            std::make_unique<edgekit::MappedFile>(kGolden + file), options, *backend);
+        model->tokenizer.tokenizer = model->model->tokenizer();
+    }
     return model;
 }
 

@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "engine_support.h"
+#include "null_backend/null_backend.h"
 
 namespace {
 
@@ -694,16 +695,19 @@ int main() {
         std::printf("%s: replayed\n", isa.c_str());
     }
     replay_chats(cases);
-    test_memory();
     test_changed_file();
     test_budget();
     test_plan_from_header();
-    test_full_ring_and_reuse();
-    test_prompt_events();
-    test_cancel();
     test_cancel_between_layers();
-    test_poll();
     test_errors();
     test_hostile_header();
+    for (const edgekit::BackendKind* each : {&edgekit::kCpuBackend, &edgekit::kNullBackend}) {
+        backend = each;
+        test_memory();
+        test_full_ring_and_reuse();
+        test_prompt_events();
+        test_cancel();
+        test_poll();
+    }
     return report();
 }

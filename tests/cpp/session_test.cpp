@@ -1,5 +1,5 @@
-// What a session's calls promise: a refused one changes nothing, a text goes on where it ended, penalties see
-// all of it, and the cache holds what the text says.
+// What a session's calls promise, over any backend: a refused one changes nothing, a text goes on where it
+// ended, penalties see all of it, and the cache holds what the text says.
 
 #include <algorithm>
 #include <cmath>
@@ -14,6 +14,7 @@
 
 #include "engine/history.h"
 #include "engine_support.h"
+#include "null_backend/null_backend.h"
 
 namespace {
 
@@ -565,17 +566,20 @@ void test_saving() {
 }  // namespace
 
 int main() {
-    test_refused_calls_change_nothing();
-    test_full_in_the_middle();
-    test_error_after_a_guess();
-    test_text_goes_on();
-    test_stops();
-    test_defaults();
-    test_conversation();
-    test_long_conversation();
-    test_chosen_sinks_equal_given_ones();
-    test_hostile_states();
+    for (const edgekit::BackendKind* each : {&edgekit::kCpuBackend, &edgekit::kNullBackend}) {
+        backend = each;
+        test_refused_calls_change_nothing();
+        test_full_in_the_middle();
+        test_error_after_a_guess();
+        test_text_goes_on();
+        test_stops();
+        test_defaults();
+        test_conversation();
+        test_long_conversation();
+        test_chosen_sinks_equal_given_ones();
+        test_hostile_states();
+        test_saving();
+    }
     test_history();
-    test_saving();
     return report();
 }
