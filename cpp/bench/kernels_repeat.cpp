@@ -65,7 +65,7 @@ int main(int argc, char** argv) {
                      "usage: kernels_repeat ISA q4|q8|attend ROWS TIMES; ISA: one this processor runs\n");
         return 2;
     }
-    const int times = std::atoi(argv[4]);
+    const auto times = static_cast<int>(std::strtol(argv[4], nullptr, 10));
     if (q4 || q8)
         matmul(*kernels, q4 ? Layout::q4_block32 : Layout::q8_block32, rows, times);
     else

@@ -1,5 +1,7 @@
 #include "engine/prompt.h"
 
+#include <span>
+
 #include "error.h"
 
 namespace edgekit {
@@ -39,7 +41,8 @@ Prompt::Prompt(const edgekit_generate_options& options, const Model& model, bool
     } else if (options.prompt) {
         ids = encode(options, model, from_start || empty);
     } else {
-        ids.assign(options.prompt_ids, options.prompt_ids + options.prompt_ids_count);
+        const std::span given(options.prompt_ids, options.prompt_ids_count);
+        ids.assign(given.begin(), given.end());
     }
     model.check_ids(ids, "the prompt");
     if (from_start && ids.empty()) {  // an empty text begins with the token that begins texts

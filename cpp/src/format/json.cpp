@@ -309,7 +309,7 @@ private:
         std::int64_t integer = 0;
         if (!real && std::from_chars(digits.data(), digits.data() + digits.size(), integer).ec == std::errc())
             return integer;
-        return *parse_double(digits);
+        return parse_double(digits).value();
     }
 
     void skip_digits() {

@@ -31,6 +31,7 @@ Moment parse_moment(std::string_view text) {
     Moment moment{};
     const std::string copy(text);
     int read = 0;
+    // No number overflows: widths bound them. NOLINTNEXTLINE(bugprone-unchecked-string-to-number-conversion)
     const int n = std::sscanf(copy.c_str(), "%4d-%2d-%2d%n%*1[T ]%2d:%2d:%2d%n", &moment.year, &moment.month,
                               &moment.day, &read, &moment.hour, &moment.minute, &moment.second, &read);
     const std::chrono::year_month_day date{std::chrono::year{moment.year},
