@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,6 @@ from edgekit.converters import convert
 from edgekit.converters.convert import Progress, silent
 from edgekit.converters.interpreters.numpy import Reference
 from edgekit.converters.quality import log_softmax
-from edgekit.engines import edge
 from edgekit.errors import UnsupportedModel, UsageError
 from edgekit.model import Model
 from edgekit.text import Tokenizer
@@ -197,13 +197,13 @@ def _interval(of_pieces: F64) -> Interval:
 
 def _open(path: Path, threads: int | None, stack: ExitStack) -> Scorer:
     if engine := engines.of(path):
-        return _package(path, threads, stack, exact={"sinks": 0, "kv": "f32"} if engine is edge else {})
-    return _gguf(path, threads) if path.suffix == ".gguf" else _checkpoint(path)
+        return _package(path, threads, stack, engine)
+    return _checkpoint(path)
 
 
-def _package(path: Path, threads: int | None, stack: ExitStack, exact: dict[str, Any]) -> Scorer:
-    model = stack.enter_context(Model(path, threads))
-    session = stack.enter_context(model.session(min(PIECE, model.context or PIECE), **exact))
+def _package(path: Path, threads: int | None, stack: ExitStack, engine: ModuleType) -> Scorer:
+    model = stack.enter_context(Model(path, threads, backend=engine.BACKENDS[0]))
+    session = stack.enter_context(model.session(min(PIECE, model.context or PIECE), **engine.EXACT))
 
     def logits(ids: list[int]) -> F32:
         session.reset()
@@ -211,21 +211,6 @@ def _package(path: Path, threads: int | None, stack: ExitStack, exact: dict[str,
 
     tokenizer = model.tokenizer if model.has_tokenizer else None
     return Scorer(logits, model.file_bytes, tokenizer, model.context, model.n_parameters)
-
-
-def _gguf(path: Path, threads: int | None) -> Scorer:
-    from edgekit.bench.peers import llama_cpp
-
-    try:
-        engine = llama_cpp.Engine(str(path), threads or os.cpu_count() or 1, PIECE)
-    except ImportError:
-        raise UnsupportedModel(
-            f"{path}: a GGUF file is scored in llama.cpp, whose Python bindings are not installed",
-            hint=f"install them: {llama_cpp.INSTALL}",
-        ) from None
-    except RuntimeError as error:
-        raise UnsupportedModel(str(error)) from None
-    return Scorer(engine.logits, path.stat().st_size)
 
 
 def _checkpoint(path: Path) -> Scorer:

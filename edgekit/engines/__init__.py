@@ -4,6 +4,8 @@ An engine's module has
 
     BACKENDS                          what `Model(…, backend=)` calls it, and what in it computes
     OPTIONS                           what else `open` takes
+    AUTOMATIC                         whether "auto" takes it; packages of others are packed for edgekit's own
+    EXACT                             options of `Engine.session` with which it rounds least
     opens(path) -> bool               whether this is a package of the engine's own
     open(path, threads, backend, **options) -> Engine
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 BACKENDS = ("cpu",)
 OPTIONS = ("isa", "verify_hashes", "in_memory")
+AUTOMATIC = True
+EXACT = {"sinks": 0, "kv": "f32"}
 
 
 def opens(path: Path) -> bool:

@@ -17,22 +17,17 @@ CHUNK = 512
 
 class Engine:
     def __init__(self, path: str, threads: int, positions: int) -> None:
+        from edgekit.engines import mlx
 
-        import mlx.core
-        from mlx_lm.models import cache
-        from mlx_lm.utils import load_model
-
-        self._mx, self._cache_of = mlx.core, cache
-        self._model, config = load_model(Path(path))
-        self._cache = cache.make_prompt_cache(self._model)
+        engine = mlx.Engine(Path(path))
+        self._mx = engine.mx
+        self._context = mlx.Context(engine)
         self.version = importlib.metadata.version("mlx-lm")
-        self.vocab_size = int(config["vocab_size"])
-        self.facts = {"isa": str(mlx.core.default_device())}
+        self.vocab_size = engine.vocab_size
+        self.facts = {"isa": engine.isa}
 
     def truncate(self, count: int) -> None:
-        surplus = int(self._cache[0].offset) - count
-        if surplus and self._cache_of.trim_prompt_cache(self._cache, surplus) != surplus:
-            raise RuntimeError("mlx-lm cannot take tokens of this model back")
+        self._context.keep(count)
 
     def append(self, ids: Sequence[int]) -> None:
         for first in range(0, len(ids), CHUNK):
@@ -50,5 +45,4 @@ class Engine:
             token = following
 
     def _next(self, ids: Any) -> Any:
-        tokens = self._mx.array(ids)
-        return self._mx.argmax(self._model(tokens.reshape(1, -1), cache=self._cache)[:, -1])
+        return self._mx.argmax(self._context.logits(ids)[-1])
