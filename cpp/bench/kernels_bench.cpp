@@ -81,18 +81,16 @@ std::byte* allocate(size_t bytes) {
 struct Rows {
     float* x;
     int8_t* codes;
-    float* scales;
-    int32_t* starts;
-    Activations activations(uint32_t k, uint32_t m) const { return {x, k, codes, scales, starts, m}; }
+    ActivationGroup* groups;
+    Activations activations(uint32_t k, uint32_t m) const { return {x, k, codes, groups, m}; }
 };
 
 Rows make_rows(const Kernels& kernels, uint32_t m, uint32_t k) {
     const size_t groups = size_t{m} * row_groups(k);
     Rows rows{reinterpret_cast<float*>(allocate(size_t{4} * m * k)),
               reinterpret_cast<int8_t*>(allocate(kGroup * groups)),
-              reinterpret_cast<float*>(allocate(sizeof(float) * groups)),
-              reinterpret_cast<int32_t*>(allocate(2 * sizeof(int32_t) * groups))};
-    kernels.quantize(rows.x, k, m, k, rows.codes, rows.scales, rows.starts);
+              reinterpret_cast<ActivationGroup*>(allocate(sizeof(ActivationGroup) * groups))};
+    kernels.quantize(rows.x, k, m, k, rows.codes, rows.groups);
     return rows;
 }
 
@@ -194,8 +192,7 @@ void bench(const Kernels& kernels, const std::byte* buffer, double hz) {
         std::free(cache);
     }
     const double norm = best(200, [&] { kernels.rms_norm(rows.x, rows.x + k, k, 1e-5f, out[0]); });
-    const double quantize =
-        best(200, [&] { kernels.quantize(rows.x, k, 1, k, rows.codes, rows.scales, rows.starts); });
+    const double quantize = best(200, [&] { kernels.quantize(rows.x, k, 1, k, rows.codes, rows.groups); });
     const double silu = best(200, [&] { kernels.activate(Activation::silu, rows.x, rows.x + k, out[0], k); });
     const double exponential = best(200, [&] { kernels.exp_sum(rows.x, 0.0f, out[0], k); });
     std::printf("  cycles/element: rms_norm %.2f  quantize %.2f  silu·up %.2f  exp %.2f\n", norm * hz / k,

@@ -29,9 +29,8 @@ void matmul(const Kernels& kernels, Layout layout, uint32_t m, int times) {
     const size_t tile_bytes = layout_info(layout).tile_bytes(kColumns);
     const Matrix w{zeros<std::byte>(tile_bytes * (kTiles + 1)), layout, 16 * kTiles, kColumns, tile_bytes};
     const size_t groups = size_t{m} * row_groups(kColumns);
-    const Activations x{zeros<float>(size_t{m} * kColumns), kColumns,
-                        zeros<int8_t>(kGroup * groups),     zeros<float>(groups),
-                        zeros<int32_t>(2 * groups),         m};
+    const Activations x{zeros<float>(size_t{m} * kColumns), kColumns, zeros<int8_t>(kGroup * groups),
+                        zeros<ActivationGroup>(groups), m};
     auto* out = zeros<float>(size_t{m} * w.n);
     auto* scratch = zeros<std::byte>(matmul_scratch_bytes());
     for (int i = 0; i < times; ++i) kernels.matmul(w, x, {out, w.n}, 0, kTiles, scratch);

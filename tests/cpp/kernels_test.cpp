@@ -128,7 +128,7 @@ struct RandomMatrix {
                         int code = int(random_bits() % 255) - 127;
                         if (random_bits() % 8 == 0) code = random_bits() & 1 ? 127 : -127;
                         if (g * 32 + c >= k) code = 0;
-                        t[q8_block32::codes_offset(k) + g * 512 + c / 4 * 64 + 4 * r + c % 4] =
+                        t[q8_block32::kLayout.codes_offset(k) + g * 512 + c / 4 * 64 + 4 * r + c % 4] =
                             std::byte(code);
                         if (g * 32 + c < k) put(row, g * 32 + c, code * bf16_value(words[16 * g + r]));
                     }
@@ -143,8 +143,8 @@ struct RandomMatrix {
                         uint32_t code = random_bits() % 16;
                         if (random_bits() % 8 == 0) code = 0;
                         if (g * 32 + c >= k) code = 8;
-                        std::byte& at =
-                            t[q4_block32::codes_offset(k) + g * 256 + c % 16 / 4 * 64 + 4 * r + c % 4];
+                        std::byte& at = t[q4_block32::kLayout.codes_offset(k) + g * 256 + c % 16 / 4 * 64 +
+                                          4 * r + c % 4];
                         at |= std::byte(c < 16 ? code : code << 4);
                         if (g * 32 + c < k)
                             put(row, g * 32 + c, double(floats[r]) * scale * q4_block32::kLevels[code]);
@@ -159,20 +159,16 @@ struct RandomMatrix {
 struct Inputs {
     Aligned<float> x;
     Aligned<int8_t> codes;
-    Aligned<float> scales;
-    Aligned<int32_t> starts;
+    Aligned<ActivationGroup> groups;
     Activations activations;
 
     Inputs(const Kernels& kernels, uint32_t m, uint32_t k)
-        : x(size_t(m) * (k + 3)),
-          codes(size_t(m) * row_groups(k) * 32),
-          scales(size_t(m) * row_groups(k)),
-          starts(2 * scales.size()) {
+        : x(size_t(m) * (k + 3)), codes(size_t(m) * row_groups(k) * 32), groups(size_t(m) * row_groups(k)) {
         for (size_t i = 0; i < x.size(); ++i) x[i] = gaussian() * (i % 97 == 0 ? 20.0f : 1.0f);
         if (m > 2)
             for (uint32_t c = 0; c < k; ++c) x[size_t(k + 3) * 2 + c] = 0.0f;
-        kernels.quantize(x.data(), k + 3, m, k, codes.data(), scales.data(), starts.data());
-        activations = {x.data(), k + 3, codes.data(), scales.data(), starts.data(), m};
+        kernels.quantize(x.data(), k + 3, m, k, codes.data(), groups.data());
+        activations = {x.data(), k + 3, codes.data(), groups.data(), m};
     }
 };
 
@@ -194,7 +190,10 @@ void test_quantize(const Kernels& kernels) {
                     const int8_t code = in.codes[(r * apart + g) * 32 + c];
                     wrong += code != expected;
                 }
-                wrong += in.scales[r * apart + g] != peak / 127.0f;
+                int total = 0;
+                for (uint32_t c = 0; c < 32; ++c) total += in.codes[(r * apart + g) * 32 + c];
+                const ActivationGroup& group = in.groups[r * apart + g];
+                wrong += group.scale != peak / 127.0f || group.sum != group.scale * float(total);
             }
         check(kernels.isa, "quantize k=" + std::to_string(k), wrong, 0);
     }
@@ -219,8 +218,8 @@ void test_matmul(const Kernels& kernels, Layout layout, uint32_t n, uint32_t k, 
         for (uint32_t c = 0; c < n; ++c) {
             double sum = 0, magnitude = 1e-30;
             for (uint32_t i = 0; i < k; ++i) {
-                const double x = layout_info(layout).quantized
-                                     ? double(in.scales[r * groups + i / 32]) *
+                const double x = layout_info(layout).quantized()
+                                     ? double(in.groups[r * groups + i / 32].scale) *
                                            in.codes[(r * groups + i / 32) * 32 + i % 32]
                                      : in.x[r * (k + 3) + i];
                 const double term = x * w.values[size_t(c) * k + i];
@@ -244,8 +243,7 @@ void test_matmul(const Kernels& kernels, Layout layout, uint32_t n, uint32_t k, 
     last.m = 1;
     last.x += size_t(m - 1) * (k + 3);
     last.codes += size_t(m - 1) * groups * 32;
-    last.scales += size_t(m - 1) * groups;
-    last.starts += size_t(m - 1) * groups * 2;
+    last.groups += size_t(m - 1) * groups;
     const Store alone{first.data(), stride, store.bias, scale, add};
     kernels.matmul(w.matrix, last, alone, 0, w.matrix.n_tiles(), scratch.data());
     check(kernels.isa, what + " row alone", std::memcmp(first.data(), &out[(m - 1) * stride], 4 * n) != 0, 0);
@@ -256,7 +254,7 @@ void test_extremes(const Kernels& kernels, Layout layout, uint32_t m) {
     const uint32_t n = 16, k = 96;
     RandomMatrix w(layout, n, k);
     const bool nibbles = layout == Layout::q4_block32;
-    const size_t begin = nibbles ? q4_block32::codes_offset(k) : q8_block32::codes_offset(k);
+    const size_t begin = nibbles ? q4_block32::kLayout.codes_offset(k) : q8_block32::kLayout.codes_offset(k);
     for (int sign : {-1, 1}) {
         const int code = nibbles ? (sign < 0 ? 0x00 : 0xFF) : 127 * sign;
         std::memset(w.bytes.data() + begin, code, w.matrix.tile_bytes - begin);
@@ -264,7 +262,7 @@ void test_extremes(const Kernels& kernels, Layout layout, uint32_t m) {
         Inputs in(kernels, m, k);
         for (uint32_t r = 0; r < m; ++r)
             for (uint32_t c = 0; c < k; ++c) in.x[r * (k + 3) + c] = r % 2 ? -1.0f : 1.0f;
-        kernels.quantize(in.x.data(), k + 3, m, k, in.codes.data(), in.scales.data(), in.starts.data());
+        kernels.quantize(in.x.data(), k + 3, m, k, in.codes.data(), in.groups.data());
         Aligned<float> out(size_t(m) * n);
         Aligned<std::byte> scratch(matmul_scratch_bytes());
         kernels.matmul(w.matrix, in.activations, {out.data(), n}, 0, 1, scratch.data());
@@ -533,7 +531,7 @@ void test(const Kernels& kernels, const Kernels& reference) {
             }
         test_matmul(kernels, Layout(layout), 50, 96, 64);
         for (uint32_t m : {1u, 2u, 9u, 30u})
-            if (kLayouts[layout].quantized) test_extremes(kernels, Layout(layout), m);
+            if (kLayouts[layout].quantized()) test_extremes(kernels, Layout(layout), m);
         for (uint32_t m = 1; m <= 4; ++m)
             test_matmul(kernels, Layout(layout), 16 * 29, 64, m);  // runs of two for six tiles side by side
     }

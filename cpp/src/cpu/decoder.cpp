@@ -79,8 +79,7 @@ bool Decoder::layers(Step& step, uint32_t thread) const {
         }
         if (!parallel) feed_forward(step, layer, thread);
         const uint32_t d_ff = spec_.layers[layer].d_ff;
-        const Activations hidden{state.ffn_.x,      d_ff,  state.ffn_.codes, state.ffn_.scales,
-                                 state.ffn_.starts, step.m};
+        const Activations hidden{state.ffn_.x, d_ff, state.ffn_.codes, state.ffn_.groups, step.m};
         add_to_residual(step, w.dense.down, hidden, w.ffn_post_norm, thread);
     }
     return true;
@@ -106,7 +105,7 @@ Activations Decoder::prepare(Step& step, const NormWeights& weights, const float
         else
             std::copy_n(from, width, to);
         kernels_.quantize(to, width, 1, width, rows.codes + size_t{row} * groups * kGroup,
-                          rows.scales + size_t{row} * groups, rows.starts + size_t{2} * row * groups);
+                          rows.groups + size_t{row} * groups);
     };
     const bool alone = step.m == 1;
     const PreparedRows& rows = alone ? step.scratch(thread).row : step.state.h_;
@@ -118,7 +117,7 @@ Activations Decoder::prepare(Step& step, const NormWeights& weights, const float
         });
         step.team.barrier();
     }
-    return {rows.x, width, rows.codes, rows.scales, rows.starts, step.m};
+    return {rows.x, width, rows.codes, rows.groups, step.m};
 }
 
 // Tiles [first_tile, last_tile) of a linear layer for every row of the input. Nothing else multiplies by
@@ -202,7 +201,7 @@ void Decoder::gate_up(Step& step, const FeedForward& ffn, const Activations& inp
     const PreparedRows& out = step.state.ffn_;
     const uint32_t d_ff = ffn.up.weight.n;
     const uint32_t groups = row_groups(d_ff);
-    const bool quantized = layout_info(ffn.down.weight.layout).quantized;
+    const bool quantized = layout_info(ffn.down.weight.layout).quantized();
     // NOLINTNEXTLINE(clang-analyzer-core.DivideZero): a step has rows
     const uint32_t units_at_a_time = gate_floats(step.state.chunk_) / input.m / kGroup;
     for (uint32_t unit = first_unit; unit < last_unit; unit += units_at_a_time) {
@@ -226,8 +225,8 @@ void Decoder::gate_up(Step& step, const FeedForward& ffn, const Activations& inp
             kernels_.activate(spec_.activation, gate, spec_.gated ? up : nullptr, result, columns);
             if (quantized) {
                 const size_t group = out_row * groups + unit;
-                kernels_.quantize(result, columns, 1, columns, out.codes + group * kGroup, out.scales + group,
-                                  out.starts + 2 * group);
+                kernels_.quantize(result, columns, 1, columns, out.codes + group * kGroup,
+                                  out.groups + group);
             }
         }
     }

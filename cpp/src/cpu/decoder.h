@@ -19,11 +19,8 @@ namespace edgekit {
 struct PreparedRows {
     float* x = nullptr;  // [rows][width]
     int8_t* codes = nullptr;
-    float* scales = nullptr;
-    int32_t* starts = nullptr;  // two a group
+    ActivationGroup* groups = nullptr;
     uint32_t width = 0;
-
-    uint32_t groups() const { return row_groups(width); }
 };
 
 // Which rows of a chunk go through which expert. Choice row · top_k + i is a row's i-th expert; places are

@@ -30,7 +30,7 @@ struct Widths {
     }
     void look_at(const FeedForward& part) {
         const auto dense = [](const Linear& linear) {
-            return linear.weight && !layout_info(linear.weight.layout).quantized;
+            return linear.weight && !layout_info(linear.weight.layout).quantized();
         };
         dense_up = dense_up || dense(part.gate) || dense(part.up);
         dense_down = dense_down || dense(part.down);
@@ -41,9 +41,9 @@ PreparedRows take_rows(Arena& arena, uint32_t rows, uint32_t width, bool with_fl
     PreparedRows out;
     out.width = width;
     if (with_floats) out.x = arena.take<float>(size_t{rows} * width);
-    out.codes = arena.take<int8_t>(size_t{rows} * out.groups() * kGroup);
-    out.scales = arena.take<float>(size_t{rows} * out.groups());
-    out.starts = arena.take<int32_t>(size_t{2} * rows * out.groups());
+    const size_t groups = size_t{rows} * row_groups(width);
+    out.codes = arena.take<int8_t>(groups * kGroup);
+    out.groups = arena.take<ActivationGroup>(groups);
     return out;
 }
 

@@ -58,10 +58,9 @@ Activations Decoder::gather(const Activations& input, const uint32_t* choices, u
         const Activations row = row_of(i);
         if (to.x) std::copy_n(row.x, width, to.x + size_t{i} * width);
         std::copy_n(row.codes, groups * kGroup, to.codes + size_t{i} * groups * kGroup);
-        std::copy_n(row.scales, groups, to.scales + size_t{i} * groups);
-        std::copy_n(row.starts, 2 * groups, to.starts + size_t{2} * i * groups);
+        std::copy_n(row.groups, groups, to.groups + size_t{i} * groups);
     }
-    return {to.x, width, to.codes, to.scales, to.starts, n};
+    return {to.x, width, to.codes, to.groups, n};
 }
 
 // False when the pass is given up.
@@ -101,8 +100,7 @@ bool Decoder::experts(Step& step, uint32_t layer, uint32_t thread) const {
     if (step.given_up(thread)) return false;
 
     // Each result on its own, and then a row's in the order of its choices: the same sums in any company.
-    const Activations hidden{state.ffn_.x,      spec.d_ff,         state.ffn_.codes,
-                             state.ffn_.scales, state.ffn_.starts, n_choices};
+    const Activations hidden{state.ffn_.x, spec.d_ff, state.ffn_.codes, state.ffn_.groups, n_choices};
     const uint32_t tiles_at_a_time = gate_floats(state.chunk_) * top_k / n_choices / kTileRows;
     float* out = w.ffn_post_norm ? state.mixed_ : step.x(d_model);
     const float scale = w.ffn_post_norm ? 1.0f : spec_.residual_scale;

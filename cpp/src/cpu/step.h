@@ -18,12 +18,8 @@ constexpr uint32_t gate_floats(uint32_t chunk) { return chunk * 64 > 4096 ? chun
 // Rows [first, first + m) of activations of this width.
 inline Activations rows_of(const Activations& all, uint32_t width, uint32_t first, uint32_t m) {
     const size_t groups = size_t{first} * row_groups(width);
-    return {all.x ? all.x + first * all.stride_x : nullptr,
-            all.stride_x,
-            all.codes + groups * kGroup,
-            all.scales + groups,
-            all.starts + 2 * groups,
-            m};
+    return {all.x ? all.x + first * all.stride_x : nullptr, all.stride_x, all.codes + groups * kGroup,
+            all.groups + groups, m};
 }
 
 // Each thread has its own. Once the cache has what the last layer keeps of a row, only rows whose logits are

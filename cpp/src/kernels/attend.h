@@ -7,7 +7,10 @@
 // all queries.
 
 #include "kernels/kv.h"
+#include "kernels/dense.h"
 #include "kernels/product.h"
+#include "kernels/schemes/q4_block32.h"
+#include "kernels/schemes/q8_block32.h"
 
 namespace edgekit::EDGEKIT_ISA {
 
@@ -20,11 +23,9 @@ inline void attend_query(KvType type, const float* q, uint32_t n, uint32_t head_
     alignas(64) float padded[kv::kMaxHeadDim];
     for (uint32_t i = 0; i < n; ++i, prepared += kv::query_bytes(type, head_dim)) {
         pad_head(type, q + size_t{i} * head_dim, head_dim, padded);
-        auto* scales = reinterpret_cast<float*>(prepared + size_t{32} * n_groups);
-        auto* starts = reinterpret_cast<int32_t*>(scales + n_groups);
+        auto* groups = reinterpret_cast<ActivationGroup*>(prepared + size_t{32} * n_groups);
         for (uint32_t g = 0; g < n_groups; ++g)
-            quantize_group(padded + 32 * g, 32, reinterpret_cast<int8_t*>(prepared) + 32 * g, scales[g],
-                           starts + 2 * g);
+            quantize_group(padded + 32 * g, 32, reinterpret_cast<int8_t*>(prepared) + 32 * g, groups[g]);
     }
 }
 
@@ -112,9 +113,8 @@ EDGEKIT_INLINE void score_block(const AttendArgs& args, const AttendScratch& scr
     } else {
         const size_t bytes = kv::query_bytes(type, head_dim);
         const auto* codes = reinterpret_cast<const int8_t*>(args.prepared);
-        const auto* scales = reinterpret_cast<const float*>(codes + size_t{32} * keys.n_groups);
-        const Rows rows{codes, scales,    reinterpret_cast<const int32_t*>(scales + keys.n_groups),
-                        bytes, bytes / 4, bytes / 4};
+        const auto* groups = reinterpret_cast<const ActivationGroup*>(codes + size_t{32} * keys.n_groups);
+        const Rows rows{codes, groups, bytes, bytes / sizeof *groups};
         if constexpr (type == KvType::int8)
             quantized_product<Q8>(keys, tile_begin, tile_end, rows, args.n, scratch.panel, sink);
         else

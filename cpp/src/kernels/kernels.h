@@ -22,16 +22,22 @@ namespace edgekit {
     return groups + (6 - groups % 4) % 4;
 }
 
-// m rows of k activations, for matmul. Dense layouts read `x`; quantized ones read codes, scales and starts,
-// which `quantize` made: per row and group of 32 columns, x ≈ scale · code with scale = max|x| / 127, code
-// rounded to nearest even (0 past k). The starts are where a group's sums of products begin, so that biased
-// weights come out unbiased: two words of which each instruction set makes what it needs.
+// What quantize makes of a group of 32 activations beside their codes: x ≈ scale · code, the code rounded to
+// nearest even (0 past k).
+struct ActivationGroup {
+    float scale;  // max|x| / 127
+    float sum;    // scale · the sum of the codes: what the minimum of a group of weights is multiplied by
+    // Where a group's sums of products begin, so that biased weights come out unbiased: two words of which
+    // each instruction set makes what it needs.
+    int32_t starts[2];
+};
+
+// m rows of k activations, for matmul. Dense layouts read `x`, quantized ones the codes and their groups.
 struct Activations {
-    const float* x = nullptr;         // [m][stride_x]
-    size_t stride_x = 0;              // elements
-    const int8_t* codes = nullptr;    // [m][32 · row_groups(k)]
-    const float* scales = nullptr;    // [m][row_groups(k)]
-    const int32_t* starts = nullptr;  // [m][row_groups(k)][2]
+    const float* x = nullptr;                 // [m][stride_x]
+    size_t stride_x = 0;                      // elements
+    const int8_t* codes = nullptr;            // [m][32 · row_groups(k)]
+    const ActivationGroup* groups = nullptr;  // [m][row_groups(k)]
     uint32_t m = 0;
 };
 
@@ -83,9 +89,9 @@ struct AttendArgs {
 struct Kernels {
     const char* isa;
 
-    // Codes, scales and starts of m rows of k activations.
-    void (*quantize)(const float* x, size_t stride_x, uint32_t m, uint32_t k, int8_t* codes, float* scales,
-                     int32_t* starts);
+    // Codes and groups of m rows of k activations.
+    void (*quantize)(const float* x, size_t stride_x, uint32_t m, uint32_t k, int8_t* codes,
+                     ActivationGroup* groups);
     // Rows of tiles [tile_begin, tile_end) of w times every row of x. `scratch`: matmul_scratch_bytes(), one
     // per thread.
     void (*matmul)(const Matrix& w, const Activations& x, const Store& store, uint32_t tile_begin,
@@ -121,6 +127,8 @@ struct Kernels {
 
 // What matmul expands at once (groups of tiles), and how many rows it multiplies by that.
 inline constexpr size_t kPanelTileGroups = 32, kMaxPanelTiles = 2, kPanelRows = 256;
+// A tile's group as it is then expanded: 8 lines of codes, and its scales as the sums take them.
+inline constexpr size_t kPanelCodeBytes = 512, kPanelGroupBytes = kPanelCodeBytes + 64;
 size_t matmul_scratch_bytes();
 // Bytes of `n_slots` positions of one head: the same for every instruction set, a multiple of 64.
 size_t kv_k_bytes(KvType type, uint32_t head_dim, uint32_t n_slots);

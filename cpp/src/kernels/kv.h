@@ -142,7 +142,7 @@ inline void store_int8(const Slot& s, const float* k, const float* v) {
         int8_t codes[32];
         s.k_scale(g) = encode_int8(k + 32 * g, codes);
         for (uint32_t j = 0; j < 8; ++j)
-            __builtin_memcpy(s.k_codes(g, q8_block32::kGroupBytes, j), codes + 4 * j, 4);
+            __builtin_memcpy(s.k_codes(g, q8_block32::kLayout.code_bytes, j), codes + 4 * j, 4);
         s.v_scale(g) = encode_int8(v + 32 * g, reinterpret_cast<int8_t*>(s.v_row + 32 * g));
     }
 }
@@ -156,7 +156,7 @@ inline void store_int4(const Slot& s, const float* k, const float* v) {
         s.k_scale(g) = encode_int4(k + 32 * g, codes);
         pack();
         for (uint32_t j = 0; j < 4; ++j)
-            __builtin_memcpy(s.k_codes(g, q4_block32::kGroupBytes, j), nibbles + 4 * j, 4);
+            __builtin_memcpy(s.k_codes(g, q4_block32::kLayout.code_bytes, j), nibbles + 4 * j, 4);
         s.v_scale(g) = encode_int4(v + 32 * g, codes);
         pack();
         __builtin_memcpy(s.v_row + 16 * g, nibbles, 16);
@@ -208,15 +208,15 @@ inline void kv_load(const KvHead& kv, uint32_t slot, float* k, float* v) {
                 break;
             case KvType::int8:
                 k[d] = from_bf16(s.k_scale(g)) *
-                       float(int8_t(s.k_codes(g, q8_block32::kGroupBytes, c / 4)[c % 4]));
+                       float(int8_t(s.k_codes(g, q8_block32::kLayout.code_bytes, c / 4)[c % 4]));
                 v[d] = from_bf16(s.v_scale(g)) * float(int8_t(s.v_row[d]));
                 break;
             case KvType::int4: {
                 const auto level = [&](std::byte nibbles) {
                     return float(q4_block32::kLevels[c < 16 ? uint8_t(nibbles) & 15 : uint8_t(nibbles) >> 4]);
                 };
-                k[d] =
-                    from_bf16(s.k_scale(g)) * level(s.k_codes(g, q4_block32::kGroupBytes, c % 16 / 4)[c % 4]);
+                k[d] = from_bf16(s.k_scale(g)) *
+                       level(s.k_codes(g, q4_block32::kLayout.code_bytes, c % 16 / 4)[c % 4]);
                 v[d] = from_bf16(s.v_scale(g)) * level(s.v_row[16 * g + c % 16]);
                 break;
             }

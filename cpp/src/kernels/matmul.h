@@ -1,93 +1,103 @@
 #pragma once
-// Packed matrices times rows of activations, and single rows of them (embeddings).
+// Packed matrices times rows of activations, and single rows of them (embeddings): one table of schemes.
 
+#include "kernels/dense.h"
 #include "kernels/product.h"
-#include "quant/dense.h"
+#include "kernels/schemes/q4_block32.h"
+#include "kernels/schemes/q8_block32.h"
 
 namespace edgekit::EDGEKIT_ISA {
 
-inline void matmul(const Matrix& w, const Activations& x, const Store& to, uint32_t tile_begin,
-                   uint32_t tile_end, std::byte* scratch) {
-    const auto tiles = [&](size_t codes_offset) EDGEKIT_INLINE_LAMBDA {
-        return Tiles{w.data, w.tile_bytes, codes_offset, w.n_groups()};
-    };
-    const size_t groups = row_groups(w.k);
-    const Rows rows{x.codes, x.scales, x.starts, kGroup * groups, groups, 2 * groups};
-    const auto sink = [&](uint32_t row, size_t tile, f32x16 y) EDGEKIT_INLINE_LAMBDA {
-        const size_t column = 16 * tile, n = w.n - column < 16 ? w.n - column : 16;
-        if (to.bias) y = y + load_part(to.bias + column, n);
+// Puts away the products of 16 weight rows with one row of activations.
+struct StoreRows {
+    const Store& to;
+    uint32_t n;
+    EDGEKIT_INLINE void operator()(uint32_t row, size_t tile, f32x16 y) const {
+        const size_t column = 16 * tile, left = n - column < 16 ? n - column : 16;
+        if (to.bias) y = y + load_part(to.bias + column, left);
         float* out = to.out + row * to.stride + (column - to.first_column);
         const f32x16 scale = splat(to.scale);
-        store_part(out, to.add ? fma(y, scale, load_part(out, n)) : y * scale, n);
-    };
-    switch (w.layout) {
-        case Layout::f32:
-            return dense_product<F32>(tiles(0), tile_begin, tile_end, w.k, x.x, x.stride_x, x.m, sink);
-        case Layout::f16:
-            return dense_product<F16>(tiles(0), tile_begin, tile_end, w.k, x.x, x.stride_x, x.m, sink);
-        case Layout::bf16:
-            return dense_product<Bf16>(tiles(0), tile_begin, tile_end, w.k, x.x, x.stride_x, x.m, sink);
-        case Layout::q8_block32:
-            return quantized_product<Q8>(tiles(q8_block32::codes_offset(w.k)), tile_begin, tile_end, rows,
-                                         x.m, scratch, sink);
-        case Layout::q4_block32:
-            return quantized_product<Q4>(tiles(q4_block32::codes_offset(w.k)), tile_begin, tile_end, rows,
-                                         x.m, scratch, sink);
+        store_part(out, to.add ? fma(y, scale, load_part(out, left)) : y * scale, left);
     }
-}
+};
 
-// Lane r of 16 values that `load16` gives.
-template <class F>
-EDGEKIT_INLINE float lane(uint32_t r, F&& load16) {
+// Lane r of 16 values.
+EDGEKIT_INLINE float lane(uint32_t r, f32x16 values) {
     alignas(64) float lanes[16];
-    store(lanes, load16());
+    store(lanes, values);
     return lanes[r];
 }
 
 template <class D>
-EDGEKIT_INLINE void dequantize_dense(const Matrix& w, uint32_t row, float scale, float* out) {
-    const auto* tile = reinterpret_cast<const typename D::Element*>(w.tile(row / 16));
-    for (size_t i = 0; i < w.k; ++i)
-        out[i] = scale * lane(row % 16, [&] { return D::column(tile + 16 * i); });
-}
-
-// `code(group, column in the group)`: the signed code of this row.
-template <class L, class Code>
-EDGEKIT_INLINE void dequantize_groups(const Matrix& w, uint32_t row, float scale, float* out, Code&& code) {
-    const std::byte* tile = w.tile(row / 16);
-    scale *= lane(row % 16, [&] { return L::row_scale(tile); });
-    for (uint32_t g = 0; g < w.n_groups(); ++g) {
-        const float s = scale * lane(row % 16, [&] { return L::scales(tile, g); });
-        const uint32_t left = w.k - g * kGroup, n = left < kGroup ? left : kGroup;
-        for (uint32_t c = 0; c < n; ++c) out[g * kGroup + c] = s * float(code(g, c));
+struct DenseScheme {
+    static void matmul(const Matrix& w, const Activations& x, const Store& to, uint32_t tile_begin,
+                       uint32_t tile_end, std::byte*) {
+        dense_product<D>({w.data, w.tile_bytes, 0, w.n_groups()}, tile_begin, tile_end, w.k, x.x, x.stride_x,
+                         x.m, StoreRows{to, w.n});
     }
+    static void dequantize_row(const Matrix& w, uint32_t row, float scale, float* out) {
+        const auto* tile = reinterpret_cast<const typename D::Element*>(w.tile(row / 16));
+        for (size_t i = 0; i < w.k; ++i) out[i] = scale * lane(row % 16, D::column(tile + 16 * i));
+    }
+};
+
+template <class S>
+struct QuantizedScheme {
+    static void matmul(const Matrix& w, const Activations& x, const Store& to, uint32_t tile_begin,
+                       uint32_t tile_end, std::byte* scratch) {
+        const Tiles tiles{w.data, w.tile_bytes, S::kLayout.codes_offset(w.k), w.n_groups()};
+        const size_t groups = row_groups(w.k);
+        quantized_product<S>(tiles, tile_begin, tile_end, {x.codes, x.groups, kGroup * groups, groups}, x.m,
+                             scratch, StoreRows{to, w.n});
+    }
+    static void dequantize_row(const Matrix& w, uint32_t row, float scale, float* out) {
+        const uint32_t r = row % 16, n_groups = w.n_groups();
+        const std::byte* tile = w.tile(row / 16);
+        const std::byte* codes = tile + S::kLayout.codes_offset(w.k);
+        scale *= lane(r, S::row_scale(tile));
+        for (uint32_t g = 0; g < n_groups; ++g) {
+            uint8_t lines[8][64];
+            S::for_each_line(codes + g * S::kLayout.code_bytes,
+                             [&](int j, u8x64 line) EDGEKIT_INLINE_LAMBDA { store_line(lines[j], line); });
+            const float s = scale * lane(r, S::scales(tile, g));
+            float minimum = 0.0f;
+            if constexpr (HasMinima<S>) minimum = scale * lane(r, S::minima(tile, n_groups, g));
+            const uint32_t left = w.k - g * kGroup, n = left < kGroup ? left : kGroup;
+            for (uint32_t c = 0; c < n; ++c) {
+                const auto code = int8_t(lines[c / 4][4 * r + c % 4] - S::Sums::kBias);
+                out[g * kGroup + c] = s * float(code) + minimum;
+            }
+        }
+    }
+};
+
+struct Scheme {
+    Layout layout;
+    decltype(Kernels::matmul) matmul;
+    decltype(Kernels::dequantize_row) dequantize_row;
+};
+template <class D>
+constexpr Scheme dense_scheme{D::kLayout.layout, DenseScheme<D>::matmul, DenseScheme<D>::dequantize_row};
+template <class S>
+constexpr Scheme quantized_scheme{S::kLayout.layout, QuantizedScheme<S>::matmul,
+                                  QuantizedScheme<S>::dequantize_row};
+
+// By Layout.
+inline constexpr Scheme kSchemes[] = {dense_scheme<F32>, dense_scheme<F16>, dense_scheme<Bf16>,
+                                      quantized_scheme<Q8>, quantized_scheme<Q4>};
+static_assert([] {
+    for (size_t i = 0; i < sizeof kSchemes / sizeof *kSchemes; ++i)
+        if (kSchemes[i].layout != Layout(i)) return false;
+    return true;
+}());
+
+inline void matmul(const Matrix& w, const Activations& x, const Store& to, uint32_t tile_begin,
+                   uint32_t tile_end, std::byte* scratch) {
+    kSchemes[size_t(w.layout)].matmul(w, x, to, tile_begin, tile_end, scratch);
 }
 
 inline void dequantize_row(const Matrix& w, uint32_t row, float scale, float* out) {
-    const uint32_t r = row % 16;
-    switch (w.layout) {
-        case Layout::f32:
-            return dequantize_dense<F32>(w, row, scale, out);
-        case Layout::f16:
-            return dequantize_dense<F16>(w, row, scale, out);
-        case Layout::bf16:
-            return dequantize_dense<Bf16>(w, row, scale, out);
-        case Layout::q8_block32: {
-            const auto* codes =
-                reinterpret_cast<const int8_t*>(w.tile(row / 16) + q8_block32::codes_offset(w.k)) + 4 * r;
-            return dequantize_groups<Q8>(w, row, scale, out, [=](uint32_t g, uint32_t c) {
-                return codes[q8_block32::kGroupBytes * g + 64 * (c / 4) + c % 4];
-            });
-        }
-        case Layout::q4_block32: {
-            const auto* codes =
-                reinterpret_cast<const uint8_t*>(w.tile(row / 16) + q4_block32::codes_offset(w.k)) + 4 * r;
-            return dequantize_groups<Q4>(w, row, scale, out, [=](uint32_t g, uint32_t c) {
-                const uint8_t byte = codes[q4_block32::kGroupBytes * g + 64 * (c % 16 / 4) + c % 4];
-                return q4_block32::kLevels[c < 16 ? byte & 15 : byte >> 4];
-            });
-        }
-    }
+    kSchemes[size_t(w.layout)].dequantize_row(w, row, scale, out);
 }
 
 }  // namespace edgekit::EDGEKIT_ISA

@@ -6,11 +6,8 @@
 
 namespace edgekit::dense {
 
-[[gnu::always_inline]] constexpr size_t tile_bytes_32(uint32_t k) { return size_t{64} * k; }
-[[gnu::always_inline]] constexpr size_t tile_bytes_16(uint32_t k) { return round_up64(size_t{32} * k); }
-
-inline constexpr LayoutInfo kF32{"f32", tile_bytes_32, Layout::f32, false};
-inline constexpr LayoutInfo kF16{"f16", tile_bytes_16, Layout::f16, false};
-inline constexpr LayoutInfo kBf16{"bf16", tile_bytes_16, Layout::bf16, false};
+inline constexpr LayoutInfo kF32{"f32", Layout::f32, 1, 0, 0, 64};
+inline constexpr LayoutInfo kF16{"f16", Layout::f16, 1, 0, 0, 32};
+inline constexpr LayoutInfo kBf16{"bf16", Layout::bf16, 1, 0, 0, 32};
 
 }  // namespace edgekit::dense

@@ -46,9 +46,9 @@ inline constexpr uint32_t kMaxHeadDim = 1024;
         case KvType::f16:
             return round_up64(size_t{32} * head_dim);
         case KvType::int8:
-            return codes_offset(head_dim) + q8_block32::kGroupBytes * n_groups(head_dim);
+            return codes_offset(head_dim) + q8_block32::kLayout.code_bytes * n_groups(head_dim);
         case KvType::int4:
-            return codes_offset(head_dim) + q4_block32::kGroupBytes * n_groups(head_dim);
+            return codes_offset(head_dim) + q4_block32::kLayout.code_bytes * n_groups(head_dim);
     }
     return 0;
 }
@@ -73,9 +73,9 @@ inline constexpr uint32_t kMaxHeadDim = 1024;
     return type == KvType::int8 || type == KvType::int4 ? codes_offset(head_dim) + rows : rows;
 }
 
-// One prepared query: int8 codes [32 · G], float32 scales [G], int32 starts [G][2] (see Activations).
+// One prepared query: codes [32 · G], then 16 bytes for each group (ActivationGroup).
 [[gnu::always_inline]] constexpr size_t query_bytes(KvType type, uint32_t head_dim) {
-    return type == KvType::int8 || type == KvType::int4 ? round_up64(size_t{44} * n_groups(head_dim)) : 0;
+    return type == KvType::int8 || type == KvType::int4 ? round_up64(size_t{48} * n_groups(head_dim)) : 0;
 }
 
 }  // namespace kv

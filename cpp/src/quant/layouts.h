@@ -1,6 +1,5 @@
 #pragma once
-// Every layout's row, by Layout. Not for the kernels: functions whose address is taken have copies outside
-// their instruction set.
+// Every layout's row, by Layout.
 
 #include <iterator>
 

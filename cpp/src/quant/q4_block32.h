@@ -23,16 +23,6 @@
 namespace edgekit::q4_block32 {
 
 inline constexpr int8_t kLevels[16] = {-31, -24, -18, -14, -11, -8, -5, -2, 0, 3, 6, 9, 12, 16, 21, 30};
-inline constexpr size_t kGroupBytes = 256;
-
-[[gnu::always_inline]] constexpr size_t scales_offset() { return 64; }
-[[gnu::always_inline]] constexpr size_t codes_offset(uint32_t k) {
-    return 64 + round_up64(size_t{16} * ((k + kGroup - 1) / kGroup));
-}
-[[gnu::always_inline]] constexpr size_t tile_bytes(uint32_t k) {
-    return codes_offset(k) + kGroupBytes * ((k + kGroup - 1) / kGroup);
-}
-
-inline constexpr LayoutInfo kLayout{"q4_block32", tile_bytes, Layout::q4_block32, true};
+inline constexpr LayoutInfo kLayout{"q4_block32", Layout::q4_block32, kGroup, 64, 16, 256};
 
 }  // namespace edgekit::q4_block32

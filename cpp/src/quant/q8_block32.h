@@ -13,15 +13,6 @@
 
 namespace edgekit::q8_block32 {
 
-inline constexpr size_t kGroupBytes = 512;
-
-[[gnu::always_inline]] constexpr size_t codes_offset(uint32_t k) {
-    return round_up64(size_t{32} * ((k + kGroup - 1) / kGroup));
-}
-[[gnu::always_inline]] constexpr size_t tile_bytes(uint32_t k) {
-    return codes_offset(k) + kGroupBytes * ((k + kGroup - 1) / kGroup);
-}
-
-inline constexpr LayoutInfo kLayout{"q8_block32", tile_bytes, Layout::q8_block32, true};
+inline constexpr LayoutInfo kLayout{"q8_block32", Layout::q8_block32, kGroup, 0, 32, 512};
 
 }  // namespace edgekit::q8_block32

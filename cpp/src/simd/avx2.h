@@ -198,8 +198,8 @@ EDGEKIT_INLINE i32x16 dot_biased(i32x16 acc, u8x64 w, const int8_t* a) {
 using LevelSums = WideSums<kLevelBias, 0, dot_biased>;
 using CodeSums = WideSums<kCodeBias, 1, dot_biased>;
 
-EDGEKIT_INLINE void make_starts(const int8_t*, i32x16 codes, int32_t* starts) {
-    make_wide_starts<kLevelBias, kCodeBias>(codes, starts);
+EDGEKIT_INLINE void make_starts(const int8_t*, int32_t sum, int32_t* starts) {
+    make_wide_starts<kLevelBias, kCodeBias>(sum, starts);
 }
 
 #else
@@ -228,6 +228,7 @@ using CodeSums = WideSums<kCodeBias, 1, dot_codes>;
 // Pairs of products summed in 16 bits, wrapping: the sums of half a group, unbiased by their start, fit
 // (quant/q4_block32.h). Two words of starts: one for each half, each for the two pairs of columns of a line.
 struct LevelSums {
+    static constexpr int kBias = kLevelBias;
     u8x64 half[2];
     // 16 scales of 8 bits, each twice, in 16 bits: the instruction that widens the sums multiplies by them.
     EDGEKIT_INLINE static u8x64 factors(const void* p) {
@@ -249,7 +250,7 @@ struct LevelSums {
                 _mm256_add_epi32(_mm256_madd_epi16(half[0].b, f.b), _mm256_madd_epi16(half[1].b, f.b))};
     }
 };
-EDGEKIT_INLINE void make_starts(const int8_t* codes, i32x16, int32_t* starts) {
+EDGEKIT_INLINE void make_starts(const int8_t* codes, int32_t, int32_t* starts) {
     // -32 · (a neighbour + the next); every second of the eight pairs belongs to the same lane of a line.
     const auto start = [](__m128i half) EDGEKIT_INLINE_LAMBDA {
         const __m128i minus = _mm_sub_epi8(_mm_setzero_si128(), half);

@@ -121,8 +121,8 @@ namespace edgekit::EDGEKIT_ISA {
 using LevelSums = WideSums<kLevelBias, 0, dot_codes>;
 using CodeSums = WideSums<kCodeBias, 1, dot_codes>;
 
-EDGEKIT_INLINE void make_starts(const int8_t*, i32x16 codes, int32_t* starts) {
-    make_wide_starts<kLevelBias, kCodeBias>(codes, starts);
+EDGEKIT_INLINE void make_starts(const int8_t*, int32_t sum, int32_t* starts) {
+    make_wide_starts<kLevelBias, kCodeBias>(sum, starts);
 }
 
 }  // namespace edgekit::EDGEKIT_ISA

@@ -14,6 +14,7 @@
 namespace edgekit::EDGEKIT_ISA {
 
 struct NarrowSums {
+    static constexpr int kBias = 0;
     i16x8 sums[8];
     EDGEKIT_INLINE void start(const int32_t*) {
         for (i16x8& s : sums) s = zero_i16();
@@ -61,9 +62,9 @@ struct NarrowSums {
             for (int v = 0; v < V; ++v) totals[r][v] = add_fours(low[r][v], high[r][v]);
     }
     template <int R, class Rows>
-    EDGEKIT_INLINE static void multiply(const std::byte* panel, size_t g, size_t n, const Rows& x,
+    EDGEKIT_INLINE static void multiply(const std::byte* panel, size_t g, size_t n, const Rows& x, bool add,
                                         float* sums) {
-        multiply_quads<NarrowSums, kNarrowVectors, R>(panel, g, n, x, sums);
+        multiply_quads<NarrowSums, kNarrowVectors, R>(panel, g, n, x, add, sums);
     }
 };
 

@@ -16,9 +16,9 @@
 //   total()           16 lanes
 // where a set's last instruction for them multiplies anyway
 //   factors(p), total(factors)    16 scales of 8 bits as it takes them; the sums times those
-// and, where a set multiplies an expanded panel better by other means (kernels/product.h),
-//   arrange(lines)                       lines of a panel's group, in place
-//   multiply<R>(panel, g, n, x, sums)    all of product.h's multiply_panel
+// and, where a set multiplies an expanded panel better by other means (kernels/panel.h),
+//   arrange(lines)                            lines of a panel's group, in place
+//   multiply<R>(panel, g, n, x, add, sums)    all of its multiply_panel
 
 #include <cstddef>
 #include <cstdint>
@@ -186,9 +186,9 @@ namespace edgekit::EDGEKIT_ISA {
 using LevelSums = WideSums<kLevelBias, 0, dot_codes>;
 using CodeSums = WideSums<kCodeBias, 1, dot_codes>;
 
-// `codes`: 32 of them, and the lanes of both halves added.
-EDGEKIT_INLINE void make_starts(const int8_t*, i32x16 codes, int32_t* starts) {
-    make_wide_starts<kLevelBias, kCodeBias>(codes, starts);
+// `codes`: 32 of them, and their sum.
+EDGEKIT_INLINE void make_starts(const int8_t*, int32_t sum, int32_t* starts) {
+    make_wide_starts<kLevelBias, kCodeBias>(sum, starts);
 }
 
 }  // namespace edgekit::EDGEKIT_ISA

@@ -10,20 +10,18 @@ namespace edgekit::EDGEKIT_ISA {
 // Weights carry `bias`; starts[slot] is minus the bias for every activation.
 template <int bias, int slot, i32x16 (*dot)(i32x16, u8x64, const int8_t*)>
 struct WideSums {
+    static constexpr int kBias = bias;
     i32x16 sums;
     EDGEKIT_INLINE void start(const int32_t* starts) { sums = splat_i32(bias ? starts[slot] : 0); }
     EDGEKIT_INLINE void add(int, u8x64 line, const int8_t* a) { sums = dot(sums, line, a); }
     EDGEKIT_INLINE i32x16 total() const { return sums; }
 };
 
-// The starts of those, from a group's two halves of codes added up.
+// The starts of those, from the sum of a group's codes.
 template <int level_bias, int code_bias>
-EDGEKIT_INLINE void make_wide_starts([[maybe_unused]] i32x16 codes, [[maybe_unused]] int32_t* starts) {
-    if constexpr (level_bias != 0 || code_bias != 0) {
-        const int32_t total = sum(codes);
-        starts[0] = -level_bias * total;
-        starts[1] = -code_bias * total;
-    }
+EDGEKIT_INLINE void make_wide_starts(int32_t sum, int32_t* starts) {
+    starts[0] = -level_bias * sum;
+    starts[1] = -code_bias * sum;
 }
 
 }  // namespace edgekit::EDGEKIT_ISA
