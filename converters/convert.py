@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from edgekit.converters import models
 from edgekit.converters.checkpoint import TensorSource
 from edgekit.converters.codes import Codes, Layout
+from edgekit.converters.quant.grid import Fitted, Grid
 from edgekit.converters.spec import ModelSpec, Source
 from edgekit.converters.text.json_file import read_json
 from edgekit.errors import UnsupportedModel
@@ -42,6 +43,16 @@ def silent(task: str, done: int, total: int) -> None:
     """A `Progress` that says nothing."""
 
 
+class Calibration(Protocol):
+    """What a text told of a model's matrices; None for those it told nothing of."""
+
+    def importance(self, name: str) -> NDArray[np.float32] | None:
+        """The second moment of each input of a matrix, `[k]`."""
+
+    def fitted(self, name: str, grid: Grid, rows: tuple[int, int]) -> Fitted | None:
+        """Rows of a matrix, where codes have been chosen for them on that grid."""
+
+
 @dataclass(frozen=True)
 class ConvertInput:
     """A checkpoint with its family's description, compiled tokenizer and compiled chat template.
@@ -54,6 +65,7 @@ class ConvertInput:
         generation      the checkpoint's own sampling defaults (temperature, top_k, top_p), or absent
 
     `warnings` says what the package will lack. `bos_id` and `pad_id` are the tokenizer's, where it has them.
+    `calibration` has a say in which codes matrices get.
     """
 
     spec: ModelSpec
@@ -65,6 +77,7 @@ class ConvertInput:
     warnings: tuple[str, ...] = ()
     bos_id: int | None = None
     pad_id: int | None = None
+    calibration: Calibration | None = None
 
     def load(self, name: str, rows: tuple[int, int] | None = None) -> NDArray[np.float32] | None:
         """A tensor of the spec (or some of its rows) as float32; None when this model has none of that
@@ -86,6 +99,27 @@ class ConvertInput:
         where = self.tensors[name]
         first = where.rows[0] if where.rows else 0
         return self.checkpoint.codes(where.name, (first + rows[0], first + rows[1]))
+
+    def grid(self, name: str, wanted: Grid) -> Grid:
+        """The grid of a matrix that should lie on `wanted`: that of its own codes where they can stay."""
+        layout = self.layout(name)
+        return (wanted.keeping(layout) if layout else None) or wanted
+
+    def fitted(self, name: str, grid: Grid, rows: tuple[int, int]) -> Fitted:
+        """Rows `[rows[0], rows[1])` of a matrix on a grid: the checkpoint's own codes where it holds them,
+        else those of a calibration, else the nearest.
+        """
+        layout = self.layout(name)
+        if layout is not None and grid.keeping(layout) == grid:
+            return grid.taken(self.codes(name, rows))
+        importance = None
+        if self.calibration is not None:
+            if chosen := self.calibration.fitted(name, grid, rows):
+                return chosen
+            importance = self.calibration.importance(name)
+        values = self.load(name, rows)
+        assert values is not None
+        return grid.quantize(values, importance)
 
 
 def read(path: Path, name: str) -> ConvertInput:

@@ -21,7 +21,7 @@ from edgekit.converters.checkpoint import read_json
 from edgekit.converters.convert import ConvertInput, Progress, silent
 from edgekit.converters.formats import edge
 from edgekit.converters.quality import Quality
-from edgekit.converters.quant import q4_block32
+from edgekit.converters.quant.q4_block32 import Q4Block32
 from edgekit.converters.quant.tiles import F32, U8
 from edgekit.errors import UsageError
 from edgekit.in_place_of import in_place_of
@@ -132,7 +132,7 @@ def convert(
             if verify:
                 found = _verify(format, model, temporary, options, threads, progress)
             size = _bytes_of(temporary)
-    elif hasattr(writer, "size_bytes") and hasattr(writer, "restored"):
+    elif hasattr(writer, "size_bytes") and hasattr(writer, "grids"):
         estimate = preflight.measure(writer, model, chosen, options)
         size = estimate.bytes
     return ConvertReport(
@@ -178,8 +178,10 @@ def _encoders() -> dict[str, edge.Encoder]:
     """Of the native module: the converters themselves know nothing of it."""
     from edgekit.engines.edge import encode_q4_block32
 
+    grid = Q4Block32()
+
     def q4(rows: F32) -> U8:
-        return encode_q4_block32(rows, b"".join(q4_block32.STARTS), q4_block32.NEAREST_CODE)
+        return encode_q4_block32(rows, b"".join(grid.starts), grid.nearest_code)
 
     return {"q4_block32": q4}
 

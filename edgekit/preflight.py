@@ -14,6 +14,7 @@ import numpy as np
 
 from edgekit.converters.convert import ConvertInput
 from edgekit.converters.quality import tokens_for
+from edgekit.converters.quant.grid import Grid
 
 SAMPLE_WEIGHTS = 1 << 18
 MAX_TOKENS = 4096
@@ -47,7 +48,7 @@ def measure(writer: ModuleType, model: ConvertInput, scheme: str, options: dict[
         cache = model.spec.cache_numbers(tokens) * 2
     sample = _sample(model)
     started = time.perf_counter()
-    error, sampled = _error(writer, model, scheme, sample)
+    error, sampled = _error(model, writer.grids(model, scheme, **options)[sample], sample)
     spent = time.perf_counter() - started
     weights = sum(prod(model.spec.shape(name)) for name in model.tensors)
     return Preflight(
@@ -75,21 +76,24 @@ def _verify_seconds(model: ConvertInput, name: str) -> float:
     return (marks[0] - started + VERIFY_PASSES * multiply) / values.size
 
 
-def weight_error(writer: Any, model: ConvertInput, scheme: str) -> float:
+def weight_error(writer: Any, model: ConvertInput, scheme: str, options: dict[str, Any]) -> float:
     """RMS of what `scheme` changes in the checkpoint's first large matrix, relative to its weights."""
-    return _error(writer, model, scheme, _sample(model))[0]
+    name = _sample(model)
+    return _error(model, writer.grids(model, scheme, **options)[name], name)[0]
 
 
 def requantized(writer: ModuleType, model: ConvertInput, scheme: str, options: dict[str, Any]) -> str | None:
     """What quantizing a quantized checkpoint anew costs; None when all its codes are kept."""
     layouts = {name: layout for name in model.tensors if (layout := model.layout(name))}
-    keeps = getattr(writer, "keeps", lambda layout, scheme: False)
-    anew = [name for name, layout in layouts.items() if not keeps(layout, scheme, **options)]
-    if not anew or not hasattr(writer, "restored"):
+    if not layouts or not hasattr(writer, "grids"):
+        return None
+    grids = writer.grids(model, scheme, **options)
+    anew = [name for name, layout in layouts.items() if grids[name].keeping(layout) != grids[name]]
+    if not anew:
         return None
     kinds = Counter(str(layouts[name]) for name in anew).most_common()
     usual = next(name for name in anew if str(layouts[name]) == kinds[0][0])
-    error, _ = _error(writer, model, scheme, usual)
+    error, _ = _error(model, grids[usual], usual)
     if error < 1e-6:  # floats
         return None
     stored = kinds[0][0] if len(kinds) == 1 else ", ".join(f"{count} of {kind}" for kind, count in kinds)
@@ -105,10 +109,11 @@ def _sample(model: ConvertInput) -> str:
     return max(first, key=lambda name: (len(model.spec.shape(name)) == 2, prod(model.spec.shape(name))))
 
 
-def _error(writer: Any, model: ConvertInput, scheme: str, name: str) -> tuple[float, int]:
-    """RMS of what `scheme` changes in a part of a matrix, relative to its weights; and their number."""
+def _error(model: ConvertInput, grid: Grid, name: str) -> tuple[float, int]:
+    """RMS of what a grid changes in a part of a matrix, relative to its weights; and their number."""
     n, k = model.spec.shape(name)
-    rows = model.load(name, (0, max(1, min(n, SAMPLE_WEIGHTS // k))))
-    assert rows is not None
-    changed = writer.restored(rows, scheme) - rows
-    return float(np.linalg.norm(changed) / max(float(np.linalg.norm(rows)), 1e-30)), rows.size
+    rows = (0, max(1, min(n, SAMPLE_WEIGHTS // k)))
+    values = model.load(name, rows)
+    assert values is not None
+    changed = grid.restore(model.fitted(name, grid, rows)) - values
+    return float(np.linalg.norm(changed) / max(float(np.linalg.norm(values)), 1e-30)), values.size

@@ -308,11 +308,12 @@ def better_scheme(
     does; None when there is none.
     """
     found = []
-    limit = preflight.weight_error(format, source, scheme) * 2 / 3
+    options = options or {}
+    limit = preflight.weight_error(format, source, scheme, options) * 2 / 3
     for other in format.SCHEMES:
         try:
-            if preflight.weight_error(format, source, other) < limit:
-                found.append(BetterScheme(other, format.size_bytes(source, other, **(options or {}))))
+            if preflight.weight_error(format, source, other, options) < limit:
+                found.append(BetterScheme(other, format.size_bytes(source, other, **options)))
         except (UsageError, UnsupportedModel):  # not with these options
             continue
     return min(found, key=lambda better: better.bytes, default=None)

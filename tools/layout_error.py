@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from edgekit.converters.quant import q4_block32
+from edgekit.converters.quant.q4_block32 import Q4Block32
 
 ROWS, COLUMNS = 512, 2048
 
@@ -33,7 +33,7 @@ def main() -> None:
     for name, values in weights.items():
         w = values.astype(np.float32)
         linear = ((linear_block32(w) - w) ** 2).sum() / (w**2).sum()
-        ours = ((q4_block32.decode(q4_block32.encode(w), COLUMNS) - w) ** 2).sum() / (w**2).sum()
+        ours = ((Q4Block32().changed(w) - w) ** 2).sum() / (w**2).sum()
         print(f"{name:<10} {linear:>17.5f} {ours:>22.5f} {ours / linear:>6.2f}")
 
 

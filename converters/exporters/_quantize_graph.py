@@ -9,7 +9,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from edgekit.converters.formats import _block_codes
+from edgekit.converters.quant.blocks import Blocks
 
 BLOCK = 32
 MIN_TOKENS = 8192  # of an embedding worth its codes: smaller tables are those of positions
@@ -77,8 +77,8 @@ def _codes(
     """Names of codes `[n, blocks, bytes]` (flat: `[n, bytes]`) and scales `[n, blocks]`."""
     rows: NDArray[np.float32] = numpy_helper.to_array(weight)
     rows = np.ascontiguousarray(rows.T if turned else rows)
-    scales = _block_codes.fit(rows, bits, BLOCK)
-    packed = _block_codes.pack(_block_codes.encode(rows, scales, bits, BLOCK), bits)
+    grid = Blocks(bits, BLOCK)
+    packed, scales = grid.pack(grid.quantize(rows))
     if not flat:
         packed = packed.reshape(*scales.shape, -1)
     names = f"{weight.name}.codes", f"{weight.name}.scales"

@@ -2,12 +2,11 @@
 
 Where it can it also has
 
-    OPTIONS: tuple[str, ...]        flags that `write`, `size_bytes` and `cache_bytes` take as keywords
+    OPTIONS: tuple[str, ...]        flags that `write` and those below take as keywords
     size_bytes(model, scheme) -> int                what `write` will write; raises what `write` raises before
                                                     any work
     cache_bytes(model, scheme, tokens) -> int       keys and values in the engine; without it 16-bit floats
-    restored(rows, scheme) -> rows                  float32 [n, k] of a matrix, as the output will hold them
-    keeps(layout, scheme) -> bool                   whether it takes over codes of a quantized checkpoint
+    grids(model, scheme) -> {matrix: Grid}          what each matrix of the spec becomes (converters/quant)
 
 `edgekit.verification` holds an output's engine against the numpy reference on what `read_back` gives, and
 that against the checkpoint. The edge format is run by edgekit's own engine, which converters know nothing

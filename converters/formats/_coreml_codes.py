@@ -4,20 +4,19 @@ palettes. Codes are signed; of a byte the low bits count.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from edgekit.converters.codes import Codes, Layout
-from edgekit.converters.formats import _block_codes, _coreml_palettes
-
-F32 = NDArray[np.float32]
-Block = NDArray[Any]
+from edgekit.converters.codes import Layout
+from edgekit.converters.quant import palette
+from edgekit.converters.quant.blocks import Blocks
+from edgekit.converters.quant.dense import Dense
+from edgekit.converters.quant.grid import Array, Fitted, Grid
+from edgekit.converters.quant.palette import Palette
 
 BLOCK = 32  # weights that share a scale, in block codes
-PALETTE_ROWS = 16  # rows that share a palette
+BUILTIN = {"F16": "fp16", "F32": "fp32"}  # Core ML's words for types of floats
 
 
 @dataclass(frozen=True)
@@ -27,56 +26,31 @@ class Scheme:
     neural_engine: bool = False
     bits: int = 0
     codes: str = ""  # block | row | palette
-    type: str = "fp16"
+    type: str = "F16"
+
+    def grid(self, rows: int) -> Grid:
+        """That of a matrix: one whose rows are no whole number of palettes gets 8 bits in place of them."""
+        if not self.bits:
+            return Dense(self.type)
+        if self.codes == "palette":
+            return SignedBlocks(8, 0, self.type) if rows % palette.ROWS else Palette(self.bits, self.type)
+        return SignedBlocks(self.bits, BLOCK if self.codes == "block" else 0, self.type)
+
+
+class SignedBlocks(Blocks):
+    """Codes around 0, in integers of 4 or 8 bits."""
 
     @property
-    def float(self) -> Any:
-        return np.float16 if self.type == "fp16" else np.float32
+    def integer(self) -> str:
+        return "int4" if self.bits <= 4 else "int8"
 
-    def keeps(self, layout: Layout) -> bool:
-        """Whether a checkpoint's codes are taken over: no wider than asked for, with a zero among them."""
-        return self.codes == "block" and layout.bits <= self.bits and layout.zero in ("middle", "whole")
+    def pack(self, fitted: Fitted) -> tuple[Array, ...]:
+        middle = np.uint8(self.half)
+        scale, *zeros = fitted.parameters.groups
+        return fitted.codes - middle, scale, *(each - middle for each in zeros)
 
-    def of(self, rows: int) -> Scheme:
-        """That of a matrix: one whose rows are no whole number of groups gets 8 bits in place of palettes."""
-        ragged = self.codes == "palette" and rows % PALETTE_ROWS
-        return replace(self, bits=8, codes="row") if ragged else self
-
-    def block(self, k: int) -> int:
-        """Weights of a row of `k` that share a scale."""
-        return BLOCK if self.codes == "block" else k
-
-
-def encode(rows: F32, scheme: Scheme) -> tuple[Block, Block]:
-    """Codes and scales of `rows[n, k]`."""
-    block = scheme.block(rows.shape[1])
-    scale = _block_codes.fit(rows, scheme.bits, block).astype(scheme.float)
-    codes = _block_codes.encode(rows, scale.astype(np.float32), scheme.bits, block)
-    return codes - np.uint8(1 << (scheme.bits - 1)), scale
-
-
-def taken_over(given: Codes, layout: Layout, scheme: Scheme) -> tuple[Block, ...]:
-    """Codes, scales and, where groups have zeros of their own, those."""
-    middle = np.uint8(1 << (layout.bits - 1))
-    parts = given.codes - middle, given.scale.astype(scheme.float)
-    return parts if layout.zero == "middle" or given.zero is None else (*parts, given.zero - middle)
-
-
-def indices(rows: F32, scheme: Scheme) -> tuple[Block, Block]:
-    """Indices and palettes of `rows[n, k]`, n a multiple of 16."""
-    groups = rows.reshape(rows.shape[0] // PALETTE_ROWS, -1)
-    values = _coreml_palettes.fit(groups, scheme.bits)
-    return _coreml_palettes.encode(groups, values), values.astype(scheme.float)
-
-
-def restored(rows: F32, scheme: Scheme) -> F32:
-    """`rows[n, k]` of a larger matrix as they will stand in the package."""
-    n, k = rows.shape
-    if not scheme.bits or k % scheme.block(k):
-        return rows.astype(scheme.float).astype(np.float32)
-    if scheme.codes != "palette":
-        codes, scale = encode(rows, scheme)
-        half = np.uint8(1 << (scheme.bits - 1))
-        return _block_codes.decode(codes + half, scale.astype(np.float32), scheme.bits, k)
-    codes, values = indices(np.pad(rows, ((0, -n % PALETTE_ROWS), (0, 0)), "edge"), scheme)
-    return _coreml_palettes.decode(codes, values.astype(np.float32)).reshape(-1, k)[:n]
+    def keeping(self, layout: Layout) -> Grid | None:
+        """Codes of any width and group, in place of blocks."""
+        if not self.group or layout.bits > self.bits or layout.zero not in ("middle", "whole"):
+            return None
+        return SignedBlocks(layout.bits, layout.group, self.dtype, zeros=layout.zero == "whole")

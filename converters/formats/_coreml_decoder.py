@@ -33,13 +33,15 @@ from coremltools.converters.mil.mil.program import Placeholder, StateTensorPlace
 from numpy.typing import NDArray
 
 from edgekit.converters import decoder
-from edgekit.converters.codes import Layout
 from edgekit.converters.convert import ConvertInput
-from edgekit.converters.formats import _coreml_codes
-from edgekit.converters.formats._coreml_codes import PALETTE_ROWS, Scheme
+from edgekit.converters.formats._coreml_codes import BUILTIN, Scheme, SignedBlocks
 from edgekit.converters.formats._coreml_session import Cache, Ring
 from edgekit.converters.formats._coreml_weights import Tensor, WeightFile
 from edgekit.converters.formats._parallel import SLAB_WEIGHTS, in_order, row_slabs
+from edgekit.converters.quant.dense import Dense, narrowed
+from edgekit.converters.quant.grid import Grid
+from edgekit.converters.quant.palette import ROWS as PALETTE_ROWS
+from edgekit.converters.quant.palette import Palette
 from edgekit.converters.spec import Layer, ModelSpec
 from edgekit.errors import UnsupportedModel
 
@@ -65,7 +67,7 @@ class Decoder(decoder.Decoder[Value]):
         self.cache = cache
         self.rings = cache.rings(model.spec)
         self.weights = WeightFile()
-        self.type = types.fp16 if scheme.type == "fp16" else types.fp32
+        self.type = types.fp16 if scheme.type == "F16" else types.fp32
         if len({layer.conv_kernel for layer in self.spec.layers if layer.mixer == "conv"}) > 1:
             raise UnsupportedModel(
                 "the short convolutions of this model differ in length, Core ML output takes one"
@@ -378,55 +380,45 @@ class Decoder(decoder.Decoder[Value]):
 
     def new_matrix(self, name: str, rows: Slab | None, ones: tuple[int, ...]) -> Value:
         n, k = self.spec.shape(name)
-        scheme, weights = self.scheme.of(n), self.weights
+        grid, weights = self.grid(name), self.weights
         first, last = rows or (0, n)
         count = last - first
         path = path_of(name) + (f"_rows_{first}" if rows else "")
         later: list[list[NDArray[Any]]] = []  # scales or palettes, emptied as they are written
         beside = functools.partial(following, later)
-        if not self.packs(name):
-            weights.add(name, Tensor(scheme.type, n, k, lambda: self.plain(name)))
-            return self.constant(path, (name, rows), scheme.type, (count, k, *ones))
-        if scheme.codes == "palette":
-            kind, values = f"uint{scheme.bits}", 1 << scheme.bits
+        if isinstance(grid, Dense):
+            kind = BUILTIN[grid.dtype]
+            weights.add(name, Tensor(kind, n, k, lambda: self.plain(name, grid)))
+            return self.constant(path, (name, rows), kind, (count, k, *ones))
+        if isinstance(grid, Palette):
+            kind, values = f"uint{grid.bits}", 1 << grid.bits
             palettes = f"{name}.palettes"
-            weights.add(name, Tensor(kind, n, k, lambda: self.indices(name, later)))
-            weights.add(palettes, Tensor(scheme.type, n // PALETTE_ROWS, values, beside))
+            weights.add(name, Tensor(kind, n, k, lambda: self.codes(name, grid, later)))
+            weights.add(palettes, Tensor(BUILTIN[grid.dtype], n // PALETTE_ROWS, values, beside))
             some = rows and (first // PALETTE_ROWS, last // PALETTE_ROWS)
             table = (count // PALETTE_ROWS, 1, *ones, values, 1)
             return mb.constexpr_lut_to_dense(
                 indices=self.constant(f"{path}_indices", (name, rows), kind, (count, k, *ones)),
-                lut=self.constant(f"{path}_palettes", (palettes, some), scheme.type, table),
+                lut=self.constant(f"{path}_palettes", (palettes, some), BUILTIN[grid.dtype], table),
                 name=path,
             )
-        bits, block = self.form(name)
-        parts = {"scale": scheme.type}
-        if (own := self.kept_layout(name)) is not None and own.zero == "whole":
-            parts["offset"] = f"int{bits}"
-        weights.add(name, Tensor(f"int{bits}", n, k, lambda: self.codes(name, later)))
-        given = {"data": self.constant(f"{path}_codes", (name, rows), f"int{bits}", (count, k, *ones))}
+        assert isinstance(grid, SignedBlocks)
+        parts = {"scale": BUILTIN[grid.dtype]} | ({"offset": grid.integer} if grid.zeros else {})
+        weights.add(name, Tensor(grid.integer, n, k, lambda: self.codes(name, grid, later)))
+        given = {"data": self.constant(f"{path}_codes", (name, rows), grid.integer, (count, k, *ones))}
         for part, kind in parts.items():
-            weights.add(f"{name}.{part}", Tensor(kind, n, k // block, beside))
-            shape = (count, k // block, *ones)
+            weights.add(f"{name}.{part}", Tensor(kind, n, grid.groups(k), beside))
+            shape = (count, grid.groups(k), *ones)
             given[part] = self.constant(f"{path}_{part}", (f"{name}.{part}", rows), kind, shape)
         return mb.constexpr_blockwise_shift_scale(**given, name=path)
 
-    def form(self, name: str) -> tuple[int, int]:
-        """Bits of a matrix's codes, and the weights that share a scale."""
-        if (own := self.kept_layout(name)) is not None:
-            return 4 if own.bits <= 4 else 8, own.group
+    def grid(self, name: str) -> Grid:
         n, k = self.spec.shape(name)
-        return self.scheme.of(n).bits, self.scheme.block(k)
-
-    def kept_layout(self, name: str) -> Layout | None:
-        """Of a matrix whose codes are those of a quantized checkpoint."""
-        own = self.model.layout(name)
-        return own if own is not None and self.scheme.keeps(own) else None
-
-    def packs(self, name: str) -> bool:
-        """Whether a matrix becomes codes."""
-        known = self.scheme.bits and name.rsplit(".", 1)[-1] in QUANTIZED
-        return bool(known) and self.spec.shape(name)[1] % self.form(name)[1] == 0
+        plain = Dense(self.scheme.type)
+        if name.rsplit(".", 1)[-1] not in QUANTIZED:
+            return plain
+        grid = self.model.grid(name, self.scheme.grid(n))
+        return plain if grid.group and k % grid.group else grid
 
     def constant(self, path: str, place: tuple[str, Slab | None], kind: str, shape: tuple[int, ...]) -> Value:
         """A constant of that shape whose values are some rows of a tensor of the file."""
@@ -435,34 +427,18 @@ class Decoder(decoder.Decoder[Value]):
         value.op.weight_id = str(self.weights.record(*place))
         return value
 
-    def plain(self, name: str) -> Iterator[NDArray[Any]]:
+    def plain(self, name: str, grid: Dense) -> Iterator[NDArray[Any]]:
         slabs = row_slabs(*self.spec.shape(name))
-        return in_order(lambda slab: self.rows(name, slab).astype(self.scheme.float), slabs)
+        return in_order(lambda slab: narrowed(self.rows(name, slab), grid.dtype), slabs)
 
-    def codes(self, name: str, later: list[list[NDArray[Any]]]) -> Iterator[NDArray[Any]]:
+    def codes(self, name: str, grid: Grid, later: list[list[NDArray[Any]]]) -> Iterator[NDArray[Any]]:
         """A matrix's codes; what belongs to them goes into `later`."""
-        own = self.kept_layout(name)
-
-        def encode(slab: Slab) -> tuple[NDArray[Any], ...]:
-            if own is not None:
-                return _coreml_codes.taken_over(self.model.codes(name, slab), own, self.scheme)
-            return _coreml_codes.encode(self.rows(name, slab), self.scheme.of(n))
-
-        n, k = self.spec.shape(name)
-        for codes, *beside in in_order(encode, row_slabs(n, k)):
-            later.append(beside)
-            yield codes
-
-    def indices(self, name: str, later: list[list[NDArray[Any]]]) -> Iterator[NDArray[Any]]:
-        """A matrix's indices into palettes, which go into `later`."""
         n, k = self.spec.shape(name)
         step = max(1, SLAB_WEIGHTS // (PALETTE_ROWS * k)) * PALETTE_ROWS
         slabs = [(first, min(first + step, n)) for first in range(0, n, step)]
-        for indices, palettes in in_order(
-            lambda slab: _coreml_codes.indices(self.rows(name, slab), self.scheme), slabs
-        ):
-            later.append([palettes])
-            yield indices
+        for codes, *beside in in_order(lambda slab: grid.pack(self.model.fitted(name, grid, slab)), slabs):
+            later.append(beside)
+            yield codes
 
     def rows(self, name: str, slab: Slab) -> NDArray[np.float32]:
         values = self.model.load(name, slab)

@@ -18,16 +18,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit.converters import decoder
-from edgekit.converters.codes import Layout
 from edgekit.converters.convert import ConvertInput
-from edgekit.converters.formats import _block_codes
 from edgekit.converters.formats._onnx_graph import Block, Dim, Graph, Weight
 from edgekit.converters.formats._parallel import in_order, row_slabs
+from edgekit.converters.quant.blocks import Blocks
+from edgekit.converters.quant.dense import Dense, narrowed
+from edgekit.converters.quant.grid import Grid
 from edgekit.converters.spec import Layer, Rope
 from edgekit.errors import UnsupportedModel
 
 MAX_POSITIONS = 131072  # of the tables of angles
-BLOCKS = (16, 32, 64, 128, 256)  # of MatMulNBits
+EMBED_BITS = (4, 8)  # of GatherBlockQuantized
 QUANTIZED = frozenset(["embed", "head", "q", "k", "v", "o", "gate", "up", "down", "conv_in", "conv_out"])
 
 
@@ -45,8 +46,6 @@ class Scheme:
 
 class Decoder(decoder.Decoder[str]):
     """Builds the graph; each primitive appends nodes and returns the name of its output."""
-
-    BITS: tuple[int, ...] = _block_codes.BITS
 
     def __init__(self, model: ConvertInput, scheme: Scheme) -> None:
         self.model = model
@@ -98,51 +97,38 @@ class Decoder(decoder.Decoder[str]):
     # ---- parts
 
     def embed(self, ids: str) -> str:
-        if not self.packs("embed"):
+        grid = self.grid("embed")
+        if isinstance(grid, Dense):
             return self.graph.node("Gather", [self.dense("embed"), ids], "embed")
-        bits, block, _ = self.form("embed")
         codes, scales = self.quantized("embed", flat=True)
         return self.graph.contrib(
             "GatherBlockQuantized", [codes, ids, scales], "embed",
-            gather_axis=0, quantize_axis=1, block_size=block, bits=bits,
+            gather_axis=0, quantize_axis=1, block_size=grid.group, bits=grid.bits,
         )  # fmt: skip
 
-    @classmethod
-    def keeps(cls, scheme: Scheme, layout: Layout, part: str) -> bool:
-        """Whether a checkpoint's codes of a matrix are taken over. Offsets that are no whole number of steps,
-        and groups that are no multiple of 16, have no place.
-        """
-        bits, zeros = (cls.BITS, ("middle", "whole")) if part != "embed" else ((4, 8), ("middle",))
-        return (
-            layout.bits in bits
-            and layout.bits <= scheme.bits
-            and layout.zero in zeros
-            and layout.group % BLOCKS[0] == 0
-        )
+    def grid(self, name: str) -> Grid:
+        """Of a matrix. GatherBlockQuantized, which reads the embedding, is the stricter operator."""
+        k = self.spec.shape(name)[1]
+        bits, block = self.scheme.bits, self.scheme.block
+        if not bits or name.rsplit(".", 1)[-1] not in QUANTIZED:
+            return Dense(self.type)
+        if name == "embed" and (bits not in EMBED_BITS or k % block):
+            return Dense(self.type)
+        wanted = Blocks(bits, block, self.type)
+        own = self.model.grid(name, wanted)
+        return own if self.holds(name, own) else wanted
 
-    def form(self, name: str) -> tuple[int, int, Layout | None]:
-        """Bits and block of a matrix of codes; the checkpoint's layout of it where its own codes are kept."""
-        own = self.model.layout(name)
-        if own is None or not self.keeps(self.scheme, own, name):
-            return self.scheme.bits, self.scheme.block, None
-        return own.bits, max(size for size in BLOCKS if own.group % size == 0), own
-
-    def packs(self, name: str) -> bool:
-        """Whether a matrix becomes codes. GatherBlockQuantized, which reads the embedding, is the stricter
-        operator.
-        """
-        if name == "embed":
-            return self.scheme.bits in (4, 8) and self.spec.d_model % self.scheme.block == 0
-        return self.scheme.bits > 0 and name.rsplit(".", 1)[-1] in QUANTIZED
+    def holds(self, name: str, grid: Grid) -> bool:
+        """Whether the operators take a checkpoint's own codes."""
+        return isinstance(grid, Blocks) and (name != "embed" or (grid.bits in EMBED_BITS and not grid.zeros))
 
     def linear(self, x: str, name: str, path: str | None = None) -> str:
         path = path or name
         n, k = self.spec.shape(name)
-        if self.packs(name):
-            bits, block, _ = self.form(name)
+        if not isinstance(grid := self.grid(name), Dense):
             y = self.graph.contrib(
                 "MatMulNBits", [x, *self.quantized(name)], path,
-                K=k, N=n, bits=bits, block_size=block, accuracy_level=self.scheme.accuracy_level,
+                K=k, N=n, bits=grid.bits, block_size=grid.group, accuracy_level=self.scheme.accuracy_level,
             )  # fmt: skip
         else:
             y = self.graph.contrib("FusedMatMul", [x, self.dense(name)], path, transB=1)
@@ -387,10 +373,9 @@ class Decoder(decoder.Decoder[str]):
 
     def dense(self, name: str) -> str:
         n, k = self.spec.shape(name)
-        kind = "<f2" if self.type == "F16" else "<f4"
 
         def blocks() -> Iterator[Block]:
-            return in_order(lambda slab: self.rows(name, slab).astype(kind), row_slabs(n, k))
+            return in_order(lambda slab: narrowed(self.rows(name, slab), self.type), row_slabs(n, k))
 
         return self.graph.weight(Weight(f"{name}.weight", self.type, (n, k), blocks))
 
@@ -399,23 +384,13 @@ class Decoder(decoder.Decoder[str]):
         groups have zeros of their own, those `[n, bytes]`; they follow the codes in the file.
         """
         n, k = self.spec.shape(name)
-        bits, block, own = self.form(name)
-        count = _block_codes.blocks(k, block)
-        kind = "<f2" if self.type == "F16" else "<f4"
+        grid = self.grid(name)
+        assert isinstance(grid, Blocks)
+        count = grid.groups(k)
         later: list[list[Block]] = []  # emptied as it is written
 
         def pack(slab: tuple[int, int]) -> tuple[Block, ...]:
-            if own is not None:
-                given = self.model.codes(name, slab).regrouped(block)
-                packed = _block_codes.pack(given.codes, bits), given.scale.astype(kind)
-                if own.zero == "middle" or given.zero is None:
-                    return packed
-                zeros = np.pad(given.zero, ((0, 0), (0, -count % (8 // bits))))
-                return *packed, _block_codes.pack(zeros, bits)
-            rows = self.rows(name, slab)
-            scale = _block_codes.fit(rows, bits, block).astype(kind)
-            codes = _block_codes.encode(rows, scale.astype(np.float32), bits, block)
-            return _block_codes.pack(codes, bits), scale
+            return grid.pack(self.model.fitted(name, grid, slab))
 
         def codes() -> Iterator[Block]:
             for packed, *rest in in_order(pack, row_slabs(n, k)):
@@ -425,7 +400,7 @@ class Decoder(decoder.Decoder[str]):
         def beside() -> Iterator[Block]:
             return (rest.pop(0) for rest in later)
 
-        size = block * bits // 8
+        size = grid.group * grid.bits // 8
         shape = (n, count * size) if flat else (n, count, size)
         if not flat and f"{name}.codes" in self.graph.weights:  # the embedding, as the output matrix
             alias = Weight(f"{name}.blocks", "U8", shape, lambda: iter(()), alias=f"{name}.codes")
@@ -434,8 +409,8 @@ class Decoder(decoder.Decoder[str]):
             self.graph.weight(Weight(f"{name}.codes", "U8", shape, codes)),
             self.graph.weight(Weight(f"{name}.scales", self.type, (n, count), beside)),
         ]
-        if own is not None and own.zero == "whole":
-            packed = (n, -(-count * bits // 8))
+        if grid.zeros:
+            packed = (n, -(-count * grid.bits // 8))
             found.append(self.graph.weight(Weight(f"{name}.zeros", "U8", packed, beside)))
         return tuple(found)
 

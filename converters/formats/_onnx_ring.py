@@ -22,10 +22,13 @@ import numpy as np
 
 from edgekit.converters import decoder
 from edgekit.converters.convert import ConvertInput
-from edgekit.converters.formats import _block_codes
 from edgekit.converters.formats._onnx_decoder import Decoder, Scheme
 from edgekit.converters.formats._onnx_graph import Block, Graph, Weight
 from edgekit.converters.formats._parallel import in_order, row_slabs
+from edgekit.converters.quant import blocks
+from edgekit.converters.quant.blocks import Blocks
+from edgekit.converters.quant.dense import Dense
+from edgekit.converters.quant.grid import Grid
 from edgekit.converters.spec import Layer
 from edgekit.errors import UsageError
 
@@ -36,8 +39,6 @@ BATCH, LENGTH = 1, 1
 
 class RingDecoder(Decoder):
     """`window` recent positions and the first `sinks` stay in view."""
-
-    BITS = tuple(STORED)
 
     def __init__(self, model: ConvertInput, scheme: Scheme, window: int, sinks: int) -> None:
         if window < 1 or sinks < 0:
@@ -178,31 +179,37 @@ class RingDecoder(Decoder):
             "RMSNormalization", [x, weight], path, axis=-1, epsilon=self.spec.norm_eps, stash_type=1
         )
 
-    def packs(self, name: str) -> bool:
-        return super().packs(name) and self.spec.shape(name)[1] % self.scheme.block == 0
+    def grid(self, name: str) -> Grid:
+        """The embedding has 8 bits: Gather knows no narrower type."""
+        grid, k = super().grid(name), self.spec.shape(name)[1]
+        if name == "embed" and isinstance(grid, Blocks):
+            grid = self.model.grid(name, Blocks(8, self.scheme.block))
+        return Dense(self.type) if grid.group and k % grid.group else grid
+
+    def holds(self, name: str, grid: Grid) -> bool:
+        return isinstance(grid, Blocks) and grid.bits in STORED
 
     def embed(self, ids: str) -> str:
-        if not self.packs("embed"):
+        grid = self.grid("embed")
+        if isinstance(grid, Dense):
             return self.graph.node("Gather", [self.dense("embed"), ids], "embed")
         graph, k = self.graph, self.spec.d_model
         codes, scales = self.quantized("embed")
-        _, block, _ = self.form("embed")
         rows = graph.node("Gather", [codes, ids], "embed.codes_here", axis=1)  # [k, 1, 1]
         some = graph.node("Gather", [scales, ids], "embed.scales_here", axis=1)
         flat = [
             graph.node("Reshape", [part, graph.constant([-1, 1], "I64")], f"{part}.flat")
             for part in (rows, some)
         ]
-        values = graph.node("DequantizeLinear", flat, "embed.values", axis=0, block_size=block)
+        values = graph.node("DequantizeLinear", flat, "embed.values", axis=0, block_size=grid.group)
         return graph.node("Reshape", [values, graph.constant([1, 1, k], "I64")], "embed")
 
     def linear(self, x: str, name: str, path: str | None = None) -> str:
         graph, path = self.graph, path or name
         n, k = self.spec.shape(name)
-        if self.packs(name):
-            _, block, _ = self.form(name)
+        if not isinstance(grid := self.grid(name), Dense):
             weight = graph.node(
-                "DequantizeLinear", [*self.quantized(name)], f"{path}.matrix", axis=0, block_size=block
+                "DequantizeLinear", [*self.quantized(name)], f"{path}.matrix", axis=0, block_size=grid.group
             )
             y = graph.node("MatMul", [x, weight], path)
         else:
@@ -216,23 +223,19 @@ class RingDecoder(Decoder):
 
     def quantized(self, name: str, *, flat: bool = False) -> tuple[str, ...]:
         """Signed codes `[k, n]`, scales `[k / block, n]` and, where groups have zeros of their own, those:
-        the layout ONNX Runtime fuses into one operator. The embedding has 8 bits: Gather knows no narrower
-        type.
+        the layout ONNX Runtime fuses into one operator.
         """
         n, k = self.spec.shape(name)
-        given_bits, block, own = self.form(name)
-        bits = 8 if name == "embed" else given_bits
-        shape = (k // block, n)
+        grid = self.grid(name)
+        assert isinstance(grid, Blocks)
+        bits = 8 if name == "embed" else grid.bits
+        shape = (grid.groups(k), n)
         later: list[Block] = []
 
         def pack(slab: tuple[int, int]) -> tuple[Block, ...]:
-            if own is not None:
-                given = self.model.codes(name, slab).regrouped(block)
-                zeros = [] if given.zero is None else [_signed(given.zero, given_bits)]
-                return _signed(given.codes, given_bits), given.scale.T, *zeros
-            rows = self.rows(name, slab)
-            scale = _block_codes.fit(rows, bits, block)
-            return _signed(_block_codes.encode(rows, scale, bits, block), bits), scale.T
+            fitted = self.model.fitted(name, grid, slab)
+            scale, *zeros = fitted.parameters.groups
+            return _signed(fitted.codes, grid), scale.T, *(_signed(zero, grid) for zero in zeros)
 
         def codes() -> Iterator[Block]:
             whole, scales, zeros = (
@@ -256,18 +259,18 @@ class RingDecoder(Decoder):
             self.graph.weight(Weight(f"{name}.codes", STORED[bits], (k, n), codes)),
             self.graph.weight(Weight(f"{name}.scales", "F32", shape, beside)),
         ]
-        if own is not None and own.zero == "whole":
+        if grid.zeros:
             found.append(self.graph.weight(Weight(f"{name}.zeros", STORED[bits], shape, beside)))
         return tuple(found)
 
 
-def _signed(codes: Block, bits: int) -> Block:
+def _signed(codes: Block, grid: Blocks) -> Block:
     """Codes `[n, k]` as int8 `[k, n]` around 0."""
-    return (codes.astype(np.int16) - (1 << (bits - 1))).astype(np.int8).T
+    return (codes.astype(np.int16) - grid.half).astype(np.int8).T
 
 
 def _stored(values: Block, bits: int) -> Block:
     if bits == 8:
         return values
     nibbles = values.reshape(-1).view(np.uint8) & np.uint8(15)
-    return _block_codes.pack(np.pad(nibbles, (0, nibbles.size % 2)).reshape(1, -1), 4)
+    return blocks.pack(np.pad(nibbles, (0, nibbles.size % 2)).reshape(1, -1), 4)

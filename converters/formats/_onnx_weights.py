@@ -11,8 +11,9 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from edgekit.converters.formats import _block_codes
 from edgekit.converters.formats._onnx_graph import NUMPY, TYPES
+from edgekit.converters.quant import blocks
+from edgekit.converters.quant.grid import Fitted, Parameters
 from edgekit.converters.spec import ModelSpec
 from edgekit.errors import InvalidFile, UnsupportedModel
 
@@ -77,14 +78,15 @@ class Weights:
         n, k = self.spec.shape(name)
         words = self._words(name)
         bits, block = int(words["bits"]), int(words["block_size"])
-        codes = _block_codes.unpack(np.asarray(self._array(f"{name}.codes").reshape(n, -1)[rows]), bits)
-        scale = self._array(f"{name}.scales").reshape(n, -1)[rows].astype(np.float32)
-        if f"{name}.zeros" not in self.tensors:
-            return _block_codes.decode(codes, scale, bits, k)
-        packed = np.asarray(self._array(f"{name}.zeros").reshape(n, -1)[rows])
-        zeros = _block_codes.unpack(packed, bits)[:, : scale.shape[1]].astype(np.float32)
-        blocks = codes.reshape(len(codes), -1, block) - zeros[..., None]
-        return (blocks * scale[..., None]).reshape(len(codes), -1)[:, :k]
+        codes = blocks.unpack(np.asarray(self._array(f"{name}.codes").reshape(n, -1)[rows]), bits)[:, :k]
+        scale = self._array(f"{name}.scales").reshape(n, -1)[rows]
+        parameters = [scale]
+        if f"{name}.zeros" in self.tensors:
+            packed = np.asarray(self._array(f"{name}.zeros").reshape(n, -1)[rows])
+            parameters.append(blocks.unpack(packed, bits)[:, : scale.shape[1]])
+        dtype = TYPE_OF_CODE[self.tensors[f"{name}.scales"].data_type]
+        grid = blocks.Blocks(bits, block, dtype, zeros=len(parameters) > 1)
+        return grid.restore(Fitted(codes, Parameters(tuple(parameters))))
 
     def _columns(self, name: str, rows: slice) -> F32:
         """Signed codes `[k, n]`, as DequantizeLinear takes them."""
@@ -123,5 +125,5 @@ class Weights:
             raw = np.frombuffer(tensor.raw_data, np.uint8)
         if kind != "I4":
             return raw.view(NUMPY[kind]).reshape(shape)
-        nibbles = _block_codes.unpack(raw.reshape(1, -1), 4)[0, :count].reshape(shape)
+        nibbles = blocks.unpack(raw.reshape(1, -1), 4)[0, :count].reshape(shape)
         return (nibbles ^ np.uint8(8)).astype(np.int8) - np.int8(8)

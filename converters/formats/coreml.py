@@ -10,21 +10,24 @@ import json
 import logging
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekit.converters.codes import Layout
 from edgekit.converters.convert import ConvertInput, Progress, silent
-from edgekit.converters.formats import Engine, Output, _coreml_codes
+from edgekit.converters.formats import Engine, Output
 from edgekit.converters.formats._checkpoint_files import copy_files, flat_config, write_card, write_json
 from edgekit.converters.formats._coreml_codes import Scheme
 from edgekit.converters.formats._coreml_session import Cache, Session, facts
 from edgekit.converters.formats._coreml_weights import WeightFile
+from edgekit.converters.quant.grid import Grid
 from edgekit.converters.spec import ModelSpec
 from edgekit.converters.text.tokenizer import compile_tokenizer
 from edgekit.errors import UnsupportedModel, UsageError
+
+if TYPE_CHECKING:
+    from edgekit.converters.formats._coreml_decoder import Decoder
 
 SUFFIX = ""
 WINDOW, SINKS, CHUNK = 2048, 4, 64
@@ -35,7 +38,7 @@ SCHEME_OF_NAME = {
     "q4": Scheme(bits=4, codes="block"),
     "q8": Scheme(bits=8, codes="block"),
     "f16": Scheme(),
-    "f32": Scheme(type="fp32"),
+    "f32": Scheme(type="F32"),
     "neural_engine_q8": Scheme(neural_engine=True, bits=8, codes="row"),
     "neural_engine_q6": Scheme(neural_engine=True, bits=6, codes="palette"),
     "neural_engine_q4": Scheme(neural_engine=True, bits=4, codes="palette"),
@@ -101,14 +104,10 @@ def cache_bytes(model: ConvertInput, scheme: str, tokens: int) -> int:
     return 2 * (numbers + sum(spec.d_model * (x.conv_kernel - 1) for x in spec.layers if x.conv_kernel))
 
 
-def restored(rows: NDArray[np.float32], scheme: str) -> NDArray[np.float32]:
-    """Rows of a matrix `[n, k]` as their codes will stand for them."""
-    return _coreml_codes.restored(rows, SCHEME_OF_NAME[scheme])
-
-
-def keeps(layout: Layout, scheme: str) -> bool:
-    """Whether codes of a checkpoint are taken over."""
-    return SCHEME_OF_NAME[scheme].keeps(layout)
+def grids(model: ConvertInput, scheme: str) -> dict[str, Grid]:
+    """Of each matrix."""
+    decoder = _decoder(model, scheme, Cache(_window(model), SINKS, CHUNK))
+    return {name: decoder.grid(name) for name in model.spec.matrices()}
 
 
 def holds(path: Path) -> bool:
@@ -212,16 +211,21 @@ def _window(model: ConvertInput) -> int:
 
 def _built(model: ConvertInput, scheme: str, cache: Cache) -> tuple[Any, WeightFile]:
     """The model's protobuf message, and its weights before they are written."""
+    decoder = _decoder(model, scheme, cache)
+    from edgekit.converters.formats import _coreml_package
+
+    functions = {"decode": decoder.function(1), "prefill": decoder.function(cache.chunk)}
+    return _coreml_package.message(functions, decoder.weights), decoder.weights
+
+
+def _decoder(model: ConvertInput, scheme: str, cache: Cache) -> Decoder:
     if scheme not in SCHEME_OF_NAME:
         raise UsageError(f"scheme {scheme!r} is not one Core ML has; choose from {', '.join(SCHEMES)}")
     _need_coremltools()
-    from edgekit.converters.formats import _coreml_package
     from edgekit.converters.formats._coreml_decoder import Decoder, NeuralEngineDecoder
 
     chosen = SCHEME_OF_NAME[scheme]
-    decoder = (NeuralEngineDecoder if chosen.neural_engine else Decoder)(model, chosen, cache)
-    functions = {"decode": decoder.function(1), "prefill": decoder.function(cache.chunk)}
-    return _coreml_package.message(functions, decoder.weights), decoder.weights
+    return (NeuralEngineDecoder if chosen.neural_engine else Decoder)(model, chosen, cache)
 
 
 def _need_coremltools() -> None:

@@ -14,7 +14,6 @@ import os
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +23,13 @@ from edgekit.converters.convert import ConvertInput, Progress, silent
 from edgekit.converters.formats import Output
 from edgekit.converters.formats._large_blocks import large_blocks
 from edgekit.converters.formats._parallel import in_order
-from edgekit.converters.quant import dense, q4_block32, q8_block32
-from edgekit.converters.quant.tiles import F32, TILE_ROWS, U8, round_up
-from edgekit.converters.spec import ModelSpec, Source
+from edgekit.converters.quant import dense
+from edgekit.converters.quant.grid import Grid
+from edgekit.converters.quant.q4_affine32 import Q4Affine32
+from edgekit.converters.quant.q4_block32 import Q4Block32
+from edgekit.converters.quant.q8_block32 import Q8Block32
+from edgekit.converters.quant.tiles import F32, TILE_ROWS, U8, padded_rows, round_up, tiles_of
+from edgekit.converters.spec import ModelSpec
 from edgekit.errors import InvalidFile, UsageError
 
 SUFFIX = ".edge"
@@ -44,6 +47,18 @@ KEPT_WIDE = frozenset(["router"])
 
 # What turns ids into vectors and back: at 4 bits these cost as much quality as all the rest.
 ENDS = frozenset(["embed", "head"])
+
+TileGrid = dense.DenseTiles | Q8Block32 | Q4Block32 | Q4Affine32
+GRIDS: dict[str, TileGrid] = {
+    grid.name: grid
+    for grid in (
+        dense.DenseTiles("F32"),
+        dense.DenseTiles("F16"),
+        dense.DenseTiles("BF16"),
+        Q8Block32(),
+        Q4Block32(),
+    )
+}
 
 
 @dataclass(frozen=True)
@@ -74,15 +89,6 @@ Encoder = Callable[[F32], U8]
 _SLAB_WEIGHTS = 1 << 18  # weights packed at a time by a thread: what fits a second-level cache
 
 
-@dataclass(frozen=True)
-class Matrix:
-    """A matrix to be packed: `read(first, last)` gives float32 rows `[last - first, k]`."""
-
-    n: int
-    k: int
-    read: Callable[[int, int], F32]
-
-
 def is_matrix(name: str) -> bool:
     return name.rsplit(".", 1)[-1] in MATRICES
 
@@ -96,30 +102,14 @@ def layout_of(name: str, shape: Sequence[int], scheme: str) -> str:
     return chosen.ends if last in ENDS and math.prod(shape) <= chosen.ends_up_to else chosen.layout
 
 
-def encode(layout: str, rows: F32) -> U8:
-    """Tiles of `rows[n, k]`, n a multiple of 16."""
-    if layout == "q4_block32":
-        return q4_block32.encode(rows)
-    if layout == "q8_block32":
-        return q8_block32.encode(rows)
-    return dense.encode(layout, rows)
-
-
-def decode(layout: str, packed: U8, n: int, k: int) -> F32:
-    """float32 `[n, k]` from a stored tensor `[n_tiles, tile_bytes]`."""
-    if layout == "q4_block32":
-        return q4_block32.decode(packed, k)[:n]
-    if layout == "q8_block32":
-        return q8_block32.decode(packed, k)[:n]
-    return dense.decode(layout, packed, k)[:n]
-
-
-def tile_bytes(layout: str, k: int) -> int:
-    if layout == "q4_block32":
-        return q4_block32.tile_bytes(k)
-    if layout == "q8_block32":
-        return q8_block32.tile_bytes(k)
-    return dense.tile_bytes(layout, k)
+def grids(model: ConvertInput, scheme: str) -> dict[str, Grid]:
+    """Of each matrix; f16 stands for bf16 too."""
+    found = {}
+    for name in filter(is_matrix, model.tensors):
+        wanted = GRIDS[layout_of(name, model.spec.shape(name), scheme)]
+        own = model.grid(name, wanted)
+        found[name] = own if own.name in GRIDS else wanted
+    return found
 
 
 def write(
@@ -131,7 +121,7 @@ def write(
 ) -> None:
     """Writes `model` as an `.edge` file in one pass over the checkpoint; memory stays at a few slabs of rows.
 
-    `encoders`: what packs a layout in place of `encode`, where there is something faster.
+    `encoders`: what packs a layout in place of its grid, where there is something faster.
 
     Raises UsageError for an unknown scheme, InvalidFile when the checkpoint cannot be read, OSError when
     the disk is full.
@@ -140,26 +130,21 @@ def write(
         raise UsageError(
             f"scheme {scheme!r} is not one the edge format has; choose from {', '.join(SCHEMES)}"
         )
-    matrices: dict[str, Matrix] = {}
+    chosen = {name: _exact(model, name, grid) for name, grid in grids(model, scheme).items()}
     vectors: dict[str, F32] = {}
     vector_shapes: dict[str, list[int]] = {}
     for name, source in model.tensors.items():
-        if is_matrix(name):
-            matrices[name] = _matrix(model, source)
-        else:
+        if not is_matrix(name):
             value = model.checkpoint.source(source).astype(np.float32)
             vector_shapes[name] = list(value.shape)
             vectors[name] = np.pad(value.reshape(-1), (0, -value.size % TILE_ROWS))
-    layouts = {name: _layout(name, matrix, scheme) for name, matrix in matrices.items()}
     blobs = {"tokenizer": model.tokenizer, "chat_template": model.chat_template}
     blobs_u8 = {name: _padded_bytes(blob) for name, blob in blobs.items() if blob is not None}
 
     shapes: dict[str, tuple[str, list[int]]] = {}
-    for name, matrix in matrices.items():
-        shapes[name] = (
-            "U8",
-            [round_up(matrix.n, TILE_ROWS) // TILE_ROWS, tile_bytes(layouts[name], matrix.k)],
-        )
+    for name, grid in chosen.items():
+        n, k = model.spec.shape(name)
+        shapes[name] = ("U8", [tiles_of(n), grid.tile_bytes(k)])
     shapes |= {name: ("F32", [vector.size]) for name, vector in vectors.items()}
     shapes |= {name: ("U8", [blob.size]) for name, blob in blobs_u8.items()}
 
@@ -168,7 +153,9 @@ def write(
         "version": str(FORMAT_VERSION),
         "scheme": scheme,
         "spec": model.spec.to_json(),
-        "matrices": {name: {"layout": layouts[name], "shape": [m.n, m.k]} for name, m in matrices.items()},
+        "matrices": {
+            name: {"layout": grid.name, "shape": model.spec.shape(name)} for name, grid in chosen.items()
+        },
         "vectors": vector_shapes,
         "sha256": dict.fromkeys(shapes, "0" * 64),
         **model.metadata,
@@ -180,7 +167,7 @@ def write(
         yield header
         for done, name in enumerate(shapes, 1):
             digest = hashlib.sha256()
-            for block in _blocks(name, matrices, layouts, vectors, blobs_u8, encoders or {}):
+            for block in _blocks(model, name, chosen, vectors, blobs_u8, encoders or {}):
                 digest.update(block.data)
                 yield block.data
             hashes[name] = digest.hexdigest()
@@ -199,21 +186,11 @@ def write(
 def size_bytes(model: ConvertInput, scheme: str) -> int:
     """Bytes of the file that `write` would write, up to what its header's text takes."""
     size = SPARE_HEADER_BYTES
+    size += sum(grid.size_bytes(*model.spec.shape(name)) for name, grid in grids(model, scheme).items())
     for name in model.tensors:
-        shape = model.spec.shape(name)
-        if is_matrix(name):
-            layout = layout_of(name, shape, scheme)
-            size += round_up(shape[0], TILE_ROWS) // TILE_ROWS * tile_bytes(layout, shape[1])
-        else:
-            size += round_up(int(np.prod(shape)) * 4, ALIGNMENT)
+        if not is_matrix(name):
+            size += round_up(math.prod(model.spec.shape(name)) * 4, ALIGNMENT)
     return size + sum(len(blob) for blob in (model.tokenizer, model.chat_template) if blob is not None)
-
-
-def restored(rows: F32, scheme: str) -> F32:
-    """Rows of a matrix `[n, k]` as a package holds them."""
-    n, k = rows.shape
-    layout = LAYOUTS_OF_SCHEME[scheme].layout
-    return decode(layout, encode(layout, np.pad(rows, ((0, -n % TILE_ROWS), (0, 0)))), n, k)
 
 
 def attach(path: Path, metadata: Mapping[str, Any], tensors: Mapping[str, bytes] | None = None) -> None:
@@ -308,7 +285,8 @@ class Package:
         first, last = rows or (0, n)
         tile = first // TILE_ROWS
         tiles = stored.reshape(self.entries[name]["shape"])[tile : -(-last // TILE_ROWS)]
-        return decode(matrix["layout"], tiles, n, k)[first - tile * TILE_ROWS : last - tile * TILE_ROWS]
+        grid = GRIDS[matrix["layout"]]
+        return grid.restore(grid.unpack(tiles, k))[first - tile * TILE_ROWS : last - tile * TILE_ROWS]
 
 
 def holds(path: Path) -> bool:
@@ -328,32 +306,18 @@ def read_back(path: Path, spec: ModelSpec | None = None) -> Output:
     )
 
 
-def _matrix(model: ConvertInput, source: Source) -> Matrix:
-    shape = model.checkpoint.info(source.name)[1]
-    first, last = source.rows or (0, shape[0])
-    if source.shape is not None or len(shape) != 2:  # an expert or a fused tensor: small enough to hold
-        whole = model.checkpoint.source(source)
-        return Matrix(whole.shape[0], whole.shape[1], lambda a, b: whole[a:b])
-
-    def read(a: int, b: int) -> F32:
-        return model.checkpoint.source(Source(source.name, (first + a, first + b), source.add))
-
-    return Matrix(last - first, shape[1], read)
-
-
-def _layout(name: str, matrix: Matrix, scheme: str) -> str:
-    layout = layout_of(name, (matrix.n, matrix.k), scheme)
-    if layout == "f16":  # float16 where it keeps what the checkpoint has, else bfloat16
-        rows = max(1, _SLAB_WEIGHTS // matrix.k)
-        slabs = (matrix.read(a, min(a + rows, matrix.n)) for a in range(0, matrix.n, rows))
-        return "f16" if all(dense.fits_f16(slab) for slab in slabs) else "bf16"
-    return layout
+def _exact(model: ConvertInput, name: str, grid: Grid) -> TileGrid:
+    """float16 where it keeps what the checkpoint has, else bfloat16."""
+    if grid.name != "f16":
+        return GRIDS[grid.name]
+    loaded = (model.load(name, rows) for rows in _slabs(*model.spec.shape(name)))
+    return GRIDS["f16" if all(rows is not None and dense.fits_f16(rows) for rows in loaded) else "bf16"]
 
 
 def _blocks(
+    model: ConvertInput,
     name: str,
-    matrices: Mapping[str, Matrix],
-    layouts: Mapping[str, str],
+    chosen: Mapping[str, TileGrid],
     vectors: Mapping[str, F32],
     blobs: Mapping[str, U8],
     encoders: Mapping[str, Encoder],
@@ -363,21 +327,25 @@ def _blocks(
     elif name in vectors:
         yield vectors[name].astype("<f4").view(np.uint8)
     else:
-        layout = layouts[name]
-        yield from _packed_slabs(matrices[name], encoders.get(layout) or partial(encode, layout))
+        grid = chosen[name]
+        encoder = encoders.get(grid.name) if model.calibration is None else None
+
+        def packed(rows: tuple[int, int]) -> U8:
+            if encoder is None:
+                (tiles,) = grid.pack(model.fitted(name, grid, rows))
+            else:
+                values = model.load(name, rows)
+                assert values is not None
+                tiles = encoder(padded_rows(values))
+            return tiles.reshape(-1)
+
+        yield from in_order(packed, _slabs(*model.spec.shape(name)))
 
 
-def _packed_slabs(matrix: Matrix, encoder: Encoder) -> Iterator[U8]:
-    """Packed tiles in order."""
-    rows = round_up(max(1, _SLAB_WEIGHTS // matrix.k), TILE_ROWS)
-
-    def pack(first: int) -> U8:
-        slab = matrix.read(first, min(first + rows, matrix.n))
-        if remainder := -len(slab) % TILE_ROWS:
-            slab = np.pad(slab, ((0, remainder), (0, 0)))
-        return np.ascontiguousarray(encoder(slab)).reshape(-1)
-
-    return in_order(pack, range(0, matrix.n, rows))
+def _slabs(n: int, k: int) -> list[tuple[int, int]]:
+    """`[first, last)` of the rows that are packed at a time: whole tiles."""
+    rows = round_up(max(1, _SLAB_WEIGHTS // k), TILE_ROWS)
+    return [(first, min(first + rows, n)) for first in range(0, n, rows)]
 
 
 def _padded_bytes(blob: bytes) -> U8:

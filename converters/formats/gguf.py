@@ -18,9 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit.converters import models
-from edgekit.converters.codes import Codes, Layout
 from edgekit.converters.convert import ConvertInput, Progress, silent
-from edgekit.converters.formats import Engine, Output, _gguf_blocks, _gguf_tokenizer
+from edgekit.converters.formats import Engine, Output, _gguf_tokenizer
 from edgekit.converters.formats._gguf_architecture import (
     PARTS,
     Architecture,
@@ -31,6 +30,9 @@ from edgekit.converters.formats._gguf_architecture import (
     rope_tensors,
 )
 from edgekit.converters.formats._parallel import in_order, row_slabs
+from edgekit.converters.quant import ggml
+from edgekit.converters.quant.dense import Dense, narrowed
+from edgekit.converters.quant.grid import Fitted, Grid, Parameters
 from edgekit.converters.spec import ModelSpec
 from edgekit.converters.text.tokenizer import compile_tokenizer
 from edgekit.errors import UnsupportedModel, UsageError
@@ -58,9 +60,13 @@ class Tensor:
 
     names: list[str] = field(default_factory=list)
     shape: tuple[int, ...] = ()
-    type: str = "F32"
-    kept: bool = False  # the checkpoint's own codes
+    grid: Grid = field(default_factory=lambda: Dense("F32"))
     values: NDArray[np.float32] | None = None  # instead of names
+
+    @property
+    def type(self) -> str:
+        """In ggml's words."""
+        return str(self.grid).upper()
 
 
 def write(model: ConvertInput, path: Path, scheme: str = SCHEMES[0], progress: Progress = silent) -> None:
@@ -95,22 +101,10 @@ def cache_bytes(model: ConvertInput, scheme: str, tokens: int) -> int:
     return computed(model.spec).cache_numbers(tokens) * 2
 
 
-def restored(rows: NDArray[np.float32], scheme: str) -> NDArray[np.float32]:
-    """Rows of a matrix `[n, k]` as their blocks will stand for them."""
-    from gguf import GGMLQuantizationType, quants
-
-    kind = GGMLQuantizationType[TYPES[scheme][0]]
-    return np.asarray(quants.dequantize(quants.quantize(rows, kind), kind), np.float32)
-
-
-def keeps(layout: Layout, scheme: str) -> bool:
-    """Whether codes of a checkpoint are taken over: no wider than asked for, in a block that ggml has."""
-    return _keeps(layout, TYPES[scheme][0])
-
-
-def _keeps(layout: Layout, kind: str) -> bool:
-    own = _gguf_blocks.LAYOUTS.get(kind)
-    return own is not None and layout.bits <= own.bits and _gguf_blocks.type_for(layout) is not None
+def grids(model: ConvertInput, scheme: str) -> dict[str, Grid]:
+    """Of each matrix."""
+    found = tensors(model, architecture(model), scheme)
+    return {name: tensor.grid for tensor in found.values() for name in tensor.names}
 
 
 def _begun(model: ConvertInput, path: Path, scheme: str) -> tuple[Architecture, dict[str, Tensor], Any]:
@@ -227,9 +221,9 @@ def tensors(model: ConvertInput, arch: Architecture, scheme: str) -> dict[str, T
         k = model.spec.shape(name)[-1]
         if kind == "weight" and part in MATRICES:
             widest = part == "head" or (part == "embed" and model.spec.tied)
-            tensor.type = output if widest else matrix
-            if tensor.type not in ("F32", "F16", "BF16") and k % 32:
-                tensor.type = "F16"
+            tensor.grid = _grid(output if widest else matrix)
+            if tensor.grid.group and k % tensor.grid.group:
+                tensor.grid = Dense("F16")
     for theirs, tensor in found.items():
         if tensor.names:
             shapes = [model.spec.shape(name) for name in tensor.names]
@@ -237,25 +231,21 @@ def tensors(model: ConvertInput, arch: Architecture, scheme: str) -> dict[str, T
             tensor.shape = (rows, *shapes[0][1:])
             if "_exps." in theirs:
                 tensor.shape = (len(shapes), rows // len(shapes), *shapes[0][1:])
-            layouts = {model.layout(name) for name in tensor.names}
-            layout = layouts.pop() if len(layouts) == 1 else None
-            if layout is not None and _keeps(layout, tensor.type):
-                tensor.type, tensor.kept = str(_gguf_blocks.type_for(layout)), True
+            own = {model.grid(name, tensor.grid) for name in tensor.names}
+            tensor.grid = own.pop() if len(own) == 1 else tensor.grid
     return found
 
 
 def _data(model: ConvertInput, arch: Architecture, tensor: Tensor) -> NDArray[np.uint8]:
-    import gguf
-
     if tensor.values is not None:
         return tensor.values.view(np.uint8)
-    kind = gguf.GGMLQuantizationType[tensor.type]
 
     def packed(slab: tuple[str, int, int]) -> NDArray[np.uint8]:
-        if tensor.kept:
-            return _gguf_blocks.pack(tensor.type, _codes(model, arch, *slab)).reshape(-1)
-        values = _rows(model, arch, *slab)
-        return np.ascontiguousarray(gguf.quants.quantize(values, kind)).view(np.uint8).reshape(-1)
+        if isinstance(tensor.grid, Dense):
+            stored = narrowed(_rows(model, arch, *slab), tensor.grid.dtype)
+        else:
+            (stored,) = tensor.grid.pack(_fitted(model, arch, tensor.grid, *slab))
+        return np.ascontiguousarray(stored).view(np.uint8).reshape(-1)
 
     data = np.empty(_size_bytes(tensor), np.uint8)
     at = 0
@@ -293,14 +283,17 @@ def _scaled(spec: ModelSpec) -> tuple[str, ...]:
     return ("q_norm",) if spec.qk_norm != "none" else ("q", "q_bias")
 
 
-def _codes(model: ConvertInput, arch: Architecture, name: str, first: int, last: int) -> Codes:
-    own = model.codes(name, (first, last))
-    codes, scale, offset = (
-        _ordered(model, arch, name, values) for values in (own.codes, own.scale, own.offset)
-    )
-    if name.endswith(".q") and model.spec.qk_norm == "none":
-        scale, offset = (values * np.float32(query_scale(model.spec, arch)) for values in (scale, offset))
-    return Codes(codes, scale, offset)
+def _fitted(model: ConvertInput, arch: Architecture, grid: Grid, name: str, first: int, last: int) -> Fitted:
+    found = model.fitted(name, grid, (first, last))
+    scale = query_scale(model.spec, arch) if name.rsplit(".", 1)[-1] in _scaled(model.spec) else 1.0
+    groups = (_ordered(model, arch, name, each) for each in found.parameters.groups)
+    scaled = ((each * np.float32(scale)).astype(each.dtype) for each in groups)
+    return Fitted(_ordered(model, arch, name, found.codes), Parameters(tuple(scaled)))
+
+
+def _grid(kind: str) -> Grid:
+    """Of a type, in ggml's words."""
+    return ggml.named(kind) if kind in ggml.LAYOUTS else Dense(kind)
 
 
 def _ordered(model: ConvertInput, arch: Architecture, name: str, values: NDArray[Any]) -> NDArray[Any]:

@@ -21,12 +21,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit.converters import models
-from edgekit.converters.codes import Layout
 from edgekit.converters.convert import ConvertInput, Progress, silent
-from edgekit.converters.formats import Engine, Output, _affine, _microscaling, _mlx_config
+from edgekit.converters.formats import Engine, Output, _mlx_config
 from edgekit.converters.formats._checkpoint_files import copy_files, write_card, write_json
 from edgekit.converters.formats._parallel import in_order, row_slabs
-from edgekit.converters.quant import dense
+from edgekit.converters.quant import affine
+from edgekit.converters.quant.affine import Affine
+from edgekit.converters.quant.dense import Dense, narrowed
+from edgekit.converters.quant.grid import Grid
+from edgekit.converters.quant.microscaling import Microscaling
 from edgekit.converters.spec import ModelSpec, Source
 from edgekit.converters.text.tokenizer import compile_tokenizer
 from edgekit.errors import UnsupportedModel, UsageError
@@ -46,15 +49,18 @@ class Scheme:
     group: int = 0
     dtype: str | None = None
 
+    @property
+    def grid(self) -> Grid:
+        assert self.dtype is not None
+        if self.mode == "affine":
+            return Affine(self.bits, self.group, self.dtype)
+        return Microscaling(self.mode) if self.mode else Dense(self.dtype)
+
 
 SCHEME_OF_NAME: dict[str, Scheme] = {
     "q4": Scheme("affine", 4, 64),
     **{f"q{bits}": Scheme("affine", bits, 64) for bits in (8, 6, 5, 3, 2)},
-    **{
-        f"q{bits}_g{group}": Scheme("affine", bits, group)
-        for bits in _affine.BITS
-        for group in _affine.GROUPS
-    },
+    **{f"q{bits}_g{group}": Scheme("affine", bits, group) for bits in affine.BITS for group in affine.GROUPS},
     "mxfp4": Scheme("mxfp4", 4, 32),
     "mxfp8": Scheme("mxfp8", 8, 32),
     "nvfp4": Scheme("nvfp4", 4, 16),
@@ -69,6 +75,7 @@ QUANTIZED = frozenset(["embed", "head", "q", "k", "v", "o", "gate", "up", "down"
 
 ITEM_BYTES = {"F32": 4, "F16": 2, "BF16": 2, "U32": 4, "U8": 1}
 Block = NDArray[Any]
+Slab = tuple[str, Source, int, int]  # a matrix of the spec, and rows of it
 
 
 @dataclass(frozen=True)
@@ -79,12 +86,12 @@ class Tensor:
 
     path: str
     shape: tuple[int, ...]
-    parts: tuple[tuple[Source, int], ...]  # and the number of rows of each
+    parts: tuple[tuple[str, Source, int], ...]  # the spec's name of each, and the number of its rows
     matrix: bool
 
     @property
     def n(self) -> int:
-        return sum(rows for _, rows in self.parts)
+        return sum(rows for _, _, rows in self.parts)
 
     @property
     def k(self) -> int:
@@ -196,42 +203,20 @@ def cache_bytes(model: ConvertInput, scheme: str, tokens: int) -> int:
     return numbers * ITEM_BYTES[str(_scheme(model, scheme).dtype)]
 
 
-def restored(rows: NDArray[np.float32], scheme: str) -> NDArray[np.float32]:
-    """Rows of a matrix `[n, k]` as mlx-lm will see them."""
-    chosen = SCHEME_OF_NAME[scheme]
-    dtype = chosen.dtype or "BF16"
-    if not chosen.mode or rows.shape[1] % chosen.group:
-        return _widened(_stored(rows, dtype), dtype)
-    packed, *beside = _quantize(rows, dataclasses.replace(chosen, dtype=dtype))
-    codes = _affine.unpack(packed, chosen.bits)
-    if chosen.mode != "affine":
-        return _microscaling.decode(codes, beside[0], chosen.mode)
-    return _affine.decode(codes, *(_widened(values, dtype) for values in beside))
+def grids(model: ConvertInput, scheme: str) -> dict[str, Grid]:
+    """Of each matrix."""
+    chosen = _scheme(model, scheme)
+    return {name: _grid(model, tensor, chosen) for tensor in tensors(model) for name, _, _ in tensor.parts}
 
 
-def keeps(layout: Layout, scheme: str) -> bool:
-    """Whether codes of a checkpoint are taken over: no wider than asked for, in groups that MLX has."""
-    return _keeps(layout, SCHEME_OF_NAME[scheme])
-
-
-def _keeps(layout: Layout, scheme: Scheme) -> bool:
-    return (
-        scheme.mode == "affine"
-        and layout.zero != "other"
-        and layout.bits in _affine.BITS
-        and layout.bits <= scheme.bits
-        and layout.group % _affine.GROUPS[0] == 0
-    )
-
-
-def _own(model: ConvertInput, tensor: Tensor, scheme: Scheme) -> Scheme | None:
-    """The scheme of the checkpoint's own codes of a matrix, where they are kept."""
-    layouts = {model.checkpoint.layout(source.name) for source, _ in tensor.parts} if tensor.matrix else set()
-    layout = layouts.pop() if len(layouts) == 1 else None
-    if layout is None or not _keeps(layout, scheme):
-        return None
-    group = max(size for size in _affine.GROUPS if layout.group % size == 0)
-    return dataclasses.replace(scheme, bits=layout.bits, group=group)
+def _grid(model: ConvertInput, tensor: Tensor, scheme: Scheme) -> Grid:
+    """That of the checkpoint's own codes where all parts of a matrix have such, and they can stay."""
+    plain = Dense(str(scheme.dtype))
+    if not tensor.matrix:
+        return plain
+    own = {model.grid(name, scheme.grid) for name, _, _ in tensor.parts}
+    grid = own.pop() if len(own) == 1 else scheme.grid
+    return plain if grid.group and tensor.k % grid.group else grid
 
 
 def config(model: ConvertInput, scheme: Scheme, tensors: list[Tensor]) -> dict[str, Any]:
@@ -240,14 +225,15 @@ def config(model: ConvertInput, scheme: Scheme, tensors: list[Tensor]) -> dict[s
     values["torch_dtype"] = {"F16": "float16", "BF16": "bfloat16", "F32": "float32"}[str(scheme.dtype)]
     if scheme.mode:
 
-        def words(scheme: Scheme) -> dict[str, Any]:
-            return {"group_size": scheme.group, "bits": scheme.bits, "mode": scheme.mode}
+        def words(grid: Grid) -> dict[str, Any]:
+            mode = grid.name if isinstance(grid, Microscaling) else "affine"
+            return {"group_size": grid.group, "bits": grid.bits, "mode": mode}
 
-        quantization = words(scheme)
+        quantization = words(scheme.grid)
         for tensor in tensors:
-            own = _own(model, tensor, scheme)
-            if own not in (None, scheme):
-                quantization[tensor.path] = words(own)
+            grid = _grid(model, tensor, scheme)
+            if not isinstance(grid, Dense) and grid != scheme.grid:
+                quantization[tensor.path] = words(grid)
         values |= {"quantization": quantization, "quantization_config": quantization}
     return values
 
@@ -278,7 +264,7 @@ def _tensor(model: ConvertInput, theirs: str, parts: list[tuple[str, Source]]) -
     part = parts[0][0].rsplit(".", 1)[-1]
     if part == "conv":  # depthwise taps: MLX keeps channels last
         shape = (*shape, 1)
-    sources = tuple((source, s[0]) for (_, source), s in zip(parts, shapes, strict=True))
+    sources = tuple((ours, source, s[0]) for (ours, source), s in zip(parts, shapes, strict=True))
     return Tensor(theirs.removesuffix(".weight"), shape, sources, part in QUANTIZED)
 
 
@@ -286,26 +272,22 @@ def _entries(model: ConvertInput, tensor: Tensor, scheme: Scheme) -> Iterator[En
     dtype = str(scheme.dtype)
     named = tensor.path.rsplit(".", 1)[-1] == "bias"
     name = tensor.path if named else f"{tensor.path}.weight"
-    own = _own(model, tensor, scheme)
-    scheme = own or scheme
-    if not (scheme.mode and tensor.matrix and tensor.k % scheme.group == 0):
+    grid = _grid(model, tensor, scheme)
+    if isinstance(grid, Dense):
 
-        def plain(slab: tuple[Source, int, int]) -> Block:
-            return _stored(_rows(model, slab), dtype)
+        def plain(slab: Slab) -> Block:
+            return narrowed(_rows(model, slab), dtype)
 
         yield Entry(name, dtype, tensor.shape, lambda: in_order(plain, _slabs(tensor)))
         return
     *outer, k = tensor.shape
     beside_codes: list[list[Block]] = []  # emptied as it is written
 
-    def packed(slab: tuple[Source, int, int]) -> tuple[Block, ...]:
-        if own is None:
-            return _quantize(_rows(model, slab), scheme)
-        kept = model.checkpoint.codes(slab[0].name, _span(*slab)).regrouped(own.group)
-        lines = (_stored(values, dtype) for values in (kept.scale, kept.offset))
-        return _affine.pack(kept.codes, own.bits), *lines
-
     def weight() -> Iterator[Block]:
+        def packed(slab: Slab) -> tuple[Block, ...]:
+            name, _, *rows = slab
+            return grid.pack(model.fitted(name, grid, (rows[0], rows[1])))
+
         for codes, *rest in in_order(packed, _slabs(tensor)):
             beside_codes.append(rest)
             yield codes
@@ -313,58 +295,31 @@ def _entries(model: ConvertInput, tensor: Tensor, scheme: Scheme) -> Iterator[En
     def beside() -> Iterator[Block]:  # the next kind of what lies beside the codes
         return (rest.pop(0) for rest in beside_codes)
 
-    yield Entry(name, "U32", (*outer, k * scheme.bits // 32), weight)
-    groups = (*outer, k // scheme.group)
-    if scheme.mode == "affine":
+    yield Entry(name, "U32", (*outer, k * grid.bits // 32), weight)
+    groups = (*outer, k // grid.group)
+    if isinstance(grid, Affine):
         yield Entry(f"{tensor.path}.scales", dtype, groups, beside)
         yield Entry(f"{tensor.path}.biases", dtype, groups, beside)
     else:
         yield Entry(f"{tensor.path}.scales", "U8", groups, beside)
 
 
-def _quantize(rows: NDArray[np.float32], scheme: Scheme) -> tuple[Block, ...]:
-    """Packed codes, then what is stored beside them. Codes are chosen for the scales as they are stored."""
-    if scheme.mode != "affine":
-        codes, exponents = _microscaling.encode(rows, scheme.mode)
-        return _affine.pack(codes, scheme.bits), exponents
-    assert scheme.dtype is not None
-    stored = [_stored(values, scheme.dtype) for values in _affine.fit(rows, scheme.bits, scheme.group)]
-    scale, bias = (_widened(values, scheme.dtype) for values in stored)
-    return _affine.pack(_affine.encode(rows, scale, bias, scheme.bits), scheme.bits), *stored
-
-
-def _slabs(tensor: Tensor) -> Iterator[tuple[Source, int, int]]:
-    for source, rows in tensor.parts:
+def _slabs(tensor: Tensor) -> Iterator[Slab]:
+    for name, source, rows in tensor.parts:
         if source.shape is not None:  # small, and its rows are not those of the checkpoint's tensor
-            yield source, 0, rows
+            yield name, source, 0, rows
         else:
             for first, last in row_slabs(rows, tensor.k):
-                yield source, first, last
+                yield name, source, first, last
 
 
-def _rows(model: ConvertInput, slab: tuple[Source, int, int]) -> NDArray[np.float32]:
-    source, first, last = slab
+def _rows(model: ConvertInput, slab: Slab) -> NDArray[np.float32]:
+    """As MLX has them: without what the family adds to a norm's gains."""
+    _, source, first, last = slab
     if source.shape is None:
-        source = dataclasses.replace(source, rows=_span(*slab))
+        begin = source.rows[0] if source.rows else 0
+        source = dataclasses.replace(source, rows=(begin + first, begin + last))
     return model.checkpoint.source(source).reshape(last - first, -1)
-
-
-def _span(source: Source, first: int, last: int) -> tuple[int, int]:
-    """Rows of a part as rows of the checkpoint's tensor."""
-    begin = source.rows[0] if source.rows else 0
-    return begin + first, begin + last
-
-
-def _stored(values: NDArray[np.float32], dtype: str) -> Block:
-    if dtype == "BF16":
-        return dense.to_bf16(values)
-    return values.astype("<f2" if dtype == "F16" else "<f4")
-
-
-def _widened(values: Block, dtype: str) -> NDArray[np.float32]:
-    if dtype == "BF16":
-        return (values.astype(np.uint32) << 16).view(np.float32)
-    return values.astype(np.float32)
 
 
 def _write_shards(path: Path, groups: list[list[Entry]], progress: Progress) -> None:

@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekit.converters.codes import Layout
 from edgekit.converters.convert import ConvertInput, Progress, silent
-from edgekit.converters.formats import Engine, Output, _block_codes
+from edgekit.converters.formats import Engine, Output
 from edgekit.converters.formats._checkpoint_files import copy_files, flat_config, write_card, write_json
 from edgekit.converters.formats._onnx_decoder import Decoder, Scheme
 from edgekit.converters.formats._onnx_ring import OPSET, RingDecoder
 from edgekit.converters.formats._onnx_weights import Weights
+from edgekit.converters.quant.grid import Grid
 from edgekit.converters.spec import ModelSpec
 from edgekit.converters.text.tokenizer import compile_tokenizer
 from edgekit.errors import UsageError
@@ -120,21 +120,10 @@ def cache_bytes(model: ConvertInput, scheme: str, tokens: int, *, opset_only: bo
     return spec.cache_numbers(tokens) * (2 if SCHEME_OF_NAME[scheme].type == "F16" else 4)
 
 
-def restored(rows: NDArray[np.float32], scheme: str) -> NDArray[np.float32]:
-    """Rows of a matrix `[n, k]` as their codes will stand for them."""
-    chosen = SCHEME_OF_NAME[scheme]
-    kind = np.float16 if chosen.type == "F16" else np.float32
-    if not chosen.bits:
-        return rows.astype(kind).astype(np.float32)
-    scale = _block_codes.fit(rows, chosen.bits, chosen.block).astype(kind).astype(np.float32)
-    codes = _block_codes.encode(rows, scale, chosen.bits, chosen.block)
-    return _block_codes.decode(codes, scale, chosen.bits, rows.shape[1])
-
-
-def keeps(layout: Layout, scheme: str, *, opset_only: bool = False) -> bool:
-    """Whether codes of a checkpoint are taken over as a matrix's: no wider than asked for."""
-    kind: type[Decoder] = RingDecoder if opset_only else Decoder
-    return kind.keeps(SCHEME_OF_NAME[scheme], layout, "q")
+def grids(model: ConvertInput, scheme: str, *, opset_only: bool = False) -> dict[str, Grid]:
+    """Of each matrix."""
+    decoder = _decoder(model, scheme, opset_only=opset_only)
+    return {name: decoder.grid(name) for name in model.spec.matrices()}
 
 
 def _decoder(

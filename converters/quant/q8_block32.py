@@ -8,47 +8,82 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .tiles import F32, GROUP, TILE_ROWS, U8, by_tile, grouped, lines, pad64, round_up, un_by_tile, unlines
+from edgekit.converters.checkpoint import to_float32
+from edgekit.converters.codes import Codes, Layout
 
-BITS_PER_WEIGHT = 8.5
-
-
-def tile_bytes(k: int) -> int:
-    groups = round_up(k, GROUP) // GROUP
-    return round_up(32 * groups, 64) + 512 * groups
-
-
-def fit(w: F32) -> tuple[NDArray[np.int8], NDArray[np.uint16]]:
-    """Codes `[n, g, 32]` and bfloat16 scales (as uint16) `[n, g]` by round-to-nearest of `w[n, g, 32]`."""
-    exact = np.abs(w).max(-1) / np.float32(127)
-    bits = exact.view(np.uint32)
-    stored = ((bits + 0xFFFF) >> 16).astype(np.uint16)  # rounded up: the largest weight never clips
-    scale = (stored.astype(np.uint32) << 16).view(np.float32)
-    inverse = np.divide(1, scale, out=np.zeros_like(scale), where=scale != 0)
-    return np.rint(w * inverse[..., None]).astype(np.int8), stored
-
-
-def pack(codes: NDArray[np.int8], scale: NDArray[np.uint16]) -> U8:
-    """The bytes `[n_tiles, tile_bytes]` of rows whose number is a multiple of 16."""
-    tiles = codes.shape[0] // TILE_ROWS
-    scales = pad64(np.ascontiguousarray(by_tile(scale)).astype("<u2").view(np.uint8).reshape(tiles, -1))
-    return np.concatenate([scales, lines(codes).reshape(tiles, -1).view(np.uint8)], 1)
+from .dense import to_bf16
+from .grid import Array, Fitted, Grid, Parameters, by_group, inverse
+from .q4_affine32 import Q4Affine32
+from .tiles import (
+    F32,
+    GROUP,
+    U8,
+    by_tile,
+    grouped,
+    lines,
+    pad64,
+    padded_rows,
+    round_up,
+    tiles_of,
+    un_by_tile,
+    unlines,
+)
 
 
-def encode(w: F32, importance: F32 | None = None) -> U8:
-    """Bytes `[n / 16, tile_bytes(k)]` of `w[n, k]`, n a multiple of 16. `importance` makes no difference at
-    8 bits.
-    """
-    return pack(*fit(grouped(w)))
+class Q8Block32(Grid):
+    """Scales follow the range: at 8 bits neither least squares nor importance makes a difference."""
+
+    def __init__(self) -> None:
+        super().__init__("q8_block32", 8, GROUP)
+
+    def fit(self, rows: F32, importance: F32 | None = None, header: tuple[Array, ...] = ()) -> Parameters:
+        exact = np.abs(by_group(rows, self.groups(rows.shape[1]), GROUP)).max(-1) / np.float32(127)
+        # Rounded up: the largest weight never clips.
+        return Parameters((((exact.view(np.uint32) + 0xFFFF) >> 16).astype(np.uint16),))
+
+    def nearest(self, rows: F32, parameters: Parameters) -> NDArray[np.int8]:
+        scale = _scale(parameters)
+        codes = by_group(rows, scale.shape[1], GROUP) * inverse(scale)[..., None]
+        np.rint(codes, out=codes)
+        return np.clip(codes, -127, 127).astype(np.int8).reshape(len(rows), -1)[:, : rows.shape[1]]
+
+    def restore(self, fitted: Fitted) -> F32:
+        scale, (n, k) = _scale(fitted.parameters), fitted.codes.shape
+        values = by_group(fitted.codes, scale.shape[1], GROUP) * scale[..., None]
+        return np.asarray(values.reshape(n, -1)[:, :k], np.float32)
+
+    def tile_bytes(self, k: int) -> int:
+        groups = self.groups(k)
+        return round_up(32 * groups, 64) + 512 * groups
+
+    def size_bytes(self, n: int, k: int) -> int:
+        return tiles_of(n) * self.tile_bytes(k)
+
+    def pack(self, fitted: Fitted) -> tuple[U8, ...]:
+        codes, scale = padded_rows(fitted.codes), padded_rows(fitted.parameters.groups[0])
+        tiles = tiles_of(len(codes))
+        beside = by_tile(scale).astype("<u2").view(np.uint8).reshape(tiles, -1)
+        stored = lines(grouped(codes)).reshape(tiles, -1).view(np.uint8)
+        return (np.concatenate([pad64(beside), stored], 1),)
+
+    def unpack(self, packed: U8, k: int) -> Fitted:
+        groups, tiles = self.groups(k), len(packed)
+        scale = un_by_tile(np.ascontiguousarray(packed[:, : 32 * groups]).view("<u2"), groups)
+        stored = packed[:, round_up(32 * groups, 64) :].view(np.int8)
+        codes = unlines(stored.reshape(tiles, groups, 8, 16, 4)).reshape(len(scale), -1)
+        return Fitted(codes[:, :k], Parameters((scale,)))
+
+    def keeping(self, layout: Layout) -> Grid | None:
+        """Codes of 4 bits stay 4 bits; those of 8 keep their values, their scales the bits of a bfloat16."""
+        if layout.bits == 8 and layout.zero == "middle" and layout.group % GROUP == 0:
+            return self
+        return Q4Affine32().keeping(layout)
+
+    def taken(self, codes: Codes) -> Fitted:
+        own = codes.regrouped(GROUP)
+        signed = np.maximum(own.codes.astype(np.int16) - 128, -127).astype(np.int8)
+        return Fitted(signed, Parameters((to_bf16(own.scale),)))
 
 
-def decode(packed: U8, k: int) -> F32:
-    """The weights float32 `[n, k]` that `encode`'s bytes stand for."""
-    groups = round_up(k, GROUP) // GROUP
-    tiles = packed.shape[0]
-    stored = np.ascontiguousarray(packed[:, : 32 * groups]).view("<u2")
-    scale = (un_by_tile(stored, groups).astype(np.uint32) << 16).view(np.float32)
-    codes = unlines(
-        packed[:, round_up(32 * groups, 64) :].view(np.int8).reshape(tiles, groups, 8, TILE_ROWS, 4)
-    )
-    return (codes * scale[..., None]).reshape(tiles * TILE_ROWS, groups * GROUP)[:, :k]
+def _scale(parameters: Parameters) -> F32:
+    return to_float32("BF16", parameters.groups[0])

@@ -22,13 +22,19 @@ def round_up(value: int, multiple: int) -> int:
     return -(-value // multiple) * multiple
 
 
-def grouped(rows: F32) -> F32:
-    """`[n, k]` with n a multiple of 16 -> `[n, n_groups, 32]`, columns past k zero."""
-    n, k = rows.shape
-    padded = round_up(k, GROUP)
-    if padded != k:
-        rows = np.pad(rows, ((0, 0), (0, padded - k)))
-    return rows.reshape(n, padded // GROUP, GROUP)
+def tiles_of(n: int) -> int:
+    return -(-n // TILE_ROWS)
+
+
+def padded_rows(values: NDArray[Any]) -> NDArray[Any]:
+    """Rows of zeros up to a multiple of 16."""
+    return np.pad(values, ((0, -len(values) % TILE_ROWS), *((0, 0),) * (values.ndim - 1)))
+
+
+def grouped(codes: NDArray[Any]) -> NDArray[Any]:
+    """`[n, k]` -> `[n, n_groups, 32]`, codes past k zero."""
+    n, k = codes.shape
+    return np.pad(codes, ((0, 0), (0, -k % GROUP))).reshape(n, -1, GROUP)
 
 
 def lines(codes: NDArray[Any]) -> NDArray[Any]:

@@ -27,8 +27,8 @@ from numpy.typing import NDArray
 from edgekit.converters import models
 from edgekit.converters.checkpoint import Checkpoint, Entry
 from edgekit.converters.codes import Codes, Layout
-from edgekit.converters.formats import _gguf_blocks
 from edgekit.converters.formats._gguf_architecture import BY_MODEL_TYPE, PARTS, Architecture
+from edgekit.converters.quant import ggml
 from edgekit.converters.sources import _gguf_vocabulary
 from edgekit.converters.sources._gguf_words import Words, config, scaling
 from edgekit.converters.spec import ModelSpec, Source
@@ -146,10 +146,10 @@ class GgufCheckpoint(Checkpoint):
         if types <= PLAIN.keys():
             return None
         kind = _type_name(types.pop())
-        if types or kind not in _gguf_blocks.LAYOUTS:
+        if types or kind not in ggml.LAYOUTS:
             where = self._find(self._parts[name][0][0])
             return Layout(8 * where.stored.row_bytes // where.stored.shape[-1], 0, "other")
-        return _gguf_blocks.LAYOUTS[kind]
+        return ggml.LAYOUTS[kind]
 
     def type_of(self, part: str) -> str:
         """ggml's word for how a tensor of the spec is stored: "F32", "Q4_0", …"""
@@ -159,7 +159,7 @@ class GgufCheckpoint(Checkpoint):
     def codes(self, name: str, rows: tuple[int, int]) -> Codes:
         kind = _type_name(self._find(self._parts[name][0][0]).stored.type)
         found = self._rows_of_parts(name, *rows, self._bytes)
-        return _gguf_blocks.unpack(kind, found)
+        return ggml.codes(kind, found)
 
     def _shape(self, parts: list[tuple[str, Source]]) -> tuple[int, ...]:
         shapes = [self.spec.shape(name) for name, _ in parts]

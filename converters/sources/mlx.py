@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from edgekit.converters.checkpoint import FLOAT_TYPES, Checkpoint, Entry, to_float32
 from edgekit.converters.codes import Codes, Layout
-from edgekit.converters.formats import _affine, _microscaling
+from edgekit.converters.quant import affine, microscaling
+from edgekit.converters.quant.microscaling import Microscaling
 from edgekit.errors import InvalidFile, UnsupportedModel
 
 BESIDE = (".scales", ".biases")
@@ -75,10 +76,12 @@ class MlxCheckpoint(Checkpoint):
             return values.reshape(end - begin, *shape[1:])
         bits, _, mode = self._scheme(theirs)
         path = theirs.removesuffix(".weight")
-        codes = _affine.unpack(self._part(theirs, expert, begin, end), bits)
+        packed = self._part(theirs, expert, begin, end)
         if mode != "affine":
-            return _microscaling.decode(codes, self._part(f"{path}.scales", expert, begin, end), mode)
-        return _affine.decode(codes, *self._line(theirs, expert, (begin, end)))
+            grid = Microscaling(mode)
+            return grid.restore(grid.unpack(packed, self._part(f"{path}.scales", expert, begin, end)))
+        codes = affine.unpack(packed, bits)
+        return affine.values(codes, *self._line(theirs, expert, (begin, end)))
 
     def layout(self, name: str) -> Layout | None:
         theirs, _ = self._find(name)
@@ -93,7 +96,7 @@ class MlxCheckpoint(Checkpoint):
         if not 0 <= rows[0] <= rows[1] <= shape[0]:
             raise InvalidFile(f"tensor {name!r}: rows {rows[0]}..{rows[1]} of {shape[0]} do not exist")
         bits, _, _ = self._scheme(theirs)
-        codes = _affine.unpack(self._part(theirs, expert, *rows), bits)
+        codes = affine.unpack(self._part(theirs, expert, *rows), bits)
         scale, offset = self._line(theirs, expert, rows)
         return Codes(codes, scale, offset)
 
@@ -128,9 +131,9 @@ class MlxCheckpoint(Checkpoint):
             raise InvalidFile(f"config: the quantization of {name} is {own!r}; an object is expected")
         given = self.quantization | own
         mode, bits, group = given.get("mode", "affine"), given.get("bits", 0), given.get("group_size", 0)
-        known = bits in _affine.BITS and group in (16, *_affine.GROUPS)
-        if isinstance(mode, str) and mode in _microscaling.GROUP:
-            known = group == _microscaling.GROUP[mode] and bits == (8 if mode == "mxfp8" else 4)
+        known = bits in affine.BITS and group in (16, *affine.GROUPS)
+        if isinstance(mode, str) and mode in microscaling.GROUP:
+            known = group == microscaling.GROUP[mode] and bits == (8 if mode == "mxfp8" else 4)
         elif mode != "affine":
             raise UnsupportedModel(f"{name}: quantization mode {mode!r} is not supported")
         if not known:

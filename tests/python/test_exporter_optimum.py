@@ -20,7 +20,7 @@ edgekit = pytest.importorskip("edgekit", reason="the native module is not built"
 transformers = pytest.importorskip("transformers", reason="needs the [test] extra")
 
 from edgekit.converters.exporters import _quantize_graph, optimum
-from edgekit.converters.formats import _block_codes
+from edgekit.converters.quant.blocks import Blocks
 
 needs_optimum = pytest.mark.skipif(
     not os.environ.get("EDGEKIT_OPTIMUM_PYTHON") and importlib.util.find_spec("optimum") is None,
@@ -116,8 +116,7 @@ def test_matrices_of_a_graph_become_codes(bits: int) -> None:
     (got,) = session.run(None, {"input_ids": given})
 
     def rounded(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-        scale = _block_codes.fit(rows, bits, 32)
-        return _block_codes.decode(_block_codes.encode(rows, scale, bits, 32), scale, bits, rows.shape[1])
+        return Blocks(bits, 32).changed(rows)
 
     table, square, turned = (weights[name].astype(np.float32) for name in ("table", "square", "turned"))
     want = (

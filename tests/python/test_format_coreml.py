@@ -26,11 +26,12 @@ from tiny_models import TINY_CONFIGS, make_checkpoint
 from edgekit.conversion import convert as convert_checkpoint
 from edgekit.converters import convert
 from edgekit.converters.convert import ConvertInput
-from edgekit.converters.formats import _coreml_palettes, coreml
+from edgekit.converters.formats import coreml
 from edgekit.converters.formats._coreml_session import HIDDEN, Cache, Ring, Session, facts
 from edgekit.converters.formats._coreml_weights import Tensor, WeightFile
 from edgekit.converters.interpreters.mil import MIL, MilProgram
 from edgekit.converters.interpreters.numpy import Loader, Reference
+from edgekit.converters.quant.palette import Palette
 from edgekit.converters.spec import ModelSpec
 from edgekit.errors import UsageError
 
@@ -136,7 +137,8 @@ def test_restored_rows_are_those_of_the_package(read: Reader, scheme: str, tmp_p
     rows = model.load("layers.1.gate")
     assert rows is not None and rows.shape == (112, 64)
     found = values["layers_1_gate"].reshape(rows.shape).astype(np.float32)
-    assert np.allclose(coreml.restored(rows, scheme), found, atol=1e-3 * np.abs(rows).max())
+    grid = coreml.grids(model, scheme)["layers.1.gate"]
+    assert np.allclose(grid.changed(rows), found, atol=1e-3 * np.abs(rows).max())
 
 
 @pytest.mark.parametrize(
@@ -161,9 +163,10 @@ def test_codes_of_quantized_checkpoints_are_kept(
     values = program.constants("decode")
     kept = [name for name in model.tensors if model.layout(name) is not None]
     assert len(kept) == 3 * 7
+    grids = coreml.grids(model, scheme)
     for name in kept:
         layout, want = model.layout(name), model.load(name)
-        assert layout is not None and coreml.keeps(layout, scheme) and want is not None
+        assert layout is not None and grids[name].keeping(layout) == grids[name] and want is not None
         found = values[name.replace(".", "_")]
         assert np.abs(found - want).max() <= 1e-3 * np.abs(want).max(), name  # scales are float16
     want = expected(model, own(path, scheme))
@@ -337,14 +340,11 @@ def test_facts_are_what_a_driver_needs(read: Reader, tmp_path: Path) -> None:
 @pytest.mark.parametrize(("bits", "error"), [(4, 0.0985), (6, 0.0275)])
 def test_palettes_are_as_good_as_they_can_be(bits: int, error: float) -> None:
     """Lloyd and Max's quantizers of a Gaussian have relative errors of 0.0975 and 0.0260."""
-    groups = np.random.default_rng(0).standard_normal((3, 16384)).astype(np.float32)
-    values = _coreml_palettes.fit(groups, bits)
-    codes = _coreml_palettes.encode(groups, values)
-    assert np.linalg.norm(_coreml_palettes.decode(codes, values) - groups) / np.linalg.norm(groups) < error
+    rows = np.random.default_rng(0).standard_normal((48, 1024)).astype(np.float32)
+    palette = Palette(bits, "F16")
+    assert np.linalg.norm(palette.changed(rows) - rows) / np.linalg.norm(rows) < error
     few = np.array([[1.0, -2.0, 1.0, 0.5]], np.float32)
-    values = _coreml_palettes.fit(few, bits)
-    found = _coreml_palettes.decode(_coreml_palettes.encode(few, values), values)
-    assert np.allclose(found, few, atol=2e-3)
+    assert np.allclose(palette.changed(few), few, atol=2e-3)
 
 
 def test_values_that_fill_no_whole_bytes(tmp_path: Path) -> None:

@@ -16,8 +16,12 @@ import numpy as np
 import pytest
 
 from edgekit.converters import convert, models
-from edgekit.converters.formats import _affine, _microscaling, _mlx_config, mlx
+from edgekit.converters.formats import _mlx_config, mlx
 from edgekit.converters.interpreters.numpy import Reference
+from edgekit.converters.quant import affine, microscaling
+from edgekit.converters.quant.affine import Affine
+from edgekit.converters.quant.grid import Fitted, Parameters
+from edgekit.converters.quant.microscaling import Microscaling
 from edgekit.converters.sources.mlx import MlxCheckpoint
 from edgekit.errors import UnsupportedModel, UsageError
 
@@ -175,36 +179,35 @@ def test_weights_come_back(tmp_path: Path) -> None:
             assert np.linalg.norm(got - want) <= limit * np.linalg.norm(want), (scheme, name)
 
 
-@pytest.mark.parametrize("bits", _affine.BITS)
+@pytest.mark.parametrize("bits", affine.BITS)
 def test_codes_pack_into_one_stream_of_bits(bits: int) -> None:
     codes = np.random.default_rng(bits).integers(0, 1 << bits, (3, 64)).astype(np.uint8)
-    packed = _affine.pack(codes, bits)
+    packed = affine.pack(codes, bits)
     assert packed.shape == (3, 64 * bits // 32)
     row = sum(int(word) << (32 * i) for i, word in enumerate(packed[1]))
     assert [(row >> (bits * i)) & ((1 << bits) - 1) for i in range(64)] == codes[1].tolist()
-    assert np.array_equal(_affine.unpack(packed, bits), codes)
+    assert np.array_equal(affine.unpack(packed, bits), codes)
 
 
-@pytest.mark.parametrize("bits", _affine.BITS)
+@pytest.mark.parametrize("bits", affine.BITS)
 def test_fit_beats_the_range(bits: int) -> None:
     rows = np.random.default_rng(0).standard_normal((16, 128)).astype(np.float32)
-    scale, bias = _affine.fit(rows, bits, 64)
-    ours = _affine.decode(_affine.encode(rows, scale, bias, bits), scale, bias)
+    grid = Affine(bits, 64, "F32")
+    ours = grid.changed(rows)
     groups = rows.reshape(16, 2, 64)
     step = (groups.max(-1) - groups.min(-1)) / ((1 << bits) - 1)
-    ranged = _affine.decode(_affine.encode(rows, step, groups.min(-1), bits), step, groups.min(-1))
+    of_range = Parameters((step, groups.min(-1)))
+    ranged = grid.restore(Fitted(grid.nearest(rows, of_range), of_range))
     better = 1.05 if bits == 8 else 1.0  # no line is fitted at 8 bits
     assert np.square(ours - rows).sum() <= better * np.square(ranged - rows).sum()
 
 
 def test_zeros_and_constants_survive() -> None:
     rows = np.stack([np.zeros(64), np.full(64, 3.25), np.r_[np.zeros(32), np.ones(32)]]).astype(np.float32)
-    for bits in _affine.BITS:
-        scale, bias = _affine.fit(rows, bits, 32)
-        got = _affine.decode(_affine.encode(rows, scale, bias, bits), scale, bias)
-        assert np.allclose(got, rows, atol=1e-6)
-    for mode in _microscaling.GROUP:
-        assert np.array_equal(_microscaling.decode(*_microscaling.encode(rows[:1], mode), mode), rows[:1])
+    for bits in affine.BITS:
+        assert np.allclose(Affine(bits, 32, "F32").changed(rows), rows, atol=1e-6)
+    for mode in microscaling.GROUP:
+        assert np.array_equal(Microscaling(mode).changed(rows[:1]), rows[:1])
 
 
 def test_large_models_are_sharded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 
 from edgekit.converters import convert
 from edgekit.converters.convert import ConvertInput
-from edgekit.converters.formats import _block_codes, onnx
+from edgekit.converters.formats import onnx
 from edgekit.converters.interpreters.numpy import Reference
+from edgekit.converters.quant import blocks
+from edgekit.converters.quant.blocks import Blocks
 from edgekit.errors import UnsupportedModel, UsageError
 
 pytest.importorskip("transformers", reason="needs the [test] extra")
@@ -159,14 +161,15 @@ def test_transformers_js_finds_its_file(tmp_path: Path) -> None:
         onnx.write_transformers_js(model, tmp_path / "other", "q2")
 
 
-@pytest.mark.parametrize("bits", _block_codes.BITS)
+@pytest.mark.parametrize("bits", blocks.BITS)
 def test_codes_come_back(bits: int) -> None:
     rows = np.random.default_rng(bits).standard_normal((4, 50)).astype(np.float32)
-    scale = _block_codes.fit(rows, bits, 32)
-    codes = _block_codes.encode(rows, scale, bits, 32)
-    assert codes.shape == (4, 64)
-    assert np.array_equal(_block_codes.unpack(_block_codes.pack(codes, bits), bits), codes)
-    error = np.linalg.norm(_block_codes.decode(codes, scale, bits, 50) - rows) / np.linalg.norm(rows)
+    grid = Blocks(bits, 32)
+    fitted = grid.quantize(rows)
+    packed, _ = grid.pack(fitted)
+    assert packed.shape == (4, 64 * bits // 8)
+    assert np.array_equal(blocks.unpack(packed, bits)[:, :50], fitted.codes)
+    error = np.linalg.norm(grid.restore(fitted) - rows) / np.linalg.norm(rows)
     assert error < {2: 0.5, 4: 0.1, 8: 0.01}[bits]
 
 

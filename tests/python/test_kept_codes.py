@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 from edgekit.conversion import convert as convert_to
 from edgekit.converters import convert, models, sources
 from edgekit.converters.convert import ConvertInput
-from edgekit.converters.formats import _block_codes, gguf, mlx, onnx
+from edgekit.converters.formats import gguf, mlx, onnx
 from edgekit.converters.interpreters.numpy import Reference
+from edgekit.converters.quant import blocks
+from edgekit.converters.quant.grid import Fitted, Parameters
 from edgekit.converters.sources.mlx import MlxCheckpoint
 
 pytest.importorskip("transformers", reason="needs the [test] extra")
@@ -88,7 +90,8 @@ def test_onnx_computes_with_the_checkpoints_codes(
             values = (codes.astype(np.float32) * np.repeat(scale, 32, 0)).T
         else:
             n, k = model.spec.shape(name)
-            values = _block_codes.decode(_block_codes.unpack(codes.reshape(n, -1), bits), scale, bits, k)
+            fitted = Fitted(blocks.unpack(codes.reshape(n, -1), bits)[:, :k], Parameters((scale,)))
+            values = blocks.Blocks(bits, 32).restore(fitted)
         return values if rows is None else values[slice(*rows)]
 
     want = Reference(model.spec, load).logits(IDS)
@@ -163,7 +166,7 @@ def test_what_is_quantized_anew_is_said(tmp_path: Path) -> None:
 
 def test_what_is_quantized_anew_is_counted_by_layout_before_the_work(tmp_path: Path) -> None:
     source = make_checkpoint("llama_32", tmp_path / "hf")
-    gguf.write(convert.read(source, "a"), tmp_path / "a.gguf", "q4_0")
+    gguf.write(convert.read(source, "a"), tmp_path / "a.gguf", "q5_0")
 
     class Begun(Exception):
         pass
@@ -174,6 +177,8 @@ def test_what_is_quantized_anew_is_counted_by_layout_before_the_work(tmp_path: P
 
     said: list[str] = []
     with pytest.raises(Begun):
-        convert_to(tmp_path / "a.gguf", tmp_path / "out", scheme="q4", progress=progress, warn=said.append)
+        convert_to(
+            tmp_path / "a.gguf", tmp_path / "out", scheme="q4_block32", progress=progress, warn=said.append
+        )
     (text,) = [text for text in said if "anew" in text]
-    assert "(22 of 4 bits in groups of 32, 1 of 8 bits in groups of 32)" in text
+    assert "(22 of 5 bits in groups of 32, 1 of 8 bits in groups of 32)" in text

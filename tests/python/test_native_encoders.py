@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from edgekit.conversion import _encoders
-from edgekit.converters.formats import edge
+from edgekit.converters.formats.edge import GRIDS
 
 ENCODERS = _encoders()
 
@@ -19,10 +19,11 @@ def test_it_packs_as_numpy_does(layout: str, k: int, tail: str) -> None:
     rows = (random.standard_normal((64, k)) if tail == "normal" else random.laplace(size=(64, k))).astype(
         "<f4"
     )
-    ours, plain = ENCODERS[layout](rows), edge.encode(layout, rows)
+    grid = GRIDS[layout]
+    ours, (plain,) = ENCODERS[layout](rows), grid.pack(grid.quantize(rows))
     assert ours.shape == plain.shape
     assert (ours != plain).mean() < 0.05  # a scale between two of its 8-bit values
-    errors = [np.linalg.norm(edge.decode(layout, packed, 64, k) - rows) for packed in (ours, plain)]
+    errors = [np.linalg.norm(grid.restore(grid.unpack(each, k)) - rows) for each in (ours, plain)]
     assert errors[0] == pytest.approx(errors[1], rel=1e-3)
 
 
@@ -30,8 +31,9 @@ def test_it_packs_as_numpy_does(layout: str, k: int, tail: str) -> None:
 def test_rows_of_zeros_and_of_extremes(layout: str) -> None:
     rows = np.zeros((32, 64), np.float32)
     rows[1, 3], rows[2, 40], rows[3] = 1e-42, -5, 1e15
-    ours = edge.decode(layout, ENCODERS[layout](rows), 32, 64)
-    assert np.allclose(ours, edge.decode(layout, edge.encode(layout, rows), 32, 64), rtol=1e-5)
+    grid = GRIDS[layout]
+    ours = grid.restore(grid.unpack(ENCODERS[layout](rows), 64))
+    assert np.allclose(ours, grid.changed(rows), rtol=1e-5)
     assert not ours[0].any() and not ours[4:].any()
 
 

@@ -1,0 +1,106 @@
+"""ggml's blocks of 32 weights that are codes with a scale: their bytes, low nibbles first.
+
+Q4_0  float16 scale, 16 bytes                                    weight = scale * (code - 8)
+Q4_1  float16 scale and offset, 16 bytes                         weight = scale * code + offset
+Q5_0  float16 scale, uint32 of fifth bits, 16 bytes              weight = scale * (code - 16)
+Q5_1  float16 scale and offset, uint32 of fifth bits, 16 bytes   weight = scale * code + offset
+Q8_0  float16 scale, 32 signed bytes                             weight = scale * code
+
+A byte holds code i in its low nibble and code i + 16 in its high one.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekit.converters.codes import Codes, Layout
+
+from .affine import Affine
+from .blocks import Blocks
+from .grid import Array, Fitted, Grid, Parameters
+
+U8 = NDArray[np.uint8]
+
+BLOCK = 32
+LAYOUTS = {
+    "Q4_0": Layout(4, BLOCK, "middle"),
+    "Q4_1": Layout(4, BLOCK, "free"),
+    "Q5_0": Layout(5, BLOCK, "middle"),
+    "Q5_1": Layout(5, BLOCK, "free"),
+    "Q8_0": Layout(8, BLOCK, "middle"),
+}
+
+
+class _Ggml(Grid):
+    """What the two kinds share: the bytes, and which codes they hold."""
+
+    kind: str
+
+    def __str__(self) -> str:
+        return self.kind
+
+    def pack(self, fitted: Fitted) -> tuple[Array, ...]:
+        """Blocks `[n, bytes]`."""
+        blocks = fitted.codes.reshape(len(fitted.codes), -1, BLOCK)
+        parts = [np.stack(fitted.parameters.groups, -1).view(np.uint8)]
+        if self.bits == 8:
+            parts.append(blocks ^ np.uint8(128))
+        else:
+            if self.bits == 5:
+                parts.append(np.packbits(blocks >> np.uint8(4), axis=-1, bitorder="little"))
+            low = blocks & np.uint8(15)
+            parts.append(low[..., :16] | low[..., 16:] << np.uint8(4))
+        return (np.concatenate(parts, -1).reshape(len(blocks), -1),)
+
+    def unpack(self, data: U8) -> Fitted:
+        """Inverse of `pack`."""
+        n = len(data)
+        floats = 4 if isinstance(self, Affine) else 2
+        blocks = data.reshape(n, -1, floats + BLOCK * self.bits // 8)
+        lines = np.moveaxis(np.ascontiguousarray(blocks[..., :floats]).view("<f2"), -1, 0)
+        if self.bits == 8:
+            codes = blocks[..., floats:] ^ np.uint8(128)
+        else:
+            nibbles = blocks[..., -16:]
+            codes = np.concatenate([nibbles & np.uint8(15), nibbles >> np.uint8(4)], -1)
+            if self.bits == 5:
+                fifth = np.unpackbits(blocks[..., floats : floats + 4], axis=-1, bitorder="little")
+                codes = codes | fifth << np.uint8(4)
+        return Fitted(codes.reshape(n, -1), Parameters(tuple(lines)))
+
+    def keeping(self, layout: Layout) -> Grid | None:
+        """The narrowest type that holds these codes as they are."""
+        if layout.group % BLOCK or layout.zero == "other" or layout.bits > self.bits:
+            return None
+        for kind, own in LAYOUTS.items():
+            if own.bits == layout.bits and (own.zero == "free" or layout.zero == "middle"):
+                return named(kind)
+        return None
+
+
+class _Symmetric(_Ggml, Blocks):
+    def __init__(self, kind: str) -> None:
+        super().__init__(LAYOUTS[kind].bits, BLOCK, "F16")
+        self.kind = kind
+
+
+class _Affine(_Ggml, Affine):
+    def __init__(self, kind: str) -> None:
+        super().__init__(LAYOUTS[kind].bits, BLOCK, "F16")
+        self.kind = kind
+
+
+def named(kind: str) -> _Symmetric | _Affine:
+    """The grid of a type, in ggml's words."""
+    return _Affine(kind) if LAYOUTS[kind].zero == "free" else _Symmetric(kind)
+
+
+def codes(kind: str, data: U8) -> Codes:
+    """Of rows of blocks `[n, bytes]`."""
+    grid = named(kind)
+    fitted = grid.unpack(data)
+    scale, other = grid.line(fitted.parameters)
+    if isinstance(grid, Affine):
+        return Codes(fitted.codes, scale, other)
+    return Codes(fitted.codes, scale, -scale * other, other.astype(np.uint8))
