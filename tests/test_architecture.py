@@ -68,7 +68,7 @@ FOUNDATION = {"spec", "codes", "checkpoint"}
 CONVERTERS_MAY_IMPORT = {
     **dict.fromkeys(FOUNDATION, FOUNDATION),
     "text": set[str](),
-    "quant": {"codes"},
+    "quant": {"codes", "checkpoint"},
     "decoder": {"spec"},
     "interpreters": {"decoder", "spec"},
     "models": FOUNDATION,
@@ -79,7 +79,7 @@ CONVERTERS_MAY_IMPORT = {
     "calibrate": FOUNDATION | {"convert", "decoder", "interpreters", "quant", "text"},
     "distill": FOUNDATION | {"convert", "decoder", "interpreters", "models", "text"},
     "formats": FOUNDATION | {"convert", "decoder", "interpreters", "models", "quant", "sources", "text"},
-    "exporters": {"checkpoint", "convert", "formats", "quality"},
+    "exporters": {"checkpoint", "convert", "formats", "quality", "quant"},
     "": set[str](),
 }
 
