@@ -18,3 +18,8 @@ def quantity(count: int) -> str:
         if count >= scale:
             return f"{count / scale:.2f} {unit}"
     return str(count)
+
+
+def number(value: float) -> str:
+    """Four digits, and no exponent."""
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"

@@ -5,13 +5,12 @@ from __future__ import annotations
 import html
 import shlex
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from edgekit.bench.protocol import OURS
-from edgekit.units import quantity, size
+from edgekit.page import COLOURS, Table, figure, page
+from edgekit.units import number, quantity, size
 
-COLOURS = ("#2563eb", "#d97706", "#059669", "#db2777", "#7c3aed", "#0891b2", "#65a30d", "#dc2626")
 WORDS = {
     "prefill": "reading a prompt: its tokens over the time to the first token of the answer",
     "decode": "writing an answer: tokens a second after the first, one by one",
@@ -26,9 +25,6 @@ WORDS = {
     "moved": "the machine's clock, bandwidth or peak changed by more than a tenth during the run",
     "4.5 (4.1–4.9)": "a median, the least and the greatest; the line across a bar shows them too",
 }
-TEMPLATE = Path(__file__).with_name("report.html")
-
-Table = list[list[str]]
 
 
 def text_tables(result: dict[str, Any]) -> list[tuple[str, Table]]:
@@ -96,11 +92,6 @@ def warnings(result: dict[str, Any]) -> list[str]:
     return found
 
 
-def number(value: float) -> str:
-    """Four digits, and no exponent."""
-    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
-
-
 def html_page(result: dict[str, Any]) -> str:
     """The whole report, plots inline, no scripts, nothing fetched."""
     rows = result["rows"]
@@ -116,23 +107,18 @@ def html_page(result: dict[str, Any]) -> str:
             for name, points in result["sustained"].items()
         }
         plots.append(_curves("sustained decode, tokens/s over minutes", curves, engines))
-    parts = {
-        "TITLE": html.escape(f"{result['model']['name']}: edgekit bench"),
-        "COMMAND": html.escape(command(result)),
-        "FACTS": _html_table(_facts(result), head=False),
-        "WARNINGS": "".join(f"<p class=warning>{html.escape(text)}</p>" for text in warnings(result)),
-        "PLOTS": "".join(plots),
-        "TABLES": "".join(
-            f"<h2>{html.escape(title or 'speed')}</h2><div class=scroll>{_html_table(rows)}</div>"
-            for title, rows in text_tables(result)
-        ),
-        "ENGINES": _html_table(_engines(result)),
-        "WORDS": "".join(f"<dt>{word}</dt><dd>{meaning}</dd>" for word, meaning in WORDS.items()),
-    }
-    page = TEMPLATE.read_text(encoding="utf-8")
-    for name, value in parts.items():
-        page = page.replace(f"@{name}@", value)
-    return page
+    return page(
+        f"{result['model']['name']}: edgekit bench",
+        facts=_facts(result),
+        command=command(result),
+        warnings=warnings(result),
+        figures=plots,
+        tables=[
+            *((title or "speed", rows) for title, rows in text_tables(result)),
+            ("engines", _engines(result)),
+        ],
+        words=WORDS,
+    )
 
 
 # ---- tables ------------------------------------------------------------------------------------------------
@@ -250,16 +236,6 @@ def _select(rows: Sequence[dict[str, Any]], depth: int) -> list[dict[str, Any]]:
     return [row for row in rows if row["depth"] == depth]
 
 
-def _html_table(rows: Table, *, head: bool = True) -> str:
-    """The first row, or without `head` the first column, are headings."""
-    lines = []
-    for y, row in enumerate(rows):
-        tags = ["th" if (y == 0 if head else x == 0) else "td" for x in range(len(row))]
-        cells = (f"<{tag}>{html.escape(cell)}</{tag}>" for tag, cell in zip(tags, row, strict=True))
-        lines.append(f"<tr>{''.join(cells)}</tr>")
-    return f"<table>{''.join(lines)}</table>"
-
-
 def _bars(title: str, rows: Sequence[dict[str, Any]], metric: str, engines: Sequence[str]) -> str:
     """Medians, with a line from least to greatest: boxes as wide as the page lets them be."""
     greatest = max((row["max"][metric] for row in rows), default=1.0) or 1.0
@@ -275,7 +251,7 @@ def _bars(title: str, rows: Sequence[dict[str, Any]], metric: str, engines: Sequ
             f'<div class=bar><i style="width:{length:.1f}%;background:{colour}"></i>'
             f'<s style="left:{low:.1f}%;width:{high - low:.1f}%"></s></div>'
         )
-    return f"<figure><figcaption>{html.escape(title)}</figcaption>{''.join(parts)}</figure>"
+    return figure(title, "".join(parts))
 
 
 def _curves(title: str, curves: dict[str, list[tuple[float, float]]], engines: Sequence[str]) -> str:
@@ -290,9 +266,9 @@ def _curves(title: str, curves: dict[str, list[tuple[float, float]]], engines: S
         lines.append(f'<polyline points="{path}" stroke="{colour}"/>')
         names.append(f'<span style="color:{colour}">{html.escape(name)}</span>')
     grid = "".join(f'<line x1="0" x2="100" y1="{y}" y2="{y}"/>' for y in (0, 25, 50, 75, 100))
-    return (
-        f"<figure><figcaption>{html.escape(title)}</figcaption><div class=label>{' '.join(names)}"
-        f"<strong>{number(greatest)}</strong></div>"
+    return figure(
+        title,
+        f"<div class=label>{' '.join(names)}<strong>{number(greatest)}</strong></div>"
         f'<svg viewBox="0 0 100 100" preserveAspectRatio="none" role="img">{grid}{"".join(lines)}</svg>'
-        f"<div class=label>0 tokens/s, 0 minutes<strong>{last:.3g} minutes</strong></div></figure>"
+        f"<div class=label>0 tokens/s, 0 minutes<strong>{last:.3g} minutes</strong></div>",
     )

@@ -8,6 +8,7 @@ import click
 
 from edgekit.cli import _options, _output
 from edgekit.in_place_of import in_place_of
+from edgekit.units import number
 
 METRIC_NAMES = {"prefill_tok_s": "prefill tok/s", "decode_tok_s": "decode tok/s", "ttft_ms": "ttft ms"}
 
@@ -171,7 +172,7 @@ def diff(a: Path, b: Path, force: bool, as_json: bool) -> None:
     Refused (exit 2) when the machines differ, or when clock or bandwidth moved by more than a tenth during a
     run or between them.
     """
-    from edgekit.bench import comparison, report
+    from edgekit.bench import comparison
 
     before, after = comparison.read(a), comparison.read(b)
     rows = comparison.compare(before, after, force=force)
@@ -189,8 +190,8 @@ def diff(a: Path, b: Path, force: bool, as_json: bool) -> None:
                 str(row["depth"]),
                 str(row["prompt"]),
                 METRIC_NAMES[row["metric"]],
-                report.number(row["a"]),
-                report.number(row["b"]),
+                number(row["a"]),
+                number(row["b"]),
                 f"{row['ratio']:.3f}",
                 f"{row['low']:.3f}–{row['high']:.3f}",
             ]

@@ -1,24 +1,25 @@
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import click
 
 from edgekit.cli import _options, _output
+from edgekit.in_place_of import in_place_of
+
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @click.command()
 @click.argument("models", nargs=-1, required=True, metavar="MODEL...")
-@click.option(
-    "--reference", required=True, metavar="CHECKPOINT", help="The checkpoint, or a wider package of it."
-)
+@click.option("--reference", metavar="CHECKPOINT", help="The checkpoint, or a package of floats made of it.")
 @click.option(
     "--text",
     "text_file",
-    required=True,
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=_FILE,
     metavar="FILE",
-    help="A text that the model was not trained on, in UTF-8.",
+    help="A text that neither training nor calibration has seen, in UTF-8.",
 )
 @click.option(
     "--tokens",
@@ -26,64 +27,93 @@ from edgekit.cli import _options, _output
     default=8192,
     show_default=True,
     metavar="N",
-    help="Of the text, at most.",
+    help="Of the text, at most, in pieces spread over it; the second half of each is scored.",
+)
+@click.option(
+    "--tasks", "tasks_file", type=_FILE, metavar="FILE.jsonl", help="Tasks to solve (docs/quality.md)."
+)
+@click.option(
+    "--cache",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Keep the reference's logits there, for the next evaluation on this text.",
+)
+@click.option(
+    "--html", "page", type=click.Path(path_type=Path), metavar="F.html", help="Write a report with a plot."
 )
 @_options.threads_option
 @_options.json_option
 def command(
     models: tuple[str, ...],
-    reference: str,
-    text_file: Path,
+    reference: str | None,
+    text_file: Path | None,
     tokens: int,
+    tasks_file: Path | None,
+    cache: Path | None,
+    page: Path | None,
     threads: int | None,
     as_json: bool,
 ) -> None:
-    """Measure what quantization cost: perplexity, KL divergence, first choices.
+    """Measure what quantization cost: KL divergence, perplexity, first choices; tasks solved.
 
-    Each MODEL is scored in the engine that runs it: .edge files in edgekit's, directories in ONNX format in
-    ONNX Runtime, .gguf files in llama.cpp. A checkpoint as reference is computed in numpy, one tensor at a
-    time; for a large model convert it with --scheme f16 and give that package instead.
+    Each MODEL is scored in the engine that runs it: .edge files in edgekit's, ONNX directories in ONNX
+    Runtime, .gguf files in llama.cpp, quantized MLX directories in mlx-lm, Core ML packages in Core ML or,
+    where there is none, their program in numpy. A checkpoint as reference is computed in numpy; for a large
+    model convert it with --scheme f16 and give that package instead.
 
     \b
     edgekit eval model.edge --reference ./checkpoint --text held-out.txt
-    edgekit eval q4.edge q8.edge q4_0.gguf --reference f16.edge --text held-out.txt --json
+    edgekit eval q4.edge q8.edge q4_0.gguf --reference f16.edge --text held-out.txt --html quality.html
+    edgekit eval q4.edge --reference f16.edge --tasks completions.jsonl
     """
-    from edgekit import hub
-    from edgekit.evaluation import evaluate
+    from edgekit import evaluation, hub
+    from edgekit.evaluation import report
 
+    if text_file is None and tasks_file is None:
+        raise click.UsageError("nothing to evaluate on: give --text, --tasks or both")
+    if text_file is not None and reference is None:
+        raise click.UsageError("what a text cost is told beside a --reference: give one")
     try:
-        text = text_file.read_text("utf-8")
+        text = None if text_file is None else text_file.read_text("utf-8")
     except UnicodeDecodeError as error:
         raise click.UsageError(f"{text_file} is not UTF-8: {error}") from None
+    tasks = None if tasks_file is None else evaluation.read_tasks(tasks_file)
     with _output.progress() as progress:
-        found = evaluate(
-            [hub.resolve(model, progress) for model in models],
-            hub.resolve(reference, progress),
-            text,
-            tokens=tokens,
-            threads=threads,
-            progress=progress,
+        packages = [hub.resolve(model, progress) for model in models]
+        truth = None if reference is None else hub.resolve(reference, progress)
+        found = (
+            []
+            if text is None or truth is None
+            else evaluation.evaluate(
+                packages, truth, text, tokens=tokens, threads=threads, cache=cache, progress=progress
+            )
         )
+        solved = (
+            []
+            if tasks is None
+            else evaluation.solve(packages, tasks, truth, threads=threads, progress=progress)
+        )
+    if page is not None:
+        words = ["edgekit", "eval", *models, "--tokens", str(tokens)]
+        for name, value in {"reference": reference, "text": text_file, "tasks": tasks_file}.items():
+            words += [f"--{name}", str(value)] if value else []
+        with in_place_of(page) as temporary:
+            temporary.write_text(
+                report.html_page(reference, found, solved, shlex.join(words)), encoding="utf-8"
+            )
     if as_json:
-        _output.emit_json({"reference": reference, "models": [evaluation.to_json() for evaluation in found]})
-        return
-    rows = [["model", "bits", "perplexity", "× reference's", "KL", "KL 99.9%", "same first", "Δp RMS"]]
-    for each in found:
-        low, high = each.ppl_ratio_interval
-        kl_low, kl_high = each.kl_mean_interval
-        rows.append(
-            [
-                Path(each.model).name,
-                f"{each.bits_per_weight:.2f}",
-                f"{each.ppl:.3f}",
-                f"{each.ppl_ratio:.4f} ({low:.4f}–{high:.4f})",
-                f"{each.kl_mean:.4f} ({kl_low:.4f}–{kl_high:.4f})",
-                f"{each.kl_p999:.3f}",
-                f"{each.top1_agreement:.1%}",
-                f"{each.dp_rms:.2%}",
-            ]
+        _output.emit_json(
+            {
+                "reference": reference,
+                "models": [each.to_json() for each in report.by_bytes(found)],
+                "tasks": [each.to_json() for each in report.by_bytes(solved)],
+            }
         )
-    click.echo(_output.table(rows, right=range(1, 8)))
-    click.echo(
-        f"\n{found[0].tokens} tokens; reference perplexity {found[0].ppl_reference:.3f}; 95% intervals"
-    )
+        return
+    if found:
+        click.echo(_output.table(report.divergence_table(found, report.NARROW), right=range(1, 8)))
+        click.echo(
+            f"\n{found[0].tokens} positions; reference perplexity {found[0].ppl_reference:.3f}; 95% intervals"
+        )
+    if solved:
+        click.echo(_output.table(report.task_table(solved), right=range(2, 7)))

@@ -1,0 +1,125 @@
+"""Models to be asked for logits, each in the engine that runs it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekit import engines
+from edgekit.converters import convert, formats
+from edgekit.converters.interpreters.numpy import Reference
+from edgekit.errors import UsageError
+from edgekit.model import Model
+from edgekit.text import Tokenizer
+
+F32 = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """A model with one text. `feed(ids, last)` appends `ids` to it and gives the logits of the last `last` of
+    them, float32 `[last, vocab_size]`; `reset` begins the text anew.
+
+    `engine` is its name; `context` and `parameters` are 0 where the model's files do not tell them.
+    """
+
+    engine: str
+    feed: Callable[[Sequence[int], int], F32]
+    reset: Callable[[], None]
+    size_bytes: int
+    tokenizer: Tokenizer | None = None
+    eos_ids: frozenset[int] = frozenset()
+    context: int = 0
+    parameters: int = 0
+
+
+@contextmanager
+def opened(path: Path, tokens: int, threads: int | None = None) -> Iterator[Scorer]:
+    """A package, an output of another format, or a checkpoint, which is computed in numpy; for a text of at
+    most `tokens` tokens.
+
+    Raises UnsupportedModel where nothing here runs it, InvalidFile.
+    """
+    if engine := engines.of(path):
+        with Model(path, threads, backend=engine.BACKENDS[0]) as model:
+            window = min(tokens, model.context or tokens)
+            with model.session(window, **engine.EXACT) as session:
+                yield Scorer(
+                    engine.__name__.rpartition(".")[2],
+                    lambda ids, last: _last(session.forward, ids, last),
+                    session.reset,
+                    _bytes(path),
+                    model.tokenizer if model.has_tokenizer else None,
+                    frozenset(model.metadata["eos_ids"]),
+                    model.context,
+                    model.n_parameters,
+                )
+    elif formats.named("coreml").holds(path):
+        yield _in_core_ml(path, tokens, threads)
+    else:
+        yield _in_numpy(path)
+
+
+def vocabulary(paths: Sequence[Path], threads: int | None) -> tuple[Tokenizer, frozenset[int]]:
+    """Tokenizer and ends of text of the first model that has them. Raises UsageError when none has."""
+    for path in paths:
+        with opened(path, 1, threads) as scorer:
+            if scorer.tokenizer is not None:
+                return scorer.tokenizer, scorer.eos_ids
+    raise UsageError("neither the reference nor a model has a tokenizer to read text with")
+
+
+def _last(forward: Callable[[Sequence[int], bool], F32], ids: Sequence[int], last: int) -> F32:
+    """Of an engine that gives all logits or one: what is not wanted is computed without the output matrix."""
+    if before := len(ids) - last:
+        forward(ids[:before], False)
+    return forward(ids[before:], True)
+
+
+def _in_core_ml(path: Path, tokens: int, threads: int | None) -> Scorer:
+    """A step gives its last token's logits alone; a text begins anew in a model opened anew."""
+    running: list[formats.Engine] = []
+
+    def feed(ids: Sequence[int], last: int) -> F32:
+        if not running:
+            running.append(formats.named("coreml").engine(path, tokens, threads))
+        append = running[0].append
+        if before := list(ids[: len(ids) - last]):
+            append(before)
+        return np.concatenate([append([id]) for id in ids[len(ids) - last :]])
+
+    return Scorer("coreml", feed, running.clear, _bytes(path))
+
+
+def _in_numpy(path: Path) -> Scorer:
+    source = convert.read(path, str(path))
+    reference = Reference(source.spec, source.load)
+    text: list[int] = []
+
+    def feed(ids: Sequence[int], last: int) -> F32:
+        text.extend(ids)
+        hidden = reference.hidden(text)[len(text) - last :]
+        return np.concatenate([part for _, part in reference.logit_slices(hidden)], axis=1)
+
+    return Scorer(
+        "numpy",
+        feed,
+        text.clear,
+        _bytes(path),
+        None if source.tokenizer is None else Tokenizer.from_bytes(source.tokenizer),
+        frozenset(source.metadata["eos_ids"]),
+        source.spec.context or 0,
+        sum(math.prod(source.spec.shape(name)) for name in source.tensors),
+    )
+
+
+def _bytes(path: Path) -> int:
+    """Of all its files."""
+    files = [path] if path.is_file() else path.rglob("*")
+    return sum(file.stat().st_size for file in files if file.is_file())

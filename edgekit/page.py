@@ -1,0 +1,58 @@
+"""A report as one HTML page that needs nothing else: no scripts, nothing fetched."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+COLOURS = ("#2563eb", "#d97706", "#059669", "#db2777", "#7c3aed", "#0891b2", "#65a30d", "#dc2626")
+TEMPLATE = Path(__file__).with_suffix(".html")
+
+Table = list[list[str]]
+
+
+def page(
+    title: str,
+    *,
+    facts: Table,
+    command: str,
+    warnings: Sequence[str] = (),
+    figures: Sequence[str] = (),
+    tables: Sequence[tuple[str, Table]] = (),
+    words: Mapping[str, str],
+) -> str:
+    """`facts` are rows that begin with their heading, `tables` have titles and begin with a row of headings,
+    `figures` are HTML, `words` what the tables' words mean; `command` is what makes the page again.
+    """
+    parts = {
+        "TITLE": html.escape(title),
+        "COMMAND": html.escape(command),
+        "FACTS": _table(facts, head=False),
+        "WARNINGS": "".join(f"<p class=warning>{html.escape(text)}</p>" for text in warnings),
+        "FIGURES": "".join(figures),
+        "TABLES": "".join(
+            f"<h2>{html.escape(heading)}</h2><div class=scroll>{_table(rows)}</div>"
+            for heading, rows in tables
+        ),
+        "WORDS": "".join(f"<dt>{word}</dt><dd>{meaning}</dd>" for word, meaning in words.items()),
+    }
+    text = TEMPLATE.read_text(encoding="utf-8")
+    for name, value in parts.items():
+        text = text.replace(f"@{name}@", value)
+    return text
+
+
+def figure(title: str, content: str) -> str:
+    """A drawing, HTML, with its title above."""
+    return f"<figure><figcaption>{html.escape(title)}</figcaption>{content}</figure>"
+
+
+def _table(rows: Table, *, head: bool = True) -> str:
+    """The first row, or without `head` the first column, are headings."""
+    lines = []
+    for y, row in enumerate(rows):
+        tags = ["th" if (y == 0 if head else x == 0) else "td" for x in range(len(row))]
+        cells = (f"<{tag}>{html.escape(cell)}</{tag}>" for tag, cell in zip(tags, row, strict=True))
+        lines.append(f"<tr>{''.join(cells)}</tr>")
+    return f"<table>{''.join(lines)}</table>"
