@@ -35,7 +35,7 @@ MAY_INCLUDE = {
 }
 
 # Part of edgekit, a module or a package -> the other parts it may import, at the top or inside a function.
-VALUES = {"errors", "events", "units", "arguments", "in_place_of"}
+VALUES = {"errors", "events", "units", "arguments", "in_place_of", "page"}
 """What nothing else of edgekit is needed for."""
 FACES = {
     "model",
