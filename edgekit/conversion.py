@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import importlib
 import os
-import pkgutil
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -26,6 +25,7 @@ from edgekit.converters.quant.tiles import F32, U8
 from edgekit.errors import UsageError
 from edgekit.in_place_of import in_place_of
 from edgekit.preflight import Preflight
+from edgekit.submodules import submodules
 
 if TYPE_CHECKING:
     from edgekit.verification import BetterScheme, EngineCheck, Verification, WeightCheck
@@ -250,14 +250,10 @@ def _verify(
 
 
 def _named(package: ModuleType, name: str, kind: str) -> ModuleType:
-    known = _modules(package)
+    known = submodules(package.__path__)
     if name not in known:
         raise UsageError(f"there is no {kind} {name!r}; choose one of: {', '.join(known)}")
     return importlib.import_module(f"{package.__name__}.{name}")
-
-
-def _modules(package: ModuleType) -> list[str]:
-    return sorted(m.name for m in pkgutil.iter_modules(package.__path__) if not m.name.startswith("_"))
 
 
 def _refuse(target: Path, checkpoint: Path) -> None:

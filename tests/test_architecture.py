@@ -35,7 +35,7 @@ MAY_INCLUDE = {
 }
 
 # Part of edgekit, a module or a package -> the other parts it may import, at the top or inside a function.
-VALUES = {"errors", "events", "units", "arguments", "in_place_of", "page"}
+VALUES = {"submodules", "errors", "events", "units", "arguments", "in_place_of", "page"}
 """What nothing else of edgekit is needed for."""
 FACES = {
     "model",
@@ -53,7 +53,7 @@ MAY_IMPORT = {
     "hub": VALUES,
     "runtimes": set[str](),
     "text": VALUES | {"runtimes"},
-    "converters": {"errors", "in_place_of"},
+    "converters": {"errors", "in_place_of", "submodules"},
     "engines": VALUES | {"converters", "runtimes", "text"},
     **dict.fromkeys(FACES, BELOW_FACES | FACES),
     "package": VALUES,

@@ -16,7 +16,6 @@ of; it has `attach(path, metadata, tensors)`, which adds what that measured to a
 from __future__ import annotations
 
 import importlib
-import pkgutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -30,6 +29,7 @@ from edgekit.converters.convert import ConvertInput, Progress, silent
 from edgekit.converters.interpreters.numpy import Loader, Reference
 from edgekit.converters.spec import ModelSpec
 from edgekit.errors import InvalidFile, UnsupportedModel
+from edgekit.submodules import submodules
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class Format(Protocol):
 
 
 def known() -> list[str]:
-    return sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_"))
+    return submodules(__path__)
 
 
 def named(name: str) -> Any:

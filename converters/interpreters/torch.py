@@ -76,11 +76,17 @@ class TorchDecoder(Decoder[Tensor]):
 
     def head(self, hidden: Tensor) -> Tensor:
         """Logits `[..., vocab_size]` of some of what `hidden` gave, `[..., d_model]`."""
-        spec, name = self.spec, "embed" if self.spec.tied else "head"
+        spec = self.spec
+        logits = self.product(hidden, "embed" if spec.tied else "head")
+        bias = self.weights("head_bias")
+        logits = (logits if bias is None else logits + bias) * spec.logit_scale
+        return self.softcap(logits, spec.logit_softcap)
+
+    def product(self, x: Tensor, name: str) -> Tensor:
+        """`x` `[..., d_in]` times the transposed matrix."""
         if self.tap is not None:
-            self.tap(name, hidden)
-        logits = functional.linear(hidden, self._need(name), self.weights("head_bias"))
-        return self.softcap(logits * spec.logit_scale, spec.logit_softcap)
+            self.tap(name, x)
+        return functional.linear(x, self._need(name))
 
     def _need(self, name: str) -> Tensor:
         values = self.weights(name)
@@ -91,9 +97,8 @@ class TorchDecoder(Decoder[Tensor]):
     # ---- primitives: values are `[batch, time, channels]`, or `[batch, heads, time, head_dim]`
 
     def linear(self, x: Tensor, name: str) -> Tensor:
-        if self.tap is not None:
-            self.tap(name, x)
-        return functional.linear(x, self._need(name), self.weights(f"{name}_bias"))
+        y, bias = self.product(x, name), self.weights(f"{name}_bias")
+        return y if bias is None else y + bias
 
     def norm(self, x: Tensor, name: str) -> Tensor:
         weight = self.weights(name)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import math
-import pkgutil
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from edgekit.converters.checkpoint import TensorSource
 from edgekit.converters.models._config import Config, unread_warnings
 from edgekit.converters.spec import ModelSpec, Source
 from edgekit.errors import InvalidFile, UnsupportedModel
+from edgekit.submodules import submodules
 
 ROWS_COMPARED = 4096  # of an output matrix and its embedding at once
 
@@ -61,7 +61,7 @@ class Model:
 
 def known() -> list[str]:
     """The model types edgekit converts, sorted."""
-    return sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_"))
+    return submodules(__path__)
 
 
 def load(config: dict[str, Any]) -> Family:

@@ -43,6 +43,9 @@ class Affine(Grid):
         scale, bias = (to_float32(self.dtype, values) for values in parameters.groups)
         return scale, bias
 
+    def rescaled(self, parameters: Parameters, factors: F32) -> Parameters:
+        return Parameters(tuple(narrowed(each * factors, self.dtype) for each in self.line(parameters)))
+
     def nearest(self, rows: F32, parameters: Parameters) -> U8:
         scale, bias = self.line(parameters)
         codes = nearest(by_group(rows, scale.shape[1], self.group), scale, bias, self.bits)

@@ -83,10 +83,11 @@ class Block32(Grid):
         x = np.ascontiguousarray(w.reshape(-1, w.shape[2]).T)
         if importance is not None:
             importance = np.tile(by_group(importance[None], w.shape[1], GROUP)[0].T, n)
-        scale = best_scales(x, importance, self.starts).reshape(n, -1)
-        row_scale = header[0] if header else (np.abs(scale).max(1) / 127).astype(np.float32)
-        steps = np.clip(np.rint(scale * _inverse(row_scale)[:, None]), -127, 127)
-        return Parameters((steps.astype(np.int8),), (row_scale,))
+        return _stored(best_scales(x, importance, self.starts).reshape(n, -1), *header)
+
+    def rescaled(self, parameters: Parameters, factors: F32) -> Parameters:
+        (group_scale,), (row_scale,) = parameters.groups, parameters.header
+        return _stored(group_scale * row_scale[:, None] * factors)
 
     def nearest(self, rows: F32, parameters: Parameters) -> U8:
         (group_scale,), (row_scale,) = parameters.groups, parameters.header
@@ -130,6 +131,14 @@ class Block32(Grid):
         codes = from_planes(packed[:, self.codes_offset(k) :], groups, self.fields)
         parameters = Parameters((un_by_tile(scales, groups),), (row_scale,))
         return Fitted(codes.reshape(len(row_scale), -1)[:, :k], parameters)
+
+
+def _stored(scale: F32, row_scale: F32 | None = None) -> Parameters:
+    """Scales `[n, groups]` as bytes under that of their row, `row_scale[n]` where it is given."""
+    if row_scale is None:
+        row_scale = (np.abs(scale).max(1) / 127).astype(np.float32)
+    steps = np.clip(np.rint(scale * _inverse(row_scale)[:, None]), -127, 127)
+    return Parameters((steps.astype(np.int8),), (row_scale,))
 
 
 def planes(codes: U8, fields: tuple[int, ...]) -> U8:

@@ -41,6 +41,10 @@ class Blocks(Grid):
         scale = narrowed(best_scales(w, self.half, _SHARES.get(self.bits, (1.0,)), weights), self.dtype)
         return Parameters((scale, np.full(scale.shape, self.half, np.uint8)) if self.zeros else (scale,))
 
+    def rescaled(self, parameters: Parameters, factors: F32) -> Parameters:
+        scale, *zero = parameters.groups
+        return Parameters((narrowed(to_float32(self.dtype, scale) * factors, self.dtype), *zero))
+
     def line(self, parameters: Parameters) -> tuple[F32, NDArray[np.float32]]:
         """Scales, and the zeros in numbers, `[n, groups]`."""
         scale, *zero = parameters.groups

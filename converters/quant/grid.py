@@ -95,6 +95,12 @@ class Grid(ABC):
     def size_bytes(self, n: int, k: int) -> int:
         """Of all that is stored of a matrix."""
 
+    def rescaled(self, parameters: Parameters, factors: F32) -> Parameters | None:
+        """Under which the same codes stand for weights `factors[n, groups]` times as large, as near as can be
+        stored; None for a grid whose scales are too coarse for that, or whose codes leave nothing to gain.
+        """
+        return None
+
     def keeping(self, layout: Layout) -> Grid | None:
         """The grid of this kind that holds a checkpoint's codes as they are, no wider than this one."""
         return None

@@ -31,6 +31,9 @@ class Q4Affine32(Grid):
         weights = None if importance is None else by_group(importance[None], w.shape[1], GROUP)
         return _stored(*line(w, self.bits, weights), *header)
 
+    def rescaled(self, parameters: Parameters, factors: F32) -> Parameters:
+        return _stored(*(each * factors for each in _line(parameters)))
+
     def nearest(self, rows: F32, parameters: Parameters) -> U8:
         scale, minimum = _line(parameters)
         codes = nearest(by_group(rows, scale.shape[1], GROUP), scale, minimum, self.bits)

@@ -9,7 +9,6 @@ import contextlib
 import difflib
 import importlib
 import os
-import pkgutil
 import signal
 import sys
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ import click
 
 from edgekit.cli import _output, _streams
 from edgekit.errors import EXIT_CODES, EdgekitError, IoFailure, OutOfMemory, UsageError
+from edgekit.submodules import submodules
 
 INTERRUPTED = 130
 BROKEN_PIPE = 141
@@ -29,9 +29,7 @@ class Verbs(click.Group):
     """Finds verbs by name, and proposes the nearest when there is none."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted(
-            module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_")
-        )
+        return submodules(__path__)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in self.list_commands(ctx):

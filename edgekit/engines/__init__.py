@@ -15,7 +15,6 @@ Whoever calls an engine has checked what it passes (`edgekit.model` does).
 from __future__ import annotations
 
 import importlib
-import pkgutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from edgekit.errors import UsageError
 from edgekit.events import Event, MemoryPlan
+from edgekit.submodules import submodules
 
 if TYPE_CHECKING:
     import numpy as np
@@ -98,8 +98,7 @@ class EngineSession(Protocol):
 
 def modules() -> list[ModuleType]:
     """Every engine's."""
-    names = sorted(module.name for module in pkgutil.iter_modules(__path__))
-    return [importlib.import_module(f"{__name__}.{name}") for name in names if not name.startswith("_")]
+    return [importlib.import_module(f"{__name__}.{name}") for name in submodules(__path__)]
 
 
 def of(path: Path) -> ModuleType | None:

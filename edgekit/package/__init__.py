@@ -7,17 +7,17 @@ unless that is None, and a README with the lines of code to paste and the sizes 
 from __future__ import annotations
 
 import importlib
-import pkgutil
 from pathlib import Path
 
 from edgekit.errors import UsageError
 from edgekit.in_place_of import in_place_of
+from edgekit.submodules import submodules
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def targets() -> list[str]:
-    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+    return submodules(__path__)
 
 
 def sources(target: str) -> Path:

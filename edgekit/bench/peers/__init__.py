@@ -16,11 +16,11 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import pkgutil
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 from edgekit.errors import UsageError
+from edgekit.submodules import submodules
 
 
 class Engine(Protocol):
@@ -44,7 +44,7 @@ class Engine(Protocol):
 
 
 def names() -> list[str]:
-    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+    return submodules(__path__)
 
 
 def load(name: str) -> Any:
