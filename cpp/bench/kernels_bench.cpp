@@ -97,7 +97,9 @@ Rows make_rows(const Kernels& kernels, uint32_t m, uint32_t k) {
 const struct {
     Layout layout;
     const char* name;
-} kMeasured[] = {{Layout::q4_block32, "q4"}, {Layout::q8_block32, "q8"}, {Layout::f16, "f16"}};
+} kMeasured[] = {{Layout::q4_block32, "q4"}, {Layout::q3_block32, "q3"},   {Layout::q5_block32, "q5"},
+                 {Layout::q6_block32, "q6"}, {Layout::q4_affine32, "q4a"}, {Layout::q8_block32, "q8"},
+                 {Layout::f16, "f16"}};
 
 constexpr size_t kBuffer = size_t{576} << 20;
 

@@ -72,9 +72,31 @@ uint16_t random_bf16(float scale) {
     return uint16_t(word >> 16);
 }
 
-const char* name(Layout layout) {
-    const char* const names[] = {"f32", "f16", "bf16", "q8_block32", "q4_block32"};
-    return names[int(layout)];
+const char* name(Layout layout) { return layout_info(layout).name; }
+
+// What the code of row r, column c of a group stands for, before scales.
+int level(Layout layout, const std::byte* group, uint32_t r, uint32_t c) {
+    const auto bits = [&](size_t plane, uint32_t shift, int mask) {
+        return int(group[plane + 4 * r + c % 4]) >> shift & mask;
+    };
+    const uint32_t line = c / 4, h = c / 16, j = line % 4;
+    const auto nibble = [&] { return bits(64 * j, 4 * h, 15); };
+    switch (layout) {
+        case Layout::q8_block32:
+            return int8_t(bits(64 * line, 0, 255));
+        case Layout::q4_block32:
+            return q4_block32::kLevels[nibble()];
+        case Layout::q5_block32:
+            return (nibble() | bits(256, line, 1) << 4) - 16;
+        case Layout::q6_block32:
+            return (nibble() | bits(256 + 64 * h, 2 * j, 3) << 4) - 32;
+        case Layout::q3_block32:
+            return q3_block32::kLevels[bits(64 * h, 2 * j, 3) | bits(128, line, 1) << 2];
+        case Layout::q4_affine32:
+            return nibble();
+        default:
+            std::abort();
+    }
 }
 
 // A packed matrix of random bytes and what they mean.
@@ -92,6 +114,7 @@ struct RandomMatrix {
             std::byte* t = bytes.data() + tile * matrix.tile_bytes;
             for (uint32_t r = 0; r < 16; ++r) fill_row(t, r, tile * 16 + r);
         }
+        if (layout_info(layout).quantized()) read();
     }
 
     void put(uint32_t row, uint32_t column, double value) {
@@ -99,7 +122,7 @@ struct RandomMatrix {
     }
 
     void fill_row(std::byte* t, uint32_t r, uint32_t row) {
-        const uint32_t k = matrix.k, groups = matrix.n_groups();
+        const uint32_t k = matrix.k;
         auto* words = reinterpret_cast<uint16_t*>(t);
         auto* floats = reinterpret_cast<float*>(t);
         switch (matrix.layout) {
@@ -121,36 +144,58 @@ struct RandomMatrix {
                     put(row, c, bf16_value(h));
                 }
                 break;
-            case Layout::q8_block32:
-                for (uint32_t g = 0; g < groups; ++g) {
-                    words[16 * g + r] = random_bf16(0.01f);
-                    for (uint32_t c = 0; c < 32; ++c) {
-                        int code = int(random_bits() % 255) - 127;
-                        if (random_bits() % 8 == 0) code = random_bits() & 1 ? 127 : -127;
-                        if (g * 32 + c >= k) code = 0;
-                        t[q8_block32::kLayout.codes_offset(k) + g * 512 + c / 4 * 64 + 4 * r + c % 4] =
-                            std::byte(code);
-                        if (g * 32 + c < k) put(row, g * 32 + c, code * bf16_value(words[16 * g + r]));
-                    }
+            default:
+                fill_quantized(t, r);
+        }
+    }
+
+    // Scales of a plausible size, any codes, those past the last column too.
+    void fill_quantized(std::byte* t, uint32_t r) {
+        const LayoutInfo& info = layout_info(matrix.layout);
+        const bool affine = matrix.layout == Layout::q4_affine32;
+        const uint32_t groups = matrix.n_groups();
+        auto* words = reinterpret_cast<uint16_t*>(t);
+        if (info.row_bytes) reinterpret_cast<float*>(t)[r] = affine ? 0.5f : 0.001f * (0.5f + uniform());
+        for (uint32_t g = 0; g < groups; ++g) {
+            if (affine) {
+                words[32 + 16 * g + r] = uint16_t(random_bits() % 0x2800);
+                words[32 + 16 * (groups + g) + r] =
+                    uint16_t(random_bits() % 0x3800 | (random_bits() & 0x8000));
+            } else if (matrix.layout == Layout::q8_block32) {
+                words[16 * g + r] = random_bf16(0.01f);
+            } else {
+                t[64 + 16 * g + r] = std::byte(int(random_bits() % 255) - 127);
+            }
+            std::byte* group = t + info.codes_offset(matrix.k) + g * info.code_bytes;
+            for (uint32_t line = 0; line < info.code_bytes; line += 64)
+                for (uint32_t at = line + 4 * r; at < line + 4 * r + 4; ++at) {
+                    const uint32_t kind = random_bits() % 8;
+                    const int byte = kind == 0 ? 0 : kind == 1 ? 255 : int(random_bits() % 256);
+                    group[at] = std::byte(matrix.layout == Layout::q8_block32 && byte == 128 ? 127 : byte);
                 }
-                break;
-            case Layout::q4_block32:
-                floats[r] = 0.001f * (0.5f + uniform());
-                for (uint32_t g = 0; g < groups; ++g) {
-                    const int scale = int(random_bits() % 255) - 127;
-                    t[64 + 16 * g + r] = std::byte(scale);
-                    for (uint32_t c = 0; c < 32; ++c) {
-                        uint32_t code = random_bits() % 16;
-                        if (random_bits() % 8 == 0) code = 0;
-                        if (g * 32 + c >= k) code = 8;
-                        std::byte& at = t[q4_block32::kLayout.codes_offset(k) + g * 256 + c % 16 / 4 * 64 +
-                                          4 * r + c % 4];
-                        at |= std::byte(c < 16 ? code : code << 4);
-                        if (g * 32 + c < k)
-                            put(row, g * 32 + c, double(floats[r]) * scale * q4_block32::kLevels[code]);
-                    }
-                }
-                break;
+        }
+    }
+
+    // What the bytes of a quantized matrix mean.
+    void read() {
+        const LayoutInfo& info = layout_info(matrix.layout);
+        const bool affine = matrix.layout == Layout::q4_affine32;
+        const uint32_t groups = matrix.n_groups();
+        for (uint32_t row = 0; row < matrix.n; ++row) {
+            const std::byte* t = matrix.tile(row / 16);
+            const auto* words = reinterpret_cast<const uint16_t*>(t);
+            const uint32_t r = row % 16;
+            const double row_scale = info.row_bytes ? reinterpret_cast<const float*>(t)[r] : 1.0;
+            for (uint32_t c = 0; c < matrix.k; ++c) {
+                const uint32_t g = c / 32;
+                const double scale = affine ? half_value(words[32 + 16 * g + r])
+                                     : matrix.layout == Layout::q8_block32
+                                         ? bf16_value(words[16 * g + r])
+                                         : double(int8_t(t[64 + 16 * g + r]));
+                const double minimum = affine ? half_value(words[32 + 16 * (groups + g) + r]) : 0.0;
+                const std::byte* group = t + info.codes_offset(matrix.k) + g * info.code_bytes;
+                put(row, c, row_scale * (scale * level(matrix.layout, group, r, c % 32) + minimum));
+            }
         }
     }
 };
@@ -253,12 +298,11 @@ void test_matmul(const Kernels& kernels, Layout layout, uint32_t n, uint32_t k, 
 void test_extremes(const Kernels& kernels, Layout layout, uint32_t m) {
     const uint32_t n = 16, k = 96;
     RandomMatrix w(layout, n, k);
-    const bool nibbles = layout == Layout::q4_block32;
-    const size_t begin = nibbles ? q4_block32::kLayout.codes_offset(k) : q8_block32::kLayout.codes_offset(k);
+    const LayoutInfo& info = layout_info(layout);
+    const size_t begin = info.codes_offset(k);
     for (int sign : {-1, 1}) {
-        const int code = nibbles ? (sign < 0 ? 0x00 : 0xFF) : 127 * sign;
+        const int code = layout == Layout::q8_block32 ? 127 * sign : sign < 0 ? 0x00 : 0xFF;
         std::memset(w.bytes.data() + begin, code, w.matrix.tile_bytes - begin);
-        const int level = nibbles ? q4_block32::kLevels[sign < 0 ? 0 : 15] : 127 * sign;
         Inputs in(kernels, m, k);
         for (uint32_t r = 0; r < m; ++r)
             for (uint32_t c = 0; c < k; ++c) in.x[r * (k + 3) + c] = r % 2 ? -1.0f : 1.0f;
@@ -266,22 +310,22 @@ void test_extremes(const Kernels& kernels, Layout layout, uint32_t m) {
         Aligned<float> out(size_t(m) * n);
         Aligned<std::byte> scratch(matmul_scratch_bytes());
         kernels.matmul(w.matrix, in.activations, {out.data(), n}, 0, 1, scratch.data());
+        w.read();
         double worst = 0;
-        for (uint32_t r = 0; r < m; ++r)
-            for (uint32_t i = 0; i < n; ++i) {
-                double scale = 0;
-                for (uint32_t g = 0; g < k / 32; ++g)
-                    scale += nibbles ? double(reinterpret_cast<const float*>(w.bytes.data())[i]) *
-                                           int(int8_t(w.bytes[64 + 16 * g + i]))
-                                     : bf16_value(reinterpret_cast<uint16_t*>(w.bytes.data())[16 * g + i]);
-                const double expected = 32.0 * level * scale * (r % 2 ? -1 : 1);
-                worst = std::fmax(
-                    worst, std::fabs(out[size_t(r) * n + i] - expected) / (std::fabs(expected) + 1e-3));
+        for (uint32_t i = 0; i < n; ++i) {
+            double sum = 0, magnitude = 1e-30;
+            for (uint32_t c = 0; c < k; ++c) {
+                sum += w.values[size_t(i) * k + c];
+                magnitude += std::fabs(w.values[size_t(i) * k + c]);
             }
+            for (uint32_t r = 0; r < m; ++r)
+                worst =
+                    std::fmax(worst, std::fabs(out[size_t(r) * n + i] - (r % 2 ? -sum : sum)) / magnitude);
+        }
         check(kernels.isa,
               std::string("extremes of ") + name(layout) + " sign=" + std::to_string(sign) +
                   " m=" + std::to_string(m),
-              worst, 1e-5);
+              worst, 2e-6);
     }
 }
 
@@ -289,11 +333,12 @@ void test_dequantize_row(const Kernels& kernels, Layout layout, uint32_t n, uint
     const RandomMatrix w(layout, n, k);
     std::vector<float> out(k);
     double worst = 0;
+    const double slack = layout == Layout::q4_affine32 ? 1.0 : 1e-30;  // a minimum cancels
     for (uint32_t row : {0u, n / 2, n - 1}) {
         kernels.dequantize_row(w.matrix, row, 1.5f, out.data());
         for (uint32_t c = 0; c < k; ++c) {
             const double expected = 1.5 * w.values[size_t(row) * k + c];
-            worst = std::fmax(worst, std::fabs(out[c] - expected) / (std::fabs(expected) + 1e-30));
+            worst = std::fmax(worst, std::fabs(out[c] - expected) / (std::fabs(expected) + slack));
         }
     }
     check(kernels.isa, std::string("dequantize_row ") + name(layout) + " k=" + std::to_string(k), worst,

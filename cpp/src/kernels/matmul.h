@@ -3,7 +3,11 @@
 
 #include "kernels/dense.h"
 #include "kernels/product.h"
+#include "kernels/schemes/q3_block32.h"
+#include "kernels/schemes/q4_affine32.h"
 #include "kernels/schemes/q4_block32.h"
+#include "kernels/schemes/q5_block32.h"
+#include "kernels/schemes/q6_block32.h"
 #include "kernels/schemes/q8_block32.h"
 
 namespace edgekit::EDGEKIT_ISA {
@@ -83,8 +87,9 @@ constexpr Scheme quantized_scheme{S::kLayout.layout, QuantizedScheme<S>::matmul,
                                   QuantizedScheme<S>::dequantize_row};
 
 // By Layout.
-inline constexpr Scheme kSchemes[] = {dense_scheme<F32>, dense_scheme<F16>, dense_scheme<Bf16>,
-                                      quantized_scheme<Q8>, quantized_scheme<Q4>};
+inline constexpr Scheme kSchemes[] = {dense_scheme<F32>,    dense_scheme<F16>,    dense_scheme<Bf16>,
+                                      quantized_scheme<Q8>, quantized_scheme<Q4>, quantized_scheme<Q5>,
+                                      quantized_scheme<Q6>, quantized_scheme<Q3>, quantized_scheme<Q4Affine>};
 static_assert([] {
     for (size_t i = 0; i < sizeof kSchemes / sizeof *kSchemes; ++i)
         if (kSchemes[i].layout != Layout(i)) return false;

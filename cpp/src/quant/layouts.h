@@ -4,13 +4,18 @@
 #include <iterator>
 
 #include "quant/dense.h"
+#include "quant/q3_block32.h"
+#include "quant/q4_affine32.h"
 #include "quant/q4_block32.h"
+#include "quant/q5_block32.h"
+#include "quant/q6_block32.h"
 #include "quant/q8_block32.h"
 
 namespace edgekit {
 
-inline constexpr LayoutInfo kLayouts[] = {dense::kF32, dense::kF16, dense::kBf16, q8_block32::kLayout,
-                                          q4_block32::kLayout};
+inline constexpr LayoutInfo kLayouts[] = {dense::kF32,         dense::kF16,         dense::kBf16,
+                                          q8_block32::kLayout, q4_block32::kLayout, q5_block32::kLayout,
+                                          q6_block32::kLayout, q3_block32::kLayout, q4_affine32::kLayout};
 
 constexpr const LayoutInfo& layout_info(Layout layout) { return kLayouts[static_cast<size_t>(layout)]; }
 

@@ -17,7 +17,8 @@
 
 namespace edgekit::q3_block32 {
 
-inline constexpr int8_t kLevels[8] = {-31, -19, -11, -4, 3, 10, 18, 29};
+// Twice, for lookups that read four bits of an index of three.
+inline constexpr int8_t kLevels[16] = {-31, -19, -11, -4, 3, 10, 18, 29, -31, -19, -11, -4, 3, 10, 18, 29};
 inline constexpr LayoutInfo kLayout{"q3_block32", Layout::q3_block32, kGroup, 64, 16, 192};
 
 }  // namespace edgekit::q3_block32

@@ -1,5 +1,5 @@
 #pragma once
-// q4_affine32: 6 bits per weight, 4 of them its code. A group of 32 columns has a scale and a minimum: what
+// q4_affine32: 5 bits per weight, 4 of them its code. A group of 32 columns has a scale and a minimum: what
 // other makers' 4-bit weights lie in unchanged.
 //
 //   weight[r][k] = row_factor[r] · (scale[k / 32][r] · code[r][k] + minimum[k / 32][r])
@@ -17,9 +17,7 @@
 
 namespace edgekit::q4_affine32 {
 
-[[gnu::always_inline]] constexpr size_t minima_offset(uint32_t n_groups) {
-    return 64 + size_t{32} * n_groups;
-}
+[[gnu::always_inline]] constexpr size_t minima_offset(size_t n_groups) { return 64 + size_t{32} * n_groups; }
 inline constexpr LayoutInfo kLayout{"q4_affine32", Layout::q4_affine32, kGroup, 64, 64, 256};
 
 }  // namespace edgekit::q4_affine32

@@ -141,6 +141,24 @@ EDGEKIT_INLINE void store_line(void* p, u8x64 x) {
     _mm256_storeu_si256(line, x.a);
     _mm256_storeu_si256(line + 1, x.b);
 }
+EDGEKIT_INLINE u8x64 splat_u8(uint8_t x) { return {_mm256_set1_epi8(char(x)), _mm256_set1_epi8(char(x))}; }
+EDGEKIT_INLINE u8x64 operator&(u8x64 x, u8x64 y) {
+    return {_mm256_and_si256(x.a, y.a), _mm256_and_si256(x.b, y.b)};
+}
+EDGEKIT_INLINE u8x64 operator+(u8x64 x, u8x64 y) {
+    return {_mm256_add_epi8(x.a, y.a), _mm256_add_epi8(x.b, y.b)};
+}
+EDGEKIT_INLINE u8x64 merge(u8x64 mask, u8x64 x, u8x64 y) {
+    return {_mm256_or_si256(_mm256_and_si256(mask.a, x.a), _mm256_andnot_si256(mask.a, y.a)),
+            _mm256_or_si256(_mm256_and_si256(mask.b, x.b), _mm256_andnot_si256(mask.b, y.b))};
+}
+template <int n>
+EDGEKIT_INLINE u8x64 moved(u8x64 x) {
+    if constexpr (n < 0)
+        return {_mm256_srli_epi16(x.a, -n), _mm256_srli_epi16(x.b, -n)};
+    else
+        return {_mm256_slli_epi16(x.a, n), _mm256_slli_epi16(x.b, n)};
+}
 
 EDGEKIT_INLINE LevelTable level_table(const int8_t* levels) {
     return {_mm256_broadcastsi128_si256(_mm_add_epi8(load_16_bytes(levels), _mm_set1_epi8(kLevelBias)))};

@@ -84,6 +84,19 @@ EDGEKIT_INLINE void store_i8(int8_t* p, i32x16 a) {
 
 EDGEKIT_INLINE u8x64 load_line(const void* p) { return {_mm512_loadu_si512(p)}; }
 EDGEKIT_INLINE void store_line(void* p, u8x64 a) { _mm512_storeu_si512(p, a.v); }
+EDGEKIT_INLINE u8x64 splat_u8(uint8_t x) { return {_mm512_set1_epi8(char(x))}; }
+EDGEKIT_INLINE u8x64 operator&(u8x64 a, u8x64 b) { return {_mm512_and_si512(a.v, b.v)}; }
+EDGEKIT_INLINE u8x64 operator+(u8x64 a, u8x64 b) { return {_mm512_add_epi8(a.v, b.v)}; }
+EDGEKIT_INLINE u8x64 merge(u8x64 mask, u8x64 a, u8x64 b) {
+    return {_mm512_ternarylogic_epi32(mask.v, a.v, b.v, 0xCA)};
+}
+template <int n>
+EDGEKIT_INLINE u8x64 moved(u8x64 a) {
+    if constexpr (n < 0)
+        return {_mm512_srli_epi16(a.v, -n)};
+    else
+        return {_mm512_slli_epi16(a.v, n)};
+}
 
 EDGEKIT_INLINE LevelTable level_table(const int8_t* levels) {
     const __m128i table = _mm_loadu_si128(reinterpret_cast<const __m128i*>(levels));

@@ -49,6 +49,17 @@ EDGEKIT_INLINE i32x4 less(f32x4 x, f32x4 y) { return vreinterpretq_s32_u32(vcltq
 EDGEKIT_INLINE f32x4 select(i32x4 mask, f32x4 x, f32x4 y) {
     return vbslq_f32(vreinterpretq_u32_s32(mask), x, y);
 }
+EDGEKIT_INLINE u8x16 splat16_u8(uint8_t x) { return vdupq_n_u8(x); }
+EDGEKIT_INLINE u8x16 and_u8(u8x16 x, u8x16 y) { return vandq_u8(x, y); }
+EDGEKIT_INLINE u8x16 add_u8(u8x16 x, u8x16 y) { return vaddq_u8(x, y); }
+EDGEKIT_INLINE u8x16 merge(u8x16 mask, u8x16 x, u8x16 y) { return vbslq_u8(mask, x, y); }
+template <int n>
+EDGEKIT_INLINE u8x16 moved(u8x16 x) {
+    if constexpr (n < 0)
+        return vshrq_n_u8(x, -n);
+    else
+        return vshlq_n_u8(x, n);
+}
 EDGEKIT_INLINE float sum4(f32x4 x) {
     const float32x2_t two = vadd_f32(vget_low_f32(x), vget_high_f32(x));
     return vget_lane_f32(vpadd_f32(two, two), 0);

@@ -5,7 +5,7 @@
 //   f32x4, i32x4, u8x16    its vector types
 //   and on them: splat4, splat4_i32, load4, store4, add, sub, mul, div, fma, min, max, abs, add (integers),
 //   shift_to_exponent, bits, from_bits, to_f32, round_i32, less (a u32 mask as an i32x4), select, sum4, max4,
-//   sum4_i32
+//   sum4_i32; splat16_u8, and_u8, add_u8, merge, moved<n>
 
 #include <cstddef>
 #include <cstdint>
@@ -63,6 +63,18 @@ EDGEKIT_INLINE i32x16 round_i32(f32x16 x) { return EDGEKIT_EACH1(round_i32); }
 
 EDGEKIT_INLINE m32x16 less(f32x16 x, f32x16 y) { return EDGEKIT_EACH2(less); }
 EDGEKIT_INLINE f32x16 select(m32x16 x, f32x16 y, f32x16 z) { return EDGEKIT_EACH3(select); }
+
+EDGEKIT_INLINE u8x64 splat_u8(uint8_t value) {
+    const u8x16 x = splat16_u8(value);
+    return {x, x, x, x};
+}
+EDGEKIT_INLINE u8x64 operator&(u8x64 x, u8x64 y) { return EDGEKIT_EACH2(and_u8); }
+EDGEKIT_INLINE u8x64 operator+(u8x64 x, u8x64 y) { return EDGEKIT_EACH2(add_u8); }
+EDGEKIT_INLINE u8x64 merge(u8x64 x, u8x64 y, u8x64 z) { return EDGEKIT_EACH3(merge); }
+template <int n>
+EDGEKIT_INLINE u8x64 moved(u8x64 x) {
+    return EDGEKIT_EACH1(moved<n>);
+}
 
 EDGEKIT_INLINE float sum(f32x16 x) { return sum4(add(add(x.a, x.c), add(x.b, x.d))); }
 EDGEKIT_INLINE float max_lane(f32x16 x) { return max4(max(max(x.a, x.c), max(x.b, x.d))); }

@@ -140,6 +140,30 @@ EDGEKIT_INLINE u8x64 load_line(const void* p) {
     return out;
 }
 EDGEKIT_INLINE void store_line(void* p, u8x64 a) { std::memcpy(p, a.v, 64); }
+EDGEKIT_INLINE u8x64 splat_u8(uint8_t x) {
+    u8x64 out;
+    std::memset(out.v, x, 64);
+    return out;
+}
+EDGEKIT_INLINE u8x64 operator&(u8x64 a, u8x64 b) {
+    for (int i = 0; i < 64; ++i) a.v[i] &= b.v[i];
+    return a;
+}
+EDGEKIT_INLINE u8x64 operator+(u8x64 a, u8x64 b) {
+    for (int i = 0; i < 64; ++i) a.v[i] = uint8_t(a.v[i] + b.v[i]);
+    return a;
+}
+// Bits of a where the mask has ones, of b where it has zeros.
+EDGEKIT_INLINE u8x64 merge(u8x64 mask, u8x64 a, u8x64 b) {
+    for (int i = 0; i < 64; ++i) a.v[i] = uint8_t((a.v[i] & mask.v[i]) | (b.v[i] & ~mask.v[i]));
+    return a;
+}
+// Each byte's bits n places up, or down when n is negative; what moves in is the caller's to mask.
+template <int n>
+EDGEKIT_INLINE u8x64 moved(u8x64 a) {
+    for (int i = 0; i < 64; ++i) a.v[i] = uint8_t(n < 0 ? a.v[i] >> -n : a.v[i] << n);
+    return a;
+}
 
 // The 16 levels plus kLevelBias, ready for the lookups.
 struct LevelTable {

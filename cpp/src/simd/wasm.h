@@ -63,6 +63,14 @@ EDGEKIT_INLINE i32x4 round_i32(f32x4 x) {
 }
 EDGEKIT_INLINE i32x4 less(f32x4 x, f32x4 y) { return {wasm_f32x4_lt(x.v, y.v)}; }
 EDGEKIT_INLINE f32x4 select(i32x4 mask, f32x4 x, f32x4 y) { return {wasm_v128_bitselect(x.v, y.v, mask.v)}; }
+EDGEKIT_INLINE u8x16 splat16_u8(uint8_t x) { return {wasm_u8x16_splat(x)}; }
+EDGEKIT_INLINE u8x16 and_u8(u8x16 x, u8x16 y) { return {wasm_v128_and(x.v, y.v)}; }
+EDGEKIT_INLINE u8x16 add_u8(u8x16 x, u8x16 y) { return {wasm_i8x16_add(x.v, y.v)}; }
+EDGEKIT_INLINE u8x16 merge(u8x16 mask, u8x16 x, u8x16 y) { return {wasm_v128_bitselect(x.v, y.v, mask.v)}; }
+template <int n>
+EDGEKIT_INLINE u8x16 moved(u8x16 x) {
+    return {n < 0 ? wasm_u8x16_shr(x.v, -n) : wasm_i8x16_shl(x.v, n)};
+}
 EDGEKIT_INLINE float sum4(f32x4 x) {
     const v128_t two = wasm_f32x4_add(x.v, wasm_i32x4_shuffle(x.v, x.v, 2, 3, 0, 1));
     return wasm_f32x4_extract_lane(two, 0) + wasm_f32x4_extract_lane(two, 1);
