@@ -7,8 +7,14 @@ that are not 0 or 1, and saves it; `torch_logits` runs it.
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import getpass
+import hashlib
 import json
+import shutil
+import tempfile
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -359,21 +365,42 @@ def make_model(name: str) -> Any:
 
 
 def make_checkpoint(name: str, directory: Path) -> Path:
-    """`directory/name` with config.json (as TINY_CONFIGS spells it) and model.safetensors; made once per
-    directory.
-    """
+    """`directory/name` with config.json (as TINY_CONFIGS spells it) and model.safetensors."""
     path = directory / name
-    if not (path / "config.json").exists():
-        model = make_model(name)
+    if not path.exists():
+        shutil.copytree(_built(name), path)
+    return path
+
+
+def _built(name: str) -> Path:
+    """The checkpoint, made by whichever process of whichever run asks first."""
+    path = _cache() / name
+    if path.exists():
+        return path
+    path.parent.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        part, model = Path(folder) / name, make_model(name)
+        part.mkdir()
         if hasattr(model, "save_pretrained"):
-            model.save_pretrained(path)
+            model.save_pretrained(part)
         else:
             from safetensors.torch import save_file
 
-            path.mkdir(parents=True)
-            save_file(model.state_dict(), path / "model.safetensors")
-        (path / "config.json").write_text(json.dumps(TINY_CONFIGS[name], indent=2))
+            save_file(model.state_dict(), part / "model.safetensors")
+        (part / "config.json").write_text(json.dumps(TINY_CONFIGS[name], indent=2))
+        with contextlib.suppress(OSError):  # another process was faster
+            part.rename(path)
     return path
+
+
+@functools.cache
+def _cache() -> Path:
+    """A folder for what these sources make of these versions of torch and Transformers."""
+    sources = (Path(__file__), Path(__file__).with_name("openelm_torch.py"))
+    made_of = b"".join(source.read_bytes() for source in sources)
+    made_of += "".join(metadata.version(name) for name in ("torch", "transformers")).encode()
+    key = hashlib.sha256(made_of).hexdigest()[:16]
+    return Path(tempfile.gettempdir()) / f"edgekit-tiny-models-{getpass.getuser()}-{key}"
 
 
 def torch_logits(name: str, ids: list[int]) -> NDArray[np.float32]:
