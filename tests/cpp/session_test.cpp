@@ -178,6 +178,67 @@ void test_error_after_a_guess() {
     edgekit_model_free(model);
 }
 
+// One of two letters, of other two after each token: aA bB cC in a circle, so that guesses abound.
+struct Letters final : edgekit::LogitMask {
+    std::vector<int32_t> accepted;
+    uint32_t taken_back = 0;
+    edgekit_session* cancelled = nullptr;  // when it is asked for the fiftieth
+    size_t letter() const { return 1 + accepted.size() % 3; }
+    void fill(std::span<uint32_t> allowed) const override {
+        allowed['a' / 32] |= 1u << letter();
+        allowed['A' / 32] |= 1u << letter();
+        if (accepted.size() == 50) edgekit_session_cancel(cancelled);
+    }
+    void accept(int32_t id) override {
+        check(id >= 'A' && static_cast<size_t>(id % 32) == letter(), "the mask is asked before each token");
+        accepted.push_back(id);
+    }
+    void rollback(uint32_t count) override {
+        check(count > 0 && count <= accepted.size(), "what was not accepted is not taken back");
+        taken_back += count;
+        accepted.resize(accepted.size() - count);
+    }
+};
+
+// A mask holds with guesses as without them, and has accepted the text's tokens, also when a pass over
+// guesses is given up.
+void test_mask() {
+    edgekit_model* model = open_model("text.edge");
+    const auto prompt = some_ids(20);
+    std::vector<int32_t> plain;
+    for (const int32_t speculation : {0, 7}) {
+        edgekit_session* session = create_session(model, session_options(60));
+        edgekit_generate_options options = continuation(prompt, 150);
+        options.speculation = speculation;
+        Letters mask;
+        session->session->generate(options, &mask);
+        const Generated got = finish(session);
+        check(got.ids.size() == 150 && got.ids == mask.accepted, "the mask has accepted the text");
+        if (speculation == 0) plain = got.ids;
+        check(got.ids == plain, "a masked text is the same with guesses");
+        check(speculation == 0 || (got.done.accepted_tokens > 0 && mask.taken_back > 0),
+              "guesses were taken, and refused: " + std::to_string(got.done.accepted_tokens) + " of " +
+                  std::to_string(got.done.drafted_tokens));
+        expect_ok(edgekit_session_reset(session, &error), "reset");
+        Letters again;
+        again.cancelled = session;
+        session->session->generate(options, &again);
+        std::vector<int32_t> parts = finish(session).ids;
+        check(parts == again.accepted && parts.size() > 20 && parts.size() <= 50,
+              "the mask of a cancelled text has accepted " + std::to_string(again.accepted.size()));
+        options.prompt_ids_count = 0;
+        options.prompt_mode = EDGEKIT_PROMPT_APPEND;
+        options.max_tokens = 150 - static_cast<uint32_t>(parts.size());
+        again.cancelled = nullptr;
+        session->session->generate(options, &again);
+        const std::vector<int32_t> rest = finish(session).ids;
+        parts.insert(parts.end(), rest.begin(), rest.end());
+        check(parts == plain && again.accepted == plain, "a cancelled text goes on under its mask");
+        edgekit_session_free(session);
+    }
+    edgekit_model_free(model);
+}
+
 // A text in two generations is the text of one: tokens, bytes of a cut code point, penalties.
 void test_text_goes_on() {
     edgekit_model* model = open_model("text.edge");
@@ -571,6 +632,7 @@ int main() {
         test_refused_calls_change_nothing();
         test_full_in_the_middle();
         test_error_after_a_guess();
+        test_mask();
         test_text_goes_on();
         test_stops();
         test_defaults();

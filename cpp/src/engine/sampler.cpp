@@ -83,7 +83,8 @@ uint64_t Sampler::bytes(uint32_t vocab_size) {
     return vocab_size * sizeof(Candidate) + kMaxPenaltyWindow * sizeof(int32_t);
 }
 
-int32_t Sampler::sample(float* logits, const TokenHistory& text, uint64_t length, uint64_t step) {
+int32_t Sampler::sample(float* logits, const TokenHistory& text, uint64_t length, uint64_t step,
+                        std::span<const uint32_t> allowed) {
     if (!all_finite(logits, vocab_size_))
         throw Error(
             Status::invalid_file,
@@ -91,11 +92,15 @@ int32_t Sampler::sample(float* logits, const TokenHistory& text, uint64_t length
             "damaged; fetch them again");
     for (const auto& [id, value] : options_.bias) logits[id] += value;
     penalise(logits, text, length);
+    if (!allowed.empty()) {
+        for (uint32_t id = 0; id < vocab_size_; ++id)
+            if (!(allowed[id / 32] >> id % 32 & 1)) logits[id] = -std::numeric_limits<float>::infinity();
+    }
     const float most = kernels_.max(logits, vocab_size_);
     if (!std::isfinite(most))
-        throw Error(Status::invalid_argument, most < 0
-                                                  ? "no token is allowed: the logit bias forbids every one"
-                                                  : "logit bias or penalties make a logit infinite");
+        throw Error(Status::invalid_argument,
+                    most < 0 ? "no token is allowed: logit bias and mask forbid every one"
+                             : "logit bias or penalties make a logit infinite");
     if (options_.temperature == 0)
         return static_cast<int32_t>(std::find(logits, logits + vocab_size_, most) - logits);
 

@@ -39,10 +39,11 @@ public:
     void configure(SamplerOptions options) { options_ = std::move(options); }
     const SamplerOptions& options() const { return options_; }
     // Picks what follows the first `length` tokens of `text`, of which penalties see the last ones. `logits`
-    // [vocab_size] are changed; `step` numbers the choices of one generation. Allocates nothing. Throws
-    // Error(invalid_file) when the logits are not numbers, Error(invalid_argument) when bias and penalties
-    // leave no token or too large a number.
-    int32_t sample(float* logits, const TokenHistory& text, uint64_t length, uint64_t step);
+    // [vocab_size] are changed; `step` numbers the choices of one generation; `allowed`: see LogitMask::fill,
+    // empty for all. Allocates nothing. Throws Error(invalid_file) when the logits are not numbers,
+    // Error(invalid_argument) when bias, penalties and mask leave no token or too large a number.
+    int32_t sample(float* logits, const TokenHistory& text, uint64_t length, uint64_t step,
+                   std::span<const uint32_t> allowed = {});
 
     static uint64_t bytes(uint32_t vocab_size);
 

@@ -108,7 +108,7 @@ uint64_t Session::reusable(std::span<const int32_t> ids) const {
 }
 
 // Everything that can be refused comes before anything that changes.
-void Session::generate(const edgekit_generate_options& options) {
+void Session::generate(const edgekit_generate_options& options, LogitMask* mask) {
     if (options.speculation < -1 || options.speculation > static_cast<int32_t>(PromptLookup::kMaxDraft))
         throw Error(Status::invalid_argument, "speculation is " + std::to_string(options.speculation) +
                                                   "; it must be -1, 0 or at most " +
@@ -116,6 +116,8 @@ void Session::generate(const edgekit_generate_options& options) {
     model_->require_unchanged();
     SamplerOptions sampler = SamplerOptions::from(options, model_->spec().vocab_size);
     Generation generation(options, *model_, layout_.capacity());
+    MaskedRows allowed =
+        mask ? MaskedRows(*mask, 1 + PromptLookup::kMaxDraft, model_->spec().vocab_size) : MaskedRows();
     Prompt prompt(options, *model_, position_ == 0 && !pending_);
     std::vector<int32_t>& ids = prompt.ids;
     generation.done.prompt_tokens = static_cast<uint32_t>(ids.size());
@@ -162,6 +164,7 @@ void Session::generate(const edgekit_generate_options& options) {
     sampler_.configure(std::move(sampler));
     lookup_.configure(options.speculation);
     generation_ = std::move(generation);
+    allowed_ = std::move(allowed);
     prompt_ = std::move(ids);
     prompt_done_ = 0;
     evicted_reported_ = evicted();
@@ -205,16 +208,18 @@ void Session::decode_step() {
     ids[0] = *pending_;
     const auto limit = std::min<uint64_t>(
         {PromptLookup::kMaxDraft, plan_.cache.chunk - 1, room() - 1, generation_.tokens_left() - 1});
-    const uint32_t drafted = lookup_.draft(history_, ids[0], std::span(ids + 1, limit));
-    if (!append(ids, 1 + drafted, drafted > 0, logits_.data())) return;
+    const uint32_t drafted =
+        allowed_.fill({ids + 1, lookup_.draft(history_, ids[0], std::span(ids + 1, limit))});
+    if (!append(ids, 1 + drafted, drafted > 0, logits_.data())) return allowed_.keep(0);
     pending_.reset();
     const size_t vocab = model_->spec().vocab_size;
     const uint64_t before = position_ - drafted;  // the text's length when the first row is drawn
     uint32_t kept = 0;
+    int32_t id = 0;
     try {
         for (;; ++kept) {
-            const int32_t id = sampler_.sample(logits_.data() + kept * vocab, history_, before + kept,
-                                               generation_.done.generated_tokens);
+            id = sampler_.sample(logits_.data() + kept * vocab, history_, before + kept,
+                                 generation_.done.generated_tokens, allowed_[kept]);
             accept(id);
             if (generation_.ended() || kept == drafted || id != ids[1 + kept]) break;
         }
@@ -223,6 +228,7 @@ void Session::decode_step() {
         take_back(drafted);
         throw;
     }
+    allowed_.keep(kept, id);
     take_back(drafted - kept);
     if (generation_.ended()) take_stop_back();
     generation_.done.drafted_tokens += drafted;
@@ -257,6 +263,7 @@ void Session::next(edgekit_event& event) {
     try {
         advance(event);
     } catch (...) {
+        allowed_.keep(0);
         phase_ = Phase::idle;
         throw;
     }
@@ -272,7 +279,10 @@ void Session::advance(edgekit_event& event) {
                 generation_.done.decode_ms = milliseconds_since(generation_.prefilled);
             } else if (prefill_step()) {
                 phase_ = Phase::decode;
-                accept(sampler_.sample(logits_.data(), history_, position_, 0));
+                allowed_.fill({});
+                const int32_t first = sampler_.sample(logits_.data(), history_, position_, 0, allowed_[0]);
+                allowed_.keep(0, first);
+                accept(first);
                 if (generation_.ended()) take_stop_back();
             }
         }

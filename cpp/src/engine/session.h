@@ -11,6 +11,7 @@
 
 #include "engine/generation.h"
 #include "engine/history.h"
+#include "engine/logit_mask.h"
 #include "engine/lookup.h"
 #include "engine/model.h"
 #include "engine/sampler.h"
@@ -27,7 +28,8 @@ public:
     uint64_t position() const { return position_; }
 
     void forward(std::span<const int32_t> ids, bool all_logits, float* logits);
-    void generate(const edgekit_generate_options& options);
+    // `mask`, unless null, must outlive the generation, and has accepted its tokens when that ends.
+    void generate(const edgekit_generate_options& options, LogitMask* mask = nullptr);
     void next(edgekit_event& event);
     void cancel() { cancelled_.store(true, std::memory_order_relaxed); }
     void reset();
@@ -90,6 +92,7 @@ private:
 
     Phase phase_ = Phase::idle;
     Generation generation_;
+    MaskedRows allowed_;
     std::vector<int32_t> prompt_;  // what of it is not in the cache when the generation begins
     size_t prompt_done_ = 0;
     uint64_t evicted_reported_ = 0;
