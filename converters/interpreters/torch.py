@@ -16,7 +16,7 @@ from edgekit.converters.spec import Layer, ModelSpec, Rope
 from edgekit.errors import UnsupportedModel
 
 try:
-    import torch
+    import torch as torch  # for whoever imports it from here, and is told how to get it
     from torch.nn import functional
 except ImportError:
     raise UnsupportedModel(

@@ -1,0 +1,1 @@
+"""How codes are chosen by what a model does with a text."""

@@ -1,0 +1,192 @@
+"""KL tuning: codes stay, their scales are trained until the model's probabilities are nearest to those of the
+unquantized one. Weights are linear in their scales, so the gradients are exact.
+
+What is trained is a factor for each group of each row, 1 at first; in the end the scales are rounded as they
+will be stored. Where the divergence on texts held out has not fallen then, everything stays as it was.
+"""
+
+from __future__ import annotations
+
+import functools
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekit.converters.convert import ConvertInput, Progress, silent
+from edgekit.converters.interpreters.torch import Tensor, TorchDecoder, Weights, torch
+from edgekit.converters.quant.grid import Fitted, Grid
+from edgekit.converters.spec import ModelSpec
+from edgekit.converters.train import Schedule, train
+
+LEARNING_RATE = 1e-3
+BATCH = 2  # texts in a step
+HEAD_ROWS = 256  # tokens whose logits are in memory at once
+HELD_OUT_OF = 8  # one text of so many judges the others' work
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """`kl_before` and `kl_after` in nats a token on the texts held out, after with what is in `fitted`: the
+    same codes with other scales, or nothing where those are no better.
+    """
+
+    fitted: dict[str, Fitted]
+    kl_before: float
+    kl_after: float
+
+
+def tune(
+    model: ConvertInput,
+    grids: Mapping[str, Grid],
+    texts: Sequence[Sequence[int]],
+    *,
+    passes: float = 1.0,
+    seed: int = 0,
+    state: Path | None = None,
+    progress: Progress = silent,
+) -> Tuned:
+    """Scales for the codes that `model.fitted` gives for the matrices of `grids`; those of grids that cannot
+    be rescaled stay. `texts` are token ids, which are read `passes` times in an order that `seed` says;
+    `state` is a file to go on from after a kill. Raises UnsupportedModel without torch.
+
+    On a GPU where torch has one. Memory: the weights twice in float32, and a text's activations.
+    """
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    weights = _weights(model, device)
+    scaled, factors, fitted = {}, {}, {}
+    for name, grid in grids.items():
+        n, k = model.spec.shape(name)
+        found = model.fitted(name, grid, (0, n))
+        ones = np.ones((n, grid.groups(k)), np.float32)
+        if grid.rescaled(found.parameters, ones) is not None:
+            fitted[name] = found
+            factors[name] = torch.tensor(ones, device=device, requires_grad=True)
+            scaled[name] = Scaled(_tensor(grid.restore(found), device), factors[name], grid.group or k)
+    teacher, student = TorchDecoder(model.spec, weights), Student(model.spec, weights, scaled)
+    order = random.Random(seed).sample(list(texts), len(texts))
+    held_out = order[: max(1, len(order) // HELD_OUT_OF)]
+    seen = order[len(held_out) :] or held_out
+    batches = [seen[first : first + BATCH] for first in range(0, len(seen), BATCH)]
+    before = divergence(teacher, student, held_out, device)
+
+    def loss(step: int) -> float:
+        return divergence(teacher, student, batches[step % len(batches)], device, learn=True)
+
+    schedule = Schedule(max(1, round(passes * len(batches))), LEARNING_RATE)
+    train(factors, loss, schedule, state, task="tuning scales", progress=progress)
+    tuned = {}
+    with torch.no_grad():
+        for name, found in fitted.items():
+            parameters = grids[name].rescaled(found.parameters, factors[name].cpu().numpy())
+            assert parameters is not None
+            tuned[name] = Fitted(found.codes, parameters)
+            scaled[name].base.copy_(_tensor(grids[name].restore(tuned[name]), device))
+            factors[name].fill_(1)
+    after = divergence(teacher, student, held_out, device)
+    return Tuned(tuned, before, after) if after < before else Tuned({}, before, before)
+
+
+def _weights(model: ConvertInput, device: str) -> Weights:
+    @functools.cache
+    def weights(name: str) -> Tensor | None:
+        values = model.load(name)
+        return None if values is None else _tensor(values, device)
+
+    return weights
+
+
+def _tensor(values: NDArray[np.float32], device: str) -> Tensor:
+    return torch.tensor(values, device=device)
+
+
+@dataclass(frozen=True)
+class Scaled:
+    """A matrix `base * factors` `[n, k]`: a factor for each `group` columns of a row."""
+
+    base: Tensor
+    factors: Tensor
+    group: int
+
+
+class Student(TorchDecoder):
+    """Some matrices are scaled."""
+
+    def __init__(self, spec: ModelSpec, weights: Weights, scaled: Mapping[str, Scaled]) -> None:
+        super().__init__(spec, weights)
+        self._scaled = scaled
+
+    def product(self, x: Tensor, name: str) -> Tensor:
+        matrix = self._scaled.get(name)
+        if matrix is None:
+            return super().product(x, name)
+        return _Product.apply(x, matrix.base, matrix.factors, matrix.group)
+
+    def embed(self, ids: Tensor) -> Tensor:
+        matrix = self._scaled.get("embed")
+        if matrix is None:
+            return super().embed(ids)
+        rows = matrix.base[ids]
+        factors = torch.nn.functional.embedding(ids, matrix.factors)
+        return rows * _spread(factors, matrix.group, rows.shape[-1]) * self.spec.embed_scale
+
+
+class _Product(torch.autograd.Function):  # type: ignore[misc]
+    """x times (base * factors)ᵀ; the product of the two is made again for the gradients, not kept."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, base: Tensor, factors: Tensor, group: int) -> Tensor:
+        ctx.save_for_backward(x, base, factors)
+        ctx.group = group
+        return x @ (base * _spread(factors, group, base.shape[1])).T
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, Tensor, None]:
+        x, base, factors = ctx.saved_tensors
+        n, k = base.shape
+        of_x = gradient @ (base * _spread(factors, ctx.group, k))
+        of_matrix = gradient.flatten(0, -2).T @ x.flatten(0, -2)
+        of_matrix *= base
+        padded = torch.nn.functional.pad(of_matrix, (0, factors.shape[1] * ctx.group - k))
+        return of_x, None, padded.reshape(n, -1, ctx.group).sum(-1), None
+
+
+def _spread(factors: Tensor, group: int, k: int) -> Tensor:
+    """`[..., groups]` -> `[..., k]`"""
+    return factors.repeat_interleave(group, -1)[..., :k]
+
+
+def divergence(
+    teacher: TorchDecoder,
+    student: TorchDecoder,
+    texts: Sequence[Sequence[int]],
+    device: str = "cpu",
+    *,
+    learn: bool = False,
+) -> float:
+    """KL of the student's probabilities from the teacher's, in nats a token; of a text's first token, which
+    all texts share, there is none. With `learn` gradients are added to the student's parameters. Logits of
+    `HEAD_ROWS` tokens are in memory at a time.
+    """
+    total, count = 0.0, sum(len(text) - 1 for text in texts)
+    with torch.set_grad_enabled(learn):
+        for text in texts:
+            ids = torch.tensor([list(text)], device=device)
+            with torch.no_grad():
+                wanted = teacher.hidden(ids)[0, 1:]
+            hidden = student.hidden(ids)[0, 1:]
+            cut = hidden.detach().requires_grad_(learn)
+            for theirs, ours in zip(wanted.split(HEAD_ROWS), cut.split(HEAD_ROWS), strict=True):
+                with torch.no_grad():
+                    target = teacher.head(theirs).log_softmax(-1)
+                loss = (target.exp() * (target - student.head(ours).log_softmax(-1))).sum() / count
+                total += loss.item()
+                if learn:
+                    loss.backward()
+            if learn:
+                hidden.backward(cut.grad)
+    return total
