@@ -1,0 +1,212 @@
+"""A table of docs/quality.md: what is left of a real model in every package of it, ours and others'.
+
+    python tools/quality.py MODEL.gguf --corpora CORPORA --work DIRECTORY [--only PATTERN…] [--svg F.svg]
+
+The model is moved off the grid that it was published on first (tools/off_grid.py). Measured are the second
+halves of WikiText-2's validation text and of two books; what calibrates has the first half of the former.
+llama.cpp quantizes with its own code, by its own recipes, and mlx-lm with its own; every file is scored in
+its own engine. DIRECTORY keeps checkpoint, packages, the reference's logits and results, and what it has is
+not made again. Needs llama-cpp-python and mlx-lm for theirs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fnmatch
+import functools
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import off_grid
+
+import edgekit
+from edgekit.evaluation import Evaluation, evaluate, report
+from edgekit.in_place_of import in_place_of
+
+CALIBRATION_TOKENS = 8192
+PIECE = 512
+
+OURS: dict[str, dict[str, Any]] = {
+    "q4": {"scheme": "q4"},
+    "q4_head8": {"scheme": "q4_head8"},
+    "q4_block32": {"scheme": "q4_block32"},
+    "q8": {"scheme": "q8"},
+}
+LLAMA_CPP = ("Q3_K_M", "IQ4_XS", "Q4_0", "Q4_K_M", "Q5_K_M", "Q6_K", "Q8_0")
+WITH_IMPORTANCE = ("Q3_K_M", "IQ4_XS", "Q4_K_M", "Q6_K")
+MLX_GROUPS = (64, 32)
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Of the folder with wikitext-2/ and gutenberg/."""
+
+    corpora: Path
+
+    @property
+    def calibration(self) -> str:
+        return self._half("wikitext-2/wiki.valid.tokens", 0)
+
+    @property
+    def measured(self) -> dict[str, str]:
+        books = ("gutenberg/frankenstein.txt", "gutenberg/pride_and_prejudice.txt")
+        return {
+            "wikitext": self._half("wikitext-2/wiki.valid.tokens", 1),
+            "books": "".join(self._half(book, 1) for book in books),
+        }
+
+    def _half(self, name: str, which: int) -> str:
+        text = (self.corpora / name).read_text("utf-8")
+        middle = text.index("\n", len(text) // 2)
+        return text[middle:] if which else text[:middle]
+
+
+class Model:
+    """A model's folder: the checkpoint, and what is made of it, by name."""
+
+    def __init__(self, gguf: Path, work: Path, texts: Texts) -> None:
+        self.folder, self.texts = work / gguf.stem, texts
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.checkpoint = self._made("checkpoint", lambda out: off_grid.write(gguf, out))
+        self.reference = self._made("f16.edge", lambda out: self._convert(out, scheme="f16"))
+
+    def recipes(self) -> dict[str, Callable[[], Path]]:
+        """A package's name, and what makes it."""
+        found: dict[str, Callable[[], Path]] = {}
+        for name, options in OURS.items():
+            found[name] = functools.partial(
+                self._made, f"{name}.edge", functools.partial(self._convert, **options)
+            )
+        for file_type in LLAMA_CPP:
+            found[file_type] = functools.partial(self._llama_cpp, file_type, False)
+            if file_type in WITH_IMPORTANCE:
+                found[f"{file_type}+imatrix"] = functools.partial(self._llama_cpp, file_type, True)
+        for group in MLX_GROUPS:
+            found[f"mlx-4bit-g{group}"] = functools.partial(self._mlx, 4, group)
+        return found
+
+    def result(self, package: Path, text: str, tokens: int) -> Evaluation:
+        """Kept, as long as the package stays what it was."""
+        kept = self.folder / "results" / f"{package.name}-{text}-{tokens}.json"
+        if not kept.exists() or kept.stat().st_mtime < package.stat().st_mtime:
+            (found,) = evaluate(
+                [package],
+                self.reference,
+                self.texts.measured[text],
+                tokens=tokens,
+                cache=self.folder / "logits",
+            )
+            kept.parent.mkdir(exist_ok=True)
+            kept.write_text(json.dumps(found.to_json()), "utf-8")
+        return Evaluation(**json.loads(kept.read_text("utf-8")))
+
+    def _made(self, name: str, make: Callable[[Path], Any]) -> Path:
+        out = self.folder / name
+        if not out.exists():
+            began = time.process_time()
+            make(out)
+            print(f"{out}: {time.process_time() - began:.0f} CPU-seconds", file=sys.stderr)
+        return out
+
+    def _convert(self, out: Path, **options: Any) -> None:
+        edgekit.convert(self.checkpoint, out, verify=False, **options)
+
+    def _llama_cpp(self, file_type: str, calibrated: bool) -> Path:
+        import llama_models
+
+        def make(out: Path) -> None:
+            importance = self._importance() if calibrated else None
+            llama_models.quantize(self._wide(), out, file_type, importance)
+
+        return self._made(f"{file_type}{'+imatrix' if calibrated else ''}.gguf", make)
+
+    def _wide(self) -> Path:
+        return self._made("f16.gguf", lambda out: self._convert(out, format="gguf", scheme="f16"))
+
+    def _importance(self) -> Mapping[str, Any]:
+        import llama_models
+        import numpy as np
+
+        def make(out: Path) -> None:
+            with edgekit.Model(self.reference) as model:
+                ids = model.tokenizer.encode(self.texts.calibration, add_special_tokens=False)
+                start = [] if model.tokenizer.bos_id is None else [model.tokenizer.bos_id]
+            step = PIECE - len(start)
+            pieces = [start + ids[at : at + step] for at in range(0, CALIBRATION_TOKENS, step)]
+            with in_place_of(out) as part, part.open("wb") as file:
+                np.savez(file, **llama_models.importance(self._wide(), pieces, os.cpu_count() or 1))
+
+        return np.load(self._made("imatrix.npz", make))
+
+    def _mlx(self, bits: int, group: int) -> Path:
+        from mlx_lm import convert
+
+        return self._made(
+            f"mlx-{bits}bit-g{group}",
+            lambda out: convert(
+                str(self.checkpoint), str(out), quantize=True, q_bits=bits, q_group_size=group
+            ),
+        )
+
+
+def table(rows: list[tuple[str, dict[str, Evaluation]]]) -> str:
+    """Markdown, the smallest first."""
+    lines = [
+        "| package | MB | bits | KL, WikiText | 99% | same first choice | perplexity | KL, books | 99% |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for name, found in sorted(rows, key=lambda row: row[1]["wikitext"].size_bytes):
+        wiki, books = found["wikitext"], found["books"]
+        cells = [
+            f"**`{name}`**" if wiki.engine == "edge" else f"{wiki.engine} {name}",
+            f"{wiki.size_bytes / 1e6:.1f}",
+            f"{wiki.bits_per_weight:.2f}",
+            _with(wiki.kl_mean, wiki.kl_mean_interval),
+            f"{wiki.kl_p99:.3f}",
+            f"{wiki.same_first:.1%}",
+            f"× {wiki.ppl_ratio:.4f}",
+            _with(books.kl_mean, books.kl_mean_interval),
+            f"{books.kl_p99:.3f}",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _with(value: float, interval: tuple[float, float]) -> str:
+    return f"{value:.4f} ({interval[0]:.4f}–{interval[1]:.4f})"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("model", type=Path, metavar="MODEL.gguf")
+    parser.add_argument("--corpora", type=Path, required=True)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--only", nargs="+", default=["*"], metavar="PATTERN", help="names of packages")
+    parser.add_argument("--tokens", type=int, default=8192, help="of each text; half of them are scored")
+    parser.add_argument("--svg", type=Path, help="writes KL over bytes on WikiText")
+    args = parser.parse_args()
+
+    model = Model(args.model, args.work, Texts(args.corpora))
+    rows = []
+    for name, make in model.recipes().items():
+        if any(fnmatch.fnmatch(name, pattern) for pattern in args.only):
+            package = make()
+            rows.append(
+                (name, {text: model.result(package, text, args.tokens) for text in ("wikitext", "books")})
+            )
+            print(table(rows[-1:]).splitlines()[-1], file=sys.stderr)
+    print(table(rows))
+    if args.svg:
+        args.svg.write_text(report.kl_over_bytes([found["wikitext"] for _, found in rows]), "utf-8")
+
+
+if __name__ == "__main__":
+    main()
