@@ -29,7 +29,7 @@ MAY_INCLUDE = {
     "format": {"quant"},
     "isa": {"kernels", "simd"},
     "kernels": {"quant"},
-    "simd": {"quant"},
+    "simd": {"kernels", "quant"},
     "quant": set[str](),
     "threads": set[str](),
 }
