@@ -56,6 +56,9 @@ class TensorSource(Protocol):
     config: dict[str, Any]
     """The model's config in Hugging Face's words."""
 
+    path: Path
+    """The directory of its tokenizer's files."""
+
     def names(self) -> list[str]:
         """Names of all tensors, sorted."""
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from edgekit.chat import ChatSession, generate
     from edgekit.conversion import ConvertReport, convert
+    from edgekit.distillation import DistillReport, distill
     from edgekit.engines.edge import isas
     from edgekit.errors import (
         Cancelled,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "edgekit.chat": ("ChatSession", "generate"),
     "edgekit.conversion": ("ConvertReport", "convert"),
+    "edgekit.distillation": ("DistillReport", "distill"),
     "edgekit.engines.edge": ("isas",),
     "edgekit.errors": (
         "Cancelled",
@@ -69,6 +71,7 @@ __all__ = [
     "ChatTemplate",
     "ContextFull",
     "ConvertReport",
+    "DistillReport",
     "DoneEvent",
     "EdgekitError",
     "Event",
@@ -92,6 +95,7 @@ __all__ = [
     "__version__",
     "can_load",
     "convert",
+    "distill",
     "generate",
     "isas",
     "resolve",

@@ -8,8 +8,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from edgekit.converters.checkpoint_files import flat_config
 from edgekit.converters.convert import ConvertInput
-from edgekit.converters.formats._checkpoint_files import flat_config
 from edgekit.converters.spec import ModelSpec
 from edgekit.errors import UnsupportedModel
 

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgekit.converters.checkpoint_files import copy_files, flat_config, write_card, write_json
 from edgekit.converters.convert import ConvertInput, Progress, silent
 from edgekit.converters.formats import Engine, Output
-from edgekit.converters.formats._checkpoint_files import copy_files, flat_config, write_card, write_json
 from edgekit.converters.formats._coreml_codes import Scheme
 from edgekit.converters.formats._coreml_session import Cache, Session, facts
 from edgekit.converters.formats._coreml_weights import WeightFile

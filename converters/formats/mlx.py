@@ -21,9 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit.converters import models
+from edgekit.converters.checkpoint_files import copy_files, write_card, write_json
 from edgekit.converters.convert import ConvertInput, Progress, silent
 from edgekit.converters.formats import Engine, Output, _mlx_config
-from edgekit.converters.formats._checkpoint_files import copy_files, write_card, write_json
 from edgekit.converters.formats._parallel import in_order, row_slabs
 from edgekit.converters.quant import affine
 from edgekit.converters.quant.affine import Affine

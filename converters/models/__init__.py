@@ -59,6 +59,33 @@ class Model:
         return self.source.source(where)
 
 
+@dataclass(frozen=True)
+class Stored:
+    """A tensor as checkpoints of a family have it. Its rows are those of `parts`, tensors of the spec, one
+    below another; or it is one row of the only part.
+    """
+
+    shape: tuple[int, ...]
+    parts: tuple[tuple[str, Source], ...]
+    row: int | None = None
+
+
+def stored(family: Family) -> dict[str, Stored]:
+    """What a checkpoint of the family holds, by Hugging Face's names: the inverse of `Family.tensors`."""
+    found: dict[str, Stored] = {}
+    for name, where in family.tensors.items():
+        rows, *rest = family.spec.shape(name)
+        if where.shape and name.endswith("norm"):  # a tensor for each head
+            for row, theirs in enumerate((where.name, *where.stack)):
+                found[theirs] = Stored((*rest,), ((name, where),), row)
+            continue
+        if name.endswith(".conv"):  # Conv1d keeps an axis for the channels of its only group
+            rest.insert(0, 1)
+        above = found.get(where.name, Stored((0,), ()))
+        found[where.name] = Stored((above.shape[0] + rows, *rest), (*above.parts, (name, where)))
+    return found
+
+
 def known() -> list[str]:
     """The model types edgekit converts, sorted."""
     return submodules(__path__)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from tiny_models import TINY_CONFIGS
 
-from edgekit.converters import models, synth
+from edgekit.converters import checkpoint_writer, models, synth
 from edgekit.converters.checkpoint import Checkpoint
 from edgekit.converters.interpreters.numpy import Reference
 from edgekit.errors import IoFailure, UnsupportedModel, UsageError
@@ -32,7 +32,7 @@ def test_shards_and_seeds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     synth.synth(config, tmp_path / "c", seed=4)
     assert Checkpoint(tmp_path / "a").sha256() == Checkpoint(tmp_path / "b").sha256()
     assert Checkpoint(tmp_path / "a").sha256() != Checkpoint(tmp_path / "c").sha256()
-    monkeypatch.setattr(synth, "SHARD_BYTES", 100_000)
+    monkeypatch.setattr(checkpoint_writer, "SHARD_BYTES", 100_000)
     monkeypatch.setattr(synth, "BLOCK", 1000)
     synth.synth(config, tmp_path / "d", seed=3)
     sharded = Checkpoint(tmp_path / "d")
@@ -50,8 +50,8 @@ def test_refusals_leave_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     (tmp_path / "full" / "kept").write_text("mine")
     with pytest.raises(UsageError, match="not an empty directory"):
         synth.synth(TINY_CONFIGS["llama"], tmp_path / "full")
-    usage = synth.shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(synth.shutil, "disk_usage", lambda _: usage._replace(free=10))
+    usage = checkpoint_writer.shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(checkpoint_writer.shutil, "disk_usage", lambda _: usage._replace(free=10))
     with pytest.raises(IoFailure, match="10 are free"):
         synth.synth(TINY_CONFIGS["llama"], tmp_path / "m")
     monkeypatch.undo()

@@ -1,0 +1,1 @@
+"""A smaller model that behaves like a larger one: the student, the targets, the training."""

@@ -1,0 +1,67 @@
+"""What a model learns from and is measured on: files of text, as token ids."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from edgekit.errors import InvalidFile, UsageError
+
+PIECE = 2000  # characters of a text that is measured in pieces
+Encode = Callable[[str], "list[int]"]
+
+
+def read(paths: Iterable[Path]) -> Iterator[dict[str, Any]]:
+    """Samples: {"text"}, {"messages"} or {"prompt", "completion"}; a file that is not .jsonl is one text.
+    Raises InvalidFile for what is none of these, UsageError when there is nothing in them.
+    """
+    any_text = False
+    for path in paths:
+        try:
+            text = path.read_text("utf-8")
+        except OSError as error:
+            raise InvalidFile(f"{path}: cannot read it: {error.strerror}") from None
+        except UnicodeDecodeError as error:
+            raise InvalidFile(f"{path} is not valid UTF-8 (byte {error.start})") from None
+        samples = _samples(path, text) if path.suffix == ".jsonl" else [{"text": text}]
+        for sample in samples:
+            any_text = any_text or any(sample.values())
+            yield sample
+    if not any_text:
+        raise UsageError("there is no text in the files given")
+
+
+def _samples(path: Path, text: str) -> Iterator[dict[str, Any]]:
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            sample = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise InvalidFile(f"{path}: line {number} is not JSON: {error}") from None
+        if not isinstance(sample, dict) or not (
+            isinstance(sample.get("text"), str)
+            or isinstance(sample.get("messages"), list)
+            or (isinstance(sample.get("prompt"), str) and isinstance(sample.get("completion"), str))
+        ):
+            raise InvalidFile(
+                f"{path}: line {number} has neither 'text', nor 'messages', nor 'prompt' and 'completion'"
+            )
+        yield sample
+
+
+def pieces(text: str) -> list[str]:
+    """The text in pieces of about PIECE characters that end where a word does, none of them empty."""
+    found = re.findall(rf"(?s).{{1,{PIECE}}}(?:(?=\s)|\Z)|.{{1,{PIECE}}}", text)
+    return [piece for piece in found if piece.strip()]
+
+
+def texts_of(sample: dict[str, Any]) -> list[str]:
+    """What people wrote in a sample, without the marks of a chat between."""
+    if "messages" in sample:
+        contents = (message.get("content") for message in sample["messages"] if isinstance(message, dict))
+        return [content for content in contents if isinstance(content, str)]
+    return [sample["text"]] if "text" in sample else [sample["prompt"], sample["completion"]]
