@@ -41,6 +41,7 @@ FACES = {
     "model",
     "chat",
     "conversion",
+    "distillation",
     "verification",
     "evaluation",
     "inspection",
@@ -75,11 +76,16 @@ CONVERTERS_MAY_IMPORT = {
     "sources": FOUNDATION | {"models", "quant", "formats", "text"},
     "quality": {"spec"},
     "convert": FOUNDATION | {"models", "quant", "sources", "text"},
-    "synth": FOUNDATION | {"convert", "models"},
+    "checkpoint_files": {"convert"},
+    "checkpoint_writer": {"checkpoint", "checkpoint_files", "convert", "quant"},
+    "synth": FOUNDATION | {"checkpoint_writer", "convert", "models"},
     "train": {"convert", "interpreters"},
     "calibrate": FOUNDATION | {"convert", "decoder", "interpreters", "quant", "text", "train"},
-    "distill": FOUNDATION | {"convert", "decoder", "interpreters", "models", "quant", "text", "train"},
-    "formats": FOUNDATION | {"convert", "decoder", "interpreters", "models", "quant", "sources", "text"},
+    "distill": FOUNDATION
+    | {"checkpoint_files", "checkpoint_writer", "convert", "decoder", "interpreters", "models", "quant"}
+    | {"text", "train"},
+    "formats": FOUNDATION
+    | {"checkpoint_files", "convert", "decoder", "interpreters", "models", "quant", "sources", "text"},
     "exporters": {"checkpoint", "convert", "formats", "quality", "quant"},
     "": set[str](),
 }
