@@ -127,8 +127,6 @@ struct Kernels {
 
 // What matmul expands at once (groups of tiles), and how many rows it multiplies by that.
 inline constexpr size_t kPanelTileGroups = 32, kMaxPanelTiles = 2, kPanelRows = 256;
-// A tile's group as it is then expanded: 8 lines of codes, and its scales as the sums take them.
-inline constexpr size_t kPanelCodeBytes = 512, kPanelGroupBytes = kPanelCodeBytes + 64;
 size_t matmul_scratch_bytes();
 // Bytes of `n_slots` positions of one head: the same for every instruction set, a multiple of 64.
 size_t kv_k_bytes(KvType type, uint32_t head_dim, uint32_t n_slots);

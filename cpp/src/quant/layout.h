@@ -16,6 +16,9 @@ namespace edgekit {
 inline constexpr uint32_t kTileRows = 16;
 inline constexpr uint32_t kGroup = 32;  // columns that share a scale, in weights and in quantized activations
 
+// A tile's group as matmul expands it for many rows (kernels/panel.h): 8 lines of codes, then 16 scales.
+inline constexpr size_t kPanelCodeBytes = 512, kPanelGroupBytes = kPanelCodeBytes + 64;
+
 // Functions here are compiled into every instruction set's kernels: inlined always, so that the linker has no
 // copies to choose from.
 enum class Layout : uint8_t {

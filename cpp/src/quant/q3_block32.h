@@ -1,5 +1,6 @@
 #pragma once
 // q3_block32: 3.25 bits per weight. The header of q4_block32, and codes of eight levels in planes of bits.
+// The levels are those of least squared error (Lloyd's) for groups of real models' and of Gaussian weights.
 //
 //   weight[r][k] = row_scale[r] · group_scale[k / 32][r] · kLevels[code[r][k]]
 //
@@ -18,7 +19,7 @@
 namespace edgekit::q3_block32 {
 
 // Twice, for lookups that read four bits of an index of three.
-inline constexpr int8_t kLevels[16] = {-31, -19, -11, -4, 3, 10, 18, 29, -31, -19, -11, -4, 3, 10, 18, 29};
+inline constexpr int8_t kLevels[16] = {-31, -18, -10, -4, 2, 8, 15, 25, -31, -18, -10, -4, 2, 8, 15, 25};
 inline constexpr LayoutInfo kLayout{"q3_block32", Layout::q3_block32, kGroup, 64, 16, 192};
 
 }  // namespace edgekit::q3_block32

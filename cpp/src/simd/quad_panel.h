@@ -4,7 +4,7 @@
 
 #include <cstddef>
 
-#include "kernels/kernels.h"
+#include "quant/layout.h"
 
 namespace edgekit::EDGEKIT_ISA {
 

@@ -1,7 +1,9 @@
 #pragma once
 // The sums of products by smmla, for many rows; few rows take sdot.
 
-#include "kernels/kernels.h"
+#include <cstddef>
+
+#include "quant/layout.h"
 #include "simd/sums.h"
 
 namespace edgekit::EDGEKIT_ISA {
