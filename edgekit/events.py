@@ -75,8 +75,8 @@ Event: TypeAlias = TextEvent | EvictedEvent | DoneEvent
 
 @dataclass(frozen=True, slots=True)
 class MemoryPlan:
-    """What a session allocates, to the byte (`total_bytes` = cache + activations + model), and what is
-    mapped.
+    """What a model and a session of it allocate, to the byte (`total_bytes` = cache + activations + model),
+    and what is mapped. A model's further sessions take cache + activations each.
     """
 
     weight_bytes: int

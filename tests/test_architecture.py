@@ -22,7 +22,7 @@ CORE = ROOT / "cpp" / "src"
 # folder of cpp/src -> the folders it may include from, besides itself and files directly in cpp/src
 MAY_INCLUDE = {
     "api": {"engine", "backend", "text", "format", "kernels"},
-    "engine": {"backend", "text", "format", "kernels"},
+    "engine": {"backend", "text", "format", "kernels", "threads"},
     "cpu": {"backend", "kernels", "quant", "threads"},
     "backend": {"format", "kernels", "quant"},
     "text": {"format"},

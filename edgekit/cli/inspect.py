@@ -126,8 +126,8 @@ def _plan(plan: dict[str, Any]) -> str:
         ("weights, mapped", plan["weight_bytes"]),
         ("tokenizer and template, mapped", plan["tokenizer_bytes"]),
         ("keys and values", plan["cache_bytes"]),
-        ("activations", plan["activation_bytes"]),
-        ("model's tables", plan["model_bytes"]),
+        ("rest of a session", plan["activation_bytes"]),
+        ("model, for all its sessions", plan["model_bytes"]),
         ("allocated in all", plan["total_bytes"]),
     ]
     tokens = plan["window"] + plan["sinks"]

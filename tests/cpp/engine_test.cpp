@@ -182,11 +182,13 @@ void replay_chats(const Value& cases) {
     }
 }
 
-// A session allocates what its plan says, and nothing once it generates.
+// A model allocates what the plan says when its first session is created, each session what is its own, and
+// nothing once it generates.
 void test_memory() {
     constexpr uint64_t kBookkeeping = 16384;  // the objects themselves, beside their buffers
     for (const char* file : {"text.edge", "windows.edge", "convolution.edge", "experts.edge"}) {
         for (const uint32_t window : {40u, 500u, 3000u}) {
+            const uint64_t before = allocated_bytes;
             edgekit_model* model = open_model(file, nullptr, 2);
             edgekit_session_options options;
             edgekit_session_options_init(&options);
@@ -194,15 +196,24 @@ void test_memory() {
             edgekit_memory_plan plan;
             plan.struct_size = sizeof plan;
             expect_ok(edgekit_plan(model, &options, &plan, &error), "plan");
-            const uint64_t before = allocated_bytes;
-            edgekit_session* session = nullptr;
-            expect_ok(edgekit_session_create(model, &options, &session, &error), "create");
-            const uint64_t took = allocated_bytes - before;
-            const uint64_t planned = plan.cache_bytes + plan.activation_bytes;
-            check((took >= planned || !kCountsCalloc) && took < planned + kBookkeeping,
-                  std::string(file) + ": the plan says " + std::to_string(planned) +
-                      " bytes, creating took " + std::to_string(took));
-            check(plan.total_bytes == planned + plan.model_bytes, "the plan's total");
+            const uint64_t own = plan.cache_bytes + plan.activation_bytes;
+            check(plan.total_bytes == own + plan.model_bytes, "the plan's total");
+            check(plan.activation_bytes <= 4 * (4096 + window + plan.chunk + 64),
+                  std::string(file) + ": a session has " + std::to_string(plan.activation_bytes) +
+                      " bytes of its own, which is more than four for each token");
+            const auto create = [&](edgekit_session*& session, uint64_t before, uint64_t least,
+                                    uint64_t most) {
+                expect_ok(edgekit_session_create(model, &options, &session, &error), "create");
+                const uint64_t took = allocated_bytes - before;
+                check((took >= least || !kCountsCalloc) && took < most + kBookkeeping,
+                      std::string(file) + ": took " + std::to_string(took) + " bytes, not " +
+                          std::to_string(least) + " to " + std::to_string(most));
+            };
+            const uint64_t opened = allocated_bytes - before;
+            edgekit_session *first = nullptr, *session = nullptr;
+            create(first, before, plan.total_bytes, opened + plan.total_bytes);
+            create(session, allocated_bytes, own, own);
+            edgekit_session_free(first);
 
             const int32_t prompt[] = {1, 2, 3};
             edgekit_generate_options generation;
@@ -258,6 +269,7 @@ std::vector<int32_t> encoded(const edgekit_model* model, const std::string& text
 // What is written to a file after it was opened reaches a mapped model's weights, which is an error, not its
 // tokenizer; and nothing of a model that was read into memory.
 void test_changed_file() {
+    uint64_t in_mapped = 0;  // bytes of a mapped model
     for (const bool in_memory : {false, true}) {
         for (const bool cut : {false, true}) {
             const Removed file = copy_of("text.edge");
@@ -273,8 +285,9 @@ void test_changed_file() {
             edgekit_memory_plan plan;
             plan.struct_size = sizeof plan;
             expect_ok(edgekit_plan(model, nullptr, &plan, &error), "plan");
-            check(plan.model_bytes == (in_memory ? bytes.size() : plan.tokenizer_bytes) &&
-                      plan.tokenizer_bytes > 0 && took >= plan.model_bytes,
+            if (!in_memory) in_mapped = plan.model_bytes;
+            check(plan.model_bytes - in_mapped == (in_memory ? bytes.size() - plan.tokenizer_bytes : 0) &&
+                      plan.tokenizer_bytes > 0 && took >= (in_memory ? bytes.size() : plan.tokenizer_bytes),
                   "the model says it takes " + std::to_string(plan.model_bytes) + " bytes");
             edgekit_session* session = create_session(model, edgekit::json::parse(R"({"window": 64})"));
             const std::vector<int32_t> ids = encoded(model, "Once upon a time");
@@ -541,6 +554,51 @@ void test_cancel_between_layers() {
     }
 }
 
+// Sessions of one model that several threads use at once compute what each does alone, though they share the
+// memory of a pass and that of drawing.
+void test_sessions_at_once() {
+    edgekit_model* model = open_model("text.edge", nullptr, 2);
+    const auto text = [&](uint32_t index) {
+        edgekit_session_options options;
+        edgekit_session_options_init(&options);
+        options.window = 40 * (index + 1);
+        options.chunk = 8 << index;
+        options.kv_type = index == 0 ? EDGEKIT_KV_INT4 : EDGEKIT_KV_F16;
+        std::vector<int32_t> prompt(50), ids;
+        for (size_t i = 0; i < prompt.size(); ++i) prompt[i] = static_cast<int32_t>((i * 7 + index) % 60);
+        edgekit_generate_options generation;
+        edgekit_generate_options_init(&generation, nullptr);
+        generation.prompt_ids = prompt.data();
+        generation.prompt_ids_count = prompt.size();
+        generation.ignore_eos = 1;
+        generation.max_tokens = 100;
+        generation.temperature = 0.7f;
+        generation.top_p = 0.9f;
+        generation.seed = index;
+        edgekit_session* session = nullptr;
+        edgekit_error failed;
+        if (edgekit_session_create(model, &options, &session, &failed) ||
+            edgekit_session_generate(session, &generation, &failed))
+            return ids;
+        edgekit_event event{};
+        event.struct_size = sizeof event;
+        while (edgekit_session_next(session, &event, &failed) == EDGEKIT_OK &&
+               event.kind != EDGEKIT_EVENT_DONE)
+            if (event.kind == EDGEKIT_EVENT_TEXT)
+                ids.insert(ids.end(), event.tokens, event.tokens + event.token_count);
+        edgekit_session_free(session);
+        return ids;
+    };
+    constexpr uint32_t kTexts = 3;
+    std::vector<int32_t> at_once[kTexts];
+    std::vector<std::thread> threads;
+    for (uint32_t i = 0; i < kTexts; ++i) threads.emplace_back([&, i] { at_once[i] = text(i); });
+    for (std::thread& thread : threads) thread.join();
+    for (uint32_t i = 0; i < kTexts; ++i)
+        check(at_once[i].size() == 100 && at_once[i] == text(i), "another text beside others");
+    edgekit_model_free(model);
+}
+
 void test_poll() {
     struct Poll {
         int calls = 0, answer = 0;
@@ -707,6 +765,7 @@ int main() {
         test_full_ring_and_reuse();
         test_prompt_events();
         test_cancel();
+        test_sessions_at_once();
         test_poll();
     }
     return report();

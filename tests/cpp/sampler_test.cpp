@@ -32,11 +32,10 @@ struct Outcome {
 Outcome sample(const Kernels& kernels, const SamplerOptions& options, std::vector<float> logits,
                uint64_t step = 0) {
     Sampler sampler(kernels, kVocab);
-    sampler.configure(options);
     TokenHistory text(16);
     text.append(3);
     try {
-        return {sampler.sample(logits.data(), text, text.size(), step)};
+        return {sampler.sample(options, logits.data(), text, text.size(), step)};
     } catch (const Error& e) {
         return {-1, e.status()};
     }

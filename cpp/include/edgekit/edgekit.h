@@ -244,15 +244,17 @@ typedef struct edgekit_session_options {
     void* poll_context;
 } edgekit_session_options;
 
-/* What a session allocates, to the byte; and what is mapped. */
+/* What a model and a session of it allocate, to the byte; and what is mapped. Each further session takes
+ * cache_bytes + activation_bytes. */
 typedef struct edgekit_memory_plan {
     size_t struct_size;
     uint64_t weight_bytes;     /* mapped from the file: shared, clean, reclaimable */
     uint64_t tokenizer_bytes;  /* in the file: the tokenizer and the chat template */
     uint64_t cache_bytes;      /* allocated: keys and values */
-    uint64_t activation_bytes; /* allocated: everything else of a session */
+    uint64_t activation_bytes; /* allocated: everything else that is a session's own */
     uint64_t model_bytes;      /* allocated once per model: a mapped file's tokenizer and chat template, or
-                                  the whole file with edgekit_model_options.in_memory */
+                                  the whole file with edgekit_model_options.in_memory; and what its sessions
+                                  compute in by turns, as much as the one that needs most */
     uint64_t total_bytes;      /* allocated: cache + activation + model */
     uint32_t window;
     uint32_t sinks;

@@ -39,9 +39,10 @@ struct Part {
     const int32_t* ids;                 // [rows], below vocab_size; or nullptr and
     const float* embeddings = nullptr;  // [rows][d_model], as the first layer reads them
     uint32_t wanted = 0;                // of the last rows, for which there is to be an output
-    float* logits = nullptr;            // [wanted][vocab_size], or nullptr
-    float* hidden = nullptr;            // [wanted][d_model] after the last norm, or nullptr
 };
+
+// Rows of vocab_size, or of d_model: what the last norm gives.
+enum class Output : uint8_t { logits, hidden };
 
 // Whether a pass should be given up, asked by the thread that called forward, at least once in a layer;
 // empty: never.
@@ -57,15 +58,16 @@ public:
     // Memory for one text, all cells zero. Throws Error(out_of_memory).
     virtual std::unique_ptr<Context> open(const CacheLayout& layout) = 0;
     // One pass over the next rows of one or several texts, each its own context: their cells are written, and
-    // the outputs that are wanted. What a row gives does not depend on the company it has. Allocates nothing.
+    // the outputs that are wanted into rows of `out`, in the order of the parts. What a row gives does not
+    // depend on the company it has. Allocates nothing, unless there are more rows than any context's chunk.
     // False when the pass was given up: cells of the rows' positions are then undefined, all others are not.
-    virtual bool forward(std::span<const Part> parts, const GiveUp& give_up) = 0;
+    virtual bool forward(std::span<const Part> parts, Output output, float* out, const GiveUp& give_up) = 0;
 };
 
-// What a text allocates, in bytes.
+// What is allocated for a text, in bytes.
 struct ContextBytes {
     uint64_t cache = 0;
-    uint64_t activations = 0;
+    uint64_t shared = 0;  // by all texts of a backend: as much as the one that needs most
 };
 
 // A backend before there is a model: one constant in its folder.

@@ -19,10 +19,11 @@
 #include <cstdint>
 #include <vector>
 
-#include "backend/spec.h"
 #include "quant/kv.h"
 
 namespace edgekit {
+
+struct ModelSpec;
 
 struct CacheOptions {
     uint32_t window = 0;  // recent positions
@@ -45,7 +46,6 @@ struct LayerRing {
     uint32_t window = 0;
     uint32_t ring = 0;   // slots after the sinks
     uint32_t slots = 0;  // in all, a multiple of block
-    uint32_t piece = 0;  // slots that one thread attends to at a time
     uint32_t heads = 1;
     uint32_t block = 1;        // slots
     uint64_t key_bytes = 0;    // of a block
@@ -55,9 +55,6 @@ struct LayerRing {
     uint32_t slot(uint64_t position) const {
         return position < sinks ? static_cast<uint32_t>(position)
                                 : sinks + static_cast<uint32_t>((position - sinks) % ring);
-    }
-    uint32_t pieces(uint64_t used_slots) const {
-        return static_cast<uint32_t>((used_slots + piece - 1) / piece);
     }
     // The oldest position after the sinks that a token at `position` attends to.
     uint64_t oldest(uint64_t position) const {
@@ -79,6 +76,8 @@ public:
     // `capacity` were written: until then a position's slot is its number, whatever the sinks.
     void set_sinks(uint32_t sinks);
     const LayerRing& ring(size_t layer) const { return rings_[layer]; }
+    // Of the longest ring.
+    uint32_t most_slots() const;
     // Positions after which the first tokens leave some layer.
     uint64_t capacity() const { return options_.capacity(); }
     // How many of the last tokens can be taken back when `position` have been processed and `written` at

@@ -13,14 +13,13 @@ namespace {
 
 constexpr int64_t kSpecVersion = 1;
 // Bounds that keep every product of sizes far from overflow; real models lie well inside.
-constexpr int64_t kMaxLayers = 1024, kMaxWidth = 1 << 20, kMaxHeads = 1024, kMaxHeadDim = 1024,
-                  kMaxVocab = 1 << 24, kMaxExperts = 1024;
+constexpr int64_t kMaxLayers = 1024, kMaxWidth = 1 << 20, kMaxRope = 1024, kMaxVocab = 1 << 24,
+                  kMaxExperts = 1024;
 
 template <class T, size_t N>
 using Words = std::array<std::pair<std::string_view, T>, N>;
 
 constexpr Words<Norm, 2> kNorms = {{{"rms", Norm::rms}, {"layer", Norm::layer}}};
-constexpr Words<Mixer, 2> kMixers = {{{"attention", Mixer::attention}, {"conv", Mixer::conv}}};
 constexpr Words<QkNorm, 4> kQkNorms = {{{"none", QkNorm::none},
                                         {"head", QkNorm::head},
                                         {"full", QkNorm::full},
@@ -31,18 +30,17 @@ constexpr Words<Activation, 5> kActivations = {{{"silu", Activation::silu},
                                                 {"relu", Activation::relu},
                                                 {"relu2", Activation::relu2}}};
 
+[[noreturn]] void unknown(std::string_view key, const std::string& word) {
+    throw Error(Status::unsupported, "the model's " + std::string(key) + " is '" + word +
+                                         "', which this version of edgekit does not know");
+}
+
 template <class T, size_t N>
 T word(const json::Value& value, std::string_view key, const Words<T, N>& words) {
     const std::string& text = value.string_at(key);
     for (const auto& [name, result] : words)
         if (name == text) return result;
-    throw Error(Status::unsupported, "the model's " + std::string(key) + " is '" + text +
-                                         "', which this version of edgekit does not know");
-}
-
-uint32_t count(const json::Value& value, std::string_view key, int64_t low, int64_t high) {
-    const json::Value* found = value.find(key);
-    return static_cast<uint32_t>(found ? found->as_int_in(low, high, key) : value.at(key).as_int(key));
+    unknown(key, text);
 }
 
 float real(const json::Value& value, std::string_view key) {
@@ -63,45 +61,35 @@ std::vector<double> reals(const json::Array& values, size_t size) {
 
 RopeSpec parse_rope(const json::Value& value) {
     RopeSpec rope;
-    rope.dim = count(value, "dim", 2, kMaxHeadDim);
+    rope.dim = count_at(value, "dim", 2, kMaxRope);
     if (rope.dim % 2)
         throw Error(Status::invalid_file, "a rotary dimension is odd: " + std::to_string(rope.dim));
     rope.inv_freq = reals(value.array_at("inv_freq"), rope.dim / 2);
     rope.factor = real(value, "factor");
     if (const auto* longer = value.find("long_inv_freq")) {
         rope.long_inv_freq = reals(longer->as_array("long_inv_freq"), rope.dim / 2);
-        rope.original_context = count(value, "original_context", 1, int64_t{1} << 31);
+        rope.original_context = count_at(value, "original_context", 1, int64_t{1} << 31);
     }
     return rope;
 }
 
 LayerSpec parse_layer(const json::Value& value, const ModelSpec& spec) {
     LayerSpec layer;
-    layer.mixer = word(value, "mixer", kMixers);
+    const std::string& name = value.string_at("mixer");
+    for (const MixerKind& kind : mixer_kinds())
+        if (kind.name == name) layer.mixer = kind.parse(value, spec);
+    if (!layer.mixer) unknown("mixer", name);
     layer.parallel = value.bool_at("parallel");
-    layer.d_ff = count(value, "d_ff", 1, kMaxWidth);
-    layer.n_experts = count(value, "n_experts", 0, kMaxExperts);
-    if (layer.mixer == Mixer::conv) {
-        layer.conv_kernel = count(value, "conv_kernel", 1, 64);
-        return layer;
-    }
-    layer.n_heads = count(value, "n_heads", 1, kMaxHeads);
-    layer.n_kv_heads = count(value, "n_kv_heads", 1, kMaxHeads);
-    layer.head_dim = count(value, "head_dim", 1, kMaxHeadDim);
-    if (layer.n_heads % layer.n_kv_heads)
-        throw Error(Status::invalid_file, std::to_string(layer.n_heads) + " heads cannot share " +
-                                              std::to_string(layer.n_kv_heads) + " key/value heads evenly");
-    if (value.find("rope")) {
-        layer.rope = static_cast<int32_t>(
-            value.at("rope").as_int_in(0, static_cast<int64_t>(spec.ropes.size()) - 1, "rope"));
-        if (spec.ropes[layer.rope].dim > layer.head_dim)
-            throw Error(Status::invalid_file, "a rotary dimension is larger than the head");
-    }
-    if (value.find("window")) layer.window = count(value, "window", 1, int64_t{1} << 31);
+    layer.d_ff = count_at(value, "d_ff", 1, kMaxWidth);
+    layer.n_experts = count_at(value, "n_experts", 0, kMaxExperts);
     return layer;
 }
 
 }  // namespace
+
+uint32_t count_at(const json::Value& value, std::string_view key, int64_t low, int64_t high) {
+    return static_cast<uint32_t>(value.at(key).as_int_in(low, high, key));
+}
 
 ModelSpec ModelSpec::parse(const json::Value& value) {
     if (value.int_at("version") != kSpecVersion)
@@ -110,9 +98,9 @@ ModelSpec ModelSpec::parse(const json::Value& value) {
                         ", this edgekit reads " + std::to_string(kSpecVersion) + ": update edgekit");
     ModelSpec spec;
     spec.model_type = value.string_at("model_type");
-    spec.vocab_size = count(value, "vocab_size", 1, kMaxVocab);
-    spec.d_model = count(value, "d_model", 1, kMaxWidth);
-    spec.context = count(value, "context", 0, int64_t{1} << 31);
+    spec.vocab_size = count_at(value, "vocab_size", 1, kMaxVocab);
+    spec.d_model = count_at(value, "d_model", 1, kMaxWidth);
+    spec.context = count_at(value, "context", 0, int64_t{1} << 31);
     spec.norm = word(value, "norm", kNorms);
     spec.norm_eps = real(value, "norm_eps");
     spec.activation = word(value, "activation", kActivations);
@@ -126,7 +114,7 @@ ModelSpec ModelSpec::parse(const json::Value& value) {
     spec.logit_scale = real(value, "logit_scale");
     spec.tied = value.bool_at("tied");
     if (const auto* moe = value.find("moe")) {
-        spec.moe_top_k = count(*moe, "top_k", 1, kMaxExperts);
+        spec.moe_top_k = count_at(*moe, "top_k", 1, kMaxExperts);
         spec.moe_normalize = moe->bool_at("normalize");
     }
     for (const auto& rope : value.array_at("ropes")) spec.ropes.push_back(parse_rope(rope));

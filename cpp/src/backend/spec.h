@@ -1,11 +1,14 @@
 #pragma once
 // ModelSpec as the converter wrote it (converters/spec.py documents every member); here the values that the
-// decoder reads, checked.
+// decoder reads, checked. What only a kind of layer reads is its Mixer's.
 
 #include <cstdint>
+#include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
+#include "backend/mixer.h"
 #include "format/json.h"
 #include "kernels/kernels.h"
 
@@ -13,7 +16,6 @@ namespace edgekit {
 
 enum class Norm : uint8_t { rms, layer };
 enum class QkNorm : uint8_t { none, head, full, layer_per_head };
-enum class Mixer : uint8_t { attention, conv };
 
 struct RopeSpec {
     uint32_t dim = 0;
@@ -24,19 +26,10 @@ struct RopeSpec {
 };
 
 struct LayerSpec {
-    Mixer mixer = Mixer::attention;
-    uint32_t n_heads = 0;
-    uint32_t n_kv_heads = 0;
-    uint32_t head_dim = 0;
-    int32_t rope = -1;    // index into ModelSpec::ropes; -1: none
-    uint32_t window = 0;  // 0: global
+    std::shared_ptr<const Mixer> mixer;  // without weights
     uint32_t d_ff = 0;
     uint32_t n_experts = 0;
-    uint32_t conv_kernel = 0;
     bool parallel = false;
-
-    uint32_t q_size() const { return n_heads * head_dim; }
-    uint32_t kv_size() const { return n_kv_heads * head_dim; }
 };
 
 struct ModelSpec {
@@ -65,5 +58,8 @@ struct ModelSpec {
     uint32_t moe_top_k = 0;
     bool moe_normalize = false;
 };
+
+// The whole number `key` of an object. Throws Error(invalid_file) when it is not in [low, high].
+uint32_t count_at(const json::Value& value, std::string_view key, int64_t low, int64_t high);
 
 }  // namespace edgekit

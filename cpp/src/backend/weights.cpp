@@ -8,73 +8,21 @@ namespace edgekit {
 
 namespace {
 
-class Binder {
-public:
-    Binder(const EdgeFile& file, Weights& weights) : file_(file), weights_(weights) {}
-
-    Matrix matrix(const std::string& name, uint32_t n, uint32_t k) {
-        const Matrix found = file_.matrix(name, n, k);
-        if (!found) missing(name);
-        weights_.bytes += found.n_tiles() * found.tile_bytes;
-        weights_.n_parameters += uint64_t{n} * k;
-        return found;
-    }
-    const float* vector(const std::string& name, uint32_t n, bool required) {
-        const float* found = file_.vector(name, n);
-        if (!found && required) missing(name);
-        if (found) weights_.bytes += round_up64(uint64_t{n} * 4), weights_.n_parameters += n;
-        return found;
-    }
-    Linear linear(const std::string& name, uint32_t n, uint32_t k) {
-        return {matrix(name, n, k), vector(name + "_bias", n, false)};
-    }
-    NormWeights norm(const std::string& name, uint32_t n, bool required = false) {
-        return {vector(name, n, required), vector(name + "_bias", n, false)};
-    }
-    FeedForward feed_forward(const std::string& prefix, const ModelSpec& spec, uint32_t d_ff) {
-        FeedForward ffn;
-        if (spec.gated) ffn.gate = linear(prefix + "gate", d_ff, spec.d_model);
-        ffn.up = linear(prefix + "up", d_ff, spec.d_model);
-        ffn.down = linear(prefix + "down", spec.d_model, d_ff);
-        return ffn;
-    }
-
-private:
-    [[noreturn]] static void missing(const std::string& name) {
-        throw Error(Status::invalid_file,
-                    "the package has no tensor '" + name + "', which its model needs: convert it again");
-    }
-
-    const EdgeFile& file_;
-    Weights& weights_;
-};
+[[noreturn]] void missing(const std::string& name) {
+    throw Error(Status::invalid_file,
+                "the package has no tensor '" + name + "', which its model needs: convert it again");
+}
 
 LayerWeights bind_layer(Binder& bind, const ModelSpec& spec, const LayerSpec& layer,
                         const std::string& prefix) {
     LayerWeights w;
-    const uint32_t d_model = spec.d_model;
-    w.attn_norm = bind.norm(prefix + "attn_norm", d_model);
-    w.attn_post_norm = bind.norm(prefix + "attn_post_norm", d_model);
-    w.ffn_norm = bind.norm(prefix + "ffn_norm", d_model);
-    w.ffn_post_norm = bind.norm(prefix + "ffn_post_norm", d_model);
-    if (layer.mixer == Mixer::attention) {
-        w.q = bind.linear(prefix + "q", layer.q_size(), d_model);
-        w.k = bind.linear(prefix + "k", layer.kv_size(), d_model);
-        w.v = bind.linear(prefix + "v", layer.kv_size(), d_model);
-        w.o = bind.linear(prefix + "o", d_model, layer.q_size());
-        if (spec.qk_norm != QkNorm::none) {
-            const bool per_head = spec.qk_norm == QkNorm::head;
-            w.q_norm = bind.norm(prefix + "q_norm", per_head ? layer.head_dim : layer.q_size(), true);
-            w.k_norm = bind.norm(prefix + "k_norm", per_head ? layer.head_dim : layer.kv_size(), true);
-        }
-    } else {
-        w.conv_in = bind.linear(prefix + "conv_in", 3 * d_model, d_model);
-        w.conv = bind.vector(prefix + "conv", d_model * layer.conv_kernel, true);
-        w.conv_bias = bind.vector(prefix + "conv_bias", d_model, false);
-        w.conv_out = bind.linear(prefix + "conv_out", d_model, d_model);
-    }
+    w.attn_norm = bind.norm(prefix + "attn_norm", spec.d_model);
+    w.attn_post_norm = bind.norm(prefix + "attn_post_norm", spec.d_model);
+    w.ffn_norm = bind.norm(prefix + "ffn_norm", spec.d_model);
+    w.ffn_post_norm = bind.norm(prefix + "ffn_post_norm", spec.d_model);
+    w.mixer = layer.mixer->bind(bind, spec, prefix);
     if (layer.n_experts) {
-        w.router = bind.matrix(prefix + "router", layer.n_experts, d_model);
+        w.router = bind.matrix(prefix + "router", layer.n_experts, spec.d_model);
         for (uint32_t e = 0; e < layer.n_experts; ++e)
             w.experts.push_back(
                 bind.feed_forward(prefix + "experts." + std::to_string(e) + ".", spec, layer.d_ff));
@@ -85,6 +33,37 @@ LayerWeights bind_layer(Binder& bind, const ModelSpec& spec, const LayerSpec& la
 }
 
 }  // namespace
+
+Matrix Binder::matrix(const std::string& name, uint32_t n, uint32_t k) {
+    const Matrix found = file_.matrix(name, n, k);
+    if (!found) missing(name);
+    weights_.bytes += found.n_tiles() * found.tile_bytes;
+    weights_.n_parameters += uint64_t{n} * k;
+    return found;
+}
+
+const float* Binder::vector(const std::string& name, uint32_t n, bool required) {
+    const float* found = file_.vector(name, n);
+    if (!found && required) missing(name);
+    if (found) weights_.bytes += round_up64(uint64_t{n} * 4), weights_.n_parameters += n;
+    return found;
+}
+
+Linear Binder::linear(const std::string& name, uint32_t n, uint32_t k) {
+    return {matrix(name, n, k), vector(name + "_bias", n, false)};
+}
+
+NormWeights Binder::norm(const std::string& name, uint32_t n, bool required) {
+    return {vector(name, n, required), vector(name + "_bias", n, false)};
+}
+
+FeedForward Binder::feed_forward(const std::string& prefix, const ModelSpec& spec, uint32_t d_ff) {
+    FeedForward ffn;
+    if (spec.gated) ffn.gate = linear(prefix + "gate", d_ff, spec.d_model);
+    ffn.up = linear(prefix + "up", d_ff, spec.d_model);
+    ffn.down = linear(prefix + "down", spec.d_model, d_ff);
+    return ffn;
+}
 
 Weights::Weights(const ModelSpec& spec, const EdgeFile& file) {
     Binder bind(file, *this);

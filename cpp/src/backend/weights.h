@@ -2,6 +2,8 @@
 // A model's tensors, found in the file and checked against the spec's shapes. Nothing is copied.
 
 #include <cstdint>
+#include <memory>
+#include <string>
 #include <vector>
 
 #include "backend/spec.h"
@@ -30,13 +32,9 @@ struct FeedForward {
 
 struct LayerWeights {
     NormWeights attn_norm, attn_post_norm, ffn_norm, ffn_post_norm;
-    Linear q, k, v, o;            // attention
-    NormWeights q_norm, k_norm;   // [head_dim], [q_size] or [n_heads, head_dim]: see QkNorm
-    Linear conv_in, conv_out;     // convolution: [3·d_model, d_model], [d_model, d_model]
-    const float* conv = nullptr;  // [d_model, conv_kernel]
-    const float* conv_bias = nullptr;
-    FeedForward dense;  // no experts
-    Matrix router;      // [n_experts, d_model]
+    std::shared_ptr<const Mixer> mixer;  // with its weights
+    FeedForward dense;                   // no experts
+    Matrix router;                       // [n_experts, d_model]
     std::vector<FeedForward> experts;
 };
 
@@ -50,6 +48,23 @@ struct Weights {
     std::vector<LayerWeights> layers;
     uint64_t bytes = 0;         // of all tensors above, as stored
     uint64_t n_parameters = 0;  // numbers in them
+};
+
+// Finds tensors by name, and counts what it found. All throw Error(invalid_file) for a tensor that is
+// required but missing, or has another shape.
+class Binder {
+public:
+    Binder(const EdgeFile& file, Weights& weights) : file_(file), weights_(weights) {}
+
+    Matrix matrix(const std::string& name, uint32_t n, uint32_t k);  // [n, k]
+    const float* vector(const std::string& name, uint32_t n, bool required);
+    Linear linear(const std::string& name, uint32_t n, uint32_t k);
+    NormWeights norm(const std::string& name, uint32_t n, bool required = false);
+    FeedForward feed_forward(const std::string& prefix, const ModelSpec& spec, uint32_t d_ff);
+
+private:
+    const EdgeFile& file_;
+    Weights& weights_;
 };
 
 }  // namespace edgekit

@@ -7,12 +7,11 @@
 
 #include "backend/backend.h"
 #include "cpu/decoder.h"
-#include "cpu/sequence.h"
 #include "error.h"
 #include "threads/per_process.h"
 #include "threads/processors.h"
 #include "threads/thread_choice.h"
-#include "threads/thread_team.h"
+#include "threads/turns.h"
 
 namespace edgekit {
 
@@ -38,6 +37,10 @@ const Kernels& choose_kernels(const char* isa) {
                     "' is not in this build or not in this processor; there are: " + names);
 }
 
+WorkspaceShape shape_of(const CacheLayout& layout) {
+    return {.rows = layout.options().chunk, .slots = layout.most_slots()};
+}
+
 class CpuBackend final : public Backend {
 public:
     CpuBackend(const ModelSpec& spec, const Weights& weights, const edgekit_model_options& options)
@@ -50,18 +53,26 @@ public:
     uint32_t threads() const override { return threads_.get().team.size(); }
     const Kernels& kernels() const override { return kernels_; }
     std::unique_ptr<Context> open(const CacheLayout& layout) override {
-        return std::make_unique<Sequence>(spec_, weights_, layout, threads());
-    }
-    bool forward(std::span<const Part> parts, const GiveUp& give_up) override {
         Threads& threads = threads_.get();
+        const std::lock_guard turn(threads.turns);
+        threads.workspace.fit(shape_of(layout));
+        return std::make_unique<Sequence>(spec_, layout);
+    }
+    bool forward(std::span<const Part> parts, Output output, float* out, const GiveUp& give_up) override {
+        Threads& threads = threads_.get();
+        const std::lock_guard turn(threads.turns);
+        uint32_t rows = 0;
         for (const Part& part : parts) {
-            const bool token = part.rows == 1;
-            const uint32_t n = token ? threads.choice.for_token() : threads.choice.for_prompt();
-            const auto start = std::chrono::steady_clock::now();
-            if (!decoder_.forward(part, threads.team, n, give_up)) return false;
-            const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
-            if (token) threads.choice.took(n, took.count());
+            threads.workspace.fit(shape_of(part.layout));  // a forked child's is new
+            rows += part.rows;
         }
+        threads.workspace.fit({.rows = rows});
+        const bool token = rows == 1;
+        const uint32_t n = token ? threads.choice.for_token() : threads.choice.for_prompt();
+        const auto start = std::chrono::steady_clock::now();
+        if (!decoder_.forward(parts, output, out, threads.workspace, threads.team, n, give_up)) return false;
+        const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
+        if (token) threads.choice.took(n, took.count());
         return true;
     }
 
@@ -69,8 +80,10 @@ private:
     struct Threads {
         ThreadChoice choice;
         ThreadTeam team;
+        Workspace workspace;
+        Turns turns{};  // whose pass it is
     };
-    static std::function<std::unique_ptr<Threads>()> starter(const edgekit_model_options& options) {
+    std::function<std::unique_ptr<Threads>()> starter(const edgekit_model_options& options) {
         if (options.n_threads > kMaxThreads)
             throw Error(Status::invalid_argument, "threads is " + std::to_string(options.n_threads) +
                                                       "; it must be at most " + std::to_string(kMaxThreads));
@@ -79,10 +92,11 @@ private:
         // Of the processors that are not fast cores nothing is known but that.
         const float evenness = most <= processors.fast_cores ? processors.evenness : 0.5f;
         const uint32_t fast = std::min(processors.fast_cores, most);
-        return [=] {
+        return [=, this] {
             return std::unique_ptr<Threads>(
                 new Threads{options.n_threads ? ThreadChoice(most) : ThreadChoice(fast, most),
-                            ThreadTeam(most, options.parallel, options.parallel_context, evenness)});
+                            ThreadTeam(most, options.parallel, options.parallel_context, evenness),
+                            Workspace(spec_, weights_, most)});
         };
     }
 
@@ -96,7 +110,8 @@ private:
 ContextBytes measure(const ModelSpec& spec, const Weights& weights, const CacheLayout& layout,
                      uint32_t n_threads) {
     if (n_threads == 0) n_threads = default_threads(survey_processors());
-    return {.cache = layout.bytes(), .activations = DecoderState::measure(spec, weights, layout, n_threads)};
+    return {.cache = layout.bytes(),
+            .shared = Workspace::measure(spec, weights, n_threads, shape_of(layout))};
 }
 
 std::unique_ptr<Backend> open(const ModelSpec& spec, const Weights& weights,

@@ -3,22 +3,22 @@
 
 #include <algorithm>
 
-#include "cpu/step.h"
+#include "cpu/decoder.h"
 
 namespace edgekit {
 
 // The top_k experts of every row and their weights. Ends with a barrier.
-void Decoder::choose_experts(Step& step, uint32_t layer, const Activations& input, uint32_t thread) const {
-    DecoderState& state = step.state;
+void Decoder::choose_experts(Step& step, uint32_t layer, const Activations& input) const {
+    Workspace& memory = step.memory;
     const uint32_t n_experts = spec_.layers[layer].n_experts, top_k = spec_.moe_top_k;
-    project(step, {weights_.layers[layer].router, nullptr}, input,
-            {.out = state.router_, .stride = n_experts}, thread);
-    step.team.barrier();
-    step.team.for_units(thread, step.m, [&](uint32_t first, uint32_t last) {
+    step.project({weights_.layers[layer].router, nullptr}, input,
+                 {.out = memory.router, .stride = n_experts});
+    step.barrier();
+    step.for_units(step.m(), [&](uint32_t first, uint32_t last) {
         for (uint32_t row = first; row < last; ++row) {
-            float* scores = state.router_ + size_t{row} * n_experts;
-            uint32_t* chosen = state.expert_ + size_t{row} * top_k;
-            float* weight = state.expert_weight_ + size_t{row} * top_k;
+            float* scores = memory.router + size_t{row} * n_experts;
+            uint32_t* chosen = memory.expert + size_t{row} * top_k;
+            float* weight = memory.expert_weight + size_t{row} * top_k;
             const float all = kernels_.exp_sum(scores, kernels_.max(scores, n_experts), scores, n_experts);
             float sum = 0;
             for (uint32_t i = 0; i < top_k; ++i) {
@@ -29,13 +29,14 @@ void Decoder::choose_experts(Step& step, uint32_t layer, const Activations& inpu
             for (uint32_t i = 0; i < top_k; ++i) weight[i] /= spec_.moe_normalize ? sum : all;
         }
     });
-    step.team.barrier();
+    step.barrier();
 }
 
 // Every thread sorts for itself, which is cheaper than meeting at a barrier.
-void Decoder::group_by_expert(Step& step, uint32_t n_experts, ExpertGroups& groups) const {
-    const uint32_t n = step.m * spec_.moe_top_k;
-    const uint32_t* chosen = step.state.expert_;
+void Decoder::group_by_expert(Step& step, uint32_t n_experts) const {
+    const ExpertGroups& groups = step.scratch.experts;
+    const uint32_t n = step.m() * spec_.moe_top_k;
+    const uint32_t* chosen = step.memory.expert;
     uint32_t* next =
         groups.begin + 1;  // the next place of each expert; in the end, where the one after begins
     std::fill_n(groups.begin, n_experts + 2, 0);
@@ -64,16 +65,16 @@ Activations Decoder::gather(const Activations& input, const uint32_t* choices, u
 }
 
 // False when the pass is given up.
-bool Decoder::experts(Step& step, uint32_t layer, uint32_t thread) const {
-    DecoderState& state = step.state;
-    ThreadScratch& scratch = step.scratch(thread);
+bool Decoder::experts(Step& step, uint32_t layer) const {
+    Workspace& memory = step.memory;
+    ThreadScratch& scratch = step.scratch;
     const LayerSpec& spec = spec_.layers[layer];
     const LayerWeights& w = weights_.layers[layer];
-    const uint32_t d_model = spec_.d_model, top_k = spec_.moe_top_k, n_choices = step.m * top_k;
-    const Activations input = prepare(step, w.ffn_norm, step.x(d_model), d_model, thread);
-    choose_experts(step, layer, input, thread);
+    const uint32_t d_model = spec_.d_model, top_k = spec_.moe_top_k, n_choices = step.m() * top_k;
+    const Activations input = step.prepare(w.ffn_norm, memory.x, d_model);
+    choose_experts(step, layer, input);
     const ExpertGroups& groups = scratch.experts;
-    group_by_expert(step, spec.n_experts, scratch.experts);
+    group_by_expert(step, spec.n_experts);
     const auto for_groups = [&](const auto& body) {
         for (uint32_t expert = 0; expert < spec.n_experts; ++expert)
             if (groups.begin[expert] < groups.begin[expert + 1])
@@ -82,7 +83,7 @@ bool Decoder::experts(Step& step, uint32_t layer, uint32_t thread) const {
 
     // 32 columns of an expert are as many units as it has rows: so the threads have the same to do.
     const uint32_t units = (spec.d_ff + kGroup - 1) / kGroup;
-    step.team.for_units(thread, n_choices * units, [&](uint32_t first, uint32_t last) {
+    step.for_units(n_choices * units, [&](uint32_t first, uint32_t last) {
         for_groups([&](const FeedForward& expert, uint32_t begin, uint32_t end) {
             const auto column_unit = [&](uint32_t unit) {
                 const uint32_t inside = std::clamp(unit, begin * units, end * units) - begin * units;
@@ -92,40 +93,40 @@ bool Decoder::experts(Step& step, uint32_t layer, uint32_t thread) const {
             for (uint32_t place = begin; place < end; place += kExpertRows) {
                 const Activations rows = gather(input, groups.choice + place,
                                                 std::min(kExpertRows, end - place), scratch.expert_rows);
-                gate_up(step, expert, rows, place, column_unit(first), column_unit(last), scratch);
+                gate_up(step, expert, rows, place, column_unit(first), column_unit(last));
             }
         });
     });
-    step.team.barrier();
-    if (step.given_up(thread)) return false;
+    step.barrier();
+    if (step.given_up()) return false;
 
     // Each result on its own, and then a row's in the order of its choices: the same sums in any company.
-    const Activations hidden{state.ffn_.x, spec.d_ff, state.ffn_.codes, state.ffn_.groups, n_choices};
-    const uint32_t tiles_at_a_time = gate_floats(state.chunk_) * top_k / n_choices / kTileRows;
-    float* out = w.ffn_post_norm ? state.mixed_ : step.x(d_model);
+    const Activations hidden{memory.ffn.x, spec.d_ff, memory.ffn.codes, memory.ffn.groups, n_choices};
+    const uint32_t tiles_at_a_time = gate_floats(memory.shape.rows) * top_k / n_choices / kTileRows;
+    float* out = w.ffn_post_norm ? memory.branch : memory.x;
     const float scale = w.ffn_post_norm ? 1.0f : spec_.residual_scale;
-    step.team.for_units(thread, (d_model + kTileRows - 1) / kTileRows, [&](uint32_t first, uint32_t last) {
+    step.for_units((d_model + kTileRows - 1) / kTileRows, [&](uint32_t first, uint32_t last) {
         for (uint32_t tile = first; tile < last; tile += tiles_at_a_time) {
             const uint32_t last_tile = std::min(tile + tiles_at_a_time, last);
             const uint32_t column = tile * kTileRows;
             const uint32_t columns = std::min(last_tile * kTileRows, d_model) - column;
             const size_t stride = size_t{last_tile - tile} * kTileRows;
             for_groups([&](const FeedForward& expert, uint32_t begin, uint32_t end) {
-                apply(expert.down, rows_of(hidden, spec.d_ff, begin, end - begin),
-                      {.out = scratch.down + begin * stride, .stride = stride, .first_column = column}, tile,
-                      last_tile, scratch);
+                step.apply(expert.down, rows_of(hidden, spec.d_ff, begin, end - begin),
+                           {.out = scratch.down + begin * stride, .stride = stride, .first_column = column},
+                           tile, last_tile);
             });
-            for (uint32_t row = 0; row < step.m; ++row) {
+            for (uint32_t row = 0; row < step.m(); ++row) {
                 float* sum = out + size_t{row} * d_model + column;
                 if (w.ffn_post_norm) std::fill_n(sum, columns, 0.0f);
                 for (uint32_t choice = row * top_k; choice < (row + 1) * top_k; ++choice)
                     kernels_.add(sum, scratch.down + groups.place[choice] * stride,
-                                 state.expert_weight_[choice] * scale, columns);
+                                 memory.expert_weight[choice] * scale, columns);
             }
         }
     });
-    step.team.barrier();
-    if (w.ffn_post_norm) add_mixed(step, w.ffn_post_norm, thread);
+    step.barrier();
+    if (w.ffn_post_norm) step.add_branch(w.ffn_post_norm);
     return true;
 }
 

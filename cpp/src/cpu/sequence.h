@@ -1,48 +1,44 @@
 #pragma once
-// A text's cells in the processor's memory.
+// A text in the processor's memory: its cells, and the rotations that depend on how much of it there is room
+// for.
 
-#include <cassert>
-#include <cstring>
+#include <vector>
 
 #include "backend/backend.h"
 #include "cpu/arena.h"
-#include "cpu/decoder.h"
 
 namespace edgekit {
 
 class Sequence final : public Context {
 public:
-    Sequence(const ModelSpec& spec, const Weights& weights, const CacheLayout& layout, uint32_t n_threads)
-        : state(spec, weights, layout, n_threads), size_(layout.bytes()), cells_(size_) {}
+    Sequence(const ModelSpec& spec, const CacheLayout& layout);
 
-    DecoderState state;
+    void save_cells(CellRange range, const Put& put) const override;
+    void load_cells(CellRange range, const std::byte* bytes) override;
+    void copy_cells(const Context& from) override;
 
-    void save_cells(CellRange range, const Put& put) const override {
-        put({cells_.data() + range.offset, static_cast<size_t>(range.size)});
-    }
-    void load_cells(CellRange range, const std::byte* bytes) override {
-        std::memcpy(cells_.data() + range.offset, bytes, range.size);
-    }
-    void copy_cells(const Context& from) override {
-        const auto& other = static_cast<const Sequence&>(from);
-        assert(other.size_ == size_);
-        std::memcpy(cells_.data(), other.cells_.data(), size_);
-    }
-
-    // The keys and values of one head.
-    KvHead head(const CacheLayout& layout, uint32_t layer, uint32_t kv_head, uint32_t head_dim) const {
-        const LayerRing& ring = layout.ring(layer);
-        return {cells_.data() + ring.keys(kv_head), cells_.data() + ring.values(kv_head),
-                layout.options().type, head_dim};
-    }
-    // What a layer of one head keeps of a position.
+    // A position's cell in a layer of one head, and the keys and values of one head.
     float* cell(const LayerRing& ring, uint64_t position) const {
         return reinterpret_cast<float*>(cells_.data() + ring.keys(0) + ring.key_bytes * ring.slot(position));
     }
+    KvHead head(const LayerRing& ring, uint32_t kv_head, KvType type, uint32_t head_dim) const {
+        return {cells_.data() + ring.keys(kv_head), cells_.data() + ring.values(kv_head), type, head_dim};
+    }
+
+    // One of the model's rotary embeddings.
+    struct Rope {
+        const std::vector<double>* inv_freq;
+        float factor;
+        std::vector<float> sink_cos, sink_sin;  // [dim / 2] at position capacity - 1
+
+        void angles(uint64_t position, float* cos, float* sin) const;
+    };
+    const Rope& rope(size_t index) const { return ropes_[index]; }
 
 private:
     uint64_t size_;
     AlignedMemory cells_;
+    std::vector<Rope> ropes_;
 };
 
 }  // namespace edgekit

@@ -1,19 +1,13 @@
 #pragma once
-// One call of Decoder::forward, as its phases see it. Private to the decoder.
+// One pass as one thread of the team sees it, and what decoder and mixers compute with. Every member goes
+// through the same phases, with a barrier between any two.
 
-#include "cpu/sequence.h"
+#include <functional>
+
+#include "cpu/workspace.h"
+#include "threads/thread_team.h"
 
 namespace edgekit {
-
-// Rows of a prefill chunk that share one reading of the keys and values.
-inline constexpr uint32_t kAttendRows = 16;
-
-// Rows that are gathered for an expert at a time.
-inline constexpr uint32_t kExpertRows = 64;
-
-// Numbers in a thread's gate and up scratch: enough columns at a time that a chunk's rows share the reading
-// of their weights.
-constexpr uint32_t gate_floats(uint32_t chunk) { return chunk * 64 > 4096 ? chunk * 64 : 4096; }
 
 // Rows [first, first + m) of activations of this width.
 inline Activations rows_of(const Activations& all, uint32_t width, uint32_t first, uint32_t m) {
@@ -22,38 +16,70 @@ inline Activations rows_of(const Activations& all, uint32_t width, uint32_t firs
             all.groups + groups, m};
 }
 
-// Each thread has its own. Once the cache has what the last layer keeps of a row, only rows whose logits are
-// wanted go on.
-struct Decoder::Step {
+class Step {
+public:
     static constexpr uint32_t kNever = UINT32_MAX;
-    Sequence& sequence;
-    const CacheLayout& layout;
-    DecoderState& state;
-    ThreadTeam& team;
-    uint32_t m;  // rows
-    uint32_t n_layers;
-    uint32_t wanted;  // of those, the last ones, whose logits are wanted
-    float* logits;
-    uint64_t first;  // position of the first row
-    const GiveUp& give_up;
-    uint32_t looks = 0;    // at give_up, so far
-    uint32_t dropped = 0;  // rows before the first one, in the residual stream and the angles
 
-    // How many rows need what comes after a layer's keys and values.
-    uint32_t kept(uint32_t layer) const { return layer + 1 == n_layers ? wanted : m; }
-    void keep_last(uint32_t rows) {
-        dropped += m - rows;
-        first += m - rows;
-        m = rows;
+    Step(const ModelSpec& spec, const Weights& weights, const Kernels& kernels, Workspace& memory,
+         ThreadTeam& team, uint32_t thread, const GiveUp& give_up)
+        : spec(spec),
+          weights(weights),
+          kernels(kernels),
+          memory(memory),
+          scratch(memory.threads[thread]),
+          thread(thread),
+          team_(team),
+          give_up_(give_up),
+          rows_(&memory.rows) {}
+
+    const ModelSpec& spec;
+    const Weights& weights;
+    const Kernels& kernels;
+    Workspace& memory;
+    ThreadScratch& scratch;
+    const uint32_t thread;
+
+    // Those that are computed with: all of the pass, or those that have an output.
+    const Rows& rows() const { return *rows_; }
+    uint32_t m() const { return rows_->n; }
+    // Those that go on after a layer's mixer: once the cells have what the last layer keeps of a row, only
+    // rows whose output is wanted.
+    const Rows& kept(uint32_t layer) const {
+        return layer + 1 == spec.layers.size() ? memory.kept : memory.rows;
     }
-    // Every member looks at the same places, with a barrier between any two. The first one asks, and all
+    // Goes on with those alone.
+    void keep(uint32_t layer);
+
+    void barrier() { team_.barrier(); }
+    // See ThreadTeam::for_units.
+    template <class F>
+    void for_units(uint32_t n_units, F&& body) {
+        team_.for_units(thread, n_units, body);
+    }
+    // Every member asks at the same places, with a barrier between any two. The first one looks, and all
     // leave at the look after that: by then each of them knows.
-    bool given_up(uint32_t thread) {
-        if (thread == 0 && give_up && give_up() && state.last_look_ == kNever) state.last_look_ = looks + 1;
-        return looks++ >= state.last_look_;
-    }
-    float* x(uint32_t d_model) const { return state.x_ + size_t{dropped} * d_model; }
-    ThreadScratch& scratch(uint32_t thread) { return state.threads_[thread]; }
+    bool given_up();
+
+    void norm(Norm kind, const NormWeights& weights, const float* x, uint32_t n, float* out) const;
+    // Every row of `source`, normalised unless there is no norm, as matmul reads it. A single row is prepared
+    // by each thread for itself, which is cheaper than meeting at a barrier.
+    Activations prepare(const NormWeights& weights, const float* source, uint32_t width);
+    // Tiles [first_tile, last_tile) of a linear layer for every row of the input. Nothing else multiplies by
+    // weights.
+    void apply(const Linear& linear, const Activations& input, Store to, uint32_t first_tile,
+               uint32_t last_tile);
+    // This thread's share of a linear layer.
+    void project(const Linear& linear, const Activations& input, const Store& to);
+    // x += residual_scale · post_norm(linear(input)). Ends with a barrier.
+    void add_to_residual(const Linear& linear, const Activations& input, const NormWeights& post_norm);
+    // x += residual_scale · post_norm(branch). Ends with a barrier.
+    void add_branch(const NormWeights& post_norm);
+
+private:
+    ThreadTeam& team_;
+    const GiveUp& give_up_;
+    const Rows* rows_;
+    uint32_t looks_ = 0;  // so far
 };
 
 }  // namespace edgekit

@@ -61,6 +61,7 @@ Model::Model(std::unique_ptr<MappedFile> bytes, const edgekit_model_options& opt
       weights_(spec_, file_),
       kind_(kind),
       backend_(kind.open(spec_, weights_, options)),
+      sampling_([this] { return std::make_unique<Sampling>(backend_->kernels(), spec_.vocab_size); }),
       generate_defaults_(advised_options(file_.document("generation"))),
       identity_(file_.identity()),
       metadata_json_(file_.metadata_json()),

@@ -9,10 +9,12 @@
 
 #include "backend/backend.h"
 #include "edgekit/edgekit.h"
+#include "engine/sampling.h"
 #include "format/edge_file.h"
 #include "format/mapped_file.h"
 #include "text/template/chat_template.h"
 #include "text/tokenizer.h"
+#include "threads/per_process.h"
 
 namespace edgekit {
 
@@ -48,6 +50,7 @@ public:
     const ModelSpec& spec() const { return spec_; }
     const Weights& weights() const { return weights_; }
     Backend& backend() const { return *backend_; }
+    Sampling& sampling() const { return sampling_.get(); }
     uint64_t file_bytes() const { return bytes_->bytes().size(); }
     // nullptr when the package has none.
     const Tokenizer* tokenizer() const { return tokenizer_ ? &*tokenizer_ : nullptr; }
@@ -89,6 +92,7 @@ private:
     Weights weights_;
     const BackendKind& kind_;
     std::unique_ptr<Backend> backend_;
+    PerProcess<Sampling> sampling_;
     std::vector<std::unique_ptr<std::byte[]>> copies_;  // of own_tensor
     std::optional<Tokenizer> tokenizer_;
     std::optional<ChatTemplate> chat_template_;

@@ -63,8 +63,8 @@ SessionPlan plan_session(const BackendKind& kind, const ModelSpec& spec, const W
         memory.weight_bytes = weights.bytes;
         memory.tokenizer_bytes = text_bytes;
         memory.cache_bytes = sizes.cache;
-        memory.activation_bytes = sizes.activations + Session::own_bytes(spec, plan.cache);
-        memory.model_bytes = model_bytes;
+        memory.activation_bytes = Session::own_bytes(plan.cache);
+        memory.model_bytes = model_bytes + sizes.shared + Sampling::bytes(spec.vocab_size);
         memory.total_bytes = memory.cache_bytes + memory.activation_bytes + memory.model_bytes;
         memory.window = window;
         memory.sinks = sinks;

@@ -83,15 +83,15 @@ uint64_t Sampler::bytes(uint32_t vocab_size) {
     return vocab_size * sizeof(Candidate) + kMaxPenaltyWindow * sizeof(int32_t);
 }
 
-int32_t Sampler::sample(float* logits, const TokenHistory& text, uint64_t length, uint64_t step,
-                        std::span<const uint32_t> allowed) {
+int32_t Sampler::sample(const SamplerOptions& options, float* logits, const TokenHistory& text,
+                        uint64_t length, uint64_t step, std::span<const uint32_t> allowed) {
     if (!all_finite(logits, vocab_size_))
         throw Error(
             Status::invalid_file,
             "the logits are not all finite numbers: the model's weights, or the session restored, are "
             "damaged; fetch them again");
-    for (const auto& [id, value] : options_.bias) logits[id] += value;
-    penalise(logits, text, length);
+    for (const auto& [id, value] : options.bias) logits[id] += value;
+    penalise(options, logits, text, length);
     if (!allowed.empty()) {
         for (uint32_t id = 0; id < vocab_size_; ++id)
             if (!(allowed[id / 32] >> id % 32 & 1)) logits[id] = -std::numeric_limits<float>::infinity();
@@ -101,16 +101,16 @@ int32_t Sampler::sample(float* logits, const TokenHistory& text, uint64_t length
         throw Error(Status::invalid_argument,
                     most < 0 ? "no token is allowed: logit bias and mask forbid every one"
                              : "logit bias or penalties make a logit infinite");
-    if (options_.temperature == 0)
+    if (options.temperature == 0)
         return static_cast<int32_t>(std::find(logits, logits + vocab_size_, most) - logits);
 
-    const float inverse = std::min(1.0f / options_.temperature, std::numeric_limits<float>::max());
+    const float inverse = std::min(1.0f / options.temperature, std::numeric_limits<float>::max());
     for (uint32_t i = 0; i < vocab_size_; ++i) logits[i] = (logits[i] - most) * inverse;
     const double total = kernels_.exp_sum(logits, 0.0f, logits, vocab_size_);
-    const double random = uniform(options_.seed, step);
-    const bool filtered = (options_.top_k && options_.top_k < vocab_size_) || options_.top_p < 1 ||
-                          options_.min_p > 0 || options_.typical_p < 1;
-    if (filtered) return draw_filtered(logits, total, random);
+    const double random = uniform(options.seed, step);
+    const bool filtered = (options.top_k && options.top_k < vocab_size_) || options.top_p < 1 ||
+                          options.min_p > 0 || options.typical_p < 1;
+    if (filtered) return draw_filtered(options, logits, total, random);
     double left = random * total;
     int32_t last = 0;
     for (uint32_t i = 0; i < vocab_size_; ++i) {
@@ -122,11 +122,12 @@ int32_t Sampler::sample(float* logits, const TokenHistory& text, uint64_t length
     return last;
 }
 
-void Sampler::penalise(float* logits, const TokenHistory& text, uint64_t length) {
-    if (options_.repetition_penalty == 1 && options_.presence_penalty == 0 && options_.frequency_penalty == 0)
+void Sampler::penalise(const SamplerOptions& options, float* logits, const TokenHistory& text,
+                       uint64_t length) {
+    if (options.repetition_penalty == 1 && options.presence_penalty == 0 && options.frequency_penalty == 0)
         return;
     seen_.clear();
-    for (uint64_t p = length - std::min<uint64_t>(length - text.first(), options_.penalty_window); p < length;
+    for (uint64_t p = length - std::min<uint64_t>(length - text.first(), options.penalty_window); p < length;
          ++p)
         seen_.push_back(text.at(p));
     std::sort(seen_.begin(), seen_.end());
@@ -134,8 +135,8 @@ void Sampler::penalise(float* logits, const TokenHistory& text, uint64_t length)
         size_t end = i;
         while (end < seen_.size() && seen_[end] == seen_[i]) ++end;
         float& logit = logits[seen_[i]];
-        logit = logit > 0 ? logit / options_.repetition_penalty : logit * options_.repetition_penalty;
-        logit -= options_.presence_penalty + options_.frequency_penalty * static_cast<float>(end - i);
+        logit = logit > 0 ? logit / options.repetition_penalty : logit * options.repetition_penalty;
+        logit -= options.presence_penalty + options.frequency_penalty * static_cast<float>(end - i);
         if (std::isnan(logit))
             throw Error(Status::invalid_argument, "the penalties are too large for this model's logits");
         i = end;
@@ -151,7 +152,8 @@ void Sampler::collect(const float* weights, float at_least) {
 }
 
 // weights: relative to the most likely token's 1; total: their sum.
-int32_t Sampler::draw_filtered(const float* weights, double total, double random) {
+int32_t Sampler::draw_filtered(const SamplerOptions& options, const float* weights, double total,
+                               double random) {
     const auto before = [](const Candidate& a, const Candidate& b) {
         return a.probability != b.probability ? a.probability > b.probability : a.id < b.id;
     };
@@ -162,29 +164,28 @@ int32_t Sampler::draw_filtered(const float* weights, double total, double random
     };
     // Sorting a vocabulary costs more than the rest of sampling together. Nearly always the tokens above a
     // small weight suffice; what they do not settle is settled by all.
-    const bool typical = options_.typical_p < 1;
-    const float floor = typical && options_.top_k == 0 ? 0.0f : std::max(options_.min_p, 1e-5f);
+    const bool typical = options.typical_p < 1;
+    const float floor = typical && options.top_k == 0 ? 0.0f : std::max(options.min_p, 1e-5f);
     collect(weights, floor);
-    if (options_.top_k ? candidates_.size() < std::min(options_.top_k, vocab_size_)
-                       : sum() < options_.top_p * total)
+    if (options.top_k ? candidates_.size() < std::min(options.top_k, vocab_size_)
+                      : sum() < options.top_p * total)
         collect(weights, 0.0f);
-    if (options_.top_k && options_.top_k < candidates_.size()) {
-        std::nth_element(candidates_.begin(), candidates_.begin() + options_.top_k, candidates_.end(),
-                         before);
-        candidates_.resize(options_.top_k);
+    if (options.top_k && options.top_k < candidates_.size()) {
+        std::nth_element(candidates_.begin(), candidates_.begin() + options.top_k, candidates_.end(), before);
+        candidates_.resize(options.top_k);
         total = sum();
     }
     std::sort(candidates_.begin(), candidates_.end(), before);
-    if (options_.top_p < 1) {
+    if (options.top_p < 1) {
         double mass = 0;
         size_t keep = 0;
-        while (keep < candidates_.size() && mass < options_.top_p * total)
+        while (keep < candidates_.size() && mass < options.top_p * total)
             mass += candidates_[keep++].probability;
         candidates_.resize(std::max<size_t>(keep, 1));
     }
-    if (options_.min_p > 0) {
+    if (options.min_p > 0) {
         const auto end = std::find_if(candidates_.begin() + 1, candidates_.end(),
-                                      [&](const Candidate& c) { return c.probability < options_.min_p; });
+                                      [&](const Candidate& c) { return c.probability < options.min_p; });
         candidates_.erase(end, candidates_.end());
     }
     total = sum();
@@ -203,7 +204,7 @@ int32_t Sampler::draw_filtered(const float* weights, double total, double random
         });
         double mass = 0;
         size_t keep = 0;
-        while (keep < candidates_.size() && mass < options_.typical_p * total)
+        while (keep < candidates_.size() && mass < options.typical_p * total)
             mass += candidates_[keep++].probability;
         candidates_.resize(std::max<size_t>(keep, 1));
         total = sum();

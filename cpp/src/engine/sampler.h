@@ -36,14 +36,12 @@ public:
 
     Sampler(const Kernels& kernels, uint32_t vocab_size);
 
-    void configure(SamplerOptions options) { options_ = std::move(options); }
-    const SamplerOptions& options() const { return options_; }
     // Picks what follows the first `length` tokens of `text`, of which penalties see the last ones. `logits`
     // [vocab_size] are changed; `step` numbers the choices of one generation; `allowed`: see LogitMask::fill,
     // empty for all. Allocates nothing. Throws Error(invalid_file) when the logits are not numbers,
     // Error(invalid_argument) when bias, penalties and mask leave no token or too large a number.
-    int32_t sample(float* logits, const TokenHistory& text, uint64_t length, uint64_t step,
-                   std::span<const uint32_t> allowed = {});
+    int32_t sample(const SamplerOptions& options, float* logits, const TokenHistory& text, uint64_t length,
+                   uint64_t step, std::span<const uint32_t> allowed = {});
 
     static uint64_t bytes(uint32_t vocab_size);
 
@@ -52,13 +50,12 @@ private:
         float probability;  // relative to the most likely token
         int32_t id;
     };
-    void penalise(float* logits, const TokenHistory& text, uint64_t length);
-    int32_t draw_filtered(const float* weights, double total, double uniform);
+    void penalise(const SamplerOptions& options, float* logits, const TokenHistory& text, uint64_t length);
+    int32_t draw_filtered(const SamplerOptions& options, const float* weights, double total, double uniform);
     void collect(const float* weights, float at_least);
 
     const Kernels& kernels_;
     const uint32_t vocab_size_;
-    SamplerOptions options_;
     std::vector<Candidate> candidates_;
     std::vector<int32_t> seen_;
 };

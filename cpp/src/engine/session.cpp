@@ -22,10 +22,7 @@ uint64_t history_size(const CacheOptions& cache) {
 
 }  // namespace
 
-uint64_t Session::own_bytes(const ModelSpec& spec, const CacheOptions& cache) {
-    return (1 + PromptLookup::kMaxDraft) * uint64_t{spec.vocab_size} * sizeof(float) +
-           TokenHistory::bytes(history_size(cache)) + Sampler::bytes(spec.vocab_size);
-}
+uint64_t Session::own_bytes(const CacheOptions& cache) { return TokenHistory::bytes(history_size(cache)); }
 
 Session::Session(std::shared_ptr<const Model> model, const edgekit_session_options& options)
     : model_(std::move(model)),
@@ -34,9 +31,7 @@ Session::Session(std::shared_ptr<const Model> model, const edgekit_session_optio
       created_(plan_.cache),
       layout_(model_->spec(), created_),
       context_(model_->backend().open(layout_)),
-      history_(history_size(plan_.cache)),
-      logits_((1 + PromptLookup::kMaxDraft) * size_t{model_->spec().vocab_size}),
-      sampler_(model_->backend().kernels(), model_->spec().vocab_size) {}
+      history_(history_size(plan_.cache)) {}
 
 bool Session::append(const int32_t* ids, uint32_t count, bool all_logits, float* logits) {
     model_->require_unchanged();
@@ -47,10 +42,10 @@ bool Session::append(const int32_t* ids, uint32_t count, bool all_logits, float*
                     .ids = ids,
                     .wanted = !logits      ? 0
                               : all_logits ? count
-                                           : 1,
-                    .logits = logits};
+                                           : 1};
     written_ = std::max(written_, position_ + count);
-    if (!model_->backend().forward({&part, 1}, [this] { return cancelled(); })) return false;
+    if (!model_->backend().forward({&part, 1}, Output::logits, logits, [this] { return cancelled(); }))
+        return false;
     position_ += count;
     for (uint32_t i = 0; i < count; ++i) history_.append(ids[i]);
     return true;
@@ -161,7 +156,7 @@ void Session::generate(const edgekit_generate_options& options, LogitMask* mask)
     if (prompt.from_start) choose_sinks(prompt.system_tokens);
     pending_.reset();
     known_text_ = {};
-    sampler_.configure(std::move(sampler));
+    sampler_options_ = std::move(sampler);
     lookup_.configure(options.speculation);
     generation_ = std::move(generation);
     allowed_ = std::move(allowed);
@@ -172,21 +167,29 @@ void Session::generate(const edgekit_generate_options& options, LogitMask* mask)
     phase_ = Phase::prefill;
 }
 
-// A chunk of the prompt; true when the prompt is in.
-bool Session::prefill_step() {
+// A chunk of the prompt, and after the last one the first token.
+void Session::prefill_step() {
     const auto count =
         static_cast<uint32_t>(std::min<uint64_t>({prompt_.size() - prompt_done_, plan_.cache.chunk, room()}));
-    if (count == 0) {
-        generation_.end(EDGEKIT_FINISH_CONTEXT_FULL);
-        return false;
+    if (count == 0) return generation_.end(EDGEKIT_FINISH_CONTEXT_FULL);
+    const int32_t* ids = prompt_.data() + prompt_done_;
+    if (prompt_done_ + count < prompt_.size()) {
+        if (append(ids, count, false, nullptr)) prompt_done_ += count;
+        return;
     }
-    const bool last = prompt_done_ + count == prompt_.size();
-    if (!append(prompt_.data() + prompt_done_, count, false, last ? logits_.data() : nullptr)) return false;
+    Sampling& sampling = model_->sampling();
+    const std::lock_guard turn(sampling.turns);
+    if (!append(ids, count, false, sampling.logits.get())) return;
     prompt_done_ += count;
-    if (!last) return false;
     generation_.prefilled = Clock::now();
     generation_.done.prefill_ms = milliseconds_since(generation_.started);
-    return true;
+    phase_ = Phase::decode;
+    allowed_.fill({});
+    const int32_t first =
+        sampling.sampler.sample(sampler_options_, sampling.logits.get(), history_, position_, 0, allowed_[0]);
+    allowed_.keep(0, first);
+    accept(first);
+    if (generation_.ended()) take_stop_back();
 }
 
 // Takes a sampled token in, unless it is what ends the text.
@@ -210,7 +213,9 @@ void Session::decode_step() {
         {PromptLookup::kMaxDraft, plan_.cache.chunk - 1, room() - 1, generation_.tokens_left() - 1});
     const uint32_t drafted =
         allowed_.fill({ids + 1, lookup_.draft(history_, ids[0], std::span(ids + 1, limit))});
-    if (!append(ids, 1 + drafted, drafted > 0, logits_.data())) return allowed_.keep(0);
+    Sampling& sampling = model_->sampling();
+    const std::lock_guard turn(sampling.turns);
+    if (!append(ids, 1 + drafted, drafted > 0, sampling.logits.get())) return allowed_.keep(0);
     pending_.reset();
     const size_t vocab = model_->spec().vocab_size;
     const uint64_t before = position_ - drafted;  // the text's length when the first row is drawn
@@ -218,8 +223,8 @@ void Session::decode_step() {
     int32_t id = 0;
     try {
         for (;; ++kept) {
-            id = sampler_.sample(logits_.data() + kept * vocab, history_, before + kept,
-                                 generation_.done.generated_tokens, allowed_[kept]);
+            id = sampling.sampler.sample(sampler_options_, sampling.logits.get() + kept * vocab, history_,
+                                         before + kept, generation_.done.generated_tokens, allowed_[kept]);
             accept(id);
             if (generation_.ended() || kept == drafted || id != ids[1 + kept]) break;
         }
@@ -277,13 +282,8 @@ void Session::advance(edgekit_event& event) {
             if (phase_ == Phase::decode) {
                 decode_step();
                 generation_.done.decode_ms = milliseconds_since(generation_.prefilled);
-            } else if (prefill_step()) {
-                phase_ = Phase::decode;
-                allowed_.fill({});
-                const int32_t first = sampler_.sample(logits_.data(), history_, position_, 0, allowed_[0]);
-                allowed_.keep(0, first);
-                accept(first);
-                if (generation_.ended()) take_stop_back();
+            } else {
+                prefill_step();
             }
         }
         if (generation_.has_news()) return generation_.text_event(event);

@@ -14,15 +14,14 @@
 #include "engine/logit_mask.h"
 #include "engine/lookup.h"
 #include "engine/model.h"
-#include "engine/sampler.h"
 
 namespace edgekit {
 
 class Session {
 public:
     Session(std::shared_ptr<const Model> model, const edgekit_session_options& options);
-    // Allocated beside the context: logits, history, sampler.
-    static uint64_t own_bytes(const ModelSpec& spec, const CacheOptions& cache);
+    // Allocated beside the context: the history.
+    static uint64_t own_bytes(const CacheOptions& cache);
 
     const edgekit_memory_plan& plan() const { return plan_.memory; }
     uint64_t position() const { return position_; }
@@ -67,7 +66,7 @@ private:
     template <class Put>
     void write_pieces(const Put& put) const;
     void advance(edgekit_event& event);
-    bool prefill_step();
+    void prefill_step();
     void decode_step();
     void accept(int32_t id);
     void take_stop_back();
@@ -84,8 +83,7 @@ private:
     TokenHistory history_;
     KnownText known_text_;            // what the tokens spell, of a conversation
     std::optional<int32_t> pending_;  // sampled, part of the text, not yet in the cache
-    std::vector<float> logits_;       // [1 + kMaxDraft][vocab_size]
-    Sampler sampler_;
+    SamplerOptions sampler_options_;
     PromptLookup lookup_;
     std::atomic<bool> cancelled_{false};
     Clock::time_point polled_{};  // last

@@ -86,7 +86,6 @@ void ThreadTeam::dismiss() {
 
 void ThreadTeam::run_members(uint32_t members, Entry entry, void* context) {
     assert(members >= 1 && members <= n_threads_);
-    const std::lock_guard turn(turn_);
     if (members == 1 || parallel_) {
         const std::lock_guard lock(mutex_);
         members_ = members;

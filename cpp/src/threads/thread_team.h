@@ -34,8 +34,8 @@ public:
 
     uint32_t size() const { return n_threads_; }
 
-    // Calls work(thread) on the first `members` of the team (at most size()), and returns when all have.
-    // Callers take turns.
+    // Calls work(thread) on the first `members` of the team (at most size()), and returns when all have. One
+    // run at a time.
     template <class F>
     void run(uint32_t members, F&& work) {
         run_members(
@@ -91,7 +91,6 @@ private:
     // By parity of phase_; the other one is reset at each barrier.
     alignas(64) std::atomic<uint32_t> claimed_[2] = {0, 0};
 
-    std::mutex turn_;  // one run at a time
     std::mutex mutex_;
     std::condition_variable wake_;
     std::atomic<uint64_t> generation_{0};

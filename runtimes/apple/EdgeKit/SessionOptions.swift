@@ -48,7 +48,7 @@ public struct SessionOptions: Sendable, Equatable {
     }
 }
 
-/// What a session allocates, to the byte, and what is mapped.
+/// What a model and a session of it allocate, to the byte, and what is mapped.
 public struct MemoryPlan: Sendable, Equatable {
     /// Mapped from the file: shared, clean, reclaimable by the system.
     public let weightBytes: UInt64
@@ -56,9 +56,9 @@ public struct MemoryPlan: Sendable, Equatable {
     public let tokenizerBytes: UInt64
     /// Allocated: keys and values.
     public let cacheBytes: UInt64
-    /// Allocated: everything else of a session.
+    /// Allocated: everything else that is a session's own.
     public let activationBytes: UInt64
-    /// Allocated once per model.
+    /// Allocated once per model, for all its sessions.
     public let modelBytes: UInt64
     /// Allocated in all: cache, activations, model.
     public let totalBytes: UInt64

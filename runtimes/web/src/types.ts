@@ -63,7 +63,8 @@ export interface SessionOptions {
     chunk?: number;
 }
 
-/** What a session allocates, in bytes: `totalBytes` = cache + activations + model. */
+/** What a model and a session of it allocate, in bytes: `totalBytes` = cache + activations + model, which is once
+ * for all sessions. */
 export interface MemoryPlan {
     weightBytes: number;
     tokenizerBytes: number;

@@ -54,7 +54,7 @@ public:
     std::unique_ptr<Context> open(const CacheLayout& layout) override {
         return std::make_unique<NullContext>(layout);
     }
-    bool forward(std::span<const Part> parts, const GiveUp& give_up) override {
+    bool forward(std::span<const Part> parts, Output, float* out, const GiveUp& give_up) override {
         for (const Part& part : parts) {
             auto& context = static_cast<NullContext&>(part.context);
             for (uint32_t layer = 0; layer < spec_.layers.size(); ++layer) {
@@ -62,9 +62,8 @@ public:
                 for (uint32_t row = 0; row < part.rows; ++row)
                     context.put(part.layout.ring(layer), part.position + row, part.ids[row]);
             }
-            for (uint32_t i = 0; i < part.wanted; ++i)
-                logits(context, part.layout, part.position + part.rows - part.wanted + i,
-                       part.logits + size_t{i} * spec_.vocab_size);
+            for (uint32_t i = 0; i < part.wanted; ++i, out += spec_.vocab_size)
+                logits(context, part.layout, part.position + part.rows - part.wanted + i, out);
         }
         return true;
     }
@@ -95,7 +94,7 @@ private:
 inline const BackendKind kNullBackend{
     .name = "null",
     .measure = [](const ModelSpec&, const Weights&, const CacheLayout& layout, uint32_t) -> ContextBytes {
-        return {.cache = layout.bytes(), .activations = 0};
+        return {.cache = layout.bytes()};
     },
     .open = [](const ModelSpec& spec, const Weights&, const edgekit_model_options&)
         -> std::unique_ptr<Backend> { return std::make_unique<NullBackend>(spec); }};

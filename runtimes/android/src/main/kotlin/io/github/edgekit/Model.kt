@@ -148,7 +148,7 @@ data class ModelInfo(
     }
 }
 
-/** What a session allocates, to the byte; and what is mapped. */
+/** What a model and a session of it allocate, to the byte; and what is mapped. */
 data class MemoryPlan(
     /** Mapped from the file: clean pages, which the system may take back. */
     val weightBytes: Long,
@@ -156,9 +156,9 @@ data class MemoryPlan(
     val tokenizerBytes: Long,
     /** Allocated: keys and values. */
     val cacheBytes: Long,
-    /** Allocated: everything else of a session. */
+    /** Allocated: everything else that is a session's own. */
     val activationBytes: Long,
-    /** Allocated once per model. */
+    /** Allocated once per model, for all its sessions. */
     val modelBytes: Long,
     /** Allocated in all. */
     val totalBytes: Long,

@@ -1,0 +1,387 @@
+// Attention: projections, cache, softmax over the ring.
+
+#include <algorithm>
+#include <limits>
+#include <new>
+
+#include "cpu/mixers/mixers.h"
+#include "cpu/step.h"
+#include "error.h"
+
+namespace edgekit {
+
+namespace {
+
+constexpr int64_t kMaxHeads = 1024;
+
+// Pieces are what threads share a head's keys by: long enough that joining them costs nothing, and of the
+// same length whatever the number of threads, so that results are the same too.
+constexpr uint32_t kPieceSlots = 512, kMaxPieces = 16;
+
+uint32_t piece_slots(uint32_t slots) {
+    return std::max(kPieceSlots, round_up((slots + kMaxPieces - 1) / kMaxPieces, 64));
+}
+
+uint32_t pieces(uint32_t slots, uint32_t used) {
+    const uint32_t piece = piece_slots(slots);
+    return (used + piece - 1) / piece;
+}
+
+AttendState take_state(Arena& arena, uint32_t n, uint32_t head_dim) {
+    return {arena.take<float>(n), arena.take<float>(n), arena.take<float>(size_t{n} * head_dim)};
+}
+
+void clear(const AttendState& state, uint32_t n, uint32_t head_dim) {
+    std::fill_n(state.max, n, -std::numeric_limits<float>::infinity());
+    std::fill_n(state.sum, n, 0.0f);
+    std::fill_n(state.acc, size_t{n} * head_dim, 0.0f);
+}
+
+AttendState from(const AttendState& state, size_t query, uint32_t head_dim) {
+    return {state.max + query, state.sum + query, state.acc + query * head_dim};
+}
+
+class Attention final : public Mixer {
+public:
+    Attention(const json::Value& layer, const ModelSpec& spec);
+    std::unique_ptr<const Mixer> bind(Binder& bind, const ModelSpec& spec,
+                                      const std::string& prefix) const override;
+    LayerRing ring(const CacheOptions& options) const override;
+    uint32_t width() const override { return q_size(); }
+    const Linear& out() const override { return o_; }
+    Bytes bytes(const WorkspaceShape& shape) const override;
+    void run(Step& step, uint32_t layer, const Activations& input, float* out) const override;
+
+private:
+    uint32_t q_size() const { return n_heads_ * head_dim_; }
+    uint32_t kv_size() const { return n_kv_heads_ * head_dim_; }
+    uint32_t group() const { return n_heads_ / n_kv_heads_; }
+
+    // What the threads share in a pass.
+    struct Shared {
+        float* q;  // [rows][q_size]
+        float* k;  // [rows][kv_size]
+        float* v;
+        AttendState pieces;           // of one row: [heads][pieces of the ring]
+        std::atomic<uint32_t>* done;  // [key/value heads] of those
+    };
+    Shared take_shared(const WorkspaceShape& shape, Arena& arena) const;
+    // What one thread needs for itself, for the queries of a block that share a key/value head.
+    struct Own {
+        float* head;  // one head, or a whole normalised q or k row
+        float* q;     // [queries][head_dim]
+        std::byte* prepared;
+        uint32_t* begin;  // [queries]
+        uint32_t* end;
+        AttendState state;  // [queries]
+        AttendState piece;  // of those, what one piece of the ring gives
+        std::byte* scratch;
+    };
+    Own take_own(const WorkspaceShape& shape, Arena& arena) const;
+    struct Pass;
+
+    uint32_t n_heads_, n_kv_heads_, head_dim_;
+    int32_t rope_ = -1;    // index into ModelSpec::ropes; -1: none
+    uint32_t window_ = 0;  // 0: global
+    Linear q_, k_, v_, o_;
+    NormWeights q_norm_, k_norm_;  // [head_dim], [q_size] or [n_heads, head_dim]: see QkNorm
+};
+
+Attention::Attention(const json::Value& layer, const ModelSpec& spec)
+    : n_heads_(count_at(layer, "n_heads", 1, kMaxHeads)),
+      n_kv_heads_(count_at(layer, "n_kv_heads", 1, kMaxHeads)),
+      head_dim_(count_at(layer, "head_dim", 1, kv::kMaxHeadDim)) {
+    if (n_heads_ % n_kv_heads_)
+        throw Error(Status::invalid_file, std::to_string(n_heads_) + " heads cannot share " +
+                                              std::to_string(n_kv_heads_) + " key/value heads evenly");
+    if (const json::Value* rope = layer.find("rope")) {
+        rope_ = static_cast<int32_t>(rope->as_int_in(0, static_cast<int64_t>(spec.ropes.size()) - 1, "rope"));
+        if (spec.ropes[rope_].dim > head_dim_)
+            throw Error(Status::invalid_file, "a rotary dimension is larger than the head");
+    }
+    if (layer.find("window")) window_ = count_at(layer, "window", 1, int64_t{1} << 31);
+}
+
+std::unique_ptr<const Mixer> Attention::bind(Binder& bind, const ModelSpec& spec,
+                                             const std::string& prefix) const {
+    auto bound = std::make_unique<Attention>(*this);
+    bound->q_ = bind.linear(prefix + "q", q_size(), spec.d_model);
+    bound->k_ = bind.linear(prefix + "k", kv_size(), spec.d_model);
+    bound->v_ = bind.linear(prefix + "v", kv_size(), spec.d_model);
+    bound->o_ = bind.linear(prefix + "o", spec.d_model, q_size());
+    if (spec.qk_norm != QkNorm::none) {
+        const bool per_head = spec.qk_norm == QkNorm::head;
+        bound->q_norm_ = bind.norm(prefix + "q_norm", per_head ? head_dim_ : q_size(), true);
+        bound->k_norm_ = bind.norm(prefix + "k_norm", per_head ? head_dim_ : kv_size(), true);
+    }
+    return bound;
+}
+
+LayerRing Attention::ring(const CacheOptions& options) const {
+    LayerRing ring;
+    ring.local = window_ && window_ <= options.window;
+    ring.sinks = ring.local ? 0 : options.sinks;
+    ring.window = ring.local ? window_ : options.window;
+    ring.heads = n_kv_heads_;
+    ring.block = kTileRows;
+    ring.key_bytes = kv::k_tile_bytes(options.type, head_dim_);
+    ring.value_bytes = kv::v_tile_bytes(options.type, head_dim_);
+    ring.slots = round_up(ring.sinks + ring.window + options.chunk - 1, ring.block);
+    ring.ring = ring.slots - ring.sinks;
+    return ring;
+}
+
+Mixer::Bytes Attention::bytes(const WorkspaceShape& shape) const {
+    Arena shared, own;
+    take_shared(shape, shared);
+    take_own(shape, own);
+    return {shared.used(), own.used()};
+}
+
+Attention::Shared Attention::take_shared(const WorkspaceShape& shape, Arena& arena) const {
+    // No ring of at most so many slots has more pieces.
+    const uint32_t most = std::min(kMaxPieces, pieces(0, shape.slots));
+    return {arena.take<float>(size_t{shape.rows} * q_size()),
+            arena.take<float>(size_t{shape.rows} * kv_size()),
+            arena.take<float>(size_t{shape.rows} * kv_size()), take_state(arena, n_heads_ * most, head_dim_),
+            arena.take<std::atomic<uint32_t>>(n_kv_heads_)};
+}
+
+Attention::Own Attention::take_own(const WorkspaceShape& shape, Arena& arena) const {
+    const uint32_t queries = group() * std::min(shape.rows, kBlockRows);
+    const size_t prepared =
+        std::max(attend_query_bytes(KvType::int8, head_dim_), attend_query_bytes(KvType::int4, head_dim_));
+    return {arena.take<float>(q_size()),
+            arena.take<float>(size_t{queries} * head_dim_),
+            arena.take<std::byte>(queries * prepared),
+            arena.take<uint32_t>(queries),
+            arena.take<uint32_t>(queries),
+            take_state(arena, queries, head_dim_),
+            take_state(arena, queries, head_dim_),
+            arena.take<std::byte>(attend_scratch_bytes(queries, head_dim_))};
+}
+
+// One layer of one thread's pass.
+struct Attention::Pass {
+    const Attention& a;
+    Step& step;
+    const uint32_t layer;
+    const Shared shared;
+    const Own own;
+    const uint32_t first_query;  // place of the row whose queries are the first in shared.q
+
+    const LayerRing& ring(const Row& row) const { return row.layout->ring(layer); }
+    static KvType type(const Row& row) { return row.layout->options().type; }
+    KvHead cells(const Row& row, uint32_t kv_head) const {
+        return row.sequence->head(ring(row), kv_head, type(row), a.head_dim_);
+    }
+    uint32_t n_pieces(const Row& last) const {
+        const uint32_t slots = ring(last).slots;
+        return pieces(slots, static_cast<uint32_t>(std::min<uint64_t>(last.position + 1, slots)));
+    }
+    const float* normed_head(const float* row, const NormWeights& weights, uint32_t head,
+                             uint32_t n_heads) const;
+    void store(const Row& row, uint32_t kv_head) const;
+    void load_queries(const Row* rows, uint32_t n, uint32_t kv_head, bool as_sinks_see) const;
+    void attend_piece(const Row* rows, uint32_t n, uint32_t kv_head, uint32_t piece,
+                      const AttendState& result) const;
+};
+
+void Attention::run(Step& step, uint32_t layer, const Activations& input, float* out) const {
+    const Rows &rows = step.rows(), &kept = step.kept(layer);
+    // All queries from the first row that goes on to the last.
+    const uint32_t first_query = kept.n ? kept.row[0].place : 0;
+    const Activations queries = rows_of(input, step.spec.d_model, first_query,
+                                        kept.n ? kept.row[kept.n - 1].place + 1 - first_query : 0);
+    Arena shared(step.memory.mixer), own(step.scratch.mixer);
+    const Pass pass{
+        *this,      step, layer, take_shared(step.memory.shape, shared), take_own(step.memory.shape, own),
+        first_query};
+    const auto done = pass.shared.done;
+
+    const uint32_t q_tiles = kept.n ? q_.weight.n_tiles() : 0, k_tiles = k_.weight.n_tiles(),
+                   v_tiles = v_.weight.n_tiles();
+    step.for_units(q_tiles + k_tiles + v_tiles, [&](uint32_t first, uint32_t last) {
+        const auto part = [&](const Linear& linear, const Activations& x, uint32_t offset, uint32_t tiles,
+                              float* to) {
+            const uint32_t begin = std::max(first, offset), end = std::min(last, offset + tiles);
+            if (begin < end)
+                step.apply(linear, x, {.out = to, .stride = linear.weight.n}, begin - offset, end - offset);
+        };
+        part(q_, queries, 0, q_tiles, pass.shared.q);
+        part(k_, input, q_tiles, k_tiles, pass.shared.k);
+        part(v_, input, q_tiles + k_tiles, v_tiles, pass.shared.v);
+    });
+    if (step.thread == 0)
+        for (uint32_t head = 0; head < n_kv_heads_; ++head) new (done + head) std::atomic<uint32_t>(0);
+    step.barrier();
+
+    const bool stored = rows.n > 1 || kept.n == 0;
+    if (stored) {
+        step.for_units(n_kv_heads_ * rows.n, [&](uint32_t first, uint32_t last) {
+            for (uint32_t unit = first; unit < last; ++unit)
+                pass.store(rows.row[unit / n_kv_heads_], unit % n_kv_heads_);
+        });
+        step.barrier();
+    }
+
+    const auto finish = [&](const AttendState& result, uint32_t kv_head, uint32_t row) {
+        float* to = out + size_t{row} * q_size() + size_t{kv_head} * group() * head_dim_;
+        step.kernels.attend_finish(Pass::type(kept.row[row]), result, group(), head_dim_, to);
+    };
+    if (kept.n == 1) {
+        // A head's pieces side by side; whoever finishes its last one joins them. The new key and value are
+        // written by whom they belong to: pieces share no tile.
+        const Row& row = kept.row[0];
+        const uint32_t n = pass.n_pieces(row);
+        const uint32_t newest = pass.ring(row).slot(row.position) / piece_slots(pass.ring(row).slots);
+        const auto state = [&](uint32_t unit) {
+            return from(pass.shared.pieces, size_t{unit} * group(), head_dim_);
+        };
+        step.for_units(n_kv_heads_ * n, [&](uint32_t first, uint32_t last) {
+            for (uint32_t unit = first; unit < last; ++unit) {
+                const uint32_t head = unit / n, piece = unit % n;
+                if (!stored && piece == newest) pass.store(row, head);
+                pass.load_queries(&row, 1, head, false);
+                pass.attend_piece(&row, 1, head, piece, state(unit));
+                if (done[head].fetch_add(1, std::memory_order_acq_rel) + 1 < n) continue;
+                for (uint32_t next = 1; next < n; ++next)
+                    step.kernels.attend_merge(state(head * n), state(head * n + next), group(), head_dim_);
+                finish(state(head * n), head, 0);
+            }
+        });
+    } else {
+        step.for_units(n_kv_heads_ * kept.n_blocks, [&](uint32_t first, uint32_t last) {
+            for (uint32_t unit = first; unit < last; ++unit) {
+                const uint32_t head = unit / kept.n_blocks, block = unit % kept.n_blocks;
+                const uint32_t begin = kept.block[block], end = kept.block_end(block);
+                const Row* of_block = kept.row + begin;
+                const uint32_t n = end - begin;
+                pass.load_queries(of_block, n, head, false);
+                pass.attend_piece(of_block, n, head, 0, pass.own.state);
+                // Joined as a single row's are, so that a row's result is the same in any company.
+                for (uint32_t piece = 1; piece < pass.n_pieces(of_block[n - 1]); ++piece) {
+                    pass.attend_piece(of_block, n, head, piece, pass.own.piece);
+                    step.kernels.attend_merge(pass.own.state, pass.own.piece, n * group(), head_dim_);
+                }
+                for (uint32_t row = begin; row < end; ++row)
+                    finish(from(pass.own.state, size_t{row - begin} * group(), head_dim_), head, row);
+            }
+        });
+    }
+    step.barrier();
+}
+
+// Head `head` of a q or k row after the model's QK-norm; the row's own numbers when there is none.
+const float* Attention::Pass::normed_head(const float* row, const NormWeights& weights, uint32_t head,
+                                          uint32_t n_heads) const {
+    const size_t first = size_t{head} * a.head_dim_;
+    switch (step.spec.qk_norm) {
+        case QkNorm::none:
+            return row + first;
+        case QkNorm::head:
+            step.norm(step.spec.norm, weights, row + first, a.head_dim_, own.head);
+            return own.head;
+        case QkNorm::full:
+            step.norm(step.spec.norm, weights, row, n_heads * a.head_dim_, own.head);
+            return own.head + first;
+        case QkNorm::layer_per_head:
+            step.norm(Norm::layer, {weights.weight + first, weights.bias ? weights.bias + first : nullptr},
+                      row + first, a.head_dim_, own.head);
+            return own.head;
+    }
+    return row + first;
+}
+
+// A row's key and value into their cell.
+void Attention::Pass::store(const Row& row, uint32_t kv_head) const {
+    const float* k =
+        normed_head(shared.k + size_t{row.place} * a.kv_size(), a.k_norm_, kv_head, a.n_kv_heads_);
+    float* rotated = own.q;  // free until the queries are loaded
+    std::copy_n(k, a.head_dim_, rotated);
+    if (a.rope_ >= 0) {
+        const Workspace::Angles& angles = step.memory.ropes[a.rope_];
+        step.kernels.rope(rotated, 1, a.head_dim_, 2 * angles.half,
+                          angles.cos + size_t{row.place} * angles.half,
+                          angles.sin + size_t{row.place} * angles.half);
+    }
+    const float* v = shared.v + size_t{row.place} * a.kv_size() + size_t{kv_head} * a.head_dim_;
+    step.kernels.kv_store(cells(row, kv_head), ring(row).slot(row.position), rotated, v);
+}
+
+// The queries of n rows that share a key/value head, row by row, rotated and scaled.
+void Attention::Pass::load_queries(const Row* rows, uint32_t n, uint32_t kv_head, bool as_sinks_see) const {
+    const uint32_t group = a.group();
+    float* out = own.q;
+    for (const Row* row = rows; row < rows + n; ++row) {
+        float* heads = out;
+        const float* of_row = shared.q + size_t{row->place - first_query} * a.q_size();
+        for (uint32_t i = 0; i < group; ++i, out += a.head_dim_) {
+            const float* q = normed_head(of_row, a.q_norm_, kv_head * group + i, a.n_heads_);
+            for (uint32_t d = 0; d < a.head_dim_; ++d) out[d] = q[d] * step.spec.attn_scale;
+        }
+        if (a.rope_ < 0) continue;
+        const Workspace::Angles& angles = step.memory.ropes[a.rope_];
+        const Sequence::Rope& rope = row->sequence->rope(a.rope_);
+        const bool capped = as_sinks_see && row->position >= row->layout->capacity();
+        step.kernels.rope(heads, group, a.head_dim_, 2 * angles.half,
+                          capped ? rope.sink_cos.data() : angles.cos + size_t{row->place} * angles.half,
+                          capped ? rope.sink_sin.data() : angles.sin + size_t{row->place} * angles.half);
+    }
+    if (attend_query_bytes(type(*rows), a.head_dim_))
+        step.kernels.attend_query(type(*rows), own.q, n * group, a.head_dim_, own.prepared);
+}
+
+// Unnormalised attention of the n rows of a block, whose queries are loaded, over what they see of a piece of
+// the ring.
+void Attention::Pass::attend_piece(const Row* rows, uint32_t n, uint32_t kv_head, uint32_t piece,
+                                   const AttendState& result) const {
+    const LayerRing& ring = this->ring(*rows);
+    const uint32_t group = a.group();
+    const uint32_t piece_begin = piece * piece_slots(ring.slots);
+    const uint32_t piece_end = piece_begin + piece_slots(ring.slots);
+    clear(result, n * group, a.head_dim_);
+
+    // Neighbouring positions [from, to) in neighbouring slots; each row sees of them what its window and
+    // causality allow.
+    const auto attend_run = [&](uint64_t from, uint64_t to, bool windowed) {
+        const uint32_t slot = ring.slot(from);
+        bool any = false;
+        for (uint32_t row = 0; row < n; ++row) {
+            const uint64_t position = rows[row].position;
+            const uint64_t low = std::max(from, windowed ? ring.oldest(position) : 0);
+            const uint64_t high = std::max(low, std::min(to, position + 1));
+            const uint32_t begin = std::max(piece_begin, slot + static_cast<uint32_t>(low - from));
+            const uint32_t end =
+                std::max(begin, std::min(piece_end, slot + static_cast<uint32_t>(high - from)));
+            any = any || begin < end;
+            std::fill_n(own.begin + size_t{row} * group, group, begin);
+            std::fill_n(own.end + size_t{row} * group, group, end);
+        }
+        if (!any) return;
+        step.kernels.attend({cells(*rows, kv_head), own.q, own.prepared, n * group, own.begin, own.end,
+                             step.spec.attn_softcap, result, own.scratch});
+    };
+
+    const uint64_t first = rows[0].position, last = rows[n - 1].position;
+    const uint64_t oldest = ring.oldest(first);
+    if (oldest <= last) {
+        // The ring may wrap inside the run: at most two parts.
+        const uint64_t lap_end = ring.sinks + ((oldest - ring.sinks) / ring.ring + 1) * uint64_t{ring.ring};
+        attend_run(oldest, std::min(last + 1, lap_end), true);
+        if (last + 1 > lap_end) attend_run(lap_end, last + 1, true);
+    }
+    if (ring.sinks <= piece_begin) return;
+    const bool capped = last >= rows->layout->capacity();
+    if (capped) load_queries(rows, n, kv_head, true);
+    attend_run(0, std::min<uint64_t>(ring.sinks, last + 1), false);
+    if (capped) load_queries(rows, n, kv_head, false);
+}
+
+}  // namespace
+
+const MixerKind kAttention{"attention", [](const json::Value& layer, const ModelSpec& spec) {
+                               return std::unique_ptr<const Mixer>(std::make_unique<Attention>(layer, spec));
+                           }};
+
+}  // namespace edgekit

@@ -1,0 +1,10 @@
+#include "cpu/mixers/mixers.h"
+
+namespace edgekit {
+
+std::vector<MixerKind>& mixer_kinds() {
+    static std::vector<MixerKind> kinds{kAttention, kShortConv};
+    return kinds;
+}
+
+}  // namespace edgekit
