@@ -13,7 +13,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from edgekit import arguments, hub, preflight
+import numpy as np
+
+from edgekit import arguments, engines, hub, preflight
 from edgekit.converters import convert as source
 from edgekit.converters import exporters, formats
 from edgekit.converters.checkpoint import read_json
@@ -205,7 +207,7 @@ def _export(
             done = exporter.export(checkpoint, temporary, scheme, progress)
             kind, n_parameters = done.model_type, done.n_parameters
             if verify:
-                quality = exporter.verify(checkpoint, temporary, scheme)
+                quality = exporter.verify(checkpoint, temporary, scheme, _logits)
             size = _bytes_of(temporary)
     return ConvertReport(
         path=str(target),
@@ -278,3 +280,12 @@ def _bytes_of(path: Path) -> int:
         if path.is_file()
         else sum(f.stat().st_size for f in path.rglob("*") if f.is_file())
     )
+
+
+def _logits(path: Path, ids: list[int]) -> F32:
+    """Of an output, by the engine that runs it: `[len(ids), vocab_size]`."""
+    module = engines.of(path)
+    assert module is not None
+    session = module.open(path, None, module.BACKENDS[0]).exact_session(len(ids))
+    logits: F32 = session.forward(np.array(ids, np.int32), True)
+    return logits

@@ -24,10 +24,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekit import hub, preflight
+from edgekit import engines, hub, preflight
 from edgekit.converters import convert, formats
 from edgekit.converters.convert import ConvertInput, Progress, silent
-from edgekit.converters.formats import Engine, Output
+from edgekit.converters.formats import Output
 from edgekit.converters.interpreters.numpy import Reference
 from edgekit.converters.quality import Quality, compare, relative_error, tokens_for
 from edgekit.converters.spec import ModelSpec
@@ -341,28 +341,30 @@ def _check_engine(
     format: str, output: Output, path: Path, ids: list[int], own: F32, threads: int | None, progress: Progress
 ) -> tuple[EngineCheck, F32 | None]:
     """The check, and the engine's logits of all `ids` where it gives them."""
+    backend = formats.named(format).BACKEND
     try:
-        engine = (_edge if format == "edge" else formats.named(format).engine)(path, len(ids), threads)
+        engine = engines.called(backend).open(path, threads, backend)
     except UnsupportedModel as missing:
         if format == "edge":
             raise
         hint = f" ({missing.hint})" if missing.hint else ""
         return EngineCheck(None, 0, not_run=f"{missing}{hint}"), None
+    session = engine.exact_session(len(ids))
     positions: list[int] = []
     rows: list[F32] = []
     for first, last in _pieces(len(ids)):
-        progress(f"computing in {engine.name}", first, len(ids))
-        logits = engine.append(ids[first:last])
+        progress(f"computing in {engine.NAME}", first, len(ids))
+        logits = session.forward(np.array(ids[first:last], np.int32), engine.ALL_LOGITS)
         rows.append(logits)
         positions += range(last - len(logits), last)
-    progress(f"computing in {engine.name}", len(ids), len(ids))
+    progress(f"computing in {engine.NAME}", len(ids), len(ids))
     got = np.concatenate(rows)
-    error, limit = relative_error(got, own[positions]), EXACT_LIMIT if engine.exact else ROUNDED_LIMIT
-    if not engine.exact and error > limit / 2:  # in deep models rounding alone does that
+    error, limit = relative_error(got, own[positions]), EXACT_LIMIT if output.exact else ROUNDED_LIMIT
+    if not output.exact and error > limit / 2:  # in deep models rounding alone does that
         reference = _Rounding(output.spec, output.load, cache=output.cache, context=output.context)
         rounded = _logits(reference, ids, "computing with rounded activations", progress)
         limit = max(limit, ROUNDED_SHARE * relative_error(rounded, own))
-    return EngineCheck(engine.name, len(ids), error, limit), got if len(got) == len(ids) else None
+    return EngineCheck(engine.NAME, len(ids), error, limit), got if len(got) == len(ids) else None
 
 
 class _Rounding(Reference):
@@ -391,14 +393,6 @@ def _pieces(count: int) -> Iterator[tuple[int, int]]:
         yield first, min(first + PIECE, together)
     for first in range(together, count):
         yield first, first + 1
-
-
-def _edge(path: Path, tokens: int, threads: int | None) -> Engine:
-    """edgekit's own engine, which converters know nothing of."""
-    model = Model(path, threads)
-    session = model.session(window=tokens, sinks=0, kv="f32")
-    exact = not any(entry["layout"].startswith("q") for entry in model.metadata["matrices"].values())
-    return Engine(f"edgekit ({model.isa})", exact, session.forward)
 
 
 def _logits(reference: Reference, ids: list[int], task: str, progress: Progress) -> F32:

@@ -66,7 +66,8 @@ def tune(
         if grid.rescaled(found.parameters, ones) is not None:
             fitted[name] = found
             factors[name] = torch.tensor(ones, device=device, requires_grad=True)
-            scaled[name] = Scaled(_tensor(grid.restore(found), device), factors[name], grid.group or k)
+            base = _by_group(_tensor(grid.restore(found), device), ones.shape[1], grid.group or k)
+            scaled[name] = Scaled(base, factors[name], k)
     teacher, student = TorchDecoder(model.spec, weights), Student(model.spec, weights, scaled)
     order = random.Random(seed).sample(list(texts), len(texts))
     held_out = order[: max(1, len(order) // HELD_OUT_OF)]
@@ -85,7 +86,8 @@ def tune(
             parameters = grids[name].rescaled(found.parameters, factors[name].cpu().numpy())
             assert parameters is not None
             tuned[name] = Fitted(found.codes, parameters)
-            scaled[name].base.copy_(_tensor(grids[name].restore(tuned[name]), device))
+            base = scaled[name].base
+            base.copy_(_by_group(_tensor(grids[name].restore(tuned[name]), device), *base.shape[1:]))
             factors[name].fill_(1)
     after = divergence(teacher, student, held_out, device)
     return Tuned(tuned, before, after) if after < before else Tuned({}, before, before)
@@ -106,11 +108,11 @@ def _tensor(values: NDArray[np.float32], device: str) -> Tensor:
 
 @dataclass(frozen=True)
 class Scaled:
-    """A matrix `base * factors` `[n, k]`: a factor for each `group` columns of a row."""
+    """A matrix `[n, k]`: `base` `[n, groups, group]`, zeros after column k, times `factors` `[n, groups]`."""
 
     base: Tensor
     factors: Tensor
-    group: int
+    k: int
 
 
 class Student(TorchDecoder):
@@ -124,40 +126,42 @@ class Student(TorchDecoder):
         matrix = self._scaled.get(name)
         if matrix is None:
             return super().product(x, name)
-        return _Product.apply(x, matrix.base, matrix.factors, matrix.group)
+        return _Product.apply(x, matrix.base, matrix.factors)
 
     def embed(self, ids: Tensor) -> Tensor:
         matrix = self._scaled.get("embed")
         if matrix is None:
             return super().embed(ids)
-        rows = matrix.base[ids]
         factors = torch.nn.functional.embedding(ids, matrix.factors)
-        return rows * _spread(factors, matrix.group, rows.shape[-1]) * self.spec.embed_scale
+        return _times(matrix.base[ids], factors, matrix.k) * self.spec.embed_scale
 
 
 class _Product(torch.autograd.Function):  # type: ignore[misc]
     """x times (base * factors)ᵀ; the product of the two is made again for the gradients, not kept."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, base: Tensor, factors: Tensor, group: int) -> Tensor:
+    def forward(ctx: Any, x: Tensor, base: Tensor, factors: Tensor) -> Tensor:
         ctx.save_for_backward(x, base, factors)
-        ctx.group = group
-        return x @ (base * _spread(factors, group, base.shape[1])).T
+        return x @ _times(base, factors, x.shape[-1]).T
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, Tensor, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, Tensor]:
         x, base, factors = ctx.saved_tensors
-        n, k = base.shape
-        of_x = gradient @ (base * _spread(factors, ctx.group, k))
+        of_x = gradient @ _times(base, factors, x.shape[-1])
         of_matrix = gradient.flatten(0, -2).T @ x.flatten(0, -2)
-        of_matrix *= base
-        padded = torch.nn.functional.pad(of_matrix, (0, factors.shape[1] * ctx.group - k))
-        return of_x, None, padded.reshape(n, -1, ctx.group).sum(-1), None
+        return of_x, None, torch.einsum("ngi,ngi->ng", _by_group(of_matrix, *base.shape[1:]), base)
 
 
-def _spread(factors: Tensor, group: int, k: int) -> Tensor:
-    """`[..., groups]` -> `[..., k]`"""
-    return factors.repeat_interleave(group, -1)[..., :k]
+def _by_group(matrix: Tensor, groups: int, group: int) -> Tensor:
+    """`[n, k]` -> `[n, groups, group]`, zeros after column k"""
+    return torch.nn.functional.pad(matrix, (0, groups * group - matrix.shape[1])).unflatten(
+        1, (groups, group)
+    )
+
+
+def _times(base: Tensor, factors: Tensor, k: int) -> Tensor:
+    """`[..., groups, group]` and `[..., groups]` -> `[..., k]`"""
+    return (base * factors[..., None]).flatten(-2)[..., :k]
 
 
 def divergence(

@@ -12,16 +12,17 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import helper
 
 from edgekit.converters.checkpoint import read_json
 from edgekit.converters.convert import Progress, describe, silent
 from edgekit.converters.exporters import Exported, _quantize_graph
-from edgekit.converters.formats import onnx as onnx_format
 from edgekit.converters.quality import Quality, compare
 from edgekit.errors import InvalidFile, UnsupportedModel, UsageError, VerificationFailed
 
@@ -29,6 +30,8 @@ from edgekit.errors import InvalidFile, UnsupportedModel, UsageError, Verificati
 BITS = {"q4": (4, 4), "q8": (8, 4), "q4_f32": (4, 0), "q8_f32": (8, 0), "f32": (0, 0)}
 SCHEMES = tuple(BITS)
 TOKENS = 32
+# (an output, token ids) -> float32 [len(ids), vocab_size]
+Logits = Callable[[Path, list[int]], NDArray[np.float32]]
 # Largest error of the logits by the bits of the codes, of their spread.
 LIMITS = {0: 2e-3, 8: 0.3, 4: 1.0}
 TASK = "text-generation-with-past"
@@ -98,9 +101,9 @@ def export(checkpoint: Path, path: Path, scheme: str, progress: Progress = silen
     return Exported(str(config.get("model_type")), n_parameters)
 
 
-def verify(checkpoint: Path, path: Path, scheme: str) -> Quality:
-    """Logits beside Transformers', of 32 random ids, by the onnx backend's engine. Raises
-    VerificationFailed.
+def verify(checkpoint: Path, path: Path, scheme: str, logits: Logits) -> Quality:
+    """Logits beside Transformers', of 32 random ids; `logits` are those of the engine that runs the output.
+    Raises VerificationFailed.
     """
     vocab_size = int(read_json(path / "config.json")["vocab_size"])
     ids = np.random.default_rng(0).integers(0, vocab_size, TOKENS).tolist()
@@ -111,7 +114,7 @@ def verify(checkpoint: Path, path: Path, scheme: str) -> Quality:
         if done.returncode:
             raise UnsupportedModel(f"Transformers could not run {checkpoint.name}: {_last_line(done)}")
         want = np.load(out)
-    quality = compare("random ids", ids, onnx_format.engine(path, TOKENS).append(ids), want)
+    quality = compare("random ids", ids, logits(path, ids), want)
     if not quality.relative_error <= LIMITS[BITS[scheme][0]]:  # also when it is not a number
         raise VerificationFailed(
             f"the output does not compute what the checkpoint computes: the logits differ by "

@@ -22,9 +22,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
 from edgekit.converters.convert import ConvertInput, Progress, silent
 from edgekit.converters.interpreters.numpy import Loader, Reference
 from edgekit.converters.spec import ModelSpec
@@ -39,7 +36,8 @@ class Output:
     `spec` is what the engine should compute, of the checkpoint where that is known; `told` the same by what
     the output says of itself. `load` gives its weights as float32 under the spec's names, `layout` how it
     holds one: "f32", "f16", "bf16", or "q4" for codes of 4 bits, whatever their grid. `cache` and `context`
-    are `Reference`'s, `tokenizer` is the compiled one.
+    are `Reference`'s, `tokenizer` is the compiled one, `exact`: its engine computes in float32 throughout;
+    otherwise it rounds activations, or keys and values.
     """
 
     scheme: str
@@ -47,6 +45,7 @@ class Output:
     told: ModelSpec
     load: Loader
     layout: Callable[[str], str]
+    exact: bool
     tokenizer: bytes | None = None
     cache: tuple[int, int] | None = None
     context: int | None = None
@@ -56,23 +55,13 @@ class Output:
         return Reference(self.spec, load or self.load, cache=self.cache, context=self.context)
 
 
-@dataclass(frozen=True)
-class Engine:
-    """What runs an output. `append(ids)` adds tokens to its one text, and gives float32 logits `[n,
-    vocab_size]` of the last n of them: of all, or of the one that the engine computes. `exact`: it computes
-    in float32 throughout; otherwise it rounds activations, or keys and values.
-    """
-
-    name: str
-    exact: bool
-    append: Callable[[list[int]], NDArray[np.float32]]
-
-
 class Format(Protocol):
     SUFFIX: str
     """".edge", or "" for a directory"""
     SCHEMES: tuple[str, ...]
     """What `--scheme` takes, the default first."""
+    BACKEND: str
+    """Which of `edgekit.engines` runs it."""
 
     def write(self, model: ConvertInput, path: Path, scheme: str = ..., progress: Progress = silent) -> None:
         """Creates `path` and touches nothing else: the caller gives it a temporary name and renames."""
@@ -84,9 +73,6 @@ class Format(Protocol):
 
     def holds(self, path: Path) -> bool:
         """Whether what lies there looks like this format's."""
-
-    def engine(self, path: Path, tokens: int, threads: int | None = None) -> Engine:
-        """For a text of at most so many tokens. Raises UnsupportedModel where it is not installed."""
 
 
 def known() -> list[str]:

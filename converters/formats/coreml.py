@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from edgekit.converters.checkpoint_files import copy_files, flat_config, write_card, write_json
 from edgekit.converters.convert import ConvertInput, Progress, silent
-from edgekit.converters.formats import Engine, Output
+from edgekit.converters.formats import Output
 from edgekit.converters.formats._coreml_codes import Scheme
-from edgekit.converters.formats._coreml_session import Cache, Session, facts
+from edgekit.converters.formats._coreml_session import Cache, facts
 from edgekit.converters.formats._coreml_weights import WeightFile
 from edgekit.converters.quant.grid import Grid
 from edgekit.converters.spec import ModelSpec
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from edgekit.converters.formats._coreml_decoder import Decoder
 
 SUFFIX = ""
+BACKEND = "coreml"
 WINDOW, SINKS, CHUNK = 2048, 4, 64
 KEPT_BYTES = 1 << 30  # of weights that the interpreter keeps decompressed between steps
 PACKAGE = "model.mlpackage"
@@ -161,39 +162,11 @@ def read_back(path: Path, spec: ModelSpec | None = None) -> Output:
         told,
         load,
         layout,
+        sys.platform != "darwin",  # elsewhere its operators are computed in numpy, in float32
         compiled.blob if compiled else None,
         (known["sinks"], known["window"]),
         known["sinks"] + known["window"],
     )
-
-
-def engine(path: Path, tokens: int, threads: int | None = None) -> Engine:
-    """Core ML where there is one; elsewhere the program's operators in numpy, in float32."""
-    _need_coremltools()
-    known, inputs = described(path)
-    if sys.platform == "darwin":
-        import coremltools
-
-        functions = {
-            name: coremltools.models.MLModel(str(path / PACKAGE), function_name=name)
-            for name in ("decode", "prefill")
-        }
-        name, exact, state = "Core ML", False, functions["decode"].make_state()
-
-        def predict(function: str, given: dict[str, NDArray[Any]]) -> NDArray[Any]:
-            return np.asarray(functions[function].predict(given, state)["logits"], np.float32)
-    else:
-        from edgekit.converters.interpreters.mil import MilProgram
-
-        size = (path / PACKAGE / "Data/com.apple.CoreML/weights/weight.bin").stat().st_size
-        program = MilProgram(path / PACKAGE, exact=False, keep=size <= KEPT_BYTES)
-        name, exact, state = "Core ML's program in numpy", True, program.make_state("decode")
-
-        def predict(function: str, given: dict[str, NDArray[Any]]) -> NDArray[Any]:
-            return np.asarray(program.predict(function, given, state)["logits"], np.float32)
-
-    session = Session(known, inputs, predict)
-    return Engine(name, exact, lambda ids: session.feed(ids)[None])
 
 
 def described(path: Path) -> tuple[dict[str, Any], dict[str, list[str]]]:

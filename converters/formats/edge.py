@@ -33,6 +33,7 @@ from edgekit.converters.spec import ModelSpec
 from edgekit.errors import InvalidFile, UsageError
 
 SUFFIX = ".edge"
+BACKEND = "cpu"
 FORMAT_VERSION = 2
 ALIGNMENT = 64
 # Spaces after the header's JSON, so that what verification measures can be written in place.
@@ -302,6 +303,7 @@ def read_back(path: Path, spec: ModelSpec | None = None) -> Output:
         package.spec,
         package.load,
         lambda name: package.layout(name).partition("_")[0],
+        not any(package.layout(name).startswith("q") for name in package.spec.matrices()),
         tokenizer,
     )
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from edgekit.converters import models
 from edgekit.converters.convert import ConvertInput, Progress, silent
-from edgekit.converters.formats import Engine, Output, _gguf_tokenizer
+from edgekit.converters.formats import Output, _gguf_tokenizer
 from edgekit.converters.formats._gguf_architecture import (
     PARTS,
     Architecture,
@@ -38,6 +38,7 @@ from edgekit.converters.text.tokenizer import compile_tokenizer
 from edgekit.errors import UnsupportedModel, UsageError
 
 SUFFIX = ".gguf"
+BACKEND = "llama_cpp"
 # scheme -> (type of the matrices, type of the output matrix), in ggml's words
 TYPES = {
     "q4_0": ("Q4_0", "Q8_0"),
@@ -170,32 +171,10 @@ def read_back(path: Path, spec: ModelSpec | None = None) -> Output:
         told,
         load,
         layout,
+        # llama.cpp's GELU is a table of float16.
+        not told.activation.startswith("gelu") and all(layout(name) == "f32" for name in told.matrices()),
         compiled.blob if compiled else None,
     )
-
-
-def engine(path: Path, tokens: int, threads: int | None = None) -> Engine:
-    """llama.cpp, with keys and values in float32."""
-    try:
-        import llama_cpp
-    except ImportError:
-        raise UnsupportedModel(
-            "llama.cpp's Python bindings are not installed", hint="pip install 'edgekit[peers]'"
-        ) from None
-    model = llama_cpp.Llama(
-        str(path), n_ctx=tokens, logits_all=True, type_k=0, type_v=0, n_threads=threads,
-        n_gpu_layers=0, verbose=False,
-    )  # fmt: skip
-
-    def append(ids: list[int]) -> NDArray[np.float32]:
-        model.eval(ids)
-        return np.array(model.scores[model.n_tokens - len(ids) : model.n_tokens])
-
-    held = read_back(path)
-    kinds = {held.layout(name) for name in held.spec.matrices()}
-    # Its GELU is a table of float16.
-    exact = kinds == {"f32"} and held.spec.activation not in ("gelu", "gelu_tanh")
-    return Engine("llama.cpp", exact, append)
 
 
 def tensors(model: ConvertInput, arch: Architecture, scheme: str) -> dict[str, Tensor]:

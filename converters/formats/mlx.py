@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from edgekit.converters import models
 from edgekit.converters.checkpoint_files import copy_files, write_card, write_json
 from edgekit.converters.convert import ConvertInput, Progress, silent
-from edgekit.converters.formats import Engine, Output, _mlx_config
+from edgekit.converters.formats import Output, _mlx_config
 from edgekit.converters.formats._parallel import in_order, row_slabs
 from edgekit.converters.quant import affine
 from edgekit.converters.quant.affine import Affine
@@ -32,9 +32,10 @@ from edgekit.converters.quant.grid import Grid
 from edgekit.converters.quant.microscaling import Microscaling
 from edgekit.converters.spec import ModelSpec, Source
 from edgekit.converters.text.tokenizer import compile_tokenizer
-from edgekit.errors import UnsupportedModel, UsageError
+from edgekit.errors import UsageError
 
 SUFFIX = ""
+BACKEND = "mlx"
 SHARD_BYTES = 5_000_000_000
 
 
@@ -161,6 +162,7 @@ def read_back(path: Path, spec: ModelSpec | None = None) -> Output:
         _mlx_config.computed(model.spec),
         model.load,
         layout,
+        True,
         compiled.blob if compiled else None,
     )
 
@@ -171,24 +173,6 @@ def _scheme_name(quantization: dict[str, Any]) -> str:
     return next(
         (name for name, s in SCHEME_OF_NAME.items() if s.mode and (s.mode, s.bits, s.group) == words), ""
     )
-
-
-def engine(path: Path, tokens: int, threads: int | None = None) -> Engine:
-    """mlx-lm, computing in float32 whatever the type of the directory."""
-    try:
-        import mlx.core as mx
-        from mlx_lm.models.cache import make_prompt_cache
-        from mlx_lm.utils import load_model
-    except ImportError:
-        raise UnsupportedModel("mlx-lm is not installed", hint="pip install 'edgekit[mlx]'") from None
-    model, _ = load_model(path)
-    model.set_dtype(mx.float32)  # its maths, without the rounding of the directory's own type
-    cache = make_prompt_cache(model)
-
-    def append(ids: list[int]) -> NDArray[np.float32]:
-        return np.array(model(mx.array([ids]), cache=cache)[0].astype(mx.float32))
-
-    return Engine("mlx-lm", True, append)
 
 
 def size_bytes(model: ConvertInput, scheme: str) -> int:

@@ -11,12 +11,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from edgekit.converters.checkpoint_files import copy_files, flat_config, write_card, write_json
 from edgekit.converters.convert import ConvertInput, Progress, silent
-from edgekit.converters.formats import Engine, Output
+from edgekit.converters.formats import Output
 from edgekit.converters.formats._onnx_decoder import Decoder, Scheme
 from edgekit.converters.formats._onnx_ring import OPSET, RingDecoder
 from edgekit.converters.formats._onnx_weights import Weights
@@ -26,6 +23,7 @@ from edgekit.converters.text.tokenizer import compile_tokenizer
 from edgekit.errors import UsageError
 
 SUFFIX = ""
+BACKEND = "onnx"
 IR_VERSION, RING_IR_VERSION = 10, 11
 OPSETS = {"": 21, "com.microsoft": 1}
 
@@ -198,53 +196,11 @@ def read_back(path: Path, spec: ModelSpec | None = None) -> Output:
         weights.spec,
         weights,
         weights.layout,
+        weights.exact,
         compiled.blob if compiled else None,
         (sinks, window) if window else None,
         sinks + window or None,
     )
-
-
-def engine(path: Path, tokens: int, threads: int | None = None) -> Engine:
-    """ONNX Runtime. One token at a time where the graph takes no more."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.intra_op_num_threads = threads or 0
-    session = onnxruntime.InferenceSession(_file(path), options, providers=["CPUExecutionProvider"])
-    inputs = {given.name: given for given in session.get_inputs()}
-    names = [output.name for output in session.get_outputs()]
-    sizes = {"batch_size": 1, "past_sequence_length": 0}
-    state = {
-        name: np.zeros(
-            [sizes.get(d, d) for d in given.shape], np.float16 if "16" in given.type else np.float32
-        )
-        for name, given in inputs.items()
-        if name.startswith("past")
-    }
-    at = 0
-
-    def append(ids: list[int]) -> NDArray[np.float32]:
-        nonlocal at, state
-        found = []
-        for part in [[id] for id in ids] if "position" in inputs else [ids]:
-            feed = {
-                "input_ids": np.array([part]),
-                "position": np.array([at]),
-                "position_ids": np.arange(at, at + len(part))[None],
-                "attention_mask": np.ones((1, at + len(part)), np.int64),
-            }
-            results = session.run(None, {k: v for k, v in feed.items() if k in inputs} | state)
-            out = dict(zip(names, results, strict=True))
-            found.append(out.pop("logits")[0])
-            state = {
-                n.replace("present_conv", "past_conv").replace("present.", "past_key_values."): v
-                for n, v in out.items()
-            }
-            at += len(part)
-        return np.concatenate(found)
-
-    return Engine(f"ONNX Runtime {onnxruntime.__version__}", Weights(_file(path)).exact, append)
 
 
 def genai_config(model: ConvertInput, file: str, context: int) -> dict[str, Any]:

@@ -5,7 +5,6 @@ An engine's module has
     BACKENDS                          what `Model(…, backend=)` calls it, and what in it computes
     OPTIONS                           what else `open` takes
     AUTOMATIC                         whether "auto" takes it; packages of others are packed for edgekit's own
-    EXACT                             options of `Engine.session` with which it rounds least
     opens(path) -> bool               whether this is a package of the engine's own
     open(path, threads, backend, **options) -> Engine
 
@@ -19,7 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from edgekit.errors import UsageError
 from edgekit.events import Event, MemoryPlan
@@ -65,6 +64,12 @@ class Engine(Protocol):
     on_full.
     """
 
+    NAME: ClassVar[str]
+    """What its users call it."""
+    ALL_LOGITS: ClassVar[bool]
+    """Whether a step gives the logits of all its tokens; else every token whose logits are asked for is a
+    step.
+    """
     facts: Facts
     metadata: dict[str, Any]
     tokenizer: Tokenizer | None
@@ -73,6 +78,9 @@ class Engine(Protocol):
     def encode_chat(self, context: Mapping[str, Any]) -> list[int]: ...
     def plan(self, **options: Any) -> MemoryPlan: ...
     def session(self, **options: Any) -> EngineSession: ...
+
+    def exact_session(self, tokens: int) -> EngineSession:
+        """For a text of so many tokens, rounding as little as the engine can: to be measured."""
 
 
 class EngineSession(Protocol):

@@ -38,7 +38,7 @@ Logits = npt.NDArray[np.float32]
 
 class LogitsEngine(ABC):
     NAME: ClassVar[str]
-    """What its users call it."""
+    ALL_LOGITS: ClassVar[bool] = True
     path: Path
 
     @property

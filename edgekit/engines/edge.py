@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 BACKENDS = ("cpu",)
 OPTIONS = ("isa", "verify_hashes", "in_memory")
 AUTOMATIC = True
-EXACT = {"sinks": 0, "kv": "f32"}
 
 
 def opens(path: Path) -> bool:
@@ -53,6 +52,9 @@ def encode_q4_block32(rows: npt.NDArray[np.float32], starts: bytes, codes: bytes
 class Engine:
     """A package, mapped from its file or, `in_memory`, read from it."""
 
+    NAME = "edgekit"
+    ALL_LOGITS = True
+
     def __init__(
         self,
         path: Path,
@@ -78,6 +80,9 @@ class Engine:
 
     def session(self, **options: Any) -> Session:
         return Session(_edgekit.Session(self._native, **options))
+
+    def exact_session(self, tokens: int) -> Session:
+        return self.session(window=tokens, sinks=0, kv="f32")
 
 
 class Session:

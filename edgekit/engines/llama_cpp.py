@@ -16,14 +16,13 @@ from typing import Any
 import numpy as np
 
 from edgekit.engines import Facts
-from edgekit.engines._logits import Logits, LogitsEngine, LogitsSession
+from edgekit.engines._logits import CHUNK, Logits, LogitsEngine, LogitsSession
 from edgekit.errors import InvalidFile, OutOfMemory, UnsupportedModel, UsageError
 from edgekit.events import KvType, MemoryPlan
 
 BACKENDS = ("llama_cpp",)
 OPTIONS = ()
 AUTOMATIC = False
-EXACT = {"kv": "f32"}
 INSTALL = "CMAKE_ARGS=-DGGML_NATIVE=ON pip install --no-binary llama-cpp-python llama-cpp-python"
 BATCH = 512
 ITEM_BYTES: dict[KvType, float] = {"f32": 4, "f16": 2, "int8": 34 / 32}
@@ -112,6 +111,9 @@ class Engine(LogitsEngine):
 
     def session(self, on_full: str = "evict", **options: Any) -> Session:
         return Session(self, self.plan(**options), on_full)
+
+    def exact_session(self, tokens: int) -> Session:
+        return Session(self, self.planned(tokens, 0, CHUNK, "f32", None), "error")
 
 
 class Context:

@@ -12,14 +12,13 @@ from typing import Any
 import numpy as np
 
 from edgekit.engines import Facts
-from edgekit.engines._logits import Logits, LogitsEngine, LogitsSession
+from edgekit.engines._logits import CHUNK, Logits, LogitsEngine, LogitsSession
 from edgekit.errors import InvalidFile, UnsupportedModel, UsageError
 from edgekit.events import KvType, MemoryPlan
 
 BACKENDS = ("mlx",)
 OPTIONS = ()
 AUTOMATIC = False
-EXACT = {"kv": "f32"}
 INSTALL = "pip install 'edgekit[mlx]'"
 
 
@@ -107,6 +106,9 @@ class Engine(LogitsEngine):
 
     def session(self, on_full: str = "evict", **options: Any) -> Session:
         return Session(self, self.plan(**options), on_full)
+
+    def exact_session(self, tokens: int) -> Session:
+        return Session(self, self.planned(tokens, 0, CHUNK, "f32", None), "error")
 
 
 class Context:

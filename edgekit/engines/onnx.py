@@ -20,14 +20,13 @@ import numpy as np
 import numpy.typing as npt
 
 from edgekit.engines import Facts
-from edgekit.engines._logits import Logits, LogitsEngine, LogitsSession
+from edgekit.engines._logits import CHUNK, Logits, LogitsEngine, LogitsSession
 from edgekit.errors import InvalidFile, OutOfMemory, UnsupportedModel, UsageError
 from edgekit.events import KvType, MemoryPlan
 
 BACKENDS = ("onnx",)
 OPTIONS = ()
 AUTOMATIC = True
-EXACT: dict[str, Any] = {}
 # Which of their dimensions a graph must fix.
 SIZES = {"past_key_values": (0, 1, 0, 1), "past_conv": (0, 1, 1), "logits": (0, 0, 1)}
 
@@ -149,6 +148,11 @@ class Engine(LogitsEngine):
     def session(self, on_full: str = "evict", **options: Any) -> Session:
         """Only a ring lets tokens go; others end with "context_full"."""
         return Session(self, self.plan(**options), on_full)
+
+    def exact_session(self, tokens: int) -> Session:
+        kv = self.kv_type("auto")
+        plan = self.plan() if self.is_ring else self.planned(tokens, 0, CHUNK, kv, None)
+        return Session(self, plan, "error")
 
     def _fact(self, name: str, default: Any) -> Any:
         """What the graph's metadata says of the model, or `default`."""

@@ -7,15 +7,15 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgekit import engines
-from edgekit.converters import convert, formats
+from edgekit.converters import convert
 from edgekit.converters.interpreters.numpy import Reference
-from edgekit.errors import UsageError
-from edgekit.model import Model
+from edgekit.errors import InvalidFile, UsageError
 from edgekit.text import Tokenizer
 
 F32 = NDArray[np.float32]
@@ -46,24 +46,34 @@ def opened(path: Path, tokens: int, threads: int | None = None) -> Iterator[Scor
 
     Raises UnsupportedModel where nothing here runs it, InvalidFile.
     """
-    if engine := engines.of(path):
-        with Model(path, threads, backend=engine.BACKENDS[0]) as model:
-            window = min(tokens, model.context or tokens)
-            with model.session(window, **engine.EXACT) as session:
-                yield Scorer(
-                    engine.__name__.rpartition(".")[2],
-                    lambda ids, last: _last(session.forward, ids, last),
-                    session.reset,
-                    _bytes(path),
-                    model.tokenizer if model.has_tokenizer else None,
-                    frozenset(model.metadata["eos_ids"]),
-                    model.context,
-                    model.n_parameters,
-                )
-    elif formats.named("coreml").holds(path):
-        yield _in_core_ml(path, tokens, threads)
-    else:
-        yield _in_numpy(path)
+    if not path.exists():
+        raise InvalidFile(f"{path}: there is no such file")
+    module = engines.of(path)
+    yield _in_numpy(path) if module is None else _in_engine(module, path, tokens, threads)
+
+
+def _in_engine(module: ModuleType, path: Path, tokens: int, threads: int | None) -> Scorer:
+    backend = module.BACKENDS[0]
+    engine: engines.Engine = module.open(path, threads, backend)
+    session = engine.exact_session(min(tokens, engine.facts.context or tokens))
+
+    def feed(ids: Sequence[int], last: int) -> F32:
+        """What is not wanted is computed without the output matrix."""
+        given = np.array(ids, np.int32)
+        if before := len(ids) - last:
+            session.forward(given[:before], False)
+        return session.forward(given[before:], True)
+
+    return Scorer(
+        backend,
+        feed,
+        session.reset,
+        _bytes(path),
+        engine.tokenizer,
+        frozenset(engine.metadata["eos_ids"]),
+        engine.facts.context,
+        engine.facts.n_parameters,
+    )
 
 
 def vocabulary(paths: Sequence[Path], threads: int | None) -> tuple[Tokenizer, frozenset[int]]:
@@ -73,28 +83,6 @@ def vocabulary(paths: Sequence[Path], threads: int | None) -> tuple[Tokenizer, f
             if scorer.tokenizer is not None:
                 return scorer.tokenizer, scorer.eos_ids
     raise UsageError("neither the reference nor a model has a tokenizer to read text with")
-
-
-def _last(forward: Callable[[Sequence[int], bool], F32], ids: Sequence[int], last: int) -> F32:
-    """Of an engine that gives all logits or one: what is not wanted is computed without the output matrix."""
-    if before := len(ids) - last:
-        forward(ids[:before], False)
-    return forward(ids[before:], True)
-
-
-def _in_core_ml(path: Path, tokens: int, threads: int | None) -> Scorer:
-    """A step gives its last token's logits alone; a text begins anew in a model opened anew."""
-    running: list[formats.Engine] = []
-
-    def feed(ids: Sequence[int], last: int) -> F32:
-        if not running:
-            running.append(formats.named("coreml").engine(path, tokens, threads))
-        append = running[0].append
-        if before := list(ids[: len(ids) - last]):
-            append(before)
-        return np.concatenate([append([id]) for id in ids[len(ids) - last :]])
-
-    return Scorer("coreml", feed, running.clear, _bytes(path))
 
 
 def _in_numpy(path: Path) -> Scorer:

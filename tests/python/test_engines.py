@@ -12,6 +12,8 @@ import pytest
 
 import edgekit
 from edgekit import engines
+from edgekit.converters import convert
+from edgekit.converters.formats import coreml
 from edgekit.errors import ContextFull, InvalidFile, OutOfBudget, UnsupportedModel, UsageError
 
 SAMPLE = Path(__file__).parents[2] / "samples" / "model"
@@ -61,6 +63,24 @@ def test_logits_and_text_are_those_of_edgekits_own_engine(backend: str, paths: d
         assert session.position == len(ids) + 11
 
 
+def test_a_core_ml_package_runs_in_constant_memory(paths: dict[str, Path], tmp_path: Path) -> None:
+    pytest.importorskip("coremltools")
+    coreml.write(convert.read(SAMPLE, "sample"), tmp_path / "out", "q8", window=24, chunk=8)
+    with edgekit.Model(paths["cpu"]) as model, model.session() as session:
+        ids = model.tokenizer.encode(PROMPT)
+        want = session.forward(ids)
+    with edgekit.Model(tmp_path / "out") as model, model.session() as session:
+        assert np.abs(session.forward(ids[:5], all_logits=False) - want[4]).max() <= 0.05 * np.ptp(want)
+        assert np.abs(session.forward(ids[5:]) - want[5:]).max() <= 0.05 * np.ptp(want)
+        events = list(session.generate([7, *ids], max_tokens=20, temperature=0, ignore_eos=True))
+        assert events[-1].finish == "length" and any(event.kind == "evicted" for event in events)
+        assert session.position == len(ids) + 20
+        with pytest.raises(UsageError, match="cannot be taken back"):
+            session.rewind(1)
+        with pytest.raises(UsageError, match="written for 24"):
+            model.session(window=32)
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_full_window_ends_the_text(backend: str, paths: dict[str, Path]) -> None:
     with edgekit.Model(paths[backend], backend=backend) as model:
@@ -83,7 +103,7 @@ def test_who_opens_what(paths: dict[str, Path], tmp_path: Path) -> None:
         module = engines.of(path)
         assert module is not None and backend in module.BACKENDS
     assert engines.of(SAMPLE) is None
-    with pytest.raises(UsageError, match="backend is 'gpu'; choose one of: auto, cpu, llama_cpp, mlx, onnx"):
+    with pytest.raises(UsageError, match="one of: auto, coreml, cpu, llama_cpp, mlx, onnx"):
         edgekit.Model(paths["cpu"], backend="gpu")
 
 

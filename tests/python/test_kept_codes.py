@@ -20,6 +20,7 @@ from edgekit.converters.interpreters.numpy import Reference
 from edgekit.converters.quant import blocks
 from edgekit.converters.quant.grid import Fitted, Parameters
 from edgekit.converters.sources.mlx import MlxCheckpoint
+from edgekit.engines import onnx as engine
 
 pytest.importorskip("transformers", reason="needs the [test] extra")
 
@@ -95,7 +96,8 @@ def test_onnx_computes_with_the_checkpoints_codes(
         return values if rows is None else values[slice(*rows)]
 
     want = Reference(model.spec, load).logits(IDS)
-    assert relative(onnx.engine(file.parent, len(IDS)).append(IDS), want) <= 1e-5
+    session = engine.open(file.parent, None, "onnx").exact_session(len(IDS))
+    assert relative(session.forward(np.array(IDS, np.int32), True), want) <= 1e-5
 
 
 @pytest.mark.parametrize("kind", PACKED)

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from edgekit import engines
 from edgekit.converters import convert, formats, models
 from edgekit.converters.convert import ConvertInput
 from edgekit.converters.spec import ModelSpec, Source
@@ -168,7 +169,8 @@ def written(kind: str, model: ConvertInput, path: Path) -> str:
 def runs(format: str) -> bool:
     """Whether the format's engine is installed here."""
     try:
-        formats.named(format).engine(Path("no such output"), 1)
+        backend = formats.named(format).BACKEND
+        engines.called(backend).open(Path("no such output"), 1, backend)
     except UnsupportedModel:
         return False
     except Exception:

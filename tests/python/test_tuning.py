@@ -58,13 +58,14 @@ def test_rescaled_groups_keep_their_codes(grid: Grid) -> None:
 
 @pytest.mark.parametrize(("k", "group"), [(36, 16), (20, 20)])
 def test_gradients_of_a_scaled_matrix_are_those_of_its_formula(k: int, group: int) -> None:
-    x, base = torch.randn(2, 5, k, dtype=torch.float64), torch.randn(7, k, dtype=torch.float64)
+    x, matrix = torch.randn(2, 5, k, dtype=torch.float64), torch.randn(7, k, dtype=torch.float64)
     factors = torch.rand(7, -(-k // group), dtype=torch.float64)
+    base = tuning._by_group(matrix, factors.shape[1], group)
     x.requires_grad_()
     factors.requires_grad_()
-    assert torch.autograd.gradcheck(lambda x, f: tuning._Product.apply(x, base, f, group), (x, factors))
-    plain = x @ (base * torch.stack([f.repeat_interleave(group)[:k] for f in factors])).T
-    torch.testing.assert_close(tuning._Product.apply(x, base, factors, group), plain)
+    assert torch.autograd.gradcheck(lambda x, f: tuning._Product.apply(x, base, f), (x, factors))
+    plain = x @ (matrix * torch.stack([f.repeat_interleave(group)[:k] for f in factors])).T
+    torch.testing.assert_close(tuning._Product.apply(x, base, factors), plain)
 
 
 @pytest.mark.parametrize("name", ["llama_mqa", "gemma2", "qwen3_moe"])
