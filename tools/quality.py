@@ -1,6 +1,7 @@
 """A table of docs/quality.md: what is left of a real model in every package of it, ours and others'.
 
     python tools/quality.py MODEL.gguf --corpora CORPORA --work DIRECTORY [--only PATTERN…] [--svg F.svg]
+    python tools/quality.py MODEL.gguf --corpora CORPORA --work DIRECTORY --tasks tools/completions.jsonl …
 
 The model is moved off the grid that it was published on first (tools/off_grid.py). Measured are the second
 halves of WikiText-2's validation text and of two books; what calibrates has the first half of the former.
@@ -26,7 +27,7 @@ from typing import Any
 import off_grid
 
 import edgekit
-from edgekit.evaluation import Evaluation, evaluate, report
+from edgekit.evaluation import Evaluation, TaskResult, evaluate, read_tasks, report, solve
 from edgekit.in_place_of import in_place_of
 
 CALIBRATION_TOKENS = 8192
@@ -38,8 +39,10 @@ OURS: dict[str, dict[str, Any]] = {
     "q4_block32": {"scheme": "q4_block32"},
     "q8": {"scheme": "q8"},
 }
-LLAMA_CPP = ("Q3_K_M", "IQ4_XS", "Q4_0", "Q4_K_M", "Q5_K_M", "Q6_K", "Q8_0")
-WITH_IMPORTANCE = ("Q3_K_M", "IQ4_XS", "Q4_K_M", "Q6_K")
+IMATRIX = "+imatrix"
+LLAMA_CPP = (
+    f"Q3_K_M{IMATRIX}", f"IQ4_XS{IMATRIX}", "Q4_0", "Q4_K_M", f"Q4_K_M{IMATRIX}", "Q6_K", "Q8_0"
+)  # fmt: skip
 MLX_GROUPS = (64, 32)
 
 
@@ -70,8 +73,8 @@ class Texts:
 class Model:
     """A model's folder: the checkpoint, and what is made of it, by name."""
 
-    def __init__(self, gguf: Path, work: Path, texts: Texts) -> None:
-        self.folder, self.texts = work / gguf.stem, texts
+    def __init__(self, gguf: Path, work: Path, texts: Texts, threads: int) -> None:
+        self.folder, self.texts, self.threads = work / gguf.stem, texts, threads
         self.folder.mkdir(parents=True, exist_ok=True)
         self.checkpoint = self._made("checkpoint", lambda out: off_grid.write(gguf, out))
         self.reference = self._made("f16.edge", lambda out: self._convert(out, scheme="f16"))
@@ -83,10 +86,8 @@ class Model:
             found[name] = functools.partial(
                 self._made, f"{name}.edge", functools.partial(self._convert, **options)
             )
-        for file_type in LLAMA_CPP:
-            found[file_type] = functools.partial(self._llama_cpp, file_type, False)
-            if file_type in WITH_IMPORTANCE:
-                found[f"{file_type}+imatrix"] = functools.partial(self._llama_cpp, file_type, True)
+        for name in LLAMA_CPP:
+            found[name] = functools.partial(self._llama_cpp, name)
         for group in MLX_GROUPS:
             found[f"mlx-4bit-g{group}"] = functools.partial(self._mlx, 4, group)
         return found
@@ -100,11 +101,19 @@ class Model:
                 self.reference,
                 self.texts.measured[text],
                 tokens=tokens,
+                threads=self.threads,
                 cache=self.folder / "logits",
             )
-            kept.parent.mkdir(exist_ok=True)
-            kept.write_text(json.dumps(found.to_json()), "utf-8")
+            _write(kept, found)
         return Evaluation(**json.loads(kept.read_text("utf-8")))
+
+    def solved(self, package: Path, tasks: Path) -> TaskResult:
+        """Kept likewise."""
+        kept = self.folder / "results" / f"{package.name}-{tasks.stem}.json"
+        if not kept.exists() or kept.stat().st_mtime < max(package.stat().st_mtime, tasks.stat().st_mtime):
+            (found,) = solve([package], read_tasks(tasks), threads=self.threads)
+            _write(kept, found)
+        return TaskResult(**json.loads(kept.read_text("utf-8")))
 
     def _made(self, name: str, make: Callable[[Path], Any]) -> Path:
         out = self.folder / name
@@ -117,14 +126,14 @@ class Model:
     def _convert(self, out: Path, **options: Any) -> None:
         edgekit.convert(self.checkpoint, out, verify=False, **options)
 
-    def _llama_cpp(self, file_type: str, calibrated: bool) -> Path:
+    def _llama_cpp(self, name: str) -> Path:
         import llama_models
 
         def make(out: Path) -> None:
-            importance = self._importance() if calibrated else None
-            llama_models.quantize(self._wide(), out, file_type, importance)
+            importance = self._importance() if name.endswith(IMATRIX) else None
+            llama_models.quantize(self._wide(), out, name.removesuffix(IMATRIX), importance)
 
-        return self._made(f"{file_type}{'+imatrix' if calibrated else ''}.gguf", make)
+        return self._made(f"{name}.gguf", make)
 
     def _wide(self) -> Path:
         return self._made("f16.gguf", lambda out: self._convert(out, format="gguf", scheme="f16"))
@@ -140,7 +149,7 @@ class Model:
             step = PIECE - len(start)
             pieces = [start + ids[at : at + step] for at in range(0, CALIBRATION_TOKENS, step)]
             with in_place_of(out) as part, part.open("wb") as file:
-                np.savez(file, **llama_models.importance(self._wide(), pieces, os.cpu_count() or 1))
+                np.savez(file, **llama_models.importance(self._wide(), pieces, self.threads))
 
         return np.load(self._made("imatrix.npz", make))
 
@@ -155,6 +164,11 @@ class Model:
         )
 
 
+def _write(path: Path, found: Evaluation | TaskResult) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(found.to_json()), "utf-8")
+
+
 def table(rows: list[tuple[str, dict[str, Evaluation]]]) -> str:
     """Markdown, the smallest first."""
     lines = [
@@ -164,7 +178,7 @@ def table(rows: list[tuple[str, dict[str, Evaluation]]]) -> str:
     for name, found in sorted(rows, key=lambda row: row[1]["wikitext"].size_bytes):
         wiki, books = found["wikitext"], found["books"]
         cells = [
-            f"**`{name}`**" if wiki.engine == "edge" else f"{wiki.engine} {name}",
+            _label(name, wiki.engine),
             f"{wiki.size_bytes / 1e6:.1f}",
             f"{wiki.bits_per_weight:.2f}",
             _with(wiki.kl_mean, wiki.kl_mean_interval),
@@ -176,6 +190,25 @@ def table(rows: list[tuple[str, dict[str, Evaluation]]]) -> str:
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def task_table(reference: TaskResult, rows: list[tuple[str, TaskResult]]) -> str:
+    """Markdown, the smallest first."""
+    lines = ["| package | MB | solved | lost | gained |", "|---|---:|---:|---:|---:|"]
+    for name, found in sorted([*rows, ("f16", reference)], key=lambda row: row[1].size_bytes):
+        pairs = list(zip(reference.solved, found.solved, strict=True))
+        cells = [
+            _label(name, found.engine),
+            f"{found.size_bytes / 1e6:.1f}",
+            f"{sum(found.solved)} of {found.tasks}",
+        ]
+        cells += [str(pairs.count(pair)) for pair in ((True, False), (False, True))]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _label(name: str, engine: str) -> str:
+    return f"**`{name}`**" if engine == "edge" else f"{engine.replace('llama_cpp', 'llama.cpp')} {name}"
 
 
 def _with(value: float, interval: tuple[float, float]) -> str:
@@ -190,19 +223,29 @@ def main() -> None:
     parser.add_argument("--corpora", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--only", nargs="+", default=["*"], metavar="PATTERN", help="names of packages")
-    parser.add_argument("--tokens", type=int, default=8192, help="of each text; half of them are scored")
+    parser.add_argument("--tokens", type=int, default=4096, help="of each text; half of them are scored")
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--svg", type=Path, help="writes KL over bytes on WikiText")
+    parser.add_argument("--tasks", type=Path, help="solves these instead of reading texts")
     args = parser.parse_args()
 
-    model = Model(args.model, args.work, Texts(args.corpora))
+    model = Model(args.model, args.work, Texts(args.corpora), args.threads)
+    packages = {
+        name: make
+        for name, make in model.recipes().items()
+        if any(fnmatch.fnmatch(name, pattern) for pattern in args.only)
+    }
+    if args.tasks:
+        reference = model.solved(model.reference, args.tasks)
+        solved = [(name, model.solved(make(), args.tasks)) for name, make in packages.items()]
+        print(task_table(reference, solved))
+        return
     rows = []
-    for name, make in model.recipes().items():
-        if any(fnmatch.fnmatch(name, pattern) for pattern in args.only):
-            package = make()
-            rows.append(
-                (name, {text: model.result(package, text, args.tokens) for text in ("wikitext", "books")})
-            )
-            print(table(rows[-1:]).splitlines()[-1], file=sys.stderr)
+    for name, make in packages.items():
+        package = make()
+        found = {text: model.result(package, text, args.tokens) for text in ("wikitext", "books")}
+        rows.append((name, found))
+        print(table(rows[-1:]).splitlines()[-1], file=sys.stderr)
     print(table(rows))
     if args.svg:
         args.svg.write_text(report.kl_over_bytes([found["wikitext"] for _, found in rows]), "utf-8")

@@ -53,8 +53,7 @@ def opened(path: Path, tokens: int, threads: int | None = None) -> Iterator[Scor
 
 
 def _in_engine(module: ModuleType, path: Path, tokens: int, threads: int | None) -> Scorer:
-    backend = module.BACKENDS[0]
-    engine: engines.Engine = module.open(path, threads, backend)
+    engine: engines.Engine = module.open(path, threads, module.BACKENDS[0])
     session = engine.exact_session(min(tokens, engine.facts.context or tokens))
 
     def feed(ids: Sequence[int], last: int) -> F32:
@@ -65,7 +64,7 @@ def _in_engine(module: ModuleType, path: Path, tokens: int, threads: int | None)
         return session.forward(given[before:], True)
 
     return Scorer(
-        backend,
+        module.__name__.rpartition(".")[2],
         feed,
         session.reset,
         _bytes(path),
