@@ -5,7 +5,7 @@
 #include <string>
 
 #include "engine/model.h"
-#include "engine/session.h"
+#include "engine/token_cache.h"
 #include "error.h"
 
 namespace edgekit {
@@ -63,7 +63,7 @@ SessionPlan plan_session(const BackendKind& kind, const ModelSpec& spec, const W
         memory.weight_bytes = weights.bytes;
         memory.tokenizer_bytes = text_bytes;
         memory.cache_bytes = sizes.cache;
-        memory.activation_bytes = Session::own_bytes(plan.cache);
+        memory.activation_bytes = TokenCache::own_bytes(plan.cache);
         memory.model_bytes = model_bytes + sizes.shared + Sampling::bytes(spec.vocab_size);
         memory.total_bytes = memory.cache_bytes + memory.activation_bytes + memory.model_bytes;
         memory.window = window;

@@ -14,41 +14,25 @@ constexpr uint64_t kEvictedAtATime = 64;
 // How often an app is asked whether to go on: soon enough for a finger on Ctrl-C.
 constexpr std::chrono::milliseconds kPollEvery{20};
 
-// As far back as any ring reaches, for a session can be rewound to every position in it, and as the
-// penalties.
-uint64_t history_size(const CacheOptions& cache) {
-    return std::max<uint64_t>(cache.capacity() + cache.chunk + kTileRows, Sampler::kMaxPenaltyWindow);
-}
-
 }  // namespace
-
-uint64_t Session::own_bytes(const CacheOptions& cache) { return TokenHistory::bytes(history_size(cache)); }
 
 Session::Session(std::shared_ptr<const Model> model, const edgekit_session_options& options)
     : model_(std::move(model)),
       options_(options),
       plan_(model_->plan_session(options)),
-      created_(plan_.cache),
-      layout_(model_->spec(), created_),
-      context_(model_->backend().open(layout_)),
-      history_(history_size(plan_.cache)) {}
+      cache_(model_->backend(), model_->spec(), plan_.cache) {}
 
-bool Session::append(const int32_t* ids, uint32_t count, bool all_logits, float* logits) {
+edgekit_memory_plan Session::plan() const {
+    edgekit_memory_plan plan = plan_.memory;
+    plan.window = cache_.options().window;
+    plan.sinks = cache_.options().sinks;
+    return plan;
+}
+
+bool Session::append(std::span<const int32_t> ids, bool all_logits, float* logits) {
     model_->require_unchanged();
-    const Part part{.context = *context_,
-                    .layout = layout_,
-                    .position = position_,
-                    .rows = count,
-                    .ids = ids,
-                    .wanted = !logits      ? 0
-                              : all_logits ? count
-                                           : 1};
-    written_ = std::max(written_, position_ + count);
-    if (!model_->backend().forward({&part, 1}, Output::logits, logits, [this] { return cancelled(); }))
-        return false;
-    position_ += count;
-    for (uint32_t i = 0; i < count; ++i) history_.append(ids[i]);
-    return true;
+    const size_t wanted = !logits ? 0 : all_logits ? ids.size() : 1;
+    return cache_.append(ids, static_cast<uint32_t>(wanted), logits, [this] { return cancelled(); });
 }
 
 // Asked by the thread that computes, which is also the one that polls.
@@ -63,14 +47,8 @@ bool Session::cancelled() {
     return cancelled_.load(std::memory_order_relaxed);
 }
 
-// Positions that some layer can no longer attend to: those after the sinks that left the session's window.
-uint64_t Session::evicted() const {
-    const uint64_t capacity = layout_.capacity();
-    return position_ > capacity ? position_ - capacity : 0;
-}
-
 uint64_t Session::room(uint64_t kept) const {
-    const uint64_t capacity = layout_.capacity();
+    const uint64_t capacity = cache_.capacity();
     return options_.on_full == EDGEKIT_ON_FULL_EVICT ? UINT64_MAX : capacity - std::min(capacity, kept);
 }
 
@@ -86,10 +64,10 @@ void Session::forward(std::span<const int32_t> ids, bool all_logits, float* logi
     known_text_ = {};
     const size_t vocab = model_->spec().vocab_size;
     for (size_t done = 0; done < ids.size();) {
-        const auto step = static_cast<uint32_t>(std::min<size_t>(ids.size() - done, plan_.cache.chunk));
+        const size_t step = std::min<size_t>(ids.size() - done, plan_.cache.chunk);
         const bool last = done + step == ids.size();
         float* out = !logits ? nullptr : all_logits ? logits + done * vocab : last ? logits : nullptr;
-        if (cancelled() || !append(ids.data() + done, step, all_logits, out))
+        if (cancelled() || !append(ids.subspan(done, step), all_logits, out))
             throw Error(Status::cancelled, "the session was cancelled after " + std::to_string(done) +
                                                " of " + std::to_string(ids.size()) + " tokens");
         done += step;
@@ -97,9 +75,9 @@ void Session::forward(std::span<const int32_t> ids, bool all_logits, float* logi
 }
 
 uint64_t Session::reusable(std::span<const int32_t> ids) const {
-    const uint64_t shared =
-        std::min<uint64_t>(history_.shared_prefix(ids), ids.size() - 1);  // the last one's logits are needed
-    return position_ - shared <= rewindable() ? shared : 0;
+    const uint64_t shared = std::min<uint64_t>(cache_.tokens().shared_prefix(ids),
+                                               ids.size() - 1);  // the last one's logits are needed
+    return position() - shared <= cache_.rewindable() ? shared : 0;
 }
 
 // Everything that can be refused comes before anything that changes.
@@ -110,21 +88,21 @@ void Session::generate(const edgekit_generate_options& options, LogitMask* mask)
                                                   std::to_string(PromptLookup::kMaxDraft));
     model_->require_unchanged();
     SamplerOptions sampler = SamplerOptions::from(options, model_->spec().vocab_size);
-    Generation generation(options, *model_, layout_.capacity());
+    Generation generation(options, *model_, cache_.capacity());
     MaskedRows allowed =
         mask ? MaskedRows(*mask, 1 + PromptLookup::kMaxDraft, model_->spec().vocab_size) : MaskedRows();
-    Prompt prompt(options, *model_, position_ == 0 && !pending_);
+    Prompt prompt(options, *model_, position() == 0 && !pending_);
     std::vector<int32_t>& ids = prompt.ids;
     generation.done.prompt_tokens = static_cast<uint32_t>(ids.size());
     generation.done.seed = sampler.seed;
     if (!prompt.messages.is_null()) generation.begin_with(prompt.text);
-    uint64_t kept = prompt.from_start ? reusable(ids) : position_;
+    uint64_t kept = prompt.from_start ? reusable(ids) : position();
     bool appended = !prompt.from_start;
     if (prompt.from_start && kept == 0 && known_text_.begins(prompt.text)) {
         // The same text in other tokens than the tokenizer's: the model wrote them, and the ring has moved
         // on.
         ids = model_->encode_chat(prompt.messages, known_text_.size).ids;
-        kept = position_;
+        kept = position();
         appended = true;
         generation.done.cached_tokens =
             generation.done.prompt_tokens -
@@ -142,9 +120,9 @@ void Session::generate(const edgekit_generate_options& options, LogitMask* mask)
                                               std::to_string(room(kept)));
     std::vector<int32_t> tail;
     for (uint64_t missing = Generation::kTail - std::min(ids.size(), Generation::kTail),
-                  p = kept - std::min(kept - history_.first(), missing);
+                  p = kept - std::min(kept - cache_.tokens().first(), missing);
          p < kept; ++p)
-        tail.push_back(history_.at(p));
+        tail.push_back(cache_.tokens().at(p));
     tail.insert(tail.end(), ids.end() - static_cast<ptrdiff_t>(std::min(ids.size(), Generation::kTail)),
                 ids.end());
     generation.begin_after(tail);
@@ -152,7 +130,7 @@ void Session::generate(const edgekit_generate_options& options, LogitMask* mask)
     if (kept == 0)
         reset();
     else
-        take_back(position_ - kept);
+        take_back(position() - kept);
     if (prompt.from_start) choose_sinks(prompt.system_tokens);
     pending_.reset();
     known_text_ = {};
@@ -162,31 +140,30 @@ void Session::generate(const edgekit_generate_options& options, LogitMask* mask)
     allowed_ = std::move(allowed);
     prompt_ = std::move(ids);
     prompt_done_ = 0;
-    evicted_reported_ = evicted();
+    evicted_reported_ = cache_.evicted();
     cancelled_.store(false, std::memory_order_relaxed);
     phase_ = Phase::prefill;
 }
 
 // A chunk of the prompt, and after the last one the first token.
 void Session::prefill_step() {
-    const auto count =
-        static_cast<uint32_t>(std::min<uint64_t>({prompt_.size() - prompt_done_, plan_.cache.chunk, room()}));
-    if (count == 0) return generation_.end(EDGEKIT_FINISH_CONTEXT_FULL);
-    const int32_t* ids = prompt_.data() + prompt_done_;
-    if (prompt_done_ + count < prompt_.size()) {
-        if (append(ids, count, false, nullptr)) prompt_done_ += count;
+    const auto rest = std::span<const int32_t>(prompt_).subspan(prompt_done_);
+    const auto ids = rest.first(std::min<uint64_t>({rest.size(), plan_.cache.chunk, room()}));
+    if (ids.empty()) return generation_.end(EDGEKIT_FINISH_CONTEXT_FULL);
+    if (ids.size() < rest.size()) {
+        if (append(ids, false, nullptr)) prompt_done_ += ids.size();
         return;
     }
     Sampling& sampling = model_->sampling();
     const std::lock_guard turn(sampling.turns);
-    if (!append(ids, count, false, sampling.logits.get())) return;
-    prompt_done_ += count;
+    if (!append(ids, false, sampling.logits.get())) return;
+    prompt_done_ = prompt_.size();
     generation_.prefilled = Clock::now();
     generation_.done.prefill_ms = milliseconds_since(generation_.started);
     phase_ = Phase::decode;
     allowed_.fill({});
-    const int32_t first =
-        sampling.sampler.sample(sampler_options_, sampling.logits.get(), history_, position_, 0, allowed_[0]);
+    const int32_t first = sampling.sampler.sample(sampler_options_, sampling.logits.get(), cache_.tokens(),
+                                                  position(), 0, allowed_[0]);
     allowed_.keep(0, first);
     accept(first);
     if (generation_.ended()) take_stop_back();
@@ -203,7 +180,7 @@ void Session::decode_step() {
     if (room() == 0) {
         if (options_.on_full == EDGEKIT_ON_FULL_ERROR)
             throw Error(Status::context_full,
-                        "the session's window is full after " + std::to_string(position_) + " tokens");
+                        "the session's window is full after " + std::to_string(position()) + " tokens");
         generation_.end(EDGEKIT_FINISH_CONTEXT_FULL);
         return;
     }
@@ -212,19 +189,20 @@ void Session::decode_step() {
     const auto limit = std::min<uint64_t>(
         {PromptLookup::kMaxDraft, plan_.cache.chunk - 1, room() - 1, generation_.tokens_left() - 1});
     const uint32_t drafted =
-        allowed_.fill({ids + 1, lookup_.draft(history_, ids[0], std::span(ids + 1, limit))});
+        allowed_.fill({ids + 1, lookup_.draft(cache_.tokens(), ids[0], std::span(ids + 1, limit))});
     Sampling& sampling = model_->sampling();
     const std::lock_guard turn(sampling.turns);
-    if (!append(ids, 1 + drafted, drafted > 0, sampling.logits.get())) return allowed_.keep(0);
+    if (!append({ids, 1 + drafted}, drafted > 0, sampling.logits.get())) return allowed_.keep(0);
     pending_.reset();
     const size_t vocab = model_->spec().vocab_size;
-    const uint64_t before = position_ - drafted;  // the text's length when the first row is drawn
+    const uint64_t before = position() - drafted;  // the text's length when the first row is drawn
     uint32_t kept = 0;
     int32_t id = 0;
     try {
         for (;; ++kept) {
-            id = sampling.sampler.sample(sampler_options_, sampling.logits.get() + kept * vocab, history_,
-                                         before + kept, generation_.done.generated_tokens, allowed_[kept]);
+            id = sampling.sampler.sample(sampler_options_, sampling.logits.get() + kept * vocab,
+                                         cache_.tokens(), before + kept, generation_.done.generated_tokens,
+                                         allowed_[kept]);
             accept(id);
             if (generation_.ended() || kept == drafted || id != ids[1 + kept]) break;
         }
@@ -247,16 +225,16 @@ void Session::take_stop_back() {
     const uint32_t beyond =
         generation_.finish() == EDGEKIT_FINISH_STOP ? generation_.tokens_beyond_text() : 0;
     if (beyond == 0) return;
-    const uint64_t back = std::min<uint64_t>(beyond - 1, rewindable());
+    const uint64_t back = std::min<uint64_t>(beyond - 1, cache_.rewindable());
     take_back(back);
     generation_.done.taken_back = static_cast<uint32_t>(1 + back);
 }
 
 bool Session::evicted_event(edgekit_event& event, uint64_t at_least) {
-    const uint64_t now = evicted();
+    const uint64_t now = cache_.evicted();
     if (now < evicted_reported_ + at_least) return false;
     event.kind = EDGEKIT_EVENT_EVICTED;
-    event.evicted_first = plan_.cache.sinks + evicted_reported_;
+    event.evicted_first = cache_.options().sinks + evicted_reported_;
     event.evicted_count = now - evicted_reported_;
     evicted_reported_ = now;
     return true;
@@ -309,24 +287,15 @@ void Session::advance(edgekit_event& event) {
 void Session::reset() {
     phase_ = Phase::idle;
     pending_.reset();
-    position_ = written_ = 0;
-    history_.truncate(0);
+    cache_.clear();
     known_text_ = {};
     evicted_reported_ = 0;
-    set_sinks(created_.sinks);
 }
 
 void Session::choose_sinks(uint32_t wanted) {
-    const auto capacity = static_cast<uint32_t>(layout_.capacity());
-    if (options_.sinks == EDGEKIT_SINKS_AUTO && written_ <= capacity)
-        set_sinks(std::max(kFewestSinks, std::min(wanted, capacity / kSinksShare)));
-}
-
-void Session::set_sinks(uint32_t sinks) {
-    layout_.set_sinks(sinks);
-    plan_.cache = layout_.options();
-    plan_.memory.window = plan_.cache.window;
-    plan_.memory.sinks = sinks;
+    const auto capacity = static_cast<uint32_t>(cache_.capacity());
+    if (options_.sinks == EDGEKIT_SINKS_AUTO && cache_.can_set_sinks())
+        cache_.set_sinks(std::max(kFewestSinks, std::min(wanted, capacity / kSinksShare)));
 }
 
 void Session::rewind(uint64_t count) {
@@ -337,27 +306,18 @@ void Session::rewind(uint64_t count) {
 }
 
 void Session::take_back(uint64_t count) {
-    if (count > rewindable())
-        throw Error(Status::invalid_argument, "cannot take back " + std::to_string(count) +
-                                                  " tokens: the session holds what is needed for " +
-                                                  std::to_string(rewindable()));
-    position_ -= count;
-    history_.truncate(position_);
-    evicted_reported_ = std::min(evicted_reported_, evicted());
+    cache_.take_back(count);
+    evicted_reported_ = std::min(evicted_reported_, cache_.evicted());
 }
 
 std::unique_ptr<Session> Session::fork() const {
     edgekit_session_options options = options_;
-    options.window = created_.window;  // what was chosen for this session, whatever the budget says now
+    options.window = plan_.cache.window;  // what was chosen for this session, whatever the budget says now
     options.chunk = plan_.cache.chunk;
     options.kv_type = plan_.memory.kv_type;
     options.memory_budget_bytes = 0;
     auto copy = std::make_unique<Session>(model_, options);
-    copy->set_sinks(plan_.cache.sinks);
-    copy->context_->copy_cells(*context_);
-    copy->position_ = position_;
-    copy->written_ = written_;
-    copy->history_ = history_;
+    copy->cache_.copy(cache_);
     copy->pending_ = pending_;
     copy->known_text_ = known_text_;
     return copy;

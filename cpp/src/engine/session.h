@@ -10,21 +10,18 @@
 #include <vector>
 
 #include "engine/generation.h"
-#include "engine/history.h"
 #include "engine/logit_mask.h"
 #include "engine/lookup.h"
 #include "engine/model.h"
+#include "engine/token_cache.h"
 
 namespace edgekit {
 
 class Session {
 public:
     Session(std::shared_ptr<const Model> model, const edgekit_session_options& options);
-    // Allocated beside the context: the history.
-    static uint64_t own_bytes(const CacheOptions& cache);
-
-    const edgekit_memory_plan& plan() const { return plan_.memory; }
-    uint64_t position() const { return position_; }
+    edgekit_memory_plan plan() const;
+    uint64_t position() const { return cache_.position(); }
 
     void forward(std::span<const int32_t> ids, bool all_logits, float* logits);
     // `mask`, unless null, must outlive the generation, and has accepted its tokens when that ends.
@@ -46,22 +43,18 @@ private:
     using Clock = std::chrono::steady_clock;
     enum class Phase { idle, prefill, decode };
 
-    // One step of at most a chunk, with the bookkeeping of evictions and history; false when it was
-    // cancelled.
-    bool append(const int32_t* ids, uint32_t count, bool all_logits, float* logits);
+    // One step of at most a chunk; false when it was cancelled.
+    bool append(std::span<const int32_t> ids, bool all_logits, float* logits);
     bool cancelled();
     void take_back(uint64_t count);
-    uint64_t rewindable() const { return layout_.rewindable(position_, written_); }
     // How many of the first of `ids` need not be computed again.
     uint64_t reusable(std::span<const int32_t> ids) const;
     // How many tokens fit after the first `kept`.
     uint64_t room(uint64_t kept) const;
-    uint64_t room() const { return room(position_); }
-    uint64_t evicted() const;
+    uint64_t room() const { return room(position()); }
     // Sinks for a text whose first `wanted` tokens matter, unless the caller has set their number or it is
     // too late.
     void choose_sinks(uint32_t wanted);
-    void set_sinks(uint32_t sinks);
     // Calls put(bytes) for the saved state, piece by piece.
     template <class Put>
     void write_pieces(const Put& put) const;
@@ -74,13 +67,8 @@ private:
 
     std::shared_ptr<const Model> model_;
     edgekit_session_options options_;
-    SessionPlan plan_;
-    const CacheOptions created_;  // the cache as it was laid out; layout_ may have other sinks by now
-    CacheLayout layout_;
-    std::unique_ptr<Context> context_;
-    uint64_t position_ = 0;  // tokens in the cache
-    uint64_t written_ = 0;   // the furthest position whose cells were written since the last reset
-    TokenHistory history_;
+    const SessionPlan plan_;
+    TokenCache cache_;
     KnownText known_text_;            // what the tokens spell, of a conversation
     std::optional<int32_t> pending_;  // sampled, part of the text, not yet in the cache
     SamplerOptions sampler_options_;

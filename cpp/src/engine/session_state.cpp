@@ -46,12 +46,18 @@ constexpr uint64_t kMaxPosition = uint64_t{1} << 48;
     throw Error(Status::invalid_file, "this saved session cannot be restored here: " + what);
 }
 
+uint64_t size_of(const std::vector<CellRange>& cells) {
+    uint64_t size = 0;
+    for (const CellRange& range : cells) size += range.size;
+    return size;
+}
+
 }  // namespace
 
 uint64_t Session::state_size() const {
-    uint64_t size = sizeof(Header) + (history_.size() - history_.first()) * sizeof(int32_t) + kHashChars;
-    for (const CellRange& range : layout_.used(written_)) size += range.size;
-    return size;
+    const TokenHistory& tokens = cache_.tokens();
+    return sizeof(Header) + (tokens.size() - tokens.first()) * sizeof(int32_t) +
+           size_of(cache_.layout().used(cache_.written())) + kHashChars;
 }
 
 template <class Put>
@@ -62,30 +68,30 @@ void Session::write_pieces(const Put& put) const {
         hash.update(bytes);
         put(bytes);
     };
+    const CacheOptions& created = plan_.cache;
+    const TokenHistory& tokens = cache_.tokens();
     Header header{};
     std::memcpy(header.magic, kMagic, sizeof kMagic);
     header.version = kVersion;
-    header.kv_type = static_cast<uint32_t>(created_.type);
-    header.window = created_.window;
-    header.sinks = created_.sinks;
-    header.chunk = created_.chunk;
+    header.kv_type = static_cast<uint32_t>(created.type);
+    header.window = created.window;
+    header.sinks = created.sinks;
+    header.chunk = created.chunk;
     header.pending = pending_ ? static_cast<uint32_t>(*pending_) + 1 : 0;
-    header.position = position_;
-    header.written = written_;
-    header.history_first = history_.first();
-    header.history_digest = history_.digest();
+    header.position = position();
+    header.written = cache_.written();
+    header.history_first = tokens.first();
+    header.history_digest = tokens.digest();
     header.text_size = known_text_.size;
     header.text_digest = known_text_.digest;
     std::memcpy(header.identity, model_->identity().data(), kHashChars);
-    header.sinks_now = plan_.cache.sinks;
+    header.sinks_now = cache_.options().sinks;
     add(&header, sizeof header);
-    for (uint64_t p = history_.first(); p < history_.size(); ++p) {
-        const int32_t id = history_.at(p);
+    for (uint64_t p = tokens.first(); p < tokens.size(); ++p) {
+        const int32_t id = tokens.at(p);
         add(&id, sizeof id);
     }
-    for (const CellRange& range : layout_.used(written_))
-        context_->save_cells(range,
-                             [&](std::span<const std::byte> bytes) { add(bytes.data(), bytes.size()); });
+    cache_.save_cells([&](std::span<const std::byte> bytes) { add(bytes.data(), bytes.size()); });
     const std::string hex = hash.hex();
     put(std::as_bytes(std::span(hex)));
 }
@@ -106,7 +112,7 @@ void Session::read_state(std::span<const std::byte> bytes) {
                                              ": save it again");
     if (std::string_view(header.identity, kHashChars) != model_->identity())
         unfit("it was saved with other weights; restore it with the model it was saved from");
-    const CacheOptions& cache = created_;
+    const CacheOptions& cache = plan_.cache;
     if (header.kv_type != static_cast<uint32_t>(cache.type) || header.window != cache.window ||
         header.sinks != cache.sinks || header.chunk != cache.chunk) {
         unfit("it has a window of " + std::to_string(header.window) + " with " +
@@ -119,41 +125,34 @@ void Session::read_state(std::span<const std::byte> bytes) {
     const std::span<const std::byte> content = bytes.first(bytes.size() - kHashChars);
     const std::string_view hash(reinterpret_cast<const char*>(content.data() + content.size()), kHashChars);
     if (sha256_hex(content) != hash) unfit("its SHA-256 does not match: it is damaged");
-    uint64_t needed = sizeof header + kHashChars;
+    const CacheLayout& layout = cache_.layout();
     // The position was reached by taking tokens back from the furthest one, and the history reaches as far.
     const bool sound =
         header.written <= kMaxPosition && header.position <= header.written &&
-        header.written - header.position <= layout_.rewindable(header.written, header.written) &&
+        header.written - header.position <= layout.rewindable(header.written, header.written) &&
         header.history_first <= header.position &&
-        header.position - header.history_first <= history_.capacity() &&
-        header.position - header.history_first >= layout_.rewindable(header.position, header.written) &&
+        header.position - header.history_first <= cache_.tokens().capacity() &&
+        header.position - header.history_first >= layout.rewindable(header.position, header.written) &&
         header.pending <= model_->spec().vocab_size && header.sinks_now >= cache.sinks &&
         header.sinks_now < cache.capacity();
     if (!sound) unfit("its numbers do not agree with each other");
-    needed += (header.position - header.history_first) * sizeof(int32_t);
-    const std::vector<CellRange> cells = layout_.used(header.written);
-    for (const CellRange& range : cells) needed += range.size;
+    const uint64_t needed = sizeof header + (header.position - header.history_first) * sizeof(int32_t) +
+                            size_of(layout.used(header.written)) + kHashChars;
     if (needed != bytes.size())
         unfit("it has " + std::to_string(bytes.size()) + " bytes, " + std::to_string(needed) + " are needed");
 
     const std::byte* in = content.data() + sizeof header;
     std::vector<int32_t> ids(header.position - header.history_first);
     std::memcpy(ids.data(), in, ids.size() * sizeof(int32_t));
-    in += ids.size() * sizeof(int32_t);
     model_->check_ids(ids, "the saved session");
 
     reset();
-    set_sinks(static_cast<uint32_t>(header.sinks_now));
-    for (const CellRange& range : cells) {
-        context_->load_cells(range, in);
-        in += range.size;
-    }
-    history_.restore(header.history_first, header.history_digest, ids);
-    position_ = header.position;
-    written_ = header.written;
+    cache_.set_sinks(static_cast<uint32_t>(header.sinks_now));
+    cache_.restore(header.history_first, header.history_digest, ids, header.written,
+                   in + ids.size() * sizeof(int32_t));
     known_text_ = {header.text_size, header.text_digest};
     if (header.pending) pending_ = static_cast<int32_t>(header.pending - 1);
-    evicted_reported_ = evicted();
+    evicted_reported_ = cache_.evicted();
 }
 
 void Session::save(const std::string& path) const {

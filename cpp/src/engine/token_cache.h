@@ -1,0 +1,62 @@
+#pragma once
+// The tokens of a session as its context holds them: which they are, where their cells lie, and how many can
+// be taken back. What they are for is the session's business.
+
+#include <cstdint>
+#include <memory>
+#include <span>
+
+#include "backend/backend.h"
+#include "engine/history.h"
+
+namespace edgekit {
+
+class TokenCache {
+public:
+    // Throws Error(out_of_memory).
+    TokenCache(Backend& backend, const ModelSpec& spec, const CacheOptions& options);
+    // Allocated beside the context.
+    static uint64_t own_bytes(const CacheOptions& options);
+
+    const CacheLayout& layout() const { return layout_; }
+    const CacheOptions& options() const { return layout_.options(); }
+    uint64_t capacity() const { return layout_.capacity(); }
+    const TokenHistory& tokens() const { return tokens_; }
+    uint64_t position() const { return tokens_.size(); }
+    // Positions that some layer can no longer attend to: those after the sinks that left the window.
+    uint64_t evicted() const { return position() > capacity() ? position() - capacity() : 0; }
+    // How many of the last tokens can be taken back.
+    uint64_t rewindable() const { return layout_.rewindable(position(), written_); }
+
+    // Computes at most a chunk of tokens; `logits`, unless nullptr, receives those of the last `wanted`.
+    // False when it was given up: nothing was added then, though less may be left to take back.
+    bool append(std::span<const int32_t> ids, uint32_t wanted, float* logits, const GiveUp& give_up);
+    // Throws Error(invalid_argument) for more than can be.
+    void take_back(uint64_t count);
+    // And the sinks are as at first.
+    void clear();
+    // Only as long as can_set_sinks.
+    void set_sinks(uint32_t sinks) { layout_.set_sinks(sinks); }
+    bool can_set_sinks() const { return written_ <= capacity(); }
+    // Takes over another's tokens and sinks; it was created with the same options.
+    void copy(const TokenCache& from);
+
+    // The furthest position written since the text began.
+    uint64_t written() const { return written_; }
+    // Calls put with the bytes of every cell in use, piece by piece.
+    void save_cells(const Context::Put& put) const;
+    // What was saved, after clear and set_sinks: `tokens` from `first` on, the digest of those before, the
+    // cells.
+    void restore(uint64_t first, const Sha256::Digest& digest, std::span<const int32_t> tokens,
+                 uint64_t written, const std::byte* cells);
+
+private:
+    Backend& backend_;
+    const uint32_t sinks_;  // when it was laid out
+    CacheLayout layout_;
+    std::unique_ptr<Context> context_;
+    TokenHistory tokens_;
+    uint64_t written_ = 0;
+};
+
+}  // namespace edgekit
