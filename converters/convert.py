@@ -63,6 +63,7 @@ class ConvertInput:
         eos_ids         every token that ends a text
         special_tokens  {"bos_token": "<s>", …}: what chat templates read
         generation      the checkpoint's own sampling defaults (temperature, top_k, top_p), or absent
+        calibration     {"algorithm", "texts": their names, "tokens", "seed"}, once there has been one
 
     `warnings` says what the package will lack. `bos_id` and `pad_id` are the tokenizer's, where it has them.
     `calibration` has a say in which codes matrices get.
@@ -105,12 +106,16 @@ class ConvertInput:
         layout = self.layout(name)
         return (wanted.keeping(layout) if layout else None) or wanted
 
+    def keeps(self, name: str, grid: Grid) -> bool:
+        """Whether the checkpoint's own codes of a matrix lie on that grid."""
+        layout = self.layout(name)
+        return layout is not None and grid.keeping(layout) == grid
+
     def fitted(self, name: str, grid: Grid, rows: tuple[int, int]) -> Fitted:
         """Rows `[rows[0], rows[1])` of a matrix on a grid: the checkpoint's own codes where it holds them,
         else those of a calibration, else the nearest.
         """
-        layout = self.layout(name)
-        if layout is not None and grid.keeping(layout) == grid:
+        if self.keeps(name, grid):
             return grid.taken(self.codes(name, rows))
         importance = None
         if self.calibration is not None:

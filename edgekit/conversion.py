@@ -6,7 +6,7 @@ import hashlib
 import importlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgekit import arguments, engines, hub, preflight
+from edgekit.calibration import calibrated
 from edgekit.converters import convert as source
 from edgekit.converters import exporters, formats
 from edgekit.converters.checkpoint import read_json
@@ -40,8 +41,8 @@ class ConvertReport:
     `bytes` is the whole output, `bits_per_weight` that over all parameters. What verification found, or None
     when nothing was verified: `engine`, does the engine compute what the output says; `weights`, are those
     the checkpoint's; `quality`, what was lost against it; `better`, the next scheme where that is much.
-    `preflight` is what a dry run estimates, else None. An exporter's dry run knows neither sizes nor
-    `n_parameters`.
+    `preflight` is what a dry run estimates, else None; `calibration` says by which text codes were chosen,
+    and how. An exporter's dry run knows neither sizes nor `n_parameters`.
     """
 
     path: str
@@ -59,6 +60,7 @@ class ConvertReport:
     weights: WeightCheck | None = None
     better: BetterScheme | None = None
     preflight: Preflight | None = None
+    calibration: dict[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -79,6 +81,8 @@ def convert(
     exporter: str | None = None,
     verify: bool = True,
     dry_run: bool = False,
+    calibrate: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = (),
+    seed: int = 0,
     threads: int | None = None,
     progress: Progress = silent,
     warn: Callable[[str], None] | None = None,
@@ -88,9 +92,14 @@ def convert(
     `warn` gets what is known to be amiss before the work begins; the report has that and what came later.
     `out` defaults to `<name>-<scheme>` in the current directory; a file that is there is replaced, at the end
     and at once. `opset_only` writes ONNX of standard operators alone, in constant memory; `exporter` has
-    ONNX written by another program, for architectures that edgekit does not know ("optimum"). Raises
-    UnsupportedModel before any work, VerificationFailed, InvalidFile, IoFailure, UsageError; `out` is then as
-    it was.
+    ONNX written by another program, for architectures that edgekit does not know ("optimum").
+
+    `calibrate` names texts (plain, or JSONL with `text` or `messages`) by which codes of less than 8 bits are
+    chosen: `seed` says which of their parts. Without any a short built-in text tells which columns matter;
+    with None the model is not run, and codes are the nearest to its weights.
+
+    Raises UnsupportedModel before any work, VerificationFailed, InvalidFile, IoFailure, UsageError; `out` is
+    then as it was.
     """
     started = time.monotonic()
     writer = (
@@ -111,6 +120,11 @@ def convert(
     local = Path(checkpoint).expanduser().exists()
     name = path.resolve().stem if path.is_file() else path.resolve().name if local else _hub_name(checkpoint)
     suffix = getattr(writer, "SUFFIX", "") or f"-{format}"
+    texts = _texts(calibrate)
+    if texts and exporter is not None:
+        raise UsageError(
+            f"--exporter {exporter} chooses codes by itself; --calibrate is of edgekit's own formats"
+        )
     target = Path(f"{name}-{chosen}{suffix}" if out is None else arguments.name(out, "the output"))
     _refuse(target, path)
     if exporter is not None:
@@ -128,7 +142,11 @@ def convert(
     size: int | None = None
     estimate = None
     if not dry_run:
-        with in_place_of(target) as temporary:
+        grids = writer.grids(model, chosen, **options)
+        with (
+            in_place_of(target) as temporary,
+            calibrated(model, grids, texts, seed, progress) as model,
+        ):
             fast = {"encoders": _encoders()} if format == "edge" else {}
             writer.write(model, temporary, chosen, progress, **options, **fast)
             if verify:
@@ -153,7 +171,15 @@ def convert(
         weights=found.weights if found else None,
         better=found.better if found else None,
         preflight=estimate,
+        calibration=model.metadata.get("calibration"),
     )
+
+
+def _texts(calibrate: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None) -> list[Path] | None:
+    if calibrate is None:
+        return None
+    given = [calibrate] if isinstance(calibrate, (str, os.PathLike)) else calibrate
+    return [Path(arguments.name(text, "a text to calibrate with")) for text in given]
 
 
 def packed(checkpoint: Path, progress: Progress = silent) -> Path:

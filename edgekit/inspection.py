@@ -21,7 +21,7 @@ def describe(path: Path) -> dict[str, Any]:
     """Of every format: `format`, `scheme`, `file_bytes`, `n_parameters`, `bits_per_weight` (over the whole
     output), `source` (name, licence and hash of the checkpoint, as far as they are told), `spec`, `eos_ids`,
     `special_tokens`, `generation`, the bytes of tokenizer and chat template or None, and `tensors` (name,
-    shape, layout). A `.edge` package also tells its quality, and the bytes of each tensor.
+    shape, layout). A `.edge` package also tells its calibration and quality, and the bytes of each tensor.
 
     Raises InvalidFile, UnsupportedModel.
     """
@@ -130,6 +130,7 @@ def _package(path: Path) -> dict[str, Any]:
         "eos_ids": metadata.get("eos_ids"),
         "special_tokens": metadata.get("special_tokens"),
         "generation": metadata.get("generation"),
+        "calibration": metadata.get("calibration"),
         "quality": metadata.get("quality"),
         "golden": "golden" in metadata,
         "tensors": tensors,

@@ -104,9 +104,12 @@ class Reference(Decoder[Array]):
     # ---- primitives: values are `[n, channels]`, or `[n, heads, head_dim]`
 
     def linear(self, x: Array, name: str) -> Array:
-        y: Array = x @ self._need(name).T
-        bias = self.load(f"{name}_bias")
+        y, bias = self.product(x, name), self.load(f"{name}_bias")
         return y if bias is None else y + bias
+
+    def product(self, x: Array, name: str) -> Array:
+        """`x` `[n, d_in]` times the transposed matrix."""
+        return np.asarray(x @ self._need(name).T)
 
     def norm(self, x: Array, name: str) -> Array:
         weight = self.load(name)

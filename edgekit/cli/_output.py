@@ -87,6 +87,11 @@ def quality(card: Mapping[str, Any]) -> str:
     )
 
 
+def calibration(record: Mapping[str, Any]) -> str:
+    """By which text codes were chosen, and how, in one line."""
+    return f"by {record['algorithm']} on {record['tokens']} tokens of {', '.join(record['texts'])}"
+
+
 @contextmanager
 def progress() -> Iterator[Progress]:
     """A bar for each task, on a terminal, with a wheel and a clock that turn while nothing else moves;

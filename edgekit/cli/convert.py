@@ -49,6 +49,19 @@ class _Convert(click.Command):
 @click.option(
     "--verify/--no-verify", default=True, show_default=True, help="Compare the result with the checkpoint."
 )
+@click.option(
+    "--calibrate",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="TEXT",
+    help="Choose codes by what the model does with this text, plain or JSONL; may be repeated.",
+)
+@click.option(
+    "--no-calibration", is_flag=True, help="Take the codes nearest to the weights, and run nothing."
+)
+@click.option(
+    "--seed", default=0, show_default=True, metavar="S", help="Says which parts of long texts are read."
+)
 @click.option("--dry-run", is_flag=True, help="Say what would be done, or why it cannot be, and stop.")
 @_options.threads_option
 @_options.json_option
@@ -60,6 +73,9 @@ def command(
     opset_only: bool,
     exporter: str | None,
     verify: bool,
+    calibrate: tuple[Path, ...],
+    no_calibration: bool,
+    seed: int,
     dry_run: bool,
     threads: int | None,
     as_json: bool,
@@ -73,6 +89,10 @@ def command(
     q8 keeps nearly all of a model's first choices; q4 halves its size and is the faster, and costs a small
     model more than a large one (docs/quality.md). q4_head8 is q4 with embedding and output at 8 bits.
 
+    Codes of less than 8 bits are chosen by what the model does with a text: of a short built-in one, which
+    columns of its weights matter; of thousands of tokens of yours (--calibrate, minutes), how each code makes
+    up for the errors of those before it. A calibration that was interrupted goes on where it was.
+
     What is not supported is refused before any work (exit 3). The result is compared with the checkpoint in
     the engine that will run it; the figures go into the package, and a broken one is never left behind (exit
     5).
@@ -81,10 +101,13 @@ def command(
     edgekit convert HuggingFaceTB/SmolLM2-360M-Instruct
     edgekit convert ./checkpoint -o model.edge --scheme q8
     edgekit convert model-Q4_0.gguf --format mlx
+    edgekit convert ./checkpoint --calibrate novel.txt --calibrate chats.jsonl
     edgekit convert ./checkpoint --dry-run --json
     """
     from edgekit.conversion import convert
 
+    if calibrate and no_calibration:
+        raise click.UsageError("--calibrate and --no-calibration exclude each other; give one")
     warned: list[str] = []
 
     def warn(text: str) -> None:
@@ -101,6 +124,8 @@ def command(
             exporter=exporter,
             verify=verify,
             dry_run=dry_run,
+            calibrate=None if no_calibration else calibrate,
+            seed=seed,
             threads=threads,
             progress=progress,
             warn=warn,
@@ -122,6 +147,8 @@ def command(
             f"{max(estimate.verify_seconds, 1):.0f} s of verifying\n"
             f"weights: changed by {estimate.weight_error:.2%} (RMS)"
         )
+    if report.calibration:
+        click.echo(f"codes: {_output.calibration(report.calibration)}")
     if report.engine:
         click.echo(_output.engine(report.engine))
     if report.quality:

@@ -107,8 +107,9 @@ def _human(document: dict[str, Any], every_tensor: bool) -> str:
         ),
     ]
     if document["format"] == "edge":
-        quality = document["quality"]
+        quality, calibration = document["quality"], document["calibration"]
         rows += [
+            ("codes", _output.calibration(calibration) if calibration else "nearest to the weights"),
             ("golden vectors", "yes" if document["golden"] else "none"),
             ("quality", _output.quality(quality) if quality else "not measured"),
         ]

@@ -1,0 +1,161 @@
+"""GPTQ: columns are rounded one after another, and those that follow make up for the error so far.
+
+Frantar et al., 2022, over any `Grid`. What differs from the paper:
+
+    sequential  a matrix sees what those before it, already rounded, give; and of what that differs from the
+                inputs it would have had it makes up for a part (as GPTAQ, Li et al., 2025, for all)
+    scales      are fitted, and rounded as they will be stored, when the walk comes to their group, each
+                column weighted by what its error will cost after the rest has made up for it
+    shrinkage   correlations between inputs count for less: those of a few thousand tokens are noisy, and
+                codes that follow the noise are worse than the nearest
+    choice      the nearest codes stay where those of the walk are no better on tokens that it did not see
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+
+import numpy as np
+
+from edgekit.converters.calibrate.second_moments import SecondMoments, bounded, of
+from edgekit.converters.calibrate.store import Store
+from edgekit.converters.convert import ConvertInput, Progress, silent
+from edgekit.converters.interpreters.numpy import Array
+from edgekit.converters.quant.grid import Fitted, Grid, Parameters
+
+SHRINKAGE = 0.2  # of the correlations
+MADE_UP_FOR = 0.5  # of the change of a matrix's inputs
+COLUMNS = 128  # whose errors are carried over to the rest at once
+# Of `HELD_OUT_OF` runs of so many tokens one is kept from the walk to judge it; with fewer tokens than
+# `TOKENS` there is none.
+RUN, HELD_OUT_OF = 32, 8
+TOKENS = 256
+
+
+def choose(
+    model: ConvertInput,
+    grids: Mapping[str, Grid],
+    texts: Sequence[Sequence[int]],
+    store: Store,
+    progress: Progress = silent,
+) -> dict[str, Array]:
+    """Puts codes for the matrices of `grids` into `store`, and goes on from those that it has. `texts` are
+    token ids. Returns second moments, as `second_moments.measure` does but of inputs as they will be.
+    """
+    return _Gptq(model, grids, texts, store, progress).measure()
+
+
+class _Gptq(SecondMoments):
+    """Rows of the model as it becomes, then as many of the model as it was."""
+
+    def __init__(
+        self,
+        model: ConvertInput,
+        grids: Mapping[str, Grid],
+        texts: Sequence[Sequence[int]],
+        store: Store,
+        progress: Progress,
+    ) -> None:
+        super().__init__(model, [*texts, *texts], "choosing codes", progress)
+        self._grids, self._store = grids, store
+        self._inputs: Inputs | None = None
+        self._chose: int | None = None  # of the rows that chose an expert, how many are of the first half
+
+    def product(self, x: Array, name: str) -> Array:
+        w, half = self._need(name), len(x) // 2 if self._chose is None else self._chose
+        if self._inputs is None or self._inputs.rows is not x:  # several matrices may have the same
+            self._inputs = Inputs(x, half, x[half:] if self._chose is None else None)
+        self.moments[name] = self._inputs.moment
+        grid = self._grids.get(name)
+        if grid is None or half == 0:
+            return np.asarray(x @ w.T)
+        fitted = self._store.get(name, grid)
+        if fitted is None:
+            fitted = quantize(w, grid, self._inputs)
+            self._store.put(name, grid, fitted)
+        return np.concatenate([x[:half] @ grid.restore(fitted).T, x[half:] @ w.T])
+
+    def expert(self, x: Array, at: str, weight: Array) -> Array:
+        self._chose = int(np.count_nonzero(weight[: len(x) // 2]))
+        fed = super().expert(x, at, weight)
+        self._chose = None
+        return fed
+
+
+class Inputs:
+    """What a walk needs to know of a matrix's inputs: the first `count` of `rows[…, d_in]`. `wanted` are
+    those that it would have if nothing had been rounded, where they are known.
+    """
+
+    def __init__(self, rows: Array, count: int, wanted: Array | None = None) -> None:
+        self.rows, self.count = rows, count
+        self._x, self._wanted = bounded(rows[:count]), wanted
+        self._held_out = np.arange(count) // RUN % HELD_OUT_OF == HELD_OUT_OF - 1
+
+    @cached_property
+    def moment(self) -> Array:
+        return of(self._x)
+
+    @cached_property
+    def inverse(self) -> Array:
+        """Upper U with UᵀU the inverse of the inputs' second moments `[d_in, d_in]`, shrunk."""
+        seen = self._x[~self._held_out]
+        size = np.sqrt(of(seen))
+        seen = seen / size
+        shrunk = (seen.T @ seen).astype(np.float64)
+        shrunk *= (1 - SHRINKAGE) / len(seen)
+        np.fill_diagonal(shrunk, 1)
+        factor = np.linalg.cholesky(np.linalg.inv(shrunk)).T
+        return factor.astype(np.float32) / size
+
+    @cached_property
+    def change(self) -> Array | None:
+        """What weights, times this, have to change by so that changed inputs give nearly the same."""
+        if self._wanted is None:
+            return None
+        seen = ~self._held_out
+        missing = bounded(self._wanted)[seen] - self._x[seen]
+        inverse = self.inverse
+        made_up_for = np.float32(MADE_UP_FOR / len(missing))
+        return np.asarray(made_up_for * (missing.T @ self._x[seen] @ inverse.T) @ inverse)
+
+    def error(self, change: Array) -> float:
+        """Of the outputs of the tokens held out, when weights `[d_out, d_in]` change by so much."""
+        return float(np.square(self._x[self._held_out] @ change.T).sum())
+
+
+def quantize(w: Array, grid: Grid, inputs: Inputs) -> Fitted:
+    """The better of the nearest codes and those of the walk."""
+    if inputs.count < TOKENS:
+        return grid.quantize(w, inputs.moment)
+    if inputs.change is not None:
+        w = w + w @ inputs.change
+    found = (grid.quantize(w, inputs.moment), walk(w, grid, inputs.moment, inputs.inverse))
+    return min(found, key=lambda fitted: inputs.error(grid.restore(fitted) - w))
+
+
+def walk(w: Array, grid: Grid, moment: Array, inverse: Array) -> Fitted:
+    """Codes of `w[n, k]` and what they mean; `inverse` as in `Inputs`."""
+    k = w.shape[1]
+    whole = grid.fit(w, moment)
+    parts, codes = [], []
+    rest = w.T.copy()  # a column of the matrix lies in one piece
+    for begin in range(0, k, COLUMNS):
+        end = min(begin + COLUMNS, k)
+        errors = np.empty((end - begin, len(w)), np.float32)
+        for j in range(begin, end):
+            if not grid.group:
+                parameters = whole
+            elif j % grid.group == 0:
+                group = slice(j, min(j + grid.group, k))
+                cost = np.square(np.diagonal(inverse)[group]) ** np.float32(-1)
+                parameters = grid.fit(rest[group].T, cost, whole.header)
+                parts.append(parameters)
+            code = grid.nearest(rest[j][:, None], parameters)
+            codes.append(code)
+            error = (rest[j] - grid.restore(Fitted(code, parameters))[:, 0]) / inverse[j, j]
+            rest[j + 1 : end] -= inverse[j, j + 1 : end, None] * error
+            errors[j - begin] = error
+        rest[end:] -= inverse[begin:end, end:].T @ errors
+    return Fitted(np.concatenate(codes, 1), Parameters.beside(parts) if parts else whole)

@@ -1,0 +1,114 @@
+"""What `convert` learns of a model from a text, before codes are chosen."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+
+from edgekit import hub
+from edgekit.converters.calibrate import Calibrated, gptq, second_moments
+from edgekit.converters.calibrate.store import Store
+from edgekit.converters.convert import ConvertInput, Progress, silent
+from edgekit.converters.quant.grid import Grid
+from edgekit.converters.text.corpus import Document, documents, pieces
+from edgekit.errors import TemplateError, UnsupportedModel, UsageError
+from edgekit.text import ChatTemplate, Tokenizer
+
+BUILT_IN = Path(second_moments.__file__).with_name("text.jsonl")
+PIECE = 256  # tokens read from an empty cache
+TOKENS = 8192
+EXACT_BITS = 8  # of a code: from here on it does not matter which is chosen
+
+
+@contextmanager
+def calibrated(
+    model: ConvertInput,
+    grids: Mapping[str, Grid],
+    texts: Sequence[Path] | None = (),
+    seed: int = 0,
+    progress: Progress = silent,
+) -> Iterator[ConvertInput]:
+    """The model with what a text says about its matrices that get codes of less than 8 bits. With `texts`
+    their codes are chosen by GPTQ; without, the built-in text weighs the errors of each column. The model
+    itself where `texts` is None, where there are no such matrices, and where it has no tokenizer for the
+    built-in text.
+
+    Chosen codes lie in edgekit's cache until all was done with them: after a kill the same call goes on from
+    there. Raises UsageError for texts without tokens, UnsupportedModel without a tokenizer, InvalidFile,
+    TemplateError.
+    """
+    chosen = {
+        name: grid for name, grid in grids.items() if grid.bits < EXACT_BITS and not model.keeps(name, grid)
+    }
+    if texts is None or not chosen or not (texts or model.tokenizer):
+        yield model
+        return
+    ids = token_pieces(model, texts or (BUILT_IN,), TOKENS, seed, strict=bool(texts))
+    record = {
+        "algorithm": "gptq" if texts else "second moments",
+        "texts": [path.name for path in texts] or ["built-in"],
+        "tokens": sum(map(len, ids)),
+        "seed": seed,
+    }
+    metadata = {**model.metadata, "calibration": record}
+    if not texts:
+        moments = second_moments.measure(model, ids, progress)
+        yield replace(model, metadata=metadata, calibration=Calibrated(moments))
+        return
+    bodies = {name: grid for name, grid in chosen.items() if name not in ("embed", "head")}
+    source = model.metadata["source"]["sha256"]
+    key = json.dumps([version("edgekit"), source, ids, {name: str(grid) for name, grid in bodies.items()}])
+    folder = hub.home() / "calibrated"
+    folder.mkdir(parents=True, exist_ok=True)
+    store = Store(folder / hashlib.sha256(key.encode()).hexdigest()[:32])
+    with hub.only_one(store.folder.with_suffix(".lock")):
+        moments = gptq.choose(model, bodies, ids, store, progress)
+        yield replace(model, metadata=metadata, calibration=Calibrated(moments, store))
+        store.remove()
+
+
+def token_pieces(
+    model: ConvertInput, texts: Sequence[Path], tokens: int, seed: int = 0, *, strict: bool = True
+) -> list[list[int]]:
+    """About `tokens` tokens of texts (plain, or JSONL), in pieces as the model reads them: `seed` says
+    which. Conversations that the model's template refuses raise TemplateError, or are left out when not
+    `strict`; without a template they are read as plain text.
+    """
+    if model.tokenizer is None:
+        raise UnsupportedModel(
+            "the checkpoint has no tokenizer that edgekit reads, so texts say nothing to it"
+        )
+    tokenizer = Tokenizer.from_bytes(model.tokenizer)
+    template = ChatTemplate.from_bytes(model.chat_template) if model.chat_template else None
+
+    def encode(document: Document) -> list[int]:
+        if isinstance(document, str):
+            ids = tokenizer.encode(document, add_special_tokens=False, parse_special=False)
+        elif template is None:
+            ids = tokenizer.encode("\n\n".join(str(turn.get("content", "")) for turn in document))
+        else:
+            try:
+                given = {"messages": document, "add_generation_prompt": False}
+                ids = template.encode(tokenizer, given, model.metadata.get("special_tokens"))
+            except TemplateError:
+                if strict:
+                    raise
+                ids = []
+        return [id for id in ids if id < model.spec.vocab_size]
+
+    found = pieces(
+        documents(texts),
+        encode,
+        length=min(PIECE, model.spec.context or PIECE),
+        tokens=tokens,
+        start=tokenizer.encode(""),
+        seed=seed,
+    )
+    if not found:
+        raise UsageError(f"no text to calibrate with in {', '.join(map(str, texts))}; give a longer one")
+    return found

@@ -1,0 +1,265 @@
+"""Codes chosen by what the model does: second moments, GPTQ, and `convert --calibrate` in every format."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny_chat_model
+import tiny_models
+
+import edgekit
+from edgekit.converters import convert as source
+from edgekit.converters import formats
+from edgekit.converters.calibrate import gptq, second_moments, sensitivity
+from edgekit.converters.calibrate.store import Store
+from edgekit.converters.convert import ConvertInput
+from edgekit.converters.interpreters.numpy import Array, Reference
+from edgekit.converters.quality import log_softmax
+from edgekit.converters.quant.affine import Affine
+from edgekit.converters.quant.blocks import Blocks
+from edgekit.converters.quant.grid import Grid
+from edgekit.converters.quant.palette import Palette
+from edgekit.converters.quant.q4_block32 import Q4Block32
+from edgekit.errors import InvalidFile, UnsupportedModel, UsageError
+
+GRID = Q4Block32()
+TEXTS = [[(7 * i + 31 * text) % 190 for i in range(40 + text)] for text in range(12)]
+TALES = (
+    "".join(
+        f"{name} {did} {what}. "
+        for name, did, what in itertools.product(
+            ("Ann", "The old fox", "Nobody"),
+            ("saw", "sold", "painted", "forgot"),
+            ("a boat", "the moon", "seven keys"),
+        )
+    )
+    * 4
+)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> ConvertInput:
+    return source.read(tiny_models.make_checkpoint("llama", tmp_path_factory.mktemp("models")), "llama")
+
+
+def inputs(tokens: int, columns: int, seed: int = 0) -> Array:
+    """Correlated, and of unequal size."""
+    rng = np.random.default_rng(seed)
+    mixed = np.random.default_rng(9).normal(size=(columns, columns)) / columns**0.5 + np.eye(columns)
+    sizes = np.exp(np.random.default_rng(8).normal(size=columns))
+    return np.asarray(rng.normal(size=(tokens, columns)) @ mixed * sizes, np.float32)
+
+
+def error(x: Array, change: Array) -> float:
+    return float(np.square(x @ change.T).sum())
+
+
+def test_second_moments_are_those_of_each_matrix_inputs(model: ConvertInput) -> None:
+    met: dict[str, list[Array]] = {}
+
+    class Listening(Reference):
+        def product(self, x: Array, name: str) -> Array:
+            met.setdefault(name, []).append(x)
+            return super().product(x, name)
+
+    listening = Listening(model.spec, model.load)
+    hidden = np.concatenate([listening.hidden(text) for text in TEXTS])
+    moments = second_moments.measure(model, TEXTS)
+    everything = {name: np.concatenate(parts) for name, parts in met.items()} | {"head": hidden}
+    assert moments.keys() == {"embed" if name == "head" and model.spec.tied else name for name in everything}
+    for name, x in everything.items():
+        wanted = second_moments.of(second_moments.bounded(x))
+        found = moments["embed" if name == "head" and model.spec.tied else name]
+        np.testing.assert_allclose(found, wanted, rtol=1e-4)
+
+
+def test_a_massive_activation_counts_as_a_large_one() -> None:
+    x = np.ones((100, 8), np.float32)
+    x[0, 3] = 1e4
+    assert second_moments.of(second_moments.bounded(x))[3] < 2
+    assert second_moments.of(x)[3] > 1e5
+
+
+def test_a_column_that_the_text_does_not_use_still_counts() -> None:
+    x = np.ones((10, 8), np.float32)
+    x[:, 5] = 0
+    assert second_moments.of(x)[5] > 0
+
+
+@pytest.mark.parametrize(
+    "grid",
+    [GRID, Affine(4, 64, "F16"), Affine(3, 32, "F16"), Blocks(4, 32, "F16"), Palette(4, "F16")],
+    ids=str,
+)
+def test_codes_make_up_for_the_errors_of_those_before(grid: Grid) -> None:
+    w = np.random.default_rng(1).normal(size=(48, 160)).astype(np.float32)
+    w = w[:, : 160 // (grid.group or 32) * (grid.group or 32)]
+    x, fresh = inputs(2000, w.shape[1]), inputs(2000, w.shape[1], seed=1)
+    found = gptq.quantize(w, grid, gptq.Inputs(x, len(x)))
+    nearest = grid.quantize(w, second_moments.of(x))
+    assert found.codes.shape == w.shape and found.codes.dtype == nearest.codes.dtype
+    for ours, theirs in zip(found.parameters.groups, nearest.parameters.groups, strict=True):
+        assert ours.shape == theirs.shape and ours.dtype == theirs.dtype
+    assert error(fresh, grid.restore(found) - w) < 0.85 * error(fresh, grid.restore(nearest) - w)
+
+
+def test_where_there_is_nothing_to_learn_the_nearest_codes_stay() -> None:
+    """Inputs without any correlation: what the walk takes for one is noise."""
+    w = np.random.default_rng(1).normal(size=(48, 128)).astype(np.float32)
+    x = np.random.default_rng(2).normal(size=(gptq.TOKENS, 128)).astype(np.float32)
+    known = gptq.Inputs(x, len(x))
+    walked = GRID.restore(gptq.walk(w, GRID, known.moment, known.inverse))
+    nearest = GRID.changed(w, known.moment)
+    fresh = np.random.default_rng(3).normal(size=(4000, 128)).astype(np.float32)
+    assert error(fresh, walked - w) > error(fresh, nearest - w)
+    np.testing.assert_array_equal(GRID.restore(gptq.quantize(w, GRID, known)), nearest)
+
+
+def test_inputs_that_changed_are_made_up_for() -> None:
+    w = np.random.default_rng(1).normal(size=(48, 64)).astype(np.float32)
+    wanted = inputs(4000, 64)
+    x = wanted * np.float32(0.8)  # what came before made all of it smaller
+    with_it, without = (
+        GRID.restore(gptq.quantize(w, GRID, gptq.Inputs(x, len(x), before))) for before in (wanted, None)
+    )
+    asked = wanted @ w.T
+    assert np.square(x @ with_it.T - asked).sum() < 0.5 * np.square(x @ without.T - asked).sum()
+
+
+def bodies(model: ConvertInput) -> dict[str, Grid]:
+    kept = ("embed", "head", "router")
+    return {name: GRID for name in model.spec.matrices() if name.rpartition(".")[2] not in kept}
+
+
+@pytest.mark.parametrize("name", ["llama", "lfm2", "qwen3_moe"])
+def test_what_was_interrupted_goes_on_to_the_same_codes(tmp_path: Path, name: str) -> None:
+    model = source.read(tiny_models.make_checkpoint(name, tmp_path), name)
+    at_once, in_two = Store(tmp_path / "at once"), Store(tmp_path / "in two")
+    gptq.choose(model, bodies(model), TEXTS, at_once)
+
+    def killed(task: str, done: int, total: int) -> None:
+        if done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        gptq.choose(model, bodies(model), TEXTS, in_two, killed)
+    first = {path: path.stat().st_mtime_ns for path in in_two.folder.iterdir()}
+    assert first
+    damaged = min(first)
+    damaged.write_bytes(damaged.read_bytes()[:100])
+    gptq.choose(model, bodies(model), TEXTS, in_two)
+    assert all(path.stat().st_mtime_ns == first[path] for path in first if path != damaged)
+    names = {path.name for path in at_once.folder.iterdir()}
+    assert names == {path.name for path in in_two.folder.iterdir()}
+    met = [name for name in bodies(model) if at_once.get(name, GRID)]
+    kinds, all_kinds = ({each.rpartition(".")[2] for each in some} for some in (met, bodies(model)))
+    assert kinds == all_kinds
+    for each in met:
+        ours, theirs = (store.get(each, GRID) for store in (in_two, at_once))
+        assert ours and theirs
+        np.testing.assert_array_equal(ours.codes, theirs.codes)
+        np.testing.assert_array_equal(GRID.restore(ours), GRID.restore(theirs))
+
+
+def test_sensitivity_foretells_the_divergence(model: ConvertInput) -> None:
+    """Of noise in one matrix, measured."""
+    torch_texts = TEXTS[:6]
+    costs = sensitivity.measure(model, torch_texts * 8)
+    assert costs.keys() == set(model.spec.matrices())
+    right = Reference(model.spec, model.load)
+    for name in ("layers.0.v", "layers.1.down", "layers.2.gate", "head" if not model.spec.tied else "embed"):
+        w = model.load(name)
+        assert w is not None
+        share = 1e-4
+        rms = np.sqrt(np.square(w).mean(1, keepdims=True))
+        noise = np.random.default_rng(3).normal(size=w.shape) * rms * share**0.5
+        changed = (w + noise).astype(np.float32)
+
+        def load(wanted: str, rows: tuple[int, int] | None = None) -> Array | None:
+            values = changed if wanted == name else model.load(wanted)  # noqa: B023
+            return values if values is None or rows is None else values[slice(*rows)]
+
+        wrong = Reference(model.spec, load)
+        divergence = []
+        for text in torch_texts:
+            p, q = log_softmax(right.logits(text)), log_softmax(wrong.logits(text))
+            divergence.append((np.exp(p) * (p - q)).sum(1).mean())
+        assert np.mean(divergence) == pytest.approx(costs[name] * share, rel=0.5), name
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    (tmp_path / "tales.txt").write_text(TALES)
+    return tiny_chat_model.write(tmp_path / "tiny")
+
+
+@pytest.mark.parametrize(
+    ("name", "scheme", "out"),
+    [("edge", "q4", "m.edge"), ("mlx", "q4_g32", "m"), ("onnx", "q4", "m"), ("gguf", "q4_0", "m.gguf")],
+)
+def test_every_format_takes_calibrated_codes(
+    checkpoint: Path, tmp_path: Path, name: str, scheme: str, out: str
+) -> None:
+    model = source.read(checkpoint, "tiny")
+    text = np.array(list(TALES.encode())[:400])  # a byte is a token
+    errors = {}
+    for texts in (None, (), tmp_path / "tales.txt"):
+        target = tmp_path / str(texts is None) / str(texts == ()) / out
+        target.parent.mkdir(parents=True)
+        report = edgekit.convert(
+            checkpoint, target, format=name, scheme=scheme, calibrate=texts, verify=False
+        )
+        output = formats.read_back(name, target, model.spec)
+        p, q = (
+            log_softmax(reference.logits(text))
+            for reference in (Reference(model.spec, model.load), output.reference())
+        )
+        errors[report.calibration and report.calibration["algorithm"]] = (np.exp(p) * (p - q)).sum(1).mean()
+    assert errors.keys() == {None, "second moments", "gptq"}
+    assert errors["gptq"] < errors[None] != errors["second moments"] != errors["gptq"]
+    home = edgekit.hub.home() / "calibrated"
+    assert not [left for left in home.iterdir() if left.is_dir()]  # what a kill would have left
+
+
+def test_the_package_says_how_its_codes_were_chosen(checkpoint: Path, tmp_path: Path) -> None:
+    def package(out: str, **options: Any) -> bytes:
+        edgekit.convert(checkpoint, tmp_path / out, scheme="q4", verify=False, **options)
+        return (tmp_path / out).read_bytes()
+
+    text = tmp_path / "tales.txt"
+    text.write_text(TALES * 8)
+    one, same, other = (package("m.edge", calibrate=text, seed=seed) for seed in (1, 1, 2))
+    assert one == same != other
+    with edgekit.Model(tmp_path / "m.edge") as model:
+        record = model.metadata["calibration"]
+    assert record["algorithm"] == "gptq" and record["texts"] == ["tales.txt"] and record["seed"] == 2
+    assert 8000 < record["tokens"] <= 8192
+
+
+def test_what_needs_no_calibration_gets_none(checkpoint: Path, tmp_path: Path) -> None:
+    report = edgekit.convert(checkpoint, tmp_path / "m.edge", scheme="q8", verify=False)
+    assert report.calibration is None
+
+
+def test_refusals_leave_nothing(checkpoint: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty.txt").write_text("")
+    out = tmp_path / "m.edge"
+    with pytest.raises(UsageError, match=r"no text to calibrate with in .*empty\.txt"):
+        edgekit.convert(checkpoint, out, scheme="q4", calibrate=tmp_path / "empty.txt")
+    with pytest.raises(InvalidFile, match=r"gone\.txt: cannot read it"):
+        edgekit.convert(checkpoint, out, scheme="q4", calibrate=tmp_path / "gone.txt")
+    mute = tiny_chat_model.write(tmp_path / "mute", tokenizer=False)
+    with pytest.raises(UnsupportedModel, match="no tokenizer"):
+        edgekit.convert(mute, out, scheme="q4", calibrate=tmp_path / "tales.txt")
+    assert edgekit.convert(mute, out, scheme="q4", verify=False).calibration is None
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "empty.txt",
+        "m.edge",
+        "mute",
+        "tales.txt",
+        "tiny",
+    ]
