@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from edgekit import hub
 from edgekit.converters.calibrate import Calibrated, gptq, second_moments
@@ -31,12 +32,13 @@ def calibrated(
     grids: Mapping[str, Grid],
     texts: Sequence[Path] | None = (),
     seed: int = 0,
+    tune: int = 0,
     progress: Progress = silent,
 ) -> Iterator[ConvertInput]:
     """The model with what a text says about its matrices that get codes of less than 8 bits. With `texts`
-    their codes are chosen by GPTQ; without, the built-in text weighs the errors of each column. The model
-    itself where `texts` is None, where there are no such matrices, and where it has no tokenizer for the
-    built-in text.
+    their codes are chosen by GPTQ, and scales then tuned on `tune` tokens of them, by torch; without, the
+    built-in text weighs the errors of each column. The model itself where `texts` is None, where there are no
+    such matrices, and where it has no tokenizer for the built-in text.
 
     Chosen codes lie in edgekit's cache until all was done with them: after a kill the same call goes on from
     there. Raises UsageError for texts without tokens, UnsupportedModel without a tokenizer, InvalidFile,
@@ -49,7 +51,7 @@ def calibrated(
         yield model
         return
     ids = token_pieces(model, texts or (BUILT_IN,), TOKENS, seed, strict=bool(texts))
-    record = {
+    record: dict[str, Any] = {
         "algorithm": "gptq" if texts else "second moments",
         "texts": [path.name for path in texts] or ["built-in"],
         "tokens": sum(map(len, ids)),
@@ -67,9 +69,30 @@ def calibrated(
     folder.mkdir(parents=True, exist_ok=True)
     store = Store(folder / hashlib.sha256(key.encode()).hexdigest()[:32])
     with hub.only_one(store.folder.with_suffix(".lock")):
-        moments = gptq.choose(model, bodies, ids, store, progress)
-        yield replace(model, metadata=metadata, calibration=Calibrated(moments, store))
+        found = Calibrated(gptq.choose(model, bodies, ids, store, progress), store)
+        if tune:
+            more = token_pieces(model, texts, tune, seed)
+            state = store.folder / "tuning"
+            found, record["tuned"] = _tuned(model, found, chosen, more, state, progress)
+        yield replace(model, metadata=metadata, calibration=found)
         store.remove()
+
+
+def _tuned(
+    model: ConvertInput,
+    found: Calibrated,
+    grids: Mapping[str, Grid],
+    ids: Sequence[Sequence[int]],
+    state: Path,
+    progress: Progress,
+) -> tuple[Calibrated, dict[str, Any]]:
+    """With scales tuned where that helps; and what to say of it."""
+    from edgekit.converters.calibrate.tuning import tune  # needs torch
+
+    state.parent.mkdir(parents=True, exist_ok=True)
+    done = tune(replace(model, calibration=found), grids, ids, state=state, progress=progress)
+    said = {"tokens": sum(map(len, ids)), "kl_before": done.kl_before, "kl_after": done.kl_after}
+    return replace(found, tuned=done.fitted), said
 
 
 def token_pieces(

@@ -83,6 +83,7 @@ def convert(
     dry_run: bool = False,
     calibrate: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = (),
     seed: int = 0,
+    tune: int = 0,
     threads: int | None = None,
     progress: Progress = silent,
     warn: Callable[[str], None] | None = None,
@@ -96,7 +97,8 @@ def convert(
 
     `calibrate` names texts (plain, or JSONL with `text` or `messages`) by which codes of less than 8 bits are
     chosen: `seed` says which of their parts. Without any a short built-in text tells which columns matter;
-    with None the model is not run, and codes are the nearest to its weights.
+    with None the model is not run, and codes are the nearest to its weights. `tune`: on so many tokens of
+    these texts scales are trained then (torch, of the extra `train`), codes staying as they are.
 
     Raises UnsupportedModel before any work, VerificationFailed, InvalidFile, IoFailure, UsageError; `out` is
     then as it was.
@@ -125,6 +127,8 @@ def convert(
         raise UsageError(
             f"--exporter {exporter} chooses codes by itself; --calibrate is of edgekit's own formats"
         )
+    if tune and not texts:
+        raise UsageError("tuning trains on the texts to calibrate with; give at least one")
     target = Path(f"{name}-{chosen}{suffix}" if out is None else arguments.name(out, "the output"))
     _refuse(target, path)
     if exporter is not None:
@@ -145,7 +149,7 @@ def convert(
         grids = writer.grids(model, chosen, **options)
         with (
             in_place_of(target) as temporary,
-            calibrated(model, grids, texts, seed, progress) as model,
+            calibrated(model, grids, texts, seed, tune, progress) as model,
         ):
             fast = {"encoders": _encoders()} if format == "edge" else {}
             writer.write(model, temporary, chosen, progress, **options, **fast)

@@ -13,7 +13,7 @@ What they found is a `Calibrated`, the `Calibration` of a `ConvertInput`, from w
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,14 +24,17 @@ from edgekit.converters.quant.grid import Fitted, Grid
 
 @dataclass(frozen=True)
 class Calibrated:
-    """Second moments of the inputs of matrices, and the codes that have been chosen for some."""
+    """Second moments of the inputs of matrices, the codes that have been chosen for some, and those whose
+    scales have been tuned, each on the grid that it is for.
+    """
 
     moments: Mapping[str, NDArray[np.float32]]
     chosen: Store | None = None
+    tuned: Mapping[tuple[str, Grid], Fitted] = field(default_factory=dict)
 
     def importance(self, name: str) -> NDArray[np.float32] | None:
         return self.moments.get(name)
 
     def fitted(self, name: str, grid: Grid, rows: tuple[int, int]) -> Fitted | None:
-        found = self.chosen.get(name, grid) if self.chosen else None
+        found = self.tuned.get((name, grid)) or (self.chosen.get(name, grid) if self.chosen else None)
         return found.rows(*rows) if found else None

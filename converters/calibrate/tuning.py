@@ -32,10 +32,10 @@ HELD_OUT_OF = 8  # one text of so many judges the others' work
 @dataclass(frozen=True)
 class Tuned:
     """`kl_before` and `kl_after` in nats a token on the texts held out, after with what is in `fitted`: the
-    same codes with other scales, or nothing where those are no better.
+    same codes with other scales, each on the grid that it is for, or nothing where those are no better.
     """
 
-    fitted: dict[str, Fitted]
+    fitted: dict[tuple[str, Grid], Fitted]
     kl_before: float
     kl_after: float
 
@@ -90,7 +90,9 @@ def tune(
             base.copy_(_by_group(_tensor(grids[name].restore(tuned[name]), device), *base.shape[1:]))
             factors[name].fill_(1)
     after = divergence(teacher, student, held_out, device)
-    return Tuned(tuned, before, after) if after < before else Tuned({}, before, before)
+    if after >= before:
+        return Tuned({}, before, before)
+    return Tuned({(name, grids[name]): found for name, found in tuned.items()}, before, after)
 
 
 def _weights(model: ConvertInput, device: str) -> Weights:

@@ -89,7 +89,13 @@ def quality(card: Mapping[str, Any]) -> str:
 
 def calibration(record: Mapping[str, Any]) -> str:
     """By which text codes were chosen, and how, in one line."""
-    return f"by {record['algorithm']} on {record['tokens']} tokens of {', '.join(record['texts'])}"
+    line = f"by {record['algorithm']} on {record['tokens']} tokens of {', '.join(record['texts'])}"
+    if tuned := record.get("tuned"):
+        line += (
+            f"; scales tuned on {tuned['tokens']}: KL {tuned['kl_before']:.2g} -> {tuned['kl_after']:.2g} "
+            "on parts held out"
+        )
+    return line
 
 
 @contextmanager

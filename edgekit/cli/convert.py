@@ -62,6 +62,13 @@ class _Convert(click.Command):
 @click.option(
     "--seed", default=0, show_default=True, metavar="S", help="Says which parts of long texts are read."
 )
+@click.option(
+    "--tune",
+    type=click.IntRange(0),
+    default=0,
+    metavar="TOKENS",
+    help="Then train scales on so many tokens of that text, by torch (edgekit[train]).",
+)
 @click.option("--dry-run", is_flag=True, help="Say what would be done, or why it cannot be, and stop.")
 @_options.threads_option
 @_options.json_option
@@ -76,6 +83,7 @@ def command(
     calibrate: tuple[Path, ...],
     no_calibration: bool,
     seed: int,
+    tune: int,
     dry_run: bool,
     threads: int | None,
     as_json: bool,
@@ -91,7 +99,8 @@ def command(
 
     Codes of less than 8 bits are chosen by what the model does with a text: of a short built-in one, which
     columns of its weights matter; of thousands of tokens of yours (--calibrate, minutes), how each code makes
-    up for the errors of those before it. A calibration that was interrupted goes on where it was.
+    up for the errors of those before it. --tune trains scales on more of it, which takes torch and longer. A
+    calibration that was interrupted goes on where it was.
 
     What is not supported is refused before any work (exit 3). The result is compared with the checkpoint in
     the engine that will run it; the figures go into the package, and a broken one is never left behind (exit
@@ -126,6 +135,7 @@ def command(
             dry_run=dry_run,
             calibrate=None if no_calibration else calibrate,
             seed=seed,
+            tune=tune,
             threads=threads,
             progress=progress,
             warn=warn,

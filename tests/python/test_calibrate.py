@@ -263,3 +263,18 @@ def test_refusals_leave_nothing(checkpoint: Path, tmp_path: Path) -> None:
         "tales.txt",
         "tiny",
     ]
+
+
+def test_scales_are_tuned_on_more_of_the_text(tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="needs the [train] extra")
+    checkpoint, text = tiny_chat_model.write(tmp_path / "checkpoint"), tmp_path / "tales.txt"
+    text.write_text(TALES, "utf-8")
+    tuned = edgekit.convert(checkpoint, tmp_path / "m.edge", scheme="q4", calibrate=text, tune=4096)
+    assert tuned.calibration is not None
+    said = tuned.calibration["tuned"]
+    assert said["kl_after"] < said["kl_before"] and said["tokens"] > 2000
+    plain = edgekit.convert(checkpoint, tmp_path / "p.edge", scheme="q4", calibrate=text)
+    assert (tmp_path / "m.edge").read_bytes() != (tmp_path / "p.edge").read_bytes()
+    assert tuned.bytes is not None and plain.bytes is not None and abs(tuned.bytes - plain.bytes) < 4096
+    with pytest.raises(UsageError, match="at least one"):
+        edgekit.convert(checkpoint, tmp_path / "m.edge", scheme="q4", tune=4096)
