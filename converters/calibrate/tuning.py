@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -180,11 +180,11 @@ def divergence(
     """
     total, count = 0.0, sum(len(text) - 1 for text in texts)
     with torch.set_grad_enabled(learn):
-        for text in texts:
-            ids = torch.tensor([list(text)], device=device)
+        for alike in _alike(texts):
+            ids = torch.tensor(alike, device=device)
             with torch.no_grad():
-                wanted = teacher.hidden(ids)[0, 1:]
-            hidden = student.hidden(ids)[0, 1:]
+                wanted = teacher.hidden(ids)[:, 1:].flatten(0, 1)
+            hidden = student.hidden(ids)[:, 1:].flatten(0, 1)
             cut = hidden.detach().requires_grad_(learn)
             for theirs, ours in zip(wanted.split(HEAD_ROWS), cut.split(HEAD_ROWS), strict=True):
                 with torch.no_grad():
@@ -196,3 +196,12 @@ def divergence(
             if learn:
                 hidden.backward(cut.grad)
     return total
+
+
+def _alike(texts: Sequence[Sequence[int]]) -> Iterator[list[list[int]]]:
+    """Up to `BATCH` texts of one length at a time."""
+    by_length: dict[int, list[list[int]]] = {}
+    for text in texts:
+        by_length.setdefault(len(text), []).append(list(text))
+    for same in by_length.values():
+        yield from (same[first : first + BATCH] for first in range(0, len(same), BATCH))
