@@ -2,33 +2,50 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
+import json
 import os
+import shutil
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgekit import arguments, hub
 from edgekit.converters import convert as source
+from edgekit.converters import formats, synth
+from edgekit.converters.checkpoint import read_json
+from edgekit.converters.checkpoint_files import flat_config
 from edgekit.converters.convert import ConvertInput, Progress, silent
 from edgekit.converters.distill import student as students
 from edgekit.converters.distill import texts
 from edgekit.converters.distill.recipe import Recipe
-from edgekit.converters.distill.student import Parts
+from edgekit.converters.distill.student import Load, Parts, Student
+from edgekit.converters.distill.texts import Window
 from edgekit.converters.distill.vocabulary import Vocabulary
+from edgekit.converters.models import Family
 from edgekit.converters.text.tokenizer import SpecialTokens
 from edgekit.errors import UsageError
 from edgekit.in_place_of import in_place_of
-from edgekit.text import Tokenizer
+from edgekit.text import ChatTemplate, Tokenizer
 
 if TYPE_CHECKING:
     from edgekit.converters.distill.measure import Scores
 
+SEARCH_TOKENS = 2048  # with which parts of a model are chosen
+LOG = "distillation.jsonl"  # in the student's directory: the loss of every step
+
 
 @dataclass(frozen=True)
 class DistillReport:
-    """What was written at `path`. `scores` are None when no held-out text was given."""
+    """What was written at `path`, or with `dry_run` what would be. `scores` are None when no held-out text
+    was given.
+
+    `memory_bytes` and `training_seconds` are what training takes, estimated before it begins; None without.
+    """
 
     path: str
     model_type: str
@@ -37,7 +54,10 @@ class DistillReport:
     vocab_size: int
     n_layers: int
     seconds: float
+    dry_run: bool
     scores: Scores | None = None
+    memory_bytes: int | None = None
+    training_seconds: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -47,89 +67,287 @@ def distill(
     teacher: str | os.PathLike[str],
     out: str | os.PathLike[str],
     *,
+    dry_run: bool = False,
     progress: Progress = silent,
     **options: Any,
 ) -> DistillReport:
     """Writes the directory `out`, an ordinary Hugging Face checkpoint, which `convert` packs.
 
-    `options` are members of `converters.distill.recipe.Recipe`. Raises UsageError for options that contradict
-    each other or the model, UnsupportedModel, InvalidFile, IoFailure; `out` is then as it was.
+    `options` are members of `converters.distill.recipe.Recipe`. A run that was interrupted or killed goes on
+    when it is asked for again with the same ones: what it has done lies in a folder beside `out` until then.
+    Raises UsageError for options that contradict each other or the model, UnsupportedModel, InvalidFile,
+    IoFailure; `out` is then as it was.
     """
     started = time.monotonic()
     recipe = Recipe.of({"teacher": os.fspath(teacher), **options}, "distill")
     target = Path(arguments.name(out, "the output"))
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise UsageError(f"{target} exists and is not an empty directory", hint="choose another place")
-    model = source.read(hub.resolve(recipe.teacher, progress), recipe.teacher)
-    tokens = _tokens(model, recipe, progress)
-    student = students.of(model, Parts(tokens=tokens))
+    run = _Run(recipe, target, progress)
+    if dry_run:
+        return run.report(run.planned(), started, dry_run=True)
     target.parent.mkdir(parents=True, exist_ok=True)
+    student = run.begun()
     with in_place_of(target) as directory:
         directory.mkdir()
-        what = f"{student.spec.vocab_size} of {model.spec.vocab_size} tokens"
-        students.save(student, model, directory, kept=tokens, what=what, progress=progress)
-        scores = _measured(model, directory, recipe.held_out, tokens, progress) if recipe.held_out else None
-    return DistillReport(
-        path=str(target),
-        model_type=student.spec.model_type,
-        n_parameters_teacher=students.count(model.spec, model.tensors),
-        n_parameters=student.n_parameters,
-        vocab_size=student.spec.vocab_size,
-        n_layers=len(student.spec.layers),
-        seconds=time.monotonic() - started,
-        scores=scores,
-    )
+        run.finish(student, directory)
+        scores = run.measured(directory) if recipe.held_out else None
+    shutil.rmtree(run.work, ignore_errors=True)
+    made = Student(flat_config(student), Family(student.spec, student.tensors), student.load)
+    return run.report(made, started, scores)
 
 
-def _tokens(model: ConvertInput, recipe: Recipe, progress: Progress) -> list[int] | None:
-    """The tokens that stay, in order; None: all."""
-    if recipe.vocabulary is None and recipe.vocabulary_size is None:
-        return None
-    definition = students.definition_of(model)
-    known = Vocabulary(definition, model.spec.vocab_size)
-    counts: Counter[int] = Counter()
-    if recipe.vocabulary == "text" or recipe.vocabulary_size is not None:
-        counts = _counted(model, recipe, progress)
-    progress("choosing tokens", 0, 0)
-    if recipe.vocabulary == "text":
-        wanted = set(counts)
-    elif recipe.vocabulary is not None:
-        wanted = known.written_in([name.strip() for name in recipe.vocabulary.split(",")])
-    else:
-        wanted = set(known.ids.values()) - known.reserved
-    roles = SpecialTokens.read(Path(model.checkpoint.path), definition)
-    always = [id for id in (*roles.bos, *roles.eos, *roles.pad) if id < model.spec.vocab_size]
-    frequent = sorted(wanted, key=lambda id: (-counts[id], id))
-    return known.closure([*always, *frequent], recipe.vocabulary_size)
+class _Run:
+    """`work` is where an interrupted run goes on from: the student before training, the training's state."""
 
+    def __init__(self, recipe: Recipe, target: Path, progress: Progress) -> None:
+        self.recipe, self.progress, self.target = recipe, progress, target
+        self.teacher = source.read(hub.resolve(recipe.teacher, progress), recipe.teacher)
+        identity = repr((recipe, self.teacher.metadata["source"]))
+        digest = hashlib.sha256(identity.encode()).hexdigest()[:12]
+        self.work = target.with_name(f".{target.name}.{digest}.distill")
+        self.tokens = self._tokens() if recipe.student is None else None
 
-def _counted(model: ConvertInput, recipe: Recipe, progress: Progress) -> Counter[int]:
-    """How often the text has each token."""
-    if not recipe.text:
-        raise UsageError("which tokens are frequent says a text; give --text FILE")
-    tokenizer = _tokenizer(model)
-    counts: Counter[int] = Counter()
-    for sample in texts.read(map(Path, recipe.text)):
-        progress("counting tokens", 0, 0)
-        for text in texts.texts_of(sample):
-            for piece in texts.pieces(text):
-                counts.update(tokenizer.encode(piece, add_special_tokens=False))
-    return counts
+    # ---- the student
 
+    def planned(self) -> Student:
+        """One of the right shape, with any parts."""
+        if self.recipe.student is not None:
+            found = self._given()
+            return Student(flat_config(found), Family(found.spec, found.tensors), found.load)
+        spec, recipe = self.teacher.spec, self.recipe
+        layers = range(min(recipe.layers or len(spec.layers), len(spec.layers)))
+        width = self._width(layers)
+        parts = Parts(
+            self.tokens,
+            layers if recipe.layers else None,
+            {n: range(width) for n in layers if spec.layers[n].d_ff} if width else {},
+            {n: range(recipe.kv_heads) for n in layers} if recipe.kv_heads else {},
+        )
+        return students.of(self.teacher, parts)
 
-def _measured(
-    model: ConvertInput, directory: Path, held_out: str, tokens: list[int] | None, progress: Progress
-) -> Scores:
-    from edgekit.converters.distill.measure import Side, compare
-    from edgekit.converters.distill.weights import decoder
+    def begun(self) -> ConvertInput:
+        """The student before training."""
+        if self.recipe.student is not None:
+            return self._given()
+        folder = self.work / "student"
+        if not folder.exists():
+            parts = self._chosen()
+            made = students.of(self.teacher, parts)
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with in_place_of(folder) as directory:
+                directory.mkdir()
+                students.save(
+                    made,
+                    self.teacher,
+                    directory,
+                    kept=self.tokens,
+                    what=self._what(made),
+                    progress=self.progress,
+                )
+        return source.read(folder, "the student")
 
-    text = "\n".join(text for sample in texts.read([Path(held_out)]) for text in texts.texts_of(sample))
-    made = source.read(directory, "the student")
-    theirs, ours = (Side(decoder(each.spec, each.load), _tokenizer(each).encode) for each in (model, made))
-    return compare(theirs, ours, text, tokens, progress)
+    def _given(self) -> ConvertInput:
+        path = hub.resolve(str(self.recipe.student), self.progress)
+        if path.suffix == ".json":
+            folder = self.work / "student"
+            if not folder.exists():
+                synth.synth(read_json(path), folder, self.recipe.seed, self.progress)
+            path = folder
+        found = source.read(path, "the student")
+        if found.spec.vocab_size != self.teacher.spec.vocab_size:
+            raise UsageError(
+                f"the student has {found.spec.vocab_size} tokens, the teacher {self.teacher.spec.vocab_size}",
+                hint="a student learns from a teacher with the same vocabulary",
+            )
+        if found.tokenizer not in (None, self.teacher.tokenizer):
+            raise UsageError("the student's tokenizer is another one than the teacher's")
+        return found
+
+    def _chosen(self) -> Parts:
+        recipe, spec = self.recipe, self.teacher.spec
+        width = self._width(range(recipe.layers or len(spec.layers)))
+        if not (recipe.layers or width or recipe.kv_heads):
+            return Parts(self.tokens)
+        from edgekit.converters.distill import prune, weights
+
+        loaded = weights.fixed(self.teacher.load)
+        windows = [window.ids for window in self._windows(self.teacher)]
+        some = windows[: max(1, SEARCH_TOKENS // recipe.context)]
+        self.progress("weighing channels and heads", 0, 0)
+        return Parts(
+            self.tokens,
+            prune.layers(spec, loaded, some, recipe.layers, self.progress) if recipe.layers else None,
+            prune.channels(spec, loaded, some, width) if width else {},
+            prune.groups(spec, loaded, some, recipe.kv_heads) if recipe.kv_heads else {},
+        )
+
+    def _width(self, layers: Sequence[int]) -> int | None:
+        """Channels that stay; None: all."""
+        if self.recipe.target_params is None:
+            return self.recipe.ffn
+        from edgekit.converters.distill import prune
+
+        heads = self.recipe.kv_heads
+        few = Parts(self.tokens, layers, {}, {n: range(heads) for n in layers} if heads else {})
+        student = students.of(self.teacher, few)
+        names = student.family.tensors
+        return prune.width_for(
+            student.spec, lambda spec: students.count(spec, names), self.recipe.target_params
+        )
+
+    def _what(self, student: Student) -> str:
+        ours, theirs = student.spec, self.teacher.spec
+        layers = f"{len(ours.layers)} of {len(theirs.layers)} layers"
+        return f"{ours.vocab_size} of {theirs.vocab_size} tokens, {layers}"
+
+    # ---- its vocabulary
+
+    def _tokens(self) -> list[int] | None:
+        """The teacher's tokens that stay, in the student's order; None: all."""
+        recipe, model = self.recipe, self.teacher
+        if recipe.vocabulary is None and recipe.vocabulary_size is None:
+            return None
+        definition = students.definition_of(model)
+        known = Vocabulary(definition, model.spec.vocab_size)
+        counts: Counter[int] = Counter()
+        if recipe.vocabulary == "text" or recipe.vocabulary_size is not None:
+            counts = self._counted()
+        self.progress("choosing tokens", 0, 0)
+        if recipe.vocabulary == "text":
+            wanted = set(counts)
+        elif recipe.vocabulary is not None:
+            wanted = known.written_in([name.strip() for name in recipe.vocabulary.split(",")])
+        else:
+            wanted = set(known.ids.values()) - known.reserved
+        roles = SpecialTokens.read(model.checkpoint.path, definition)
+        always = [id for id in (*roles.bos, *roles.eos, *roles.pad) if id < model.spec.vocab_size]
+        frequent = sorted(wanted, key=lambda id: (-counts[id], id))
+        return known.closure([*always, *frequent], recipe.vocabulary_size)
+
+    def _counted(self) -> Counter[int]:
+        """How often the text has each token."""
+        tokenizer = _tokenizer(self.teacher)
+        counts: Counter[int] = Counter()
+        for sample in texts.read(map(Path, self.recipe.text)):
+            self.progress("counting tokens", 0, 0)
+            for text in texts.texts_of(sample):
+                for piece in texts.pieces(text):
+                    counts.update(tokenizer.encode(piece, add_special_tokens=False))
+        return counts
+
+    # ---- its training
+
+    def finish(self, student: ConvertInput, directory: Path) -> None:
+        """Writes the student, trained when that was asked for."""
+        recipe = self.recipe
+        load: Load = student.load
+        if recipe.tokens:
+            from edgekit.converters.distill.healing import heal
+
+            self.work.mkdir(parents=True, exist_ok=True)
+            with (self.work / LOG).open("a", encoding="utf-8") as log:
+
+                def told(step: int, loss: float) -> None:
+                    log.write(json.dumps({"step": step, "loss": loss}) + "\n")
+                    log.flush()
+
+                load = heal(
+                    student,
+                    self.teacher,
+                    self._windows(student if student.tokenizer else self.teacher),
+                    self._course(),
+                    kept=self.tokens,
+                    cache=None if recipe.cache is None else Path(recipe.cache),
+                    grids=formats.named("edge").grids(student, recipe.scheme) if recipe.scheme else None,
+                    state=self.work / "training",
+                    told=told,
+                    progress=self.progress,
+                )
+            _copy_log(self.work / LOG, directory / LOG)
+        made = Student(flat_config(student), Family(student.spec, student.tensors), load)
+        base = student if student.tokenizer else self.teacher
+        students.save(made, base, directory, what=self._what(made), progress=self.progress)
+
+    def _course(self) -> Any:
+        from edgekit.converters.distill.healing import Course
+        from edgekit.converters.distill.losses import Loss
+
+        recipe = self.recipe
+        loss = Loss(recipe.loss, recipe.beta, recipe.temperature)
+        return Course(recipe.tokens, recipe.batch_tokens, recipe.learning_rate, loss, recipe.seed)
+
+    def _windows(self, model: ConvertInput) -> list[Window]:
+        tokenizer = _tokenizer(model)
+        before = [] if model.bos_id is None else [model.bos_id]
+        after = model.metadata["eos_ids"][:1]
+        render = None
+        if model.chat_template is not None:
+            template = ChatTemplate.from_bytes(model.chat_template)
+            render = functools.partial(_rendered, template, tokenizer, model.metadata["special_tokens"])
+        self.progress("reading the text", 0, 0)
+        return texts.windows(
+            texts.read(map(Path, self.recipe.text)),
+            functools.partial(tokenizer.encode, add_special_tokens=False),
+            render,
+            length=self.recipe.context,
+            around=(before, after),
+        )
+
+    # ---- what is said of it
+
+    def measured(self, directory: Path) -> Scores:
+        from edgekit.converters.distill import weights
+        from edgekit.converters.distill.measure import Side, compare
+        from edgekit.converters.interpreters.torch import TorchDecoder
+
+        samples = texts.read([Path(str(self.recipe.held_out))])
+        text = "\n".join(text for sample in samples for text in texts.texts_of(sample))
+        made = source.read(directory, "the student")
+        sides = (
+            Side(TorchDecoder(each.spec, weights.fixed(each.load)), _tokenizer(each).encode)
+            for each in (self.teacher, made if made.tokenizer else self.teacher)
+        )
+        theirs, ours = sides
+        return compare(theirs, ours, text, self.tokens, self.progress)
+
+    def report(
+        self, student: Student, started: float, scores: Scores | None = None, *, dry_run: bool = False
+    ) -> DistillReport:
+        n_teacher, n = students.count(self.teacher.spec, self.teacher.tensors), student.n_parameters
+        memory = seconds = None
+        if dry_run and self.recipe.tokens:
+            from edgekit.converters.distill.estimate import estimate
+
+            memory, seconds = estimate(n_teacher, n, student.spec.vocab_size, self._course())
+        return DistillReport(
+            path=str(self.target),
+            model_type=student.spec.model_type,
+            n_parameters_teacher=n_teacher,
+            n_parameters=n,
+            vocab_size=student.spec.vocab_size,
+            n_layers=len(student.spec.layers),
+            seconds=time.monotonic() - started,
+            dry_run=dry_run,
+            scores=scores,
+            memory_bytes=memory,
+            training_seconds=seconds,
+        )
 
 
 def _tokenizer(model: ConvertInput) -> Tokenizer:
     if model.tokenizer is None:
         raise UsageError("the teacher has no tokenizer that edgekit reads", hint="give a checkpoint with one")
     return Tokenizer.from_bytes(model.tokenizer)
+
+
+def _rendered(
+    template: ChatTemplate, tokenizer: Tokenizer, special: dict[str, str], messages: list[dict[str, Any]]
+) -> list[int]:
+    return template.encode(tokenizer, {"messages": messages}, special)
+
+
+def _copy_log(work: Path, to: Path) -> None:
+    """Each step once: those after the last saved state were made again by a run that went on."""
+    steps = {step["step"]: step for step in map(json.loads, work.read_text("utf-8").splitlines())}
+    to.write_text("".join(json.dumps(steps[number]) + "\n" for number in sorted(steps)), "utf-8")

@@ -7,11 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
 from edgekit.converters.convert import Progress, silent
 from edgekit.converters.distill.texts import Encode, pieces
-from edgekit.converters.interpreters.torch import TorchDecoder
+from edgekit.converters.interpreters.torch import TorchDecoder, torch
 
 ROWS = 64  # whose logits are in memory at once
 Tensor = Any
@@ -44,6 +42,7 @@ class Side:
     encode: Encode
 
 
+@torch.no_grad()  # type: ignore[untyped-decorator]
 def compare(
     teacher: Side, student: Side, text: str, kept: Sequence[int] | None, progress: Progress = silent
 ) -> Scores:

@@ -16,8 +16,18 @@ from edgekit.errors import InvalidFile, UsageError
 class Recipe:
     """A member that is None was not asked for.
 
+    `text`, files to learn from: text, or JSONL of {"text"}, {"messages"}, {"prompt", "completion"};
+    `held_out`, one to measure with.
+
     Making the student: `vocabulary`, the scripts of the tokens that stay ("latin,cyrillic"), or "text": those
-    that `text` has; `vocabulary_size`, the most frequent of them.
+    that `text` has; `vocabulary_size`, the most frequent of them; `layers`, channels `ffn` of each
+    feed-forward part and key/value heads `kv_heads` that stay; `target_params`, so many parameters at most
+    by a smaller `ffn`. Or `student`: a checkpoint with the teacher's vocabulary, or the config.json of one,
+    whose weights begin random.
+
+    Training it: `tokens` in all, 0: none; `batch_tokens` in a step, in texts of `context`; `loss`, `beta` and
+    `temperature` as in `losses.Loss`; `cache`, a folder for the teacher's answers; `scheme`, which the
+    student's weights are trained for: those of an .edge package of that scheme.
     """
 
     teacher: str
@@ -25,6 +35,41 @@ class Recipe:
     held_out: str | None = None
     vocabulary: str | None = None
     vocabulary_size: int | None = None
+    layers: int | None = None
+    ffn: int | None = None
+    kv_heads: int | None = None
+    target_params: int | None = None
+    student: str | None = None
+    tokens: int = 0
+    batch_tokens: int = 1024
+    context: int = 256
+    learning_rate: float = 3e-4
+    loss: str = "kl"
+    beta: float = 0.1
+    temperature: float = 1.0
+    cache: str | None = None
+    scheme: str | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        made = ("vocabulary", "vocabulary_size", "layers", "ffn", "kv_heads", "target_params")
+        given = [name for name in made if getattr(self, name) is not None]
+        if self.student is not None and given:
+            raise UsageError(f"'student' is given, and {', '.join(given)} too; give the one or the other")
+        if self.ffn is not None and self.target_params is not None:
+            raise UsageError("'ffn' and 'target_params' are given; the one follows from the other")
+        if self.tokens < 0 or self.context < 2 or self.batch_tokens < self.context:
+            raise UsageError(
+                f"{self.tokens} tokens, {self.batch_tokens} a step, in texts of {self.context}; "
+                "a step has at least one text, a text two tokens"
+            )
+        if not self.text and self.needs_text:
+            raise UsageError("choosing parts of a model, and training, need a text", hint="give --text FILE")
+
+    @property
+    def needs_text(self) -> bool:
+        chosen = (self.layers, self.ffn, self.kv_heads, self.target_params, self.vocabulary_size)
+        return self.tokens > 0 or self.vocabulary == "text" or any(value is not None for value in chosen)
 
     @classmethod
     def of(cls, members: dict[str, Any], where: str) -> Recipe:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,15 @@ from edgekit.errors import InvalidFile, UsageError
 
 PIECE = 2000  # characters of a text that is measured in pieces
 Encode = Callable[[str], "list[int]"]
+Render = Callable[["list[dict[str, Any]]"], "list[int]"]  # messages as a chat template writes them
+
+
+@dataclass(frozen=True)
+class Window:
+    """A text to learn from: token ids, and the place of the first that is to be learned."""
+
+    ids: tuple[int, ...]
+    first: int = 1
 
 
 def read(paths: Iterable[Path]) -> Iterator[dict[str, Any]]:
@@ -65,3 +75,38 @@ def texts_of(sample: dict[str, Any]) -> list[str]:
         contents = (message.get("content") for message in sample["messages"] if isinstance(message, dict))
         return [content for content in contents if isinstance(content, str)]
     return [sample["text"]] if "text" in sample else [sample["prompt"], sample["completion"]]
+
+
+def windows(
+    samples: Iterable[dict[str, Any]],
+    encode: Encode,
+    render: Render | None,
+    *,
+    length: int,
+    around: tuple[Sequence[int], Sequence[int]],
+) -> list[Window]:
+    """Of at most `length` tokens. Texts and conversations are put one after another, and cut; `around` is
+    what goes before every window and after every text. A completion has a window of its own, and only it is
+    learned. Raises UsageError when there is nothing to learn.
+    """
+    before, after = around
+    stream: list[int] = []
+    found = []
+    for sample in samples:
+        if "messages" in sample:
+            if render is None:
+                raise UsageError("a sample has 'messages', and the teacher has no chat template")
+            stream += [*render(sample["messages"]), *after]
+        elif "text" in sample:
+            stream += [id for piece in pieces(sample["text"]) for id in encode(piece)] + list(after)
+        else:
+            prompt = [*before, *encode(sample["prompt"])]
+            ids = [*prompt, *encode(sample["completion"]), *after][:length]
+            if len(prompt) < len(ids):
+                found.append(Window(tuple(ids), max(1, len(prompt))))
+    room = length - len(before)
+    cut = (tuple(before) + tuple(stream[at : at + room]) for at in range(0, len(stream), room))
+    found += [Window(ids) for ids in cut if len(ids) > 1]
+    if not found:
+        raise UsageError("there is nothing to learn in the text given: it has fewer than two tokens")
+    return found

@@ -119,7 +119,7 @@ def test_the_student_has_the_rows_of_its_tokens(tmp_path: Path) -> None:
 def test_mistakes_are_told(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"written in klingon; this vocabulary has: latin"):
         edgekit.distill(SAMPLE, tmp_path / "a", vocabulary="latin,klingon")
-    with pytest.raises(UsageError, match="--text"):
+    with pytest.raises(UsageError, match="need a text"):
         edgekit.distill(SAMPLE, tmp_path / "a", vocabulary_size=1000)
     with pytest.raises(UsageError, match=r"no 'colour'; known: teacher, "):
         edgekit.distill(SAMPLE, tmp_path / "a", colour="red")

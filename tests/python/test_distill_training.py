@@ -1,0 +1,324 @@
+"""Students with fewer layers, channels and heads, and their training."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny_chat_model
+from tiny_models import TINY_CONFIGS, make_checkpoint
+
+torch = pytest.importorskip("torch", reason="needs the [train] extra")
+
+import edgekit
+from edgekit.converters import convert
+from edgekit.converters.distill import losses, prune, student, weights
+from edgekit.converters.distill.losses import Loss
+from edgekit.converters.distill.objective import step
+from edgekit.converters.distill.student import Parts
+from edgekit.converters.distill.targets import Cached, Live
+from edgekit.converters.distill.texts import Window, windows
+from edgekit.converters.interpreters.torch import TorchDecoder
+from edgekit.errors import InvalidFile, UnsupportedModel, UsageError
+
+TEXT = "The cat sat on the mat, and the dog sat on the cat. " * 8
+IDS = np.random.default_rng(0).integers(0, 199, 24).tolist()
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("checkpoints")
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_chat_model.write(tmp_path_factory.mktemp("teacher") / "m", num_hidden_layers=4)
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> str:
+    (tmp_path / "text.txt").write_text(TEXT)
+    return str(tmp_path / "text.txt")
+
+
+def logits(spec: Any, load: Any) -> Any:
+    with torch.no_grad():
+        return TorchDecoder(spec, weights.fixed(load)).logits(torch.tensor([IDS])).numpy()
+
+
+FAMILIES = ["llama_mqa", "phi3", "gemma3", "qwen2_window", "smollm3", "openelm", "stablelm_qk_norm", "olmoe"]
+
+
+@pytest.mark.parametrize("name", [name for name in FAMILIES if name in TINY_CONFIGS])
+def test_a_student_without_a_layer_is_the_teacher_without_it(
+    name: str, checkpoints: Path, tmp_path: Path
+) -> None:
+    theirs = convert.read(make_checkpoint(name, checkpoints), name)
+    kept = [number for number in range(len(theirs.spec.layers)) if number != 1]
+    (tmp_path / "m").mkdir()
+    student.save(student.of(theirs, Parts(layers=kept)), theirs, tmp_path / "m")
+    ours = convert.read(tmp_path / "m", "student")
+    spec = dataclasses.replace(theirs.spec, layers=tuple(theirs.spec.layers[number] for number in kept))
+
+    def load(name: str) -> Any:
+        return theirs.load(re.sub(r"layers\.(\d+)", lambda at: f"layers.{kept[int(at[1])]}", name))
+
+    want = logits(spec, load)
+    assert np.allclose(logits(ours.spec, ours.load), want, atol=1e-5 * np.abs(want).max())
+
+
+@pytest.mark.parametrize("name", ["llama_mqa", "phi3", "gemma3", "starcoder2"])
+def test_channels_that_do_nothing_can_go(name: str, checkpoints: Path, tmp_path: Path) -> None:
+    """Those whose columns of `down` are 0: the statistics find them, and the logits stay."""
+    opened = convert.read(make_checkpoint(name, checkpoints), name)
+    width = opened.spec.layers[0].d_ff
+    dead = np.random.default_rng(1).permutation(width)[: width // 4]
+
+    def load(name: str) -> Any:
+        values = opened.load(name)
+        if name.endswith(".down"):
+            values = values.copy()
+            values[:, dead] = 0
+        return values
+
+    kept = prune.channels(opened.spec, weights.fixed(load), [IDS], width - len(dead))
+    assert all(sorted(set(range(width)) - set(of)) == sorted(dead) for of in kept.values())
+    parts = Parts(channels=kept)
+    got = logits(parts.spec(opened.spec), lambda name: parts.load(opened.spec, load, name))
+    want = logits(opened.spec, load)
+    assert np.allclose(got, want, atol=1e-5 * np.abs(want).max())
+    made = student.of(opened, parts)
+    assert made.config["intermediate_size"] == width - len(dead)
+
+
+@pytest.mark.parametrize("name", ["llama", "qwen3", "phi3"])
+def test_heads_that_do_nothing_can_go(name: str, checkpoints: Path, tmp_path: Path) -> None:
+    opened = convert.read(make_checkpoint(name, checkpoints), name)
+    layer = opened.spec.layers[0]
+    group = layer.n_heads // layer.n_kv_heads * layer.head_dim
+
+    def load(name: str) -> Any:
+        values = opened.load(name)
+        if name.endswith(".o"):
+            values = values.copy()
+            values[:, :group] = 0
+        return values
+
+    kept = prune.groups(opened.spec, weights.fixed(load), [IDS], layer.n_kv_heads - 1)
+    assert all(0 not in of for of in kept.values())
+    parts = Parts(groups=kept)
+    got = logits(parts.spec(opened.spec), lambda name: parts.load(opened.spec, load, name))
+    want = logits(opened.spec, load)
+    assert np.allclose(got, want, atol=1e-5 * np.abs(want).max())
+    assert student.of(opened, parts).spec == parts.spec(opened.spec)
+
+
+def test_the_layer_that_does_nothing_goes_first(checkpoints: Path) -> None:
+    opened = convert.read(make_checkpoint("llama", checkpoints), "llama")
+
+    def load(name: str) -> Any:
+        values = opened.load(name)
+        return values if name not in ("layers.1.o", "layers.1.down") else np.zeros_like(values)
+
+    assert prune.layers(opened.spec, weights.fixed(load), [IDS], 2) == [0, 2]
+
+
+def test_what_a_config_cannot_say_is_refused(checkpoints: Path) -> None:
+    opened = convert.read(make_checkpoint("llama", checkpoints), "llama")
+    with pytest.raises(UnsupportedModel, match="cannot say"):
+        student.of(opened, Parts(channels={0: range(32)}))  # one layer narrower than the others
+    with pytest.raises(UsageError, match="4 layers of a model that has 3"):
+        prune.layers(opened.spec, weights.fixed(opened.load), [IDS], 4)
+
+
+def test_losses_are_divergences() -> None:
+    torch.manual_seed(0)
+    p, q = torch.randn(2, 5, 30).log_softmax(-1)
+    for name in losses.DIVERGENCES:
+        loss = Loss(name)
+        assert loss.of(p, p).abs().max() < 1e-6
+        assert (loss.of(p, q) > 0).all()
+    kl = Loss("kl").of(p, q)
+    assert torch.allclose(kl, torch.nn.functional.kl_div(q, p, log_target=True, reduction="none").sum(-1))
+    assert torch.allclose(Loss("reverse_kl").of(q, p), kl)
+    assert torch.allclose(Loss("jsd", beta=0.5).of(p, q), Loss("jsd", beta=0.5).of(q, p))
+    assert torch.allclose(Loss("skew_kl", beta=1e-6).of(p, q), kl, rtol=1e-3)
+    for wrong in ({"name": "mse"}, {"beta": 1.0}, {"temperature": 0.0}):
+        with pytest.raises(UsageError):
+            Loss(**wrong)
+
+
+def gradients(targets: Any, loss: Loss, opened: Any) -> tuple[float, dict[str, Any]]:
+    parameters = weights.trained(opened.tensors, opened.load)
+    with torch.no_grad():
+        for values in parameters.values():
+            values.mul_(1.1)
+    value = step(TorchDecoder(opened.spec, parameters.get), [Window(tuple(IDS))], loss, targets)
+    return value, {name: values.grad for name, values in parameters.items()}
+
+
+def test_cached_targets_give_the_gradients_of_the_teacher(
+    checkpoints: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With all tokens kept those of live ones, to float16; and never more of the teacher is asked for."""
+    opened = convert.read(make_checkpoint("llama", checkpoints), "llama")
+    loss = Loss("kl")
+    live = Live(TorchDecoder(opened.spec, weights.fixed(opened.load)), loss.log_probabilities)
+    value, want = gradients(live, loss, opened)
+    made_of = {"teacher": "x", "vocab_size": 199}
+    for top_k in (199, 64):
+        folder = tmp_path / str(top_k)
+        gradients(Cached(folder, live, made_of, top_k), loss, opened)
+        monkeypatch.setattr(live.teacher, "hidden", None)  # from here on nobody may ask the teacher
+        cached, got = gradients(Cached(folder, live, made_of, top_k), loss, opened)
+        monkeypatch.undo()
+        assert 0 < cached < value * 1.001  # what is not told apart can only bring two distributions nearer
+        if top_k == 199:
+            assert cached == pytest.approx(value, rel=2e-3)
+            for name, gradient in want.items():
+                assert (got[name] - gradient).norm() <= 2e-3 * gradient.norm()
+    with pytest.raises(UsageError, match="another teacher: teacher differ"):
+        Cached(folder, live, made_of | {"teacher": "y"}, 64)
+    (file,) = folder.glob("*.safetensors")
+    file.write_bytes(file.read_bytes()[:-9])
+    with pytest.raises(InvalidFile, match=r"\.safetensors: "):
+        Cached(folder, live, made_of, 64)(IDS)
+
+
+def test_a_teacher_with_more_tokens_is_asked_for_those_that_are_kept(checkpoints: Path) -> None:
+    opened = convert.read(make_checkpoint("llama", checkpoints), "llama")
+    model, kept = TorchDecoder(opened.spec, weights.fixed(opened.load)), [5, 3, 90, 41]
+    target = Live(model, Loss().log_probabilities, kept)([0, 1, 3])
+    ours = torch.randn(2, 4)
+    theirs = model.logits(torch.tensor([[5, 3, 41]]))[0, 1:, kept].log_softmax(-1)
+    assert torch.allclose(target.pair(slice(1, 3), ours)[0], theirs, atol=1e-5)
+
+
+def test_windows_learn_what_should_be_learned() -> None:
+    samples = [{"text": "abcdefg"}, {"prompt": "hi", "completion": "you"}, {"messages": [{"content": "z"}]}]
+    found = windows(
+        samples, lambda text: [ord(c) for c in text], lambda messages: [7, 7], length=6, around=([1], [2])
+    )
+    a, *rest = (ord(c) for c in "abcdefg")
+    assert found[0] == Window((1, ord("h"), ord("i"), *map(ord, "you")), 3)
+    assert [window.ids for window in found[1:]] == [(1, a, *rest[:4]), (1, *rest[4:], 2, 7, 7), (1, 2)]
+    with pytest.raises(UsageError, match="nothing to learn"):
+        windows([{"text": ""}], list, None, length=6, around=([], []))  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="no chat template"):
+        windows([{"messages": []}], list, None, length=6, around=([], []))  # type: ignore[arg-type]
+
+
+def run(teacher: Path, out: Path, text: str, **options: Any) -> Any:
+    small = {"context": 32, "batch_tokens": 64, "tokens": 640, "learning_rate": 3e-3}
+    return edgekit.distill(teacher, out, text=[text], **(small | options))
+
+
+def log(directory: Path) -> list[float]:
+    return [json.loads(line)["loss"] for line in (directory / "distillation.jsonl").read_text().splitlines()]
+
+
+def test_training_heals_and_the_package_runs(teacher: Path, tmp_path: Path, text: str) -> None:
+    long = {"context": 480, "batch_tokens": 480, "layers": 3, "held_out": text}
+    before = run(teacher, tmp_path / "a", text, tokens=0, **long)
+    after = run(teacher, tmp_path / "b", text, tokens=7200, **long)
+    assert after.n_layers == 3
+    assert after.scores.kl_mean < 0.6 * before.scores.kl_mean
+    assert after.scores.bits_per_byte_teacher == before.scores.bits_per_byte_teacher
+    assert not list(tmp_path.glob(".*"))  # nothing is left beside it
+    edgekit.convert(tmp_path / "b", tmp_path / "b.edge", scheme="q8")
+
+
+def test_a_killed_run_goes_on_to_the_same_weights(
+    teacher: Path, tmp_path: Path, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(teacher, tmp_path / "whole", text, layers=3)
+    from edgekit.converters.distill import healing
+
+    steps = 0
+
+    def interrupted(*arguments: Any) -> float:
+        nonlocal steps
+        steps += 1
+        if steps == 6:
+            raise KeyboardInterrupt
+        return step(*arguments)
+
+    monkeypatch.setattr(healing, "step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(teacher, tmp_path / "cut", text, layers=3)
+    assert not (tmp_path / "cut").exists()
+    run(teacher, tmp_path / "cut", text, layers=3)
+    assert steps == 6 + 5  # five of ten were done
+    assert len(log(tmp_path / "cut")) == 10
+    same = "model.safetensors"
+    assert (tmp_path / "cut" / same).read_bytes() == (tmp_path / "whole" / same).read_bytes()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"loss": "reverse_kl"},
+        {"loss": "jsd", "temperature": 2.0},
+        {"loss": "skew_kl", "cache": "targets"},
+        {"loss": "next_token"},
+        {"scheme": "q4"},
+        {"kv_heads": 1, "ffn": 64},
+    ],
+    ids=lambda options: "-".join(map(str, options.values())),
+)
+def test_every_way_of_training_learns(
+    options: dict[str, Any], teacher: Path, tmp_path: Path, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run(teacher, tmp_path / "m", text, layers=2, tokens=1280, **options)
+    losses = log(tmp_path / "m")
+    assert math.fsum(losses[-5:]) < 0.9 * math.fsum(losses[:5])
+
+
+def test_a_student_may_be_given(teacher: Path, tmp_path: Path, text: str) -> None:
+    config = json.loads((teacher / "config.json").read_text()) | {"hidden_size": 32, "num_hidden_layers": 1}
+    (tmp_path / "small.json").write_text(json.dumps(config))
+    report = run(teacher, tmp_path / "m", text, student=str(tmp_path / "small.json"))
+    assert report.n_layers == 1
+    assert edgekit.Model(tmp_path / "m").tokenizer is not None
+    (tmp_path / "small.json").write_text(json.dumps(config | {"vocab_size": 300}))
+    with pytest.raises(UsageError, match="the student has 300 tokens, the teacher 260"):
+        run(teacher, tmp_path / "n", text, student=str(tmp_path / "small.json"))
+
+
+def test_a_size_is_kept_and_told_before(teacher: Path, tmp_path: Path, text: str) -> None:
+    whole = run(teacher, tmp_path / "m", text, tokens=0, layers=4, dry_run=True).n_parameters
+    planned = run(teacher, tmp_path / "m", text, target_params=whole - 20000, dry_run=True)
+    assert planned.dry_run
+    assert planned.memory_bytes > 16 * planned.n_parameters
+    assert planned.training_seconds > 0
+    assert list(tmp_path.iterdir()) == [Path(text)]
+    made = run(teacher, tmp_path / "m", text, target_params=whole - 20000, tokens=0)
+    assert whole - 50000 < made.n_parameters == planned.n_parameters <= whole - 20000
+
+
+def test_mistakes_are_told(teacher: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.jsonl").write_text('{"text": "a"}\n{"texts": "b"}\n')
+    (tmp_path / "empty.txt").write_text("")
+    for text, error, match in (
+        ("bad.jsonl", InvalidFile, r"line 2 has neither 'text'"),
+        ("empty.txt", UsageError, "no text in the files"),
+        ("none.txt", InvalidFile, "cannot read it"),
+    ):
+        with pytest.raises(error, match=match):
+            run(teacher, tmp_path / "m", str(tmp_path / text))
+    for options, match in (
+        ({"tokens": 100}, "need a text"),
+        ({"layers": 2, "student": "x", "text": ["y"]}, "the one or the other"),
+        ({"loss": "mse", "text": [str(tmp_path / "bad.jsonl")], "tokens": 10}, "no loss 'mse'"),
+        ({"context": 1}, "a text two tokens"),
+    ):
+        with pytest.raises(UsageError, match=match):
+            edgekit.distill(teacher, tmp_path / "m", dry_run=True, **options)
+    assert not (tmp_path / "m").exists()
