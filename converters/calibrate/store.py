@@ -29,6 +29,7 @@ class Store:
         members |= {f"header{i}": values for i, values in enumerate(fitted.parameters.header)}
         with in_place_of(self._path(name, grid)) as temporary, temporary.open("wb") as file:
             np.savez(file, allow_pickle=False, **members)
+        self._read.cache_clear()
 
     def get(self, name: str, grid: Grid) -> Fitted | None:
         return self._read(self._path(name, grid))
