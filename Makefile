@@ -1,5 +1,6 @@
 # make demo    convert the sample model and let it tell a story      make test    everything that is tested on this machine
 # make demo-chat    fetch a real model (SmolLM2-135M-Instruct, 98 MB) and ask it something: QUESTION="…"
+# make demo-distill    distil the sample model into one of half its size, in a few minutes; a story of each
 # make lint    ruff, mypy, clang-format, shellcheck                 make format  put the sources in shape
 # make tidy    clang-tidy
 # make bench   the native programs of cpp/bench, in build/native     make clean   remove build/, keep .venv
@@ -18,7 +19,7 @@ CTEST := PATH="$(CURDIR)/$(BIN):$$PATH" ctest
 NATIVE_SOURCES := $(shell find cpp/include cpp/src cpp/bench cmake runtimes/python -name '*.cpp' -o -name '*.h' -o -name '*.hpp' -o -name '*.cmake')
 C_FILES = $(shell git ls-files '*.cpp' '*.h' '*.hpp')
 
-.PHONY: demo demo-chat test test-python test-cpp bench lint tidy format clean
+.PHONY: demo demo-chat demo-distill test test-python test-cpp bench lint tidy format clean
 .DELETE_ON_ERROR:
 
 # ---- environment ---------------------------------------------------------------------------------------------------------
@@ -39,6 +40,10 @@ $(STAMPS)/base: pyproject.toml setup.py CMakeLists.txt cpp/CMakeLists.txt $(NATI
 
 $(STAMPS)/gguf: pyproject.toml $(STAMPS)/base
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(PIP) --no-build-isolation -e '.[gguf]'
+	@touch $@
+
+$(STAMPS)/train: pyproject.toml $(STAMPS)/base
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(PIP) --no-build-isolation -e '.[train]'
 	@touch $@
 
 $(STAMPS)/test: pyproject.toml $(STAMPS)/base
@@ -73,6 +78,9 @@ demo-chat: build/demo/smollm2-135m.edge
 	@echo "$$QUESTION"
 	@$(BIN)/edgekit run $< "$$QUESTION" --temperature 0
 	@printf '\n\nGo on talking: $(BIN)/edgekit chat $<\n'
+
+demo-distill: $(STAMPS)/train
+	$(BIN)/python samples/distill_sample_model.py -o build/distilled
 
 # ---- tests ---------------------------------------------------------------------------------------------------------------
 
