@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 import json
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgekit import arguments, hub
 from edgekit.converters import convert as source
-from edgekit.converters import formats, synth
+from edgekit.converters import models, synth
 from edgekit.converters.checkpoint import read_json
 from edgekit.converters.checkpoint_files import flat_config
 from edgekit.converters.convert import ConvertInput, Progress, silent
@@ -26,6 +27,7 @@ from edgekit.converters.distill.recipe import Recipe
 from edgekit.converters.distill.student import Load, Parts, Student
 from edgekit.converters.distill.texts import Window
 from edgekit.converters.distill.vocabulary import Vocabulary
+from edgekit.converters.formats import edge
 from edgekit.converters.models import Family
 from edgekit.converters.text.tokenizer import SpecialTokens
 from edgekit.errors import UsageError
@@ -87,14 +89,18 @@ def distill(
     if dry_run:
         return run.report(run.planned(), started, dry_run=True)
     target.parent.mkdir(parents=True, exist_ok=True)
-    student = run.begun()
-    with in_place_of(target) as directory:
-        directory.mkdir()
-        run.finish(student, directory)
-        scores = run.measured(directory) if recipe.held_out else None
-    shutil.rmtree(run.work, ignore_errors=True)
-    made = Student(flat_config(student), Family(student.spec, student.tensors), student.load)
-    return run.report(made, started, scores)
+    done = False
+    try:
+        student = run.begun()
+        with in_place_of(target) as directory:
+            directory.mkdir()
+            run.finish(student, directory)
+            scores = run.measured(directory) if recipe.held_out else None
+        done = True
+    finally:
+        if done or not run.state.exists():
+            shutil.rmtree(run.work, ignore_errors=True)
+    return run.report(_as_student(student), started, scores)
 
 
 class _Run:
@@ -103,9 +109,19 @@ class _Run:
     def __init__(self, recipe: Recipe, target: Path, progress: Progress) -> None:
         self.recipe, self.progress, self.target = recipe, progress, target
         self.teacher = source.read(hub.resolve(recipe.teacher, progress), recipe.teacher)
-        identity = repr((recipe, self.teacher.metadata["source"]))
+        if recipe.tokens or recipe.held_out:
+            self._course()  # which says what is wrong before any work, a missing torch too
+        if recipe.scheme is not None and recipe.scheme not in edge.SCHEMES:
+            raise UsageError(
+                f"there is no scheme {recipe.scheme!r}; choose one of: {', '.join(edge.SCHEMES)}"
+            )
+        self.held_out = texts.whole([Path(recipe.held_out)]) if recipe.held_out else ""
+        files = [Path(name) for name in recipe.text]
+        facts = [(f.stat().st_size, f.stat().st_mtime_ns) for f in files if f.is_file()]
+        identity = repr((recipe, self.teacher.metadata["source"], facts))
         digest = hashlib.sha256(identity.encode()).hexdigest()[:12]
         self.work = target.with_name(f".{target.name}.{digest}.distill")
+        self.state = self.work / "training"
         self.tokens = self._tokens() if recipe.student is None else None
 
     # ---- the student
@@ -113,8 +129,11 @@ class _Run:
     def planned(self) -> Student:
         """One of the right shape, with any parts."""
         if self.recipe.student is not None:
-            found = self._given()
-            return Student(flat_config(found), Family(found.spec, found.tensors), found.load)
+            path = hub.resolve(self.recipe.student, self.progress)
+            if path.suffix != ".json":
+                return _as_student(self._given())
+            config = read_json(path)
+            return Student(config, models.load(config), self.teacher.load)
         spec, recipe = self.teacher.spec, self.recipe
         layers = range(min(recipe.layers or len(spec.layers), len(spec.layers)))
         width = self._width(layers)
@@ -259,15 +278,17 @@ class _Run:
                     self._course(),
                     kept=self.tokens,
                     cache=None if recipe.cache is None else Path(recipe.cache),
-                    grids=formats.named("edge").grids(student, recipe.scheme) if recipe.scheme else None,
-                    state=self.work / "training",
+                    grids=edge.grids(student, recipe.scheme) if recipe.scheme else None,
+                    state=self.state,
                     told=told,
                     progress=self.progress,
                 )
             _copy_log(self.work / LOG, directory / LOG)
-        made = Student(flat_config(student), Family(student.spec, student.tensors), load)
+        made = dataclasses.replace(_as_student(student), load=load)
         base = student if student.tokenizer else self.teacher
-        students.save(made, base, directory, what=self._what(made), progress=self.progress)
+        # codes that the weights were trained for are those of the weights as they are, not rounded
+        dtype = "F32" if recipe.scheme else None
+        students.save(made, base, directory, dtype=dtype, what=self._what(made), progress=self.progress)
 
     def _course(self) -> Any:
         from edgekit.converters.distill.healing import Course
@@ -301,15 +322,13 @@ class _Run:
         from edgekit.converters.distill.measure import Side, compare
         from edgekit.converters.interpreters.torch import TorchDecoder
 
-        samples = texts.read([Path(str(self.recipe.held_out))])
-        text = "\n".join(text for sample in samples for text in texts.texts_of(sample))
         made = source.read(directory, "the student")
         sides = (
             Side(TorchDecoder(each.spec, weights.fixed(each.load)), _tokenizer(each).encode)
             for each in (self.teacher, made if made.tokenizer else self.teacher)
         )
         theirs, ours = sides
-        return compare(theirs, ours, text, self.tokens, self.progress)
+        return compare(theirs, ours, self.held_out, self.tokens, self.progress)
 
     def report(
         self, student: Student, started: float, scores: Scores | None = None, *, dry_run: bool = False
@@ -333,6 +352,10 @@ class _Run:
             memory_bytes=memory,
             training_seconds=seconds,
         )
+
+
+def _as_student(model: ConvertInput) -> Student:
+    return Student(flat_config(model), Family(model.spec, model.tensors), model.load)
 
 
 def _tokenizer(model: ConvertInput) -> Tokenizer:

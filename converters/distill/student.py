@@ -15,9 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit.converters import models
-from edgekit.converters.checkpoint import FLOAT_TYPES
 from edgekit.converters.checkpoint_files import COPIED, flat_config, write_json
-from edgekit.converters.checkpoint_writer import Tensor, bits, write
+from edgekit.converters.checkpoint_writer import TORCH_TYPES, Tensor, bits, write
 from edgekit.converters.convert import ConvertInput, Progress, silent
 from edgekit.converters.distill.vocabulary import Vocabulary, numbering, renumbered
 from edgekit.converters.models import Family, Stored
@@ -174,15 +173,16 @@ def save(
     directory: Path,
     *,
     kept: Sequence[int] | None = None,
+    dtype: str | None = None,
     what: str = "",
     progress: Progress = silent,
 ) -> None:
-    """Into a directory that is there: the weights in the type of the teacher's (float32 when that is
-    quantized), its tokenizer with the tokens `kept` alone, and what else lies beside them. `what` is said in
-    the card.
+    """Into a directory that is there: the weights as `dtype`, by default the type of the teacher's (float32
+    when that is quantized), its tokenizer with the tokens `kept` alone, and what else lies beside them.
+    `what` is said in the card.
     """
-    given = teacher.checkpoint.info(teacher.tensors["embed"].name)[0]
-    dtype = given if given in FLOAT_TYPES and given != "F64" else "F32"
+    given = dtype or teacher.checkpoint.info(teacher.tensors["embed"].name)[0]
+    dtype = given if given in TORCH_TYPES else "F32"
     tensors = {
         name: Tensor(dtype, stored.shape, functools.partial(_blocks, stored, name, student.load, dtype))
         for name, stored in models.stored(student.family).items()

@@ -77,6 +77,11 @@ def texts_of(sample: dict[str, Any]) -> list[str]:
     return [sample["text"]] if "text" in sample else [sample["prompt"], sample["completion"]]
 
 
+def whole(paths: Iterable[Path]) -> str:
+    """All that people wrote in files, as one text."""
+    return "\n".join(text for sample in read(paths) for text in texts_of(sample))
+
+
 def windows(
     samples: Iterable[dict[str, Any]],
     encode: Encode,

@@ -21,6 +21,7 @@ from edgekit.converters import convert
 from edgekit.converters.distill import losses, prune, student, weights
 from edgekit.converters.distill.losses import Loss
 from edgekit.converters.distill.objective import step
+from edgekit.converters.distill.recipe import Recipe, read_yaml
 from edgekit.converters.distill.student import Parts
 from edgekit.converters.distill.targets import Cached, Live
 from edgekit.converters.distill.texts import Window, windows
@@ -284,8 +285,11 @@ def test_every_way_of_training_learns(
 def test_a_student_may_be_given(teacher: Path, tmp_path: Path, text: str) -> None:
     config = json.loads((teacher / "config.json").read_text()) | {"hidden_size": 32, "num_hidden_layers": 1}
     (tmp_path / "small.json").write_text(json.dumps(config))
+    planned = run(teacher, tmp_path / "m", text, student=str(tmp_path / "small.json"), dry_run=True)
+    assert {path.name for path in tmp_path.iterdir()} == {"text.txt", "small.json"}
     report = run(teacher, tmp_path / "m", text, student=str(tmp_path / "small.json"))
-    assert report.n_layers == 1
+    assert report.n_layers == planned.n_layers == 1
+    assert report.n_parameters == planned.n_parameters
     assert edgekit.Model(tmp_path / "m").tokenizer is not None
     (tmp_path / "small.json").write_text(json.dumps(config | {"vocab_size": 300}))
     with pytest.raises(UsageError, match="the student has 300 tokens, the teacher 260"):
@@ -303,6 +307,22 @@ def test_a_size_is_kept_and_told_before(teacher: Path, tmp_path: Path, text: str
     assert whole - 50000 < made.n_parameters == planned.n_parameters <= whole - 20000
 
 
+def test_a_recipe_is_a_file_too(tmp_path: Path) -> None:
+    recipe = Recipe.of({"teacher": "big", "text": ["a", "b"], "layers": 3, "learning_rate": 1}, "test")
+    (tmp_path / "recipe.yaml").write_text(recipe.to_yaml())
+    assert Recipe.of(read_yaml(tmp_path / "recipe.yaml"), "recipe.yaml") == recipe
+    for text, match in (("layers: [", "not YAML"), ("- a", "a list where")):
+        (tmp_path / "recipe.yaml").write_text(text)
+        with pytest.raises(InvalidFile, match=match):
+            read_yaml(tmp_path / "recipe.yaml")
+
+
+def test_a_loss_that_is_no_number_ends_the_run(teacher: Path, tmp_path: Path, text: str) -> None:
+    with pytest.raises(UsageError, match=r"the loss of step \d is nan"):
+        run(teacher, tmp_path / "m", text, learning_rate=1e30, layers=2)
+    assert not (tmp_path / "m").exists()
+
+
 def test_mistakes_are_told(teacher: Path, tmp_path: Path) -> None:
     (tmp_path / "bad.jsonl").write_text('{"text": "a"}\n{"texts": "b"}\n')
     (tmp_path / "empty.txt").write_text("")
@@ -318,6 +338,7 @@ def test_mistakes_are_told(teacher: Path, tmp_path: Path) -> None:
         ({"layers": 2, "student": "x", "text": ["y"]}, "the one or the other"),
         ({"loss": "mse", "text": [str(tmp_path / "bad.jsonl")], "tokens": 10}, "no loss 'mse'"),
         ({"context": 1}, "a text two tokens"),
+        ({"scheme": "q9"}, "no scheme 'q9'; choose one of: q"),
     ):
         with pytest.raises(UsageError, match=match):
             edgekit.distill(teacher, tmp_path / "m", dry_run=True, **options)

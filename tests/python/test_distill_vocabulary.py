@@ -116,6 +116,22 @@ def test_the_student_has_the_rows_of_its_tokens(tmp_path: Path) -> None:
     edgekit.convert(tmp_path / "student", tmp_path / "student.edge", scheme="q8")
 
 
+def test_a_quantized_teacher_has_a_student_of_floats(tmp_path: Path) -> None:
+    edgekit.convert(SAMPLE, tmp_path / "m.gguf", format="gguf", scheme="q8", verify=False)
+    (tmp_path / "text.txt").write_text(TEXT)
+    edgekit.distill(
+        tmp_path / "m.gguf", tmp_path / "student", vocabulary="text", text=[str(tmp_path / "text.txt")]
+    )
+    teacher, made = convert.read(tmp_path / "m.gguf", "m"), convert.read(tmp_path / "student", "m")
+    assert made.spec.vocab_size < 1000
+    assert made.checkpoint.info(made.tensors["embed"].name)[0] == "F32"
+    theirs, ours = (Tokenizer.from_bytes(model.tokenizer or b"") for model in (teacher, made))
+    assert ours.decode(ours.encode(TEXT)) == theirs.decode(theirs.encode(TEXT))
+    want, got = (model.load("layers.0.q") for model in (teacher, made))
+    assert want is not None
+    assert np.array_equal(want, got)
+
+
 def test_mistakes_are_told(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"written in klingon; this vocabulary has: latin"):
         edgekit.distill(SAMPLE, tmp_path / "a", vocabulary="latin,klingon")
