@@ -23,7 +23,7 @@ from edgekit.converters.quant.grid import Fitted, Grid
 from edgekit.converters.spec import ModelSpec
 from edgekit.converters.train import Schedule, train
 
-LEARNING_RATE = 1e-3
+LEARNING_RATE = 2e-3
 BATCH = 2  # texts in a step
 HEAD_ROWS = 256  # tokens whose logits are in memory at once
 HELD_OUT_OF = 8  # one text of so many judges the others' work

@@ -145,7 +145,8 @@ class Context:
         api = self._api
         for first in range(0, len(ids), BATCH):
             part = ids[first : first + BATCH]
-            self._decode(api.llama_batch_get_one((api.llama_token * len(part))(*part), len(part)))
+            tokens = (api.llama_token * len(part))(*part)  # the batch points to it
+            self._decode(api.llama_batch_get_one(tokens, len(part)))
         api.llama_synchronize(self._context)
 
     def logits(self, ids: Sequence[int], position: int, rows: int) -> Logits:
