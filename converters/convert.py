@@ -111,20 +111,26 @@ class ConvertInput:
         layout = self.layout(name)
         return layout is not None and grid.keeping(layout) == grid
 
-    def fitted(self, name: str, grid: Grid, rows: tuple[int, int]) -> Fitted:
-        """Rows `[rows[0], rows[1])` of a matrix on a grid: the checkpoint's own codes where it holds them,
-        else those of a calibration, else the nearest.
+    def given(self, name: str, grid: Grid, rows: tuple[int, int]) -> Fitted | None:
+        """Rows `[rows[0], rows[1])` of a matrix on a grid, where their codes are known: the checkpoint's own
+        if the grid holds them, else those of a calibration.
         """
         if self.keeps(name, grid):
             return grid.taken(self.codes(name, rows))
-        importance = None
-        if self.calibration is not None:
-            if chosen := self.calibration.fitted(name, grid, rows):
-                return chosen
-            importance = self.calibration.importance(name)
+        return None if self.calibration is None else self.calibration.fitted(name, grid, rows)
+
+    def importance(self, name: str) -> NDArray[np.float32] | None:
+        """Of each input of a matrix, `[k]`, where a calibration told it."""
+        return None if self.calibration is None else self.calibration.importance(name)
+
+    def fitted(self, name: str, grid: Grid, rows: tuple[int, int]) -> Fitted:
+        """Rows `[rows[0], rows[1])` of a matrix on a grid: the codes that are given, else the nearest."""
+        given = self.given(name, grid, rows)
+        if given is not None:
+            return given
         values = self.load(name, rows)
         assert values is not None
-        return grid.quantize(values, importance)
+        return grid.quantize(values, self.importance(name))
 
 
 def read(path: Path, name: str) -> ConvertInput:

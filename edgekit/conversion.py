@@ -23,7 +23,7 @@ from edgekit.converters.checkpoint import read_json
 from edgekit.converters.convert import ConvertInput, Progress, silent
 from edgekit.converters.formats import edge
 from edgekit.converters.quality import Quality
-from edgekit.converters.quant.q4_block32 import Q4Block32
+from edgekit.converters.quant.block32 import Block32
 from edgekit.converters.quant.tiles import F32, U8
 from edgekit.errors import UsageError
 from edgekit.in_place_of import in_place_of
@@ -208,14 +208,16 @@ def packed(checkpoint: Path, progress: Progress = silent) -> Path:
 
 def _encoders() -> dict[str, edge.Encoder]:
     """Of the native module: the converters themselves know nothing of it."""
-    from edgekit.engines.edge import encode_q4_block32
+    from edgekit.engines.edge import encode_block32
 
-    grid = Q4Block32()
+    def encoder(grid: Block32) -> edge.Encoder:
+        def encode(rows: F32, importance: F32 | None) -> U8:
+            starts = b"".join(grid.starts)
+            return encode_block32(rows, importance, starts, grid.nearest_code, grid.steps, grid.fields)
 
-    def q4(rows: F32) -> U8:
-        return encode_q4_block32(rows, b"".join(grid.starts), grid.nearest_code)
+        return encode
 
-    return {"q4_block32": q4}
+    return {name: encoder(grid) for name, grid in edge.GRIDS.items() if isinstance(grid, Block32)}
 
 
 def _export(

@@ -24,9 +24,13 @@ from edgekit.converters.formats import Output
 from edgekit.converters.formats._large_blocks import large_blocks
 from edgekit.converters.formats._parallel import in_order
 from edgekit.converters.quant import dense
+from edgekit.converters.quant.block32 import Block32
 from edgekit.converters.quant.grid import Grid
+from edgekit.converters.quant.q3_block32 import Q3Block32
 from edgekit.converters.quant.q4_affine32 import Q4Affine32
 from edgekit.converters.quant.q4_block32 import Q4Block32
+from edgekit.converters.quant.q5_block32 import Q5Block32
+from edgekit.converters.quant.q6_block32 import Q6Block32
 from edgekit.converters.quant.q8_block32 import Q8Block32
 from edgekit.converters.quant.tiles import F32, TILE_ROWS, U8, padded_rows, round_up, tiles_of
 from edgekit.converters.spec import ModelSpec
@@ -49,7 +53,7 @@ KEPT_WIDE = frozenset(["router"])
 # What turns ids into vectors and back: at 4 bits these cost as much quality as all the rest.
 ENDS = frozenset(["embed", "head"])
 
-TileGrid = dense.DenseTiles | Q8Block32 | Q4Block32 | Q4Affine32
+TileGrid = dense.DenseTiles | Q8Block32 | Block32 | Q4Affine32
 GRIDS: dict[str, TileGrid] = {
     grid.name: grid
     for grid in (
@@ -57,7 +61,10 @@ GRIDS: dict[str, TileGrid] = {
         dense.DenseTiles("F16"),
         dense.DenseTiles("BF16"),
         Q8Block32(),
+        Q6Block32(),
+        Q5Block32(),
         Q4Block32(),
+        Q3Block32(),
     )
 }
 
@@ -84,8 +91,8 @@ LAYOUTS_OF_SCHEME = {
 }
 SCHEMES = tuple(LAYOUTS_OF_SCHEME)
 
-# float32 rows `[n, k]`, n a multiple of 16 -> tiles `[n / 16, tile_bytes]`
-Encoder = Callable[[F32], U8]
+# float32 rows `[n, k]`, n a multiple of 16, and the importance of columns -> tiles `[n / 16, tile_bytes]`
+Encoder = Callable[[F32, F32 | None], U8]
 
 _SLAB_WEIGHTS = 1 << 18  # weights packed at a time by a thread: what fits a second-level cache
 
@@ -330,15 +337,15 @@ def _blocks(
         yield vectors[name].astype("<f4").view(np.uint8)
     else:
         grid = chosen[name]
-        encoder = encoders.get(grid.name) if model.calibration is None else None
+        encode, importance = encoders.get(grid.name), model.importance(name)
 
         def packed(rows: tuple[int, int]) -> U8:
-            if encoder is None:
-                (tiles,) = grid.pack(model.fitted(name, grid, rows))
-            else:
+            given = model.given(name, grid, rows)
+            if given is None and encode is not None:
                 values = model.load(name, rows)
                 assert values is not None
-                tiles = encoder(padded_rows(values))
+                return encode(padded_rows(values), importance).reshape(-1)
+            (tiles,) = grid.pack(given or model.fitted(name, grid, rows))
             return tiles.reshape(-1)
 
         yield from in_order(packed, _slabs(*model.spec.shape(name)))

@@ -3,7 +3,8 @@
     weight[r][k] = row_scale[r] · group_scale[r][k / 32] · level[code[r][k]]
 
 What tells `q3_block32` to `q6_block32` from each other are their levels, and how the bits of a code are
-spread over planes; the bytes are in cpp/src/quant/<name>.h.
+spread over planes; the bytes are in cpp/src/quant/<name>.h. `runtimes/python/encode_block32.cpp` does the
+same in C++.
 """
 
 from __future__ import annotations
@@ -49,8 +50,8 @@ ScaleFit = Callable[[F32, F32 | None, Sequence[bytes]], F32]
 class Block32(Grid):
     """`fields`: the bits of a code, low ones first, and so its planes. `ends`: the levels that a group's
     largest weight is put at by turns; beyond the last one it is clipped, which can cost less than coarser
-    steps for the other 31. `steps`: levels that do not follow one another are told apart by such parts of an
-    integer, so that the largest weight stays inside a byte.
+    steps for the other 31. `steps`: levels are told apart by such parts of an integer, so that the largest
+    weight stays inside a byte; levels that follow one another need no parts.
     """
 
     def __init__(
@@ -59,14 +60,14 @@ class Block32(Grid):
         levels: Sequence[int],
         fields: tuple[int, ...],
         ends: Sequence[float],
-        steps: float | None = None,
+        steps: float = 1,
     ) -> None:
         super().__init__(name, sum(fields), GROUP)
         self.levels = np.array(levels, np.float32)
         self.fields = fields
         self.zero = int(np.abs(self.levels).argmin())
-        self.steps = None if steps is None else np.float32(steps)
-        self.nearest_code = self._nearest(_BYTES / (self.steps or 1)).astype(np.uint8).tobytes()
+        self.steps = steps
+        self.nearest_code = self._nearest(_BYTES / np.float32(steps)).astype(np.uint8).tobytes()
         # Each table gives the level of a weight that is so many 127ths of the largest.
         self.starts = tuple(
             self.levels.astype(np.int8)[self._nearest(_BYTES * np.float32(end / 127))].tobytes()
@@ -94,8 +95,7 @@ class Block32(Grid):
         w = by_group(rows, group_scale.shape[1], GROUP)
         x = np.ascontiguousarray(w.reshape(-1, w.shape[2]).T)
         inverse = _inverse(group_scale * row_scale[:, None]).reshape(-1)
-        # One byte an integer is exact where levels follow one another.
-        steps = _to_bytes(x, inverse if self.steps is None else self.steps * inverse, np.empty_like(x))
+        steps = _to_bytes(x, np.float32(self.steps) * inverse, np.empty_like(x))
         codes = np.frombuffer(steps.translate(self.nearest_code), np.uint8)
         return codes.reshape(x.shape).T.reshape(len(rows), -1)[:, : rows.shape[1]]
 

@@ -1,5 +1,5 @@
 """q4_block32: 4.25 bits per weight; the layout and the reason for the levels are in
-cpp/src/quant/q4_block32.h. `runtimes/python/encode_q4_block32.cpp` does the same in C++.
+cpp/src/quant/q4_block32.h.
 """
 
 from __future__ import annotations

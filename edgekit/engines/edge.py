@@ -42,11 +42,18 @@ def can_load(path: str | os.PathLike[str], **options: Any) -> MemoryPlan:
     return MemoryPlan(**_edgekit.can_load(arguments.path(path), **options))
 
 
-def encode_q4_block32(rows: npt.NDArray[np.float32], starts: bytes, codes: bytes) -> npt.NDArray[np.uint8]:
-    """Tiles `[n / 16, tile_bytes]` of rows `[n, k]`, n a multiple of 16, by the tables of
-    `edgekit.converters.quant.q4_block32`, and as it does.
+def encode_block32(
+    rows: npt.NDArray[np.float32],
+    importance: npt.NDArray[np.float32] | None,
+    starts: bytes,
+    codes: bytes,
+    steps: float,
+    fields: tuple[int, ...],
+) -> npt.NDArray[np.uint8]:
+    """Tiles `[n / 16, tile_bytes]` of rows `[n, k]`, n a multiple of 16, by the tables of a
+    `edgekit.converters.quant.block32.Block32`, and as it does.
     """
-    return _edgekit.encode_q4_block32(rows, starts, codes)
+    return _edgekit.encode_block32(rows, importance, starts, codes, steps, fields)
 
 
 class Engine:

@@ -13,8 +13,13 @@ _Event: TypeAlias = (
 
 def version() -> str: ...
 def isas() -> str: ...
-def encode_q4_block32(
-    rows: npt.NDArray[np.float32], starts: bytes, codes: bytes
+def encode_block32(
+    rows: npt.NDArray[np.float32],
+    importance: npt.NDArray[np.float32] | None,
+    starts: bytes,
+    codes: bytes,
+    steps: float,
+    fields: Sequence[int],
 ) -> npt.NDArray[np.uint8]: ...
 def can_load(path: str, **options: object) -> dict[str, Any]: ...
 

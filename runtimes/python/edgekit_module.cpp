@@ -21,7 +21,7 @@
 #include <vector>
 
 #include "edgekit/edgekit.h"
-#include "encode_q4_block32.h"
+#include "encode_block32.h"
 
 namespace py = pybind11;
 
@@ -641,27 +641,43 @@ py::dict can_load(const std::string& path, const py::kwargs& values) {
 
 // ---- conversion
 
-// Tiles `[n / 16, tile_bytes]` of float32 rows `[n, k]`; `starts`: int8 `[2, 256]`.
-py::array_t<uint8_t> encode_q4_block32(
-    const py::array_t<float, py::array::c_style | py::array::forcecast>& rows, const std::string& starts,
-    const std::string& codes) {
-    namespace q4 = edgekit::q4_block32;
-    if (rows.ndim() != 2 || rows.shape(0) % q4::kTileRows != 0 || starts.size() != 256 * q4::kStarts ||
+// Tiles `[n / 16, tile_bytes]` of float32 rows `[n, k]`; `starts`: int8 `[starts, 256]`, `importance` `[k]`
+// or none.
+using Floats = py::array_t<float, py::array::c_style | py::array::forcecast>;
+
+py::array_t<uint8_t> encode_block32(const Floats& rows, const std::optional<Floats>& importance,
+                                    const std::string& starts, const std::string& codes, float steps,
+                                    const std::vector<uint32_t>& fields) {
+    namespace block32 = edgekit::block32;
+    if (rows.ndim() != 2 || rows.shape(0) % block32::kTileRows != 0 || starts.size() % 256 != 0 ||
         codes.size() != 256)
-        throw py::value_error("rows are [n, k] with n a multiple of 16, starts 1024 bytes, codes 256");
-    q4::Tables tables;
+        throw py::value_error("rows are [n, k] with n a multiple of 16, starts some 256 bytes, codes 256");
+    if (importance && (importance->ndim() != 1 || importance->shape(0) != rows.shape(1)))
+        throw py::value_error("importance has one number a column");
+    for (const uint32_t width : fields)
+        if (width != 1 && width != 2 && width != 4) throw py::value_error("fields have 1, 2 or 4 bits");
+    block32::Coder coder{.starts = std::vector<std::array<float, 256>>(starts.size() / 256),
+                         .codes = {},
+                         .steps = steps,
+                         .fields = fields};
     for (size_t i = 0; i < starts.size(); ++i)
-        tables.levels[i / 256][i % 256] = static_cast<signed char>(starts[i]);
-    std::memcpy(tables.codes, codes.data(), 256);
+        coder.starts[i / 256][i % 256] = static_cast<signed char>(starts[i]);
+    std::memcpy(coder.codes.data(), codes.data(), 256);
     const auto k = static_cast<uint32_t>(rows.shape(1));
-    const py::ssize_t tiles = rows.shape(0) / q4::kTileRows;
-    const auto tile_bytes = static_cast<py::ssize_t>(q4::tile_bytes(k));
+    std::vector<float> weights;
+    if (importance) {
+        weights.resize(size_t{(k + block32::kGroup - 1) / block32::kGroup} * block32::kGroup);
+        std::copy_n(importance->data(), k, weights.begin());
+    }
+    const py::ssize_t tiles = rows.shape(0) / block32::kTileRows;
+    const auto tile_bytes = static_cast<py::ssize_t>(coder.tile_bytes(k));
     py::array_t<uint8_t> packed({tiles, tile_bytes});
     const float* from = rows.data();
     uint8_t* to = packed.mutable_data();
     const py::gil_scoped_release release;
     for (py::ssize_t tile = 0; tile < tiles; ++tile)
-        q4::encode(from + tile * q4::kTileRows * k, k, tables, to + tile * tile_bytes);
+        coder.encode(from + tile * block32::kTileRows * k, k, importance ? weights.data() : nullptr,
+                     to + tile * tile_bytes);
     return packed;
 }
 
@@ -682,7 +698,7 @@ PYBIND11_MODULE(_edgekit, m) {
     m.def("version", &edgekit_version);
     m.def("isas", &edgekit_isas);
     m.def("can_load", &can_load);
-    m.def("encode_q4_block32", &encode_q4_block32);
+    m.def("encode_block32", &encode_block32);
 
     py::class_<Tokenizer>(m, "Tokenizer")
         .def(py::init<const py::buffer&>())

@@ -115,11 +115,10 @@ def test_a_failed_conversion_leaves_the_old_package(checkpoint: Path, tmp_path: 
 def test_a_package_that_computes_something_else_is_refused(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheme: str
 ) -> None:
-    good = source.ConvertInput.fitted
     monkeypatch.setattr(
         source.ConvertInput,
-        "fitted",
-        lambda self, name, grid, rows: grid.quantize(grid.restore(good(self, name, grid, rows))[::-1]),
+        "given",
+        lambda self, name, grid, rows: grid.quantize(self.load(name, rows)[::-1]),
     )
     with pytest.raises(edgekit.VerificationFailed, match=r"stored .* is not the checkpoint's"):
         edgekit.convert(checkpoint, tmp_path / "m.edge", scheme=scheme)

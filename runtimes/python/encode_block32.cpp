@@ -1,18 +1,17 @@
-#include "encode_q4_block32.h"
+#include "encode_block32.h"
 
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <vector>
 
-namespace edgekit::q4_block32 {
+namespace edgekit::block32 {
 
 namespace {
 
 constexpr float kSmallest = 1e-36f;
-constexpr float kSteps = 3.4f;
 constexpr uint32_t kScalesOffset = 4 * kTileRows;
-constexpr uint32_t kGroupBytes = kTileRows * kGroup / 2;
+constexpr uint32_t kLine = 4 * kTileRows;  // bytes: four columns of a tile's rows
+constexpr uint32_t kLines = kGroup / 4;
 constexpr uint32_t kLanes = 8;  // partial sums, so that the compiler may use vectors
 
 uint32_t n_groups(uint32_t k) { return (k + kGroup - 1) / kGroup; }
@@ -45,19 +44,42 @@ void to_bytes(const float* x, float factor, uint8_t* bytes) {
     }
 }
 
+// Where a line's field of so many bits lies among its planes: which plane, and from which bit on.
+struct Place {
+    uint32_t plane, shift;
+};
+Place place_of(uint32_t line, uint32_t width) {
+    if (width == 4) return {line % 4, 4 * (line / 4)};
+    return {line * width / 8, line * width % 8};
+}
+
+}  // namespace
+
+uint32_t Coder::bits() const {
+    uint32_t sum = 0;
+    for (const uint32_t width : fields) sum += width;
+    return sum;
+}
+
+size_t Coder::tile_bytes(uint32_t k) const {
+    return codes_offset(k) + size_t{kTileRows} * kGroup * bits() / 8 * n_groups(k);
+}
+
 // The scale that suits a group best, of those that the starts lead to.
-float best_scale(const float* x, const Tables& tables) {
+float Coder::best_scale(const float* x, const float* importance) const {
     uint8_t steps[kGroup];
     to_bytes(x, 127 * inverse(largest(x)), steps);
     float best = 0, best_gain = -1;
-    for (const auto& levels : tables.levels) {
-        float level[kGroup];
-        for (uint32_t i = 0; i < kGroup; ++i) level[i] = levels[steps[i]];
+    for (const auto& levels : starts) {
+        float level[kGroup], weighed[kGroup];
+        for (uint32_t i = 0; i < kGroup; ++i) level[i] = weighed[i] = levels[steps[i]];
+        if (importance)
+            for (uint32_t i = 0; i < kGroup; ++i) weighed[i] *= importance[i];
         float cross[kLanes] = {}, norm[kLanes] = {};
         for (uint32_t i = 0; i < kGroup; i += kLanes) {
             for (uint32_t lane = 0; lane < kLanes; ++lane) {
-                cross[lane] += x[i + lane] * level[i + lane];
-                norm[lane] += level[i + lane] * level[i + lane];
+                cross[lane] += x[i + lane] * weighed[i + lane];
+                norm[lane] += level[i + lane] * weighed[i + lane];
             }
         }
         float cross_sum = 0, norm_sum = 0;
@@ -75,38 +97,40 @@ float best_scale(const float* x, const Tables& tables) {
     return best;
 }
 
-}  // namespace
-
-size_t tile_bytes(uint32_t k) { return codes_offset(k) + size_t{kGroupBytes} * n_groups(k); }
-
-void encode(const float* rows, uint32_t k, const Tables& tables, uint8_t* tile) {
+void Coder::encode(const float* rows, uint32_t k, const float* importance, uint8_t* tile) const {
     const uint32_t groups = n_groups(k);
-    std::memset(tile, 0, codes_offset(k));
+    std::memset(tile, 0, tile_bytes(k));
     std::vector<float> padded(size_t{groups} * kGroup), scales(groups);
     for (uint32_t row = 0; row < kTileRows; ++row) {
         std::copy_n(rows + size_t{row} * k, k, padded.begin());
         float peak = 0;
         for (uint32_t group = 0; group < groups; ++group) {
-            scales[group] = best_scale(&padded[size_t{group} * kGroup], tables);
+            const size_t first = size_t{group} * kGroup;
+            scales[group] = best_scale(&padded[first], importance ? importance + first : nullptr);
             peak = std::max(peak, std::abs(scales[group]));
         }
         const float row_scale = peak / 127;
         std::memcpy(tile + size_t{4} * row, &row_scale, 4);
+        uint8_t* lines = tile + codes_offset(k) + 4 * row;
         for (uint32_t group = 0; group < groups; ++group) {
             const auto scale = static_cast<int8_t>(
                 std::lrint(std::clamp(scales[group] * inverse(row_scale), -127.f, 127.f)));
             tile[kScalesOffset + size_t{16} * group + row] = static_cast<uint8_t>(scale);
-            uint8_t codes[kGroup];
-            to_bytes(&padded[size_t{group} * kGroup], kSteps * inverse(static_cast<float>(scale) * row_scale),
-                     codes);
-            for (uint8_t& code : codes) code = tables.codes[code];
-            uint8_t* lines = tile + codes_offset(k) + size_t{kGroupBytes} * group + 4 * row;
-            for (int line = 0; line < 4; ++line)
-                for (int byte = 0; byte < 4; ++byte)
-                    lines[64 * line + byte] =
-                        static_cast<uint8_t>(codes[4 * line + byte] | codes[16 + 4 * line + byte] << 4);
+            uint8_t nearest[kGroup];
+            to_bytes(&padded[size_t{group} * kGroup], steps * inverse(static_cast<float>(scale) * row_scale),
+                     nearest);
+            uint32_t done = 0;
+            for (const uint32_t width : fields) {
+                for (uint32_t i = 0; i < kGroup; ++i) {
+                    const auto [plane, shift] = place_of(i / 4, width);
+                    const uint32_t field = codes[nearest[i]] >> done & ((1u << width) - 1);
+                    lines[kLine * plane + i % 4] |= static_cast<uint8_t>(field << shift);
+                }
+                lines += kLine * kLines * width / 8;
+                done += width;
+            }
         }
     }
 }
 
-}  // namespace edgekit::q4_block32
+}  // namespace edgekit::block32
