@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -66,7 +66,7 @@ class ConvertInput:
         calibration     {"algorithm", "texts": their names, "tokens", "seed"}, once there has been one
 
     `warnings` says what the package will lack. `bos_id` and `pad_id` are the tokenizer's, where it has them.
-    `calibration` has a say in which codes matrices get.
+    `calibration` has a say in which codes matrices get, `mix` in which grids, whatever the scheme.
     """
 
     spec: ModelSpec
@@ -79,6 +79,7 @@ class ConvertInput:
     bos_id: int | None = None
     pad_id: int | None = None
     calibration: Calibration | None = None
+    mix: Mapping[str, Grid] = field(default_factory=dict)
 
     def load(self, name: str, rows: tuple[int, int] | None = None) -> NDArray[np.float32] | None:
         """A tensor of the spec (or some of its rows) as float32; None when this model has none of that
@@ -102,7 +103,10 @@ class ConvertInput:
         return self.checkpoint.codes(where.name, (first + rows[0], first + rows[1]))
 
     def grid(self, name: str, wanted: Grid) -> Grid:
-        """The grid of a matrix that should lie on `wanted`: that of its own codes where they can stay."""
+        """The grid of a matrix that a scheme would put on `wanted`: that of its own codes where they can
+        stay.
+        """
+        wanted = self.mix.get(name, wanted)
         layout = self.layout(name)
         return (wanted.keeping(layout) if layout else None) or wanted
 

@@ -7,7 +7,7 @@ import importlib
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
@@ -18,7 +18,7 @@ import numpy as np
 from edgekit import arguments, engines, hub, preflight
 from edgekit.calibration import calibrated
 from edgekit.converters import convert as source
-from edgekit.converters import exporters, formats
+from edgekit.converters import exporters, formats, mix
 from edgekit.converters.checkpoint import read_json
 from edgekit.converters.convert import ConvertInput, Progress, silent
 from edgekit.converters.formats import edge
@@ -42,7 +42,8 @@ class ConvertReport:
     when nothing was verified: `engine`, does the engine compute what the output says; `weights`, are those
     the checkpoint's; `quality`, what was lost against it; `better`, the next scheme where that is much.
     `preflight` is what a dry run estimates, else None; `calibration` says by which text codes were chosen,
-    and how. An exporter's dry run knows neither sizes nor `n_parameters`.
+    and how; `grids` names what each matrix became. An exporter's dry run knows neither sizes nor
+    `n_parameters`.
     """
 
     path: str
@@ -61,6 +62,7 @@ class ConvertReport:
     better: BetterScheme | None = None
     preflight: Preflight | None = None
     calibration: dict[str, Any] | None = None
+    grids: dict[str, str] | None = None
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -77,6 +79,8 @@ def convert(
     *,
     format: str = "edge",
     scheme: str | None = None,
+    target_bytes: int | None = None,
+    target_bpw: float | None = None,
     opset_only: bool = False,
     exporter: str | None = None,
     verify: bool = True,
@@ -92,8 +96,10 @@ def convert(
 
     `warn` gets what is known to be amiss before the work begins; the report has that and what came later.
     `out` defaults to `<name>-<scheme>` in the current directory; a file that is there is replaced, at the end
-    and at once. `opset_only` writes ONNX of standard operators alone, in constant memory; `exporter` has
-    ONNX written by another program, for architectures that edgekit does not know ("optimum").
+    and at once. `target_bytes` of the whole output, or `target_bpw` bits for each of all parameters, has the
+    scheme "mix": matrices get grids of their own, embedding and output included. `opset_only` writes ONNX of
+    standard operators alone, in constant memory; `exporter` has ONNX written by another program, for
+    architectures that edgekit does not know ("optimum").
 
     `calibrate` names texts (plain, or JSONL with `text` or `messages`) by which codes of less than 8 bits are
     chosen: `seed` says which of their parts. Without any a short built-in text tells which columns matter;
@@ -109,12 +115,18 @@ def convert(
     )
     if exporter is not None and format != "onnx":
         raise UsageError(f"--exporter {exporter} writes the onnx format; this is {format}")
-    chosen = writer.SCHEMES[0] if scheme is None else scheme
-    if chosen not in writer.SCHEMES:
+    if scheme not in (None, *writer.SCHEMES):
         raise UsageError(
-            f"{exporter or f'the {format} format'} has no scheme {chosen!r}; choose one of: "
+            f"{exporter or f'the {format} format'} has no scheme {scheme!r}; choose one of: "
             f"{', '.join(writer.SCHEMES)}"
         )
+    mixed = (target_bytes, target_bpw) != (None, None)
+    if mixed and not hasattr(writer, "MIXED"):
+        raise UsageError(f"{exporter or f'the {format} format'} has no mix for a number of bytes; edge has")
+    if mixed and (scheme not in (None, "mix") or None not in (target_bytes, target_bpw)):
+        raise UsageError("a number of bytes, bits per weight, a scheme: give one of them")
+    if scheme == "mix" and not mixed:
+        raise UsageError("scheme 'mix' needs a number of bytes, or of bits per weight, to aim at")
     options = {"opset_only": True} if opset_only else {}
     if options.keys() - set(getattr(writer, "OPTIONS", ())):
         raise UsageError(f"--opset-only belongs to edgekit's own onnx format; this is {exporter or format}")
@@ -129,24 +141,37 @@ def convert(
         )
     if tune and not texts:
         raise UsageError("tuning trains on the texts to calibrate with; give at least one")
-    target = Path(f"{name}-{chosen}{suffix}" if out is None else arguments.name(out, "the output"))
-    _refuse(target, path)
+
+    def named(chosen: str) -> Path:
+        target = Path(f"{name}-{chosen}{suffix}" if out is None else arguments.name(out, "the output"))
+        _refuse(target, path)
+        return target
+
     if exporter is not None:
-        return _export(writer, path, target, chosen, started, verify, dry_run, progress)
+        chosen = scheme or writer.SCHEMES[0]
+        return _export(writer, path, named(chosen), chosen, started, verify, dry_run, progress)
+    if out is not None:
+        named("")
     progress("reading the checkpoint", 0, 0)
     model = source.read(path, name if local else os.fspath(checkpoint))
+    default = getattr(writer, "default_scheme", lambda model: writer.SCHEMES[0])
+    chosen = "mix" if mixed else scheme or default(model)
+    target = named(chosen)
+    n_parameters = sum(_size(model, tensor) for tensor in model.tensors)
+    if mixed:
+        wanted = target_bytes or round((target_bpw or 0) * n_parameters / 8)
+        model = _mixed(writer, model, wanted, options)
     warnings = list(model.warnings)
     if loss := preflight.requantized(writer, model, chosen, options):
         warnings.append(loss)
     if warn is not None:
         for text in warnings:
             warn(text)
-    n_parameters = sum(_size(model, tensor) for tensor in model.tensors)
     found: Verification | None = None
     size: int | None = None
     estimate = None
+    grids = writer.grids(model, chosen, **options)
     if not dry_run:
-        grids = writer.grids(model, chosen, **options)
         with (
             in_place_of(target) as temporary,
             calibrated(model, grids, texts, seed, tune, progress) as model,
@@ -176,7 +201,18 @@ def convert(
         better=found.better if found else None,
         preflight=estimate,
         calibration=model.metadata.get("calibration"),
+        grids={name: str(grid) for name, grid in grids.items()},
     )
+
+
+def _mixed(writer: Any, model: ConvertInput, wanted: int, options: dict[str, Any]) -> ConvertInput:
+    """The model with a grid for each matrix that takes codes, of `wanted` bytes with all that there is."""
+    planned = writer.grids(model, "mix", **options)
+    coded = {name: grid for name, grid in planned.items() if grid.bits <= 8}
+    rest = writer.size_bytes(model, "mix", **options) - sum(
+        grid.size_bytes(*model.spec.shape(name)) for name, grid in coded.items()
+    )
+    return replace(model, mix=mix.allocate(model, list(coded), writer.MIXED, wanted - rest))
 
 
 def _texts(calibrate: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None) -> list[Path] | None:

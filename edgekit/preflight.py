@@ -88,7 +88,7 @@ def requantized(writer: ModuleType, model: ConvertInput, scheme: str, options: d
     if not layouts or not hasattr(writer, "grids"):
         return None
     grids = writer.grids(model, scheme, **options)
-    anew = [name for name, layout in layouts.items() if grids[name].keeping(layout) != grids[name]]
+    anew = [name for name in layouts if not model.keeps(name, grids[name])]
     if not anew:
         return None
     kinds = Counter(str(layouts[name]) for name in anew).most_common()

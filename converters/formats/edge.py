@@ -12,7 +12,7 @@ import json
 import math
 import os
 import struct
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,8 @@ KEPT_WIDE = frozenset(["router"])
 
 # What turns ids into vectors and back: at 4 bits these cost as much quality as all the rest.
 ENDS = frozenset(["embed", "head"])
+# An error in these does the most harm for their bytes.
+SENSITIVE = frozenset(["v", "down"])
 
 TileGrid = dense.DenseTiles | Q8Block32 | Block32 | Q4Affine32
 GRIDS: dict[str, TileGrid] = {
@@ -64,6 +66,7 @@ GRIDS: dict[str, TileGrid] = {
         Q6Block32(),
         Q5Block32(),
         Q4Block32(),
+        Q4Affine32(),
         Q3Block32(),
     )
 }
@@ -71,25 +74,36 @@ GRIDS: dict[str, TileGrid] = {
 
 @dataclass(frozen=True)
 class Scheme:
-    """The layout of a model's matrices, and of an embedding or head of at most `ends_up_to` weights."""
+    """The layouts of matrices, by what they do; "" stands for that of the body."""
 
-    layout: str
+    body: str
     ends: str = ""
-    ends_up_to: float = 0
+    sensitive: str = ""
+
+    def layout(self, name: str) -> str:
+        part = name.rsplit(".", 1)[-1]
+        if part in KEPT_WIDE:
+            return self.body if self.body == "f32" else "f16"
+        special = self.ends if part in ENDS else self.sensitive if part in SENSITIVE else ""
+        return special or self.body
 
 
-# `q4` spends 8 bits on the ends where that is at most 8 MiB more. Those of large vocabularies are a fifth of
-# all that a token reads.
-LAYOUTS_OF_SCHEME = {
-    "q4": Scheme("q4_block32", "q8_block32", 1 << 24),
+SCHEME_OF_NAME = {
+    "q4": Scheme("q4_block32", ends="q6_block32"),
+    "q5": Scheme("q5_block32", ends="q6_block32", sensitive="q6_block32"),
+    "q6": Scheme("q6_block32"),
     "q8": Scheme("q8_block32"),
+    "q3": Scheme("q3_block32", ends="q6_block32"),
     "f16": Scheme("f16"),
     "f32": Scheme("f32"),
-    "q4_head8": Scheme("q4_block32", "q8_block32", math.inf),
-    "q4_block32": Scheme("q4_block32"),
-    "q8_block32": Scheme("q8_block32"),
+    "mix": Scheme("q5_block32"),  # what a number of bytes leaves room for (converters/mix.py)
+    **{name: Scheme(name) for name, grid in GRIDS.items() if grid.bits <= 8},
 }
-SCHEMES = tuple(LAYOUTS_OF_SCHEME)
+SCHEMES = tuple(SCHEME_OF_NAME)
+# What a mix for a number of bytes is made of.
+MIXED = tuple(grid for grid in GRIDS.values() if isinstance(grid, (Block32, Q8Block32)))
+SMALL_WEIGHTS = 1e9  # of a model that 4 bits would cost too much
+
 
 # float32 rows `[n, k]`, n a multiple of 16, and the importance of columns -> tiles `[n / 16, tile_bytes]`
 Encoder = Callable[[F32, F32 | None], U8]
@@ -101,23 +115,22 @@ def is_matrix(name: str) -> bool:
     return name.rsplit(".", 1)[-1] in MATRICES
 
 
-def layout_of(name: str, shape: Sequence[int], scheme: str) -> str:
-    """The layout of a matrix; "f16" stands for "bf16" too."""
-    chosen = LAYOUTS_OF_SCHEME[scheme]
-    last = name.rsplit(".", 1)[-1]
-    if last in KEPT_WIDE and chosen.layout != "f32":
-        return "f16"
-    return chosen.ends if last in ENDS and math.prod(shape) <= chosen.ends_up_to else chosen.layout
+def default_scheme(model: ConvertInput) -> str:
+    """The codes of quantized checkpoints are kept; small models get more bits than large ones."""
+    if any(model.layout(name) for name in model.tensors):
+        return "q8"
+    weights = sum(math.prod(model.spec.shape(name)) for name in model.spec.matrices())
+    return "q5" if weights < SMALL_WEIGHTS else "q4"
 
 
 def grids(model: ConvertInput, scheme: str) -> dict[str, Grid]:
     """Of each matrix; f16 stands for bf16 too."""
-    found = {}
-    for name in filter(is_matrix, model.tensors):
-        wanted = GRIDS[layout_of(name, model.spec.shape(name), scheme)]
-        own = model.grid(name, wanted)
-        found[name] = own if own.name in GRIDS else wanted
-    return found
+    if scheme not in SCHEME_OF_NAME:
+        raise UsageError(
+            f"scheme {scheme!r} is not one the edge format has; choose from {', '.join(SCHEMES)}"
+        )
+    layout = SCHEME_OF_NAME[scheme].layout
+    return {name: model.grid(name, GRIDS[layout(name)]) for name in model.tensors if is_matrix(name)}
 
 
 def write(
@@ -134,10 +147,6 @@ def write(
     Raises UsageError for an unknown scheme, InvalidFile when the checkpoint cannot be read, OSError when
     the disk is full.
     """
-    if scheme not in LAYOUTS_OF_SCHEME:
-        raise UsageError(
-            f"scheme {scheme!r} is not one the edge format has; choose from {', '.join(SCHEMES)}"
-        )
     chosen = {name: _exact(model, name, grid) for name, grid in grids(model, scheme).items()}
     vectors: dict[str, F32] = {}
     vector_shapes: dict[str, list[int]] = {}

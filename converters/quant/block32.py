@@ -14,29 +14,25 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from edgekit.converters.codes import Layout
+
 from .grid import Array, Fitted, Grid, Parameters, by_group
+from .q4_affine32 import Q4Affine32
 from .tiles import (
     F32,
     GROUP,
     TILE_ROWS,
     U8,
     by_tile,
+    from_planes,
     grouped,
-    lines,
     pad64,
     padded_rows,
+    planes,
     round_up,
     tiles_of,
     un_by_tile,
-    unlines,
 )
-
-# Which of a group's 8 lines share the bytes of a plane, the one in the low bits first, by bits of each.
-LINES_OF_PLANES = {
-    4: ((0, 4), (1, 5), (2, 6), (3, 7)),
-    2: ((0, 1, 2, 3), (4, 5, 6, 7)),
-    1: ((0, 1, 2, 3, 4, 5, 6, 7),),
-}
 
 # Weights are sought in tables of 256 bytes, one for every step the weight may lie from zero.
 _BYTES = np.arange(256, dtype=np.float32) - 128
@@ -106,6 +102,10 @@ class Block32(Grid):
         values = levels * group_scale[..., None].astype(np.float32) * row_scale[:, None, None]
         return np.asarray(values.reshape(len(row_scale), -1)[:, : fitted.codes.shape[1]])
 
+    def keeping(self, layout: Layout) -> Grid | None:
+        """Codes of at most 4 bits lie in affine groups as they are."""
+        return Q4Affine32().keeping(layout) if self.bits >= 4 else None
+
     def codes_offset(self, k: int) -> int:
         return 4 * TILE_ROWS + round_up(TILE_ROWS * self.groups(k), 64)
 
@@ -139,39 +139,6 @@ def _stored(scale: F32, row_scale: F32 | None = None) -> Parameters:
         row_scale = (np.abs(scale).max(1) / 127).astype(np.float32)
     steps = np.clip(np.rint(scale * _inverse(row_scale)[:, None]), -127, 127)
     return Parameters((steps.astype(np.int8),), (row_scale,))
-
-
-def planes(codes: U8, fields: tuple[int, ...]) -> U8:
-    """Codes `[n, groups, 32]` -> bytes `[n / 16, …]`: group after group, of each the planes of its fields."""
-    by_line = lines(codes)
-    tiles, groups = by_line.shape[:2]
-    by_line = by_line.reshape(tiles, groups, 8, 64)
-    stored, shift = [], 0
-    for width in fields:
-        field = (by_line >> np.uint8(shift)) & np.uint8((1 << width) - 1)
-        for members in LINES_OF_PLANES[width]:
-            plane = field[:, :, members[0]].copy()
-            for i, line in enumerate(members[1:], 1):
-                plane |= field[:, :, line] << np.uint8(width * i)
-            stored.append(plane)
-        shift += width
-    return np.stack(stored, 2).reshape(tiles, -1)
-
-
-def from_planes(stored: U8, groups: int, fields: tuple[int, ...]) -> U8:
-    """Inverse of `planes`."""
-    tiles = len(stored)
-    given = iter(np.moveaxis(stored.reshape(tiles, groups, -1, 64), 2, 0))
-    by_line = np.zeros((tiles, groups, 8, 64), np.uint8)
-    shift = 0
-    for width in fields:
-        mask = np.uint8((1 << width) - 1)
-        for members in LINES_OF_PLANES[width]:
-            plane = next(given)
-            for i, line in enumerate(members):
-                by_line[:, :, line] |= ((plane >> np.uint8(width * i)) & mask) << np.uint8(shift)
-        shift += width
-    return unlines(by_line.reshape(tiles, groups, 8, TILE_ROWS, 4))
 
 
 def best_scales(x: F32, importance: F32 | None, starts: Sequence[bytes]) -> F32:

@@ -13,9 +13,19 @@ import numpy as np
 from edgekit.converters.codes import Codes, Layout
 
 from .affine import line, nearest
-from .block32 import from_planes, planes
 from .grid import F32, Array, Fitted, Grid, Parameters, by_group
-from .tiles import GROUP, TILE_ROWS, U8, by_tile, grouped, padded_rows, tiles_of, un_by_tile
+from .tiles import (
+    GROUP,
+    TILE_ROWS,
+    U8,
+    by_tile,
+    from_planes,
+    grouped,
+    padded_rows,
+    planes,
+    tiles_of,
+    un_by_tile,
+)
 
 HEADER_BYTES = 4 * TILE_ROWS
 GROUP_BYTES = (2 + 2) * TILE_ROWS + TILE_ROWS * GROUP // 2

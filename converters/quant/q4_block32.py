@@ -4,11 +4,7 @@ cpp/src/quant/q4_block32.h.
 
 from __future__ import annotations
 
-from edgekit.converters.codes import Layout
-
 from .block32 import Block32
-from .grid import Grid
-from .q4_affine32 import Q4Affine32
 
 LEVELS = (-31, -24, -18, -14, -11, -8, -5, -2, 0, 3, 6, 9, 12, 16, 21, 30)
 
@@ -17,6 +13,3 @@ class Q4Block32(Block32):
     def __init__(self) -> None:
         # Steps of 1 / 3.4: finer ones would clip the largest weight, coarser ones cost accuracy.
         super().__init__("q4_block32", LEVELS, (4,), (-31, 30, -31 / 0.92, 30 / 0.92), 3.4)
-
-    def keeping(self, layout: Layout) -> Grid | None:
-        return Q4Affine32().keeping(layout)

@@ -14,6 +14,13 @@ from numpy.typing import NDArray
 TILE_ROWS = 16
 GROUP = 32
 
+# Which of a group's 8 lines share the bytes of a plane, the one in the low bits first, by bits of each.
+LINES_OF_PLANES = {
+    4: ((0, 4), (1, 5), (2, 6), (3, 7)),
+    2: ((0, 1, 2, 3), (4, 5, 6, 7)),
+    1: ((0, 1, 2, 3, 4, 5, 6, 7),),
+}
+
 F32 = NDArray[np.float32]
 U8 = NDArray[np.uint8]
 
@@ -49,6 +56,39 @@ def unlines(packed: NDArray[Any]) -> NDArray[Any]:
     """Inverse of `lines`."""
     tiles, groups, quads, rows, _ = packed.shape
     return packed.transpose(0, 3, 1, 2, 4).reshape(tiles * rows, groups, quads * 4)
+
+
+def planes(codes: U8, fields: tuple[int, ...]) -> U8:
+    """Codes `[n, groups, 32]` -> bytes `[n / 16, …]`: group after group, of each the planes of its fields."""
+    by_line = lines(codes)
+    tiles, groups = by_line.shape[:2]
+    by_line = by_line.reshape(tiles, groups, 8, 64)
+    stored, shift = [], 0
+    for width in fields:
+        field = (by_line >> np.uint8(shift)) & np.uint8((1 << width) - 1)
+        for members in LINES_OF_PLANES[width]:
+            plane = field[:, :, members[0]].copy()
+            for i, line in enumerate(members[1:], 1):
+                plane |= field[:, :, line] << np.uint8(width * i)
+            stored.append(plane)
+        shift += width
+    return np.stack(stored, 2).reshape(tiles, -1)
+
+
+def from_planes(stored: U8, groups: int, fields: tuple[int, ...]) -> U8:
+    """Inverse of `planes`."""
+    tiles = len(stored)
+    given = iter(np.moveaxis(stored.reshape(tiles, groups, -1, 64), 2, 0))
+    by_line = np.zeros((tiles, groups, 8, 64), np.uint8)
+    shift = 0
+    for width in fields:
+        mask = np.uint8((1 << width) - 1)
+        for members in LINES_OF_PLANES[width]:
+            plane = next(given)
+            for i, line in enumerate(members):
+                by_line[:, :, line] |= ((plane >> np.uint8(width * i)) & mask) << np.uint8(shift)
+        shift += width
+    return unlines(by_line.reshape(tiles, groups, 8, TILE_ROWS, 4))
 
 
 def by_tile(per_row: NDArray[Any]) -> NDArray[Any]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 
@@ -35,7 +36,19 @@ class _Convert(click.Command):
     metavar="NAME",
     help="One of the formats below.",
 )
-@click.option("--scheme", metavar="NAME", help="One of the schemes below [default: the first].")
+@click.option("--scheme", metavar="NAME", help="One of the schemes below [default: see above].")
+@click.option(
+    "--target-size",
+    type=_options.Size(),
+    metavar="SIZE",
+    help="A mix of schemes that fills so many bytes, such as 90MB.",
+)
+@click.option(
+    "--target-bpw",
+    type=click.FloatRange(0, min_open=True),
+    metavar="BITS",
+    help="The same in bits of the file for each weight.",
+)
 @click.option(
     "--opset-only",
     is_flag=True,
@@ -77,6 +90,8 @@ def command(
     out: Path | None,
     format_name: str,
     scheme: str | None,
+    target_size: int | None,
+    target_bpw: float | None,
     opset_only: bool,
     exporter: str | None,
     verify: bool,
@@ -95,7 +110,9 @@ def command(
     are read, and their codes kept where the output can hold them.
 
     q8 keeps nearly all of a model's first choices; q4 halves its size and is the faster, and costs a small
-    model more than a large one (docs/quality.md). q4_head8 is q4 with embedding and output at 8 bits.
+    model more than a large one (docs/quality.md): an .edge package has q5 below a billion weights, else q4,
+    and q8 where the checkpoint is quantized, whose codes it keeps. Embedding and output have 6 bits at least;
+    q4_block32 and its like are that layout everywhere.
 
     Codes of less than 8 bits are chosen by what the model does with a text: of a short built-in one, which
     columns of its weights matter; of thousands of tokens of yours (--calibrate, minutes), how each code makes
@@ -129,6 +146,8 @@ def command(
             out,
             format=format_name,
             scheme=scheme,
+            target_bytes=target_size,
+            target_bpw=target_bpw,
             opset_only=opset_only,
             exporter=exporter,
             verify=verify,
@@ -150,6 +169,8 @@ def command(
     if report.bytes is not None and report.bits_per_weight is not None:
         line += f", {_output.size(report.bytes)}, {report.bits_per_weight:.2f} bits per weight"
     click.echo(f"{line} (would be written)" if dry_run else line)
+    if len(set((report.grids or {}).values())) > 1:
+        click.echo(_mix(report.grids or {}))
     if estimate := report.preflight:
         click.echo(
             f"memory: {_output.size(estimate.memory_bytes)} with a cache of {estimate.tokens} tokens\n"
@@ -167,3 +188,15 @@ def command(
             _output.warning(_output.poor_quality(report.better))
     if not dry_run and report.format == "edge":
         _output.note(f'\nhint: edgekit run {report.path} "Once upon a time"')
+
+
+def _mix(grids: dict[str, str]) -> str:
+    """Which matrices lie on which grid: "q6_block32  embed, 30 v, 12 down"."""
+    parts: dict[str, Counter[str]] = {}
+    for name, grid in grids.items():
+        parts.setdefault(grid, Counter())[name.rpartition(".")[2]] += 1
+    rows = [
+        (f"  {grid}", ", ".join(part if count == 1 else f"{count} {part}" for part, count in counts.items()))
+        for grid, counts in parts.items()
+    ]
+    return _output.table(rows)

@@ -78,7 +78,7 @@ def test_every_instruction_set_agrees(name: str, isa: str, directory: Path) -> N
 def test_experts_of_different_layouts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first one quantized, the others not: the engine has room for both kinds of activations."""
     monkeypatch.setattr(
-        edge, "layout_of", lambda name, shape, scheme: "q8_block32" if ".experts.0." in name else "f32"
+        edge.Scheme, "layout", lambda self, name: "q8_block32" if ".experts.0." in name else "f32"
     )
     path = package("olmoe", tmp_path)
     spec = convert.read(tmp_path / "olmoe", "olmoe").spec
