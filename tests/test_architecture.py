@@ -87,10 +87,6 @@ CONVERTERS_MAY_IMPORT = {
     "formats": FOUNDATION
     | {"checkpoint_files", "convert", "decoder", "interpreters", "models", "quant", "sources", "text"},
     "mix": FOUNDATION | {"convert", "quant"},
-    "synth": FOUNDATION | {"convert", "models"},
-    "calibrate": FOUNDATION | {"convert", "decoder", "interpreters", "quant", "text"},
-    "distill": FOUNDATION | {"convert", "decoder", "interpreters", "models", "text"},
-    "formats": FOUNDATION | {"convert", "decoder", "interpreters", "models", "quant", "sources", "text"},
     "exporters": {"checkpoint", "convert", "formats", "quality", "quant"},
     "": set[str](),
 }

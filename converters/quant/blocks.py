@@ -20,8 +20,9 @@ U8 = NDArray[np.uint8]
 BITS = (2, 4, 8)
 BLOCKS = (16, 32, 64, 128, 256)
 # Shares of the peak at which a scale is tried, followed by a least-squares fit: clipping the largest weight a
-# little costs less than coarser steps for the others.
-_SHARES = {2: (1.0, 0.8, 0.6), 4: (1.0, 0.9)}
+# little costs less than coarser steps for the others. With 8 bits the lowest code stays free: other layouts
+# do not have it.
+_SHARES = {2: (1.0, 0.8, 0.6), 4: (1.0, 0.9), 8: (128 / 127,)}
 
 
 class Blocks(Grid):

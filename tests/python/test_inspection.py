@@ -16,7 +16,7 @@ from edgekit.cli import cli
 
 # A format's output, the flags that make it, and how it holds a matrix of a model's body at its 4 bits.
 OUTPUTS = {
-    "edge": ("m.edge", {}, "q4_block32"),
+    "edge": ("m.edge", {"scheme": "q4"}, "q4_block32"),
     "mlx": ("mlx", {"scheme": "q4_g32"}, "q4"),
     "onnx": ("onnx", {}, "q4"),
     "onnx ring": ("ring", {"opset_only": True}, "q4"),

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from edgekit.conversion import convert as convert_to
 from edgekit.converters import convert, models, sources
 from edgekit.converters.convert import ConvertInput
-from edgekit.converters.formats import gguf, mlx, onnx
+from edgekit.converters.formats import edge, gguf, mlx, onnx
 from edgekit.converters.interpreters.numpy import Reference
 from edgekit.converters.quant import blocks
 from edgekit.converters.quant.grid import Fitted, Parameters
@@ -139,6 +139,34 @@ def test_gguf_to_gguf_changes_nothing(scheme: str, tmp_path: Path) -> None:
         assert np.array_equal(ours.read(name), theirs.read(name)), name
 
 
+@pytest.mark.parametrize("kind", [kind for kind in PACKED if kind != "int8"])
+@pytest.mark.parametrize("scheme", ["q4", "q8"])
+def test_edge_holds_the_checkpoints_codes(kind: str, scheme: str, tmp_path: Path) -> None:
+    model = read(kind, tmp_path)
+    edge.write(model, tmp_path / "out.edge", scheme)
+    package = edge.Package(tmp_path / "out.edge")
+    for name in quantized(model):
+        want, got = model.load(name), package.load(name)
+        assert package.layout(name) == "q4_affine32"
+        assert want is not None and got is not None and relative(got, want) <= 5e-4, name
+
+
+@pytest.mark.parametrize("scheme", ["q4_0", "q4_1"])
+def test_a_gguf_file_loses_nothing_in_a_package(scheme: str, tmp_path: Path) -> None:
+    pytest.importorskip("gguf", reason="needs the [gguf] extra")
+    source = convert.read(make_checkpoint("llama_32", tmp_path / "hf"), "llama")
+    gguf.write(source, tmp_path / "a.gguf", scheme)
+    model = convert.read(tmp_path / "a.gguf", "a")
+    assert edge.default_scheme(model) == "q8" and edge.default_scheme(source) == "q5"
+    edge.write(model, tmp_path / "a.edge", "q8")
+    package = edge.Package(tmp_path / "a.edge")
+    for name in model.spec.matrices():
+        want, got = model.load(name), package.load(name)
+        assert want is not None and got is not None
+        # Scales of 8-bit codes have the bits of a bfloat16.
+        assert relative(got, want) <= (0 if package.layout(name) == "q4_affine32" else 2**-8), name
+
+
 def test_mlx_to_mlx_changes_nothing(tmp_path: Path) -> None:
     source = convert.read(make_checkpoint("qwen3_moe", tmp_path / "hf"), "qwen3_moe")
     mlx.write(source, tmp_path / "a", "q4_g32")
@@ -158,10 +186,9 @@ def test_what_is_quantized_anew_is_said(tmp_path: Path) -> None:
         )
         return [text for text in report.warnings if "anew" in text]
 
-    (text,) = warnings("edge", "q4")
+    (text,) = warnings("edge", "q3")
     assert "21 of 21 quantized matrices (4 bits in groups of 32)" in text and "%" in text
-    assert len(warnings("edge", "q8")) == 1
-    assert not warnings("edge", "f32")
+    assert not warnings("edge", "q4") and not warnings("edge", "q8") and not warnings("edge", "f32")
     assert not warnings("onnx", "q4") and not warnings("onnx", "q4", opset_only=True)
     assert not warnings("mlx", "q4") and len(warnings("mlx", "q3")) == 1
 
