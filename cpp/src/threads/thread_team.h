@@ -85,6 +85,10 @@ private:
     void* const parallel_context_;
     const float dealt_share_;
     uint32_t members_ = 1;  // of the run in progress
+    std::atomic<uint64_t> generation_{0};
+    Entry entry_ = nullptr;
+    void* context_ = nullptr;
+    bool stop_ = false;
 
     alignas(64) std::atomic<uint32_t> arrived_{0};
     alignas(64) std::atomic<uint32_t> phase_{0};  // barriers passed
@@ -93,10 +97,6 @@ private:
 
     std::mutex mutex_;
     std::condition_variable wake_;
-    std::atomic<uint64_t> generation_{0};
-    Entry entry_ = nullptr;
-    void* context_ = nullptr;
-    bool stop_ = false;
     std::vector<std::thread> threads_;
 };
 
