@@ -17,12 +17,10 @@ from pathlib import Path
 
 from model_arm import COMPILER, FLAGS, ROOT, SETS, compiled
 
+LAYOUTS = ("q3_block32", "q4_block32", "q4_affine32", "q5_block32", "q6_block32", "q8_block32")
 # What is called, of how many rows or queries, and what it is for.
 CALLS = [
-    ("q4", 1, "decode, q4"),
-    ("q8", 1, "decode, q8"),
-    ("q4", 128, "prefill, q4"),
-    ("q8", 128, "prefill, q8"),
+    *((layout, rows, f"{layout}, {rows} row{'s' * (rows > 1)}") for rows in (1, 128) for layout in LAYOUTS),
     ("attend", 4, "attention over int8, 4 queries"),
     ("attend", 128, "attention over int8, 128 queries"),
 ]

@@ -30,7 +30,7 @@ WITHOUT_I8MM = {"cortex-a78", "apple-m1"}
 # What a kernel is for, and its name as objdump demangles it.
 KERNELS = [
     ("decode, q4", r"stream_tiles<edgekit::\w+::Q4, 1, 1>"),
-    ("prefill, q4", r"multiply_panel<edgekit::\w+::\w+, 4, 1>"),
+    ("prefill, q4", r"multiply_panel<edgekit::\w+::\w+, edgekit::\w+::f32x16, 4, 1>"),
 ]
 # Multiply-accumulates of an instruction.
 MACS = {"smlal": 8, "smlal2": 8, "smull": 8, "smull2": 8, "sdot": 16, "smmla": 32}

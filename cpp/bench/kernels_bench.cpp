@@ -94,12 +94,9 @@ Rows make_rows(const Kernels& kernels, uint32_t m, uint32_t k) {
     return rows;
 }
 
-const struct {
-    Layout layout;
-    const char* name;
-} kMeasured[] = {{Layout::q4_block32, "q4"}, {Layout::q3_block32, "q3"},   {Layout::q5_block32, "q5"},
-                 {Layout::q6_block32, "q6"}, {Layout::q4_affine32, "q4a"}, {Layout::q8_block32, "q8"},
-                 {Layout::f16, "f16"}};
+constexpr Layout kMeasured[] = {Layout::q4_block32, Layout::q3_block32,  Layout::q5_block32,
+                                Layout::q6_block32, Layout::q4_affine32, Layout::q8_block32,
+                                Layout::f16};
 
 constexpr size_t kBuffer = size_t{576} << 20;
 
@@ -111,9 +108,10 @@ void bench(const Kernels& kernels, const std::byte* buffer, double hz) {
                      reinterpret_cast<float*>(allocate(size_t{4} << 18))};
     std::byte* scratch[2] = {allocate(matmul_scratch_bytes()), allocate(matmul_scratch_bytes())};
 
-    for (const auto& [layout, name] : kMeasured) {
+    for (const Layout layout : kMeasured) {
+        const LayoutInfo& info = layout_info(layout);
         for (uint32_t width : {896u, 2048u, 8192u}) {
-            const size_t bytes = layout_info(layout).tile_bytes(width);
+            const size_t bytes = info.tile_bytes(width);
             const Rows row = make_rows(kernels, 1, width);
             for (int threads = 1; threads <= 2; ++threads) {
                 const Rates rates = stream_rates(
@@ -124,12 +122,12 @@ void bench(const Kernels& kernels, const std::byte* buffer, double hz) {
                                        scratch[part]);
                     });
                 std::printf(
-                    "  %-4s 1 row of %u, streamed, %d thread%s %6.2f GB/s  %5.2f B/cycle  %3.0f%% of read\n",
-                    name, width, threads, threads == 1 ? ": " : "s:", rates.kernel / 1e9, rates.kernel / hz,
-                    100 * rates.kernel / rates.read);
+                    "  %-11s 1 row of %u, streamed, %d thread%s %6.2f GB/s  %5.2f B/cycle  %3.0f%% of read\n",
+                    info.name, width, threads, threads == 1 ? ": " : "s:", rates.kernel / 1e9,
+                    rates.kernel / hz, 100 * rates.kernel / rates.read);
             }
         }
-        const size_t bytes = layout_info(layout).tile_bytes(k);
+        const size_t bytes = info.tile_bytes(k);
         const Matrix w{buffer, layout, uint32_t(kBuffer / bytes) * 16, k, bytes};
         for (uint32_t m : {1u, 2u, 4u, 8u, 13u, 64u, 512u}) {
             const uint32_t some = 16;  // tiles: in cache
@@ -140,7 +138,7 @@ void bench(const Kernels& kernels, const std::byte* buffer, double hz) {
                                    some, scratch[0]);
             });
             const double macs = double(m) * k * 16 * some * repeats / took;
-            std::printf("  %-4s %3u rows, in cache:        %6.1f MAC/cycle  %6.1f GMAC/s\n", name, m,
+            std::printf("  %-11s %3u rows, in cache:        %6.1f MAC/cycle  %6.1f GMAC/s\n", info.name, m,
                         macs / hz, macs / 1e9);
         }
     }

@@ -1,7 +1,7 @@
 // One kernel, a given number of times, for programs that count what it executes (tools/count_arm.py). Prints
 // the multiply-accumulates and the bytes of packed weights, or of keys and values, of one time.
 //
-//   kernels_repeat ISA q4|q8|attend ROWS TIMES
+//   kernels_repeat ISA LAYOUT|attend ROWS TIMES
 
 #include <cstdio>
 #include <cstdlib>
@@ -25,9 +25,10 @@ T* zeros(size_t count) {
     return static_cast<T*>(std::memset(p, 0, round_up64(count * sizeof(T))));
 }
 
-void matmul(const Kernels& kernels, Layout layout, uint32_t m, int times) {
-    const size_t tile_bytes = layout_info(layout).tile_bytes(kColumns);
-    const Matrix w{zeros<std::byte>(tile_bytes * (kTiles + 1)), layout, 16 * kTiles, kColumns, tile_bytes};
+void matmul(const Kernels& kernels, const LayoutInfo& info, uint32_t m, int times) {
+    const size_t tile_bytes = info.tile_bytes(kColumns);
+    const Matrix w{zeros<std::byte>(tile_bytes * (kTiles + 1)), info.layout, 16 * kTiles, kColumns,
+                   tile_bytes};
     const size_t groups = size_t{m} * row_groups(kColumns);
     const Activations x{zeros<float>(size_t{m} * kColumns), kColumns, zeros<int8_t>(kGroup * groups),
                         zeros<ActivationGroup>(groups), m};
@@ -58,15 +59,17 @@ int main(int argc, char** argv) {
     const Kernels* kernels = argc == 5 ? find_kernels(argv[1]) : nullptr;
     const uint32_t rows = argc == 5 ? uint32_t(std::strtoul(argv[3], nullptr, 10)) : 0;
     const char* call = argc == 5 ? argv[2] : "";
-    const bool q4 = !std::strcmp(call, "q4"), q8 = !std::strcmp(call, "q8");
-    if (!kernels || rows == 0 || !(q4 || q8 || !std::strcmp(call, "attend"))) {
+    const LayoutInfo* layout = nullptr;
+    for (const LayoutInfo& info : kLayouts)
+        if (!std::strcmp(call, info.name)) layout = &info;
+    if (!kernels || rows == 0 || !(layout || !std::strcmp(call, "attend"))) {
         std::fprintf(stderr,
-                     "usage: kernels_repeat ISA q4|q8|attend ROWS TIMES; ISA: one this processor runs\n");
+                     "usage: kernels_repeat ISA LAYOUT|attend ROWS TIMES; ISA: one this processor runs\n");
         return 2;
     }
-    const auto times = static_cast<int>(std::strtol(argv[4], nullptr, 10));
-    if (q4 || q8)
-        matmul(*kernels, q4 ? Layout::q4_block32 : Layout::q8_block32, rows, times);
+    const int times = std::atoi(argv[4]);
+    if (layout)
+        matmul(*kernels, *layout, rows, times);
     else
         attend(*kernels, rows, times);
     return 0;
