@@ -19,7 +19,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,11 +33,19 @@ from edgekit.in_place_of import in_place_of
 CALIBRATION_TOKENS = 8192
 PIECE = 512
 
+# Options of `edgekit.convert`. With CALIBRATED codes are chosen by the calibration text, else by the built-in
+# one.
+CALIBRATED = "+calibrate"
 OURS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "q3": {"scheme": "q3"},
     "q4": {"scheme": "q4"},
-    "q4_head8": {"scheme": "q4_head8"},
     "q4_block32": {"scheme": "q4_block32"},
+    "q6": {"scheme": "q6"},
     "q8": {"scheme": "q8"},
+    f"q3{CALIBRATED}": {"scheme": "q3"},
+    f"q4{CALIBRATED}": {"scheme": "q4"},
+    f"q5{CALIBRATED}": {"scheme": "q5"},
 }
 IMATRIX = "+imatrix"
 LLAMA_CPP = (
@@ -79,12 +87,16 @@ class Model:
         self.checkpoint = self._made("checkpoint", lambda out: off_grid.write(gguf, out))
         self.reference = self._made("f16.edge", lambda out: self._convert(out, scheme="f16"))
 
-    def recipes(self) -> dict[str, Callable[[], Path]]:
-        """A package's name, and what makes it."""
+    def recipes(self, sizes: Sequence[int] = ()) -> dict[str, Callable[[], Path]]:
+        """A package's name, and what makes it; ours also at `sizes` of so many megabytes."""
         found: dict[str, Callable[[], Path]] = {}
-        for name, options in OURS.items():
+        mixes = {
+            f"{size}MB{end}": {"target_bytes": size * 10**6} for size in sizes for end in ("", CALIBRATED)
+        }
+        for name, options in {**OURS, **mixes}.items():
+            texts = {"calibrate": self._calibration()} if name.endswith(CALIBRATED) else {}
             found[name] = functools.partial(
-                self._made, f"{name}.edge", functools.partial(self._convert, **options)
+                self._made, f"{name}.edge", functools.partial(self._convert, **options, **texts)
             )
         for name in LLAMA_CPP:
             found[name] = functools.partial(self._llama_cpp, name)
@@ -125,6 +137,9 @@ class Model:
 
     def _convert(self, out: Path, **options: Any) -> None:
         edgekit.convert(self.checkpoint, out, verify=False, **options)
+
+    def _calibration(self) -> Path:
+        return self._made("calibration.txt", lambda out: out.write_text(self.texts.calibration, "utf-8"))
 
     def _llama_cpp(self, name: str) -> Path:
         import llama_models
@@ -223,6 +238,9 @@ def main() -> None:
     parser.add_argument("--corpora", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--only", nargs="+", default=["*"], metavar="PATTERN", help="names of packages")
+    parser.add_argument(
+        "--size", nargs="+", type=int, default=[], metavar="MB", help="mixes of these sizes too"
+    )
     parser.add_argument("--tokens", type=int, default=4096, help="of each text; half of them are scored")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--svg", type=Path, help="writes KL over bytes on WikiText")
@@ -232,7 +250,7 @@ def main() -> None:
     model = Model(args.model, args.work, Texts(args.corpora), args.threads)
     packages = {
         name: make
-        for name, make in model.recipes().items()
+        for name, make in model.recipes(args.size).items()
         if any(fnmatch.fnmatch(name, pattern) for pattern in args.only)
     }
     if args.tasks:
