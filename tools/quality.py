@@ -40,7 +40,7 @@ OURS: dict[str, dict[str, Any]] = {
     "default": {},
     "q3": {"scheme": "q3"},
     "q4": {"scheme": "q4"},
-    "q4_block32": {"scheme": "q4_block32"},
+    "q4_block32-nearest": {"scheme": "q4_block32", "calibrate": None},
     "q6": {"scheme": "q6"},
     "q8": {"scheme": "q8"},
     f"q3{CALIBRATED}": {"scheme": "q3"},
