@@ -23,6 +23,7 @@ from edgekit.text import ChatTemplate, Tokenizer
 BUILT_IN = Path(second_moments.__file__).with_name("text.jsonl")
 PIECE = 256  # tokens read from an empty cache
 TOKENS = 8192
+GRADIENT_TOKENS = 1024
 EXACT_BITS = 8  # of a code: from here on it does not matter which is chosen
 
 
@@ -93,6 +94,21 @@ def _tuned(
     done = tune(replace(model, calibration=found), grids, ids, state=state, progress=progress)
     said = {"tokens": sum(map(len, ids)), "kl_before": done.kl_before, "kl_after": done.kl_after}
     return replace(found, tuned=done.fitted), said
+
+
+def sensitivities(
+    model: ConvertInput, texts: Sequence[Path], seed: int = 0, progress: Progress = silent
+) -> dict[str, float] | None:
+    """What errors in each matrix cost, as texts tell (`converters/calibrate/sensitivity.py`); None without
+    torch. Raises as `calibrated`.
+    """
+    try:
+        from edgekit.converters.calibrate import sensitivity
+    except UnsupportedModel:
+        return None
+    found = sensitivity.measure(model, token_pieces(model, texts, GRADIENT_TOKENS, seed), seed, progress)
+    least = min(found.values())  # of experts that no token chose
+    return {name: found.get(name, least) for name in model.spec.matrices()}
 
 
 def token_pieces(

@@ -6,7 +6,7 @@ import hashlib
 import importlib
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgekit import arguments, engines, hub, preflight
-from edgekit.calibration import calibrated
+from edgekit.calibration import calibrated, sensitivities
 from edgekit.converters import convert as source
 from edgekit.converters import exporters, formats, mix
 from edgekit.converters.checkpoint import read_json
@@ -160,7 +160,8 @@ def convert(
     n_parameters = sum(_size(model, tensor) for tensor in model.tensors)
     if mixed:
         wanted = target_bytes or round((target_bpw or 0) * n_parameters / 8)
-        model = _mixed(writer, model, wanted, options)
+        harm = sensitivities(model, texts, seed, progress) if texts and not dry_run else None
+        model = _mixed(writer, model, wanted, options, harm)
     warnings = list(model.warnings)
     if loss := preflight.requantized(writer, model, chosen, options):
         warnings.append(loss)
@@ -205,14 +206,18 @@ def convert(
     )
 
 
-def _mixed(writer: Any, model: ConvertInput, wanted: int, options: dict[str, Any]) -> ConvertInput:
-    """The model with a grid for each matrix that takes codes, of `wanted` bytes with all that there is."""
+def _mixed(
+    writer: Any, model: ConvertInput, wanted: int, options: dict[str, Any], harm: Mapping[str, float] | None
+) -> ConvertInput:
+    """The model with a grid for each matrix that takes codes, of `wanted` bytes with all else; `harm`
+    is `mix.allocate`'s sensitivity.
+    """
     planned = writer.grids(model, "mix", **options)
     coded = {name: grid for name, grid in planned.items() if grid.bits <= 8}
     rest = writer.size_bytes(model, "mix", **options) - sum(
         grid.size_bytes(*model.spec.shape(name)) for name, grid in coded.items()
     )
-    return replace(model, mix=mix.allocate(model, list(coded), writer.MIXED, wanted - rest))
+    return replace(model, mix=mix.allocate(model, list(coded), writer.MIXED, wanted - rest, harm))
 
 
 def _texts(calibrate: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None) -> list[Path] | None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tiny_chat_model
 import tiny_models
+from safetensors.numpy import load_file, save_file
 
 import edgekit
 from edgekit.converters import convert as source
@@ -204,7 +205,8 @@ def test_sensitivity_foretells_the_divergence(model: ConvertInput) -> None:
 
 
 @pytest.fixture
-def checkpoint(tmp_path: Path) -> Path:
+def checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("EDGEKIT_HOME", str(tmp_path / "home"))
     (tmp_path / "tales.txt").write_text(TALES)
     return tiny_chat_model.write(tmp_path / "tiny")
 
@@ -250,6 +252,21 @@ def test_the_package_says_how_its_codes_were_chosen(checkpoint: Path, tmp_path: 
         record = model.metadata["calibration"]
     assert record["algorithm"] == "gptq" and record["texts"] == ["tales.txt"] and record["seed"] == 2
     assert 8000 < record["tokens"] <= 8192
+
+
+def test_a_mix_spends_its_bits_where_the_text_finds_harm(checkpoint: Path, tmp_path: Path) -> None:
+    """Values that an output of zeros lets through nowhere."""
+    weights = load_file(checkpoint / "model.safetensors")
+    weights["model.layers.0.self_attn.o_proj.weight"][:] = 0
+    save_file(weights, checkpoint / "model.safetensors")
+    bits = {}
+    for texts in ((), tmp_path / "tales.txt"):
+        report = edgekit.convert(
+            checkpoint, tmp_path / "m.edge", target_bpw=14, calibrate=texts, verify=False
+        )
+        assert report.grids is not None
+        bits[texts == ()] = {name: int(grid[1]) for name, grid in report.grids.items()}
+    assert bits[True]["layers.0.v"] > bits[False]["layers.0.v"] == min(bits[False].values())
 
 
 def test_what_needs_no_calibration_gets_none(checkpoint: Path, tmp_path: Path) -> None:
