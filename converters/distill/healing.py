@@ -16,7 +16,7 @@ from edgekit.converters.distill.objective import step
 from edgekit.converters.distill.student import Array, Load
 from edgekit.converters.distill.targets import Cached, Live, Targets
 from edgekit.converters.distill.texts import Window
-from edgekit.converters.interpreters.torch import TorchDecoder
+from edgekit.converters.interpreters.torch import TorchDecoder, torch
 from edgekit.converters.quant.grid import Grid
 from edgekit.converters.train import Schedule, train
 
@@ -59,19 +59,21 @@ def heal(
 ) -> Load:
     """The student's tensors after training. `kept`: which of the teacher's tokens the student has; `cache`: a
     folder of targets; `grids`: weights are trained as they will be on these; `state`: a file to go on from.
+    On a GPU where torch has one.
     """
-    parameters = weights.trained(student.tensors, student.load)
-    on_grids = weights.OnGrids(parameters, grids or {})
-    model = TorchDecoder(student.spec, on_grids)
-    targets = _targets(teacher, course.loss, kept, cache) if course.loss.has_teacher else None
-    batches = course.batches(windows)
+    with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
+        parameters = weights.trained(student.tensors, student.load)
+        on_grids = weights.OnGrids(parameters, grids or {})
+        model = TorchDecoder(student.spec, on_grids)
+        targets = _targets(teacher, course.loss, kept, cache) if course.loss.has_teacher else None
+        batches = course.batches(windows)
 
-    def loss(number: int) -> float:
-        on_grids.refresh()
-        return step(model, batches[number], course.loss, targets)
+        def loss(number: int) -> float:
+            on_grids.refresh()
+            return step(model, batches[number], course.loss, targets)
 
-    schedule = Schedule(len(batches), course.learning_rate)
-    train(parameters, loss, schedule, state, told=told, task="training", progress=progress)
+        schedule = Schedule(len(batches), course.learning_rate)
+        train(parameters, loss, schedule, state, told=told, task="training", progress=progress)
 
     def load(name: str) -> Array | None:
         return parameters[name].detach().cpu().numpy() if name in parameters else None

@@ -123,7 +123,7 @@ class Cached:
             logs = target.log_probabilities(slice(begin, begin + 64))
             top = logs.topk(self.manifest["top_k"], -1)
             tail = (1 - top.values.exp().sum(-1)).clamp(min=LEAST).log()
-            parts.append((top.indices.int().numpy(), top.values.half().numpy(), tail.half().numpy()))
+            parts.append(tuple(x.cpu().numpy() for x in (top.indices.int(), top.values.half(), tail.half())))
         found = dict(zip(("ids", "logs", "tail"), map(np.concatenate, zip(*parts, strict=True)), strict=True))
         with in_place_of(path) as temporary:
             save_file(found, temporary)
