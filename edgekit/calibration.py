@@ -42,12 +42,17 @@ def calibrated(
     such matrices, and where it has no tokenizer for the built-in text.
 
     Chosen codes lie in edgekit's cache until all was done with them: after a kill the same call goes on from
-    there. Raises UsageError for texts without tokens, UnsupportedModel without a tokenizer, InvalidFile,
-    TemplateError.
+    there. Raises UsageError for texts without tokens or use, UnsupportedModel without a tokenizer,
+    InvalidFile, TemplateError.
     """
     chosen = {
         name: grid for name, grid in grids.items() if grid.bits < EXACT_BITS and not model.keeps(name, grid)
     }
+    if texts and not chosen:
+        raise UsageError(
+            "a text chooses codes of less than 8 bits; no matrix gets any but those of the checkpoint",
+            hint="take a scheme of fewer bits, or leave the text out",
+        )
     if texts is None or not chosen or not (texts or model.tokenizer):
         yield model
         return

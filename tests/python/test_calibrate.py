@@ -281,6 +281,8 @@ def test_refusals_leave_nothing(checkpoint: Path, tmp_path: Path) -> None:
         edgekit.convert(checkpoint, out, scheme="q4", calibrate=tmp_path / "empty.txt")
     with pytest.raises(InvalidFile, match=r"gone\.txt: cannot read it"):
         edgekit.convert(checkpoint, out, scheme="q4", calibrate=tmp_path / "gone.txt")
+    with pytest.raises(UsageError, match="less than 8 bits"):
+        edgekit.convert(checkpoint, out, scheme="q8", calibrate=tmp_path / "tales.txt")
     mute = tiny_chat_model.write(tmp_path / "mute", tokenizer=False)
     with pytest.raises(UnsupportedModel, match="no tokenizer"):
         edgekit.convert(mute, out, scheme="q4", calibrate=tmp_path / "tales.txt")
