@@ -46,6 +46,7 @@ OURS: dict[str, dict[str, Any]] = {
     f"q3{CALIBRATED}": {"scheme": "q3"},
     f"q4{CALIBRATED}": {"scheme": "q4"},
     f"q5{CALIBRATED}": {"scheme": "q5"},
+    f"q6{CALIBRATED}": {"scheme": "q6"},
 }
 IMATRIX = "+imatrix"
 LLAMA_CPP = (

@@ -120,10 +120,11 @@ def kl_over_bytes(found: Sequence[Evaluation]) -> str:
             _, y = at(least, mark)
             parts.append(f'<path d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}" stroke="#ddd"/>')
             parts.append(f'<text x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{mark:g}</text>')
-    for i in range(5):
-        size = least + (most - least) * i / 4
-        x, y = at(size, low)
-        parts.append(f'<text x="{x:.1f}" y="{y + 18:.1f}" text-anchor="middle">{size:.0f}</text>')
+    steps = (factor * 10.0**power for power in range(-2, 6) for factor in (1, 2, 5))
+    step = next(step for step in steps if (most - least) / step < 8)
+    for i in range(math.ceil(least / step), math.floor(most / step) + 1):
+        x, y = at(i * step, low)
+        parts.append(f'<text x="{x:.1f}" y="{y + 18:.1f}" text-anchor="middle">{i * step:g}</text>')
     parts.append(f'<text x="{LEFT}" y="{HEIGHT - 8}">KL from the reference, nats, over megabytes</text>')
     for row, engine in enumerate(sorted({each.engine for each in found})):
         colour = COLOURS[row % len(COLOURS)]
