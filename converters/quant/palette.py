@@ -13,6 +13,7 @@ from .dense import narrowed
 from .grid import F32, Array, Fitted, Grid, Parameters
 
 U8 = NDArray[np.uint8]
+F64 = NDArray[np.float64]
 
 ROWS = 16  # that share a palette
 BINS = 2048  # of their range: Lloyd's steps run on a histogram, whatever the number of weights
@@ -65,18 +66,27 @@ def fit(groups: F32, bits: int, weights: F32 | None = None) -> F32:
     width = np.maximum(high - low, np.float32(1e-12)) / BINS
     bins = np.clip((groups - low[:, None]) / width[:, None], 0, BINS - 1).astype(np.int32)
     bins += np.arange(n, dtype=np.int32)[:, None] * BINS
-    each = None if weights is None else np.tile(weights, n)
-    weight = np.bincount(bins.reshape(-1), each, minlength=n * BINS).reshape(n, BINS).astype(np.float64)
+    counts = [np.bincount(bins.reshape(-1), minlength=n * BINS)]
+    if weights is not None:  # its steps begin where those without it end
+        counts.append(np.bincount(bins.reshape(-1), np.tile(weights, n), n * BINS))
+    weight = [each.reshape(n, BINS).astype(np.float64) for each in counts]
     centre = low[:, None] + (np.arange(BINS) + 0.5) * width[:, None]
-    zero = np.zeros((n, 1))
-    mass = np.concatenate((zero, np.cumsum(weight, 1)), 1)  # of all bins before
-    moment = np.concatenate((zero, np.cumsum(weight * centre, 1)), 1)
     # The best spacing for many values follows the cube root of the density (Panter and Dite, 1951).
-    spread = np.cumsum(np.cbrt(weight), 1)
+    spread = np.cumsum(np.cbrt(weight[0]), 1)
     shares = (np.arange(count) + 0.5) / count
     values = np.empty((n, count))
     for row in range(n):
         values[row] = np.interp(shares * spread[row, -1], spread[row], centre[row])
+    for each in weight:
+        values = _settled(values, each, centre, low, width)
+    return np.sort(values, 1).astype(np.float32)
+
+
+def _settled(values: F64, weight: F64, centre: F64, low: F32, width: F32) -> F64:
+    """After Lloyd's steps on a histogram of `weight[n, BINS]` around `centre`."""
+    n, zero = len(values), np.zeros((len(values), 1))
+    mass = np.concatenate((zero, np.cumsum(weight, 1)), 1)  # of all bins before
+    moment = np.concatenate((zero, np.cumsum(weight * centre, 1)), 1)
     for _ in range(STEPS):
         between = (values[:, 1:] + values[:, :-1]) / 2
         edges = np.clip(np.rint((between - low[:, None]) / width[:, None]), 0, BINS).astype(np.int64)
@@ -84,4 +94,4 @@ def fit(groups: F32, bits: int, weights: F32 | None = None) -> F32:
         inside = np.diff(np.take_along_axis(mass, edges, 1), axis=1)
         total = np.diff(np.take_along_axis(moment, edges, 1), axis=1)
         values = np.where(inside > 0, total / np.where(inside > 0, inside, 1), values)
-    return np.sort(values, 1).astype(np.float32)
+    return values
