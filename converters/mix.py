@@ -17,8 +17,10 @@ SAMPLE_WEIGHTS = 1 << 15  # of a matrix, by which the error of a grid is told
 
 # The harm that an error of a weight does, beside that of one in "gate", where nothing was measured: the mean
 # of small models.
-_HARM = {"v": 12.0, "k": 5.0, "down": 5.0, "up": 2.0, "q": 1.5, "o": 1.5, "embed": 2.0, "head": 2.0}
+_HARM = {"v": 12.0, "k": 5.0, "down": 5.0, "up": 2.0, "q": 1.5, "o": 1.5}
 _HARM_OF_OUTER_LAYERS = 2.0  # the first two and the last
+# Of embedding and output together, beside that of all layers: it does not grow with the vocabulary.
+_HARM_OF_ENDS = 1 / 3
 
 
 def allocate(
@@ -34,7 +36,7 @@ def allocate(
     without it what a matrix does in its layer stands for that. Raises UsageError for a budget that is beyond
     the narrowest grid or the widest.
     """
-    harm = sensitivity or {name: _harm(model, name) for name in names}
+    harm = sensitivity or _harms(model, names)
     options = {name: _options(model, name, grids, harm[name]) for name in names}
     taken = dict.fromkeys(names, 0)
     left = budget - sum(options[name][0].bytes for name in names)
@@ -92,10 +94,13 @@ def _slope(narrow: _Option, wide: _Option) -> float:
     return (narrow.harm - wide.harm) / (wide.bytes - narrow.bytes)
 
 
-def _harm(model: ConvertInput, name: str) -> float:
+def _harms(model: ConvertInput, names: Sequence[str]) -> dict[str, float]:
     layers = len(model.spec.layers)
-    parts = name.split(".")
-    outer = parts[0] == "layers" and int(parts[1]) in (0, 1, layers - 1)
-    return (
-        prod(model.spec.shape(name)) * _HARM.get(parts[-1], 1.0) * (_HARM_OF_OUTER_LAYERS if outer else 1.0)
-    )
+    harms = {}
+    for name in names:
+        parts = name.split(".")
+        if parts[0] == "layers":
+            outer = _HARM_OF_OUTER_LAYERS if int(parts[1]) in (0, 1, layers - 1) else 1.0
+            harms[name] = prod(model.spec.shape(name)) * _HARM.get(parts[-1], 1.0) * outer
+    ends = [name for name in names if name not in harms]
+    return harms | dict.fromkeys(ends, _HARM_OF_ENDS * sum(harms.values()) / max(len(ends), 1))
