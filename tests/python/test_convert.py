@@ -16,6 +16,7 @@ from safetensors.numpy import load_file, save_file
 import edgekit
 from edgekit.converters import convert as source
 from edgekit.converters.formats import edge
+from edgekit.engines import edge as engine
 
 SHARED = Path(os.environ.get("EDGEKIT_SHARED") or Path(__file__).parents[3] / "shared")
 
@@ -129,8 +130,15 @@ def test_a_package_that_computes_something_else_is_refused(
 def test_an_engine_that_computes_something_else_is_refused(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    good = edgekit.Session.forward
-    monkeypatch.setattr(edgekit.Session, "forward", lambda self, ids: good(self, [*ids[1:], ids[0]]))
+    good = engine.Engine.exact_session
+
+    def wrong(self: engine.Engine, tokens: int) -> engine.Session:
+        session = good(self, tokens)
+        right = session.forward
+        session.forward = lambda ids, all_logits: right(np.roll(ids, -1), all_logits)
+        return session
+
+    monkeypatch.setattr(engine.Engine, "exact_session", wrong)
     with pytest.raises(edgekit.VerificationFailed, match="does not compute what the stored weights say"):
         edgekit.convert(checkpoint, tmp_path / "m.edge", scheme="q8")
     assert left_in(tmp_path) == ["tiny"]
