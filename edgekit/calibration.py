@@ -24,6 +24,8 @@ BUILT_IN = Path(second_moments.__file__).with_name("text.jsonl")
 PIECE = 256  # tokens read from an empty cache
 TOKENS = 8192
 GRADIENT_TOKENS = 1024
+ENDS = ("embed", "head")  # whose codes GPTQ does not choose
+LEFT_BY_GPTQ = 0.35  # of the harm that the nearest codes do, in bodies of two small models
 EXACT_BITS = 8  # of a code: from here on it does not matter which is chosen
 
 
@@ -68,7 +70,7 @@ def calibrated(
         moments = second_moments.measure(model, ids, progress)
         yield replace(model, metadata=metadata, calibration=Calibrated(moments))
         return
-    bodies = {name: grid for name, grid in chosen.items() if name not in ("embed", "head")}
+    bodies = {name: grid for name, grid in chosen.items() if name not in ENDS}
     source = model.metadata["source"]["sha256"]
     key = json.dumps([version("edgekit"), source, ids, {name: str(grid) for name, grid in bodies.items()}])
     folder = hub.home() / "calibrated"
@@ -104,8 +106,8 @@ def _tuned(
 def sensitivities(
     model: ConvertInput, texts: Sequence[Path], seed: int = 0, progress: Progress = silent
 ) -> dict[str, float] | None:
-    """What errors in each matrix cost, as texts tell (`converters/calibrate/sensitivity.py`); None without
-    torch. Raises as `calibrated`.
+    """What errors of the nearest codes of each matrix cost once GPTQ has chosen others, as texts tell
+    (`converters/calibrate/sensitivity.py`); None without torch. Raises as `calibrated`.
     """
     try:
         from edgekit.converters.calibrate import sensitivity
@@ -113,7 +115,9 @@ def sensitivities(
         return None
     found = sensitivity.measure(model, token_pieces(model, texts, GRADIENT_TOKENS, seed), seed, progress)
     least = min(found.values())  # of experts that no token chose
-    return {name: found.get(name, least) for name in model.spec.matrices()}
+    return {
+        name: found.get(name, least) * (1 if name in ENDS else LEFT_BY_GPTQ) for name in model.spec.matrices()
+    }
 
 
 def token_pieces(
