@@ -33,7 +33,7 @@ from edgekit.in_place_of import in_place_of
 CALIBRATION_TOKENS = 8192
 PIECE = 512
 
-# Options of `edgekit.convert`. With CALIBRATED codes are chosen by the calibration text, else by the built-in
+# Options of `edgekit.convert`. With CALIBRATED the codes are chosen by the calibration text, else by the built-in
 # one.
 CALIBRATED = "+calibrate"
 OURS: dict[str, dict[str, Any]] = {
@@ -41,6 +41,8 @@ OURS: dict[str, dict[str, Any]] = {
     "q3": {"scheme": "q3"},
     "q4": {"scheme": "q4"},
     "q4_block32-nearest": {"scheme": "q4_block32", "calibrate": None},
+    "q5_block32": {"scheme": "q5_block32"},
+    f"q5_block32{CALIBRATED}": {"scheme": "q5_block32"},
     "q6": {"scheme": "q6"},
     "q8": {"scheme": "q8"},
     f"q3{CALIBRATED}": {"scheme": "q3"},
