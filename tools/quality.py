@@ -33,8 +33,7 @@ from edgekit.in_place_of import in_place_of
 CALIBRATION_TOKENS = 8192
 PIECE = 512
 
-# Options of `edgekit.convert`. With CALIBRATED the codes are chosen by the calibration text, else by the built-in
-# one.
+# Options of `edgekit.convert`. With CALIBRATED the calibration text chooses the codes, else the built-in one.
 CALIBRATED = "+calibrate"
 OURS: dict[str, dict[str, Any]] = {
     "default": {},
