@@ -510,7 +510,7 @@ def test_convert(place: Path, tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
     assert b"verified" in result.stdout and b"bits per weight" in result.stdout and b"hint" in result.stderr
     document = json.loads(edgekit_cli("convert", place / "tiny", "-o", tmp_path / "m.edge", "--json").stdout)
-    assert document["scheme"] == "q4" and document["bytes"] == (tmp_path / "m.edge").stat().st_size
+    assert document["scheme"] == "q5" and document["bytes"] == (tmp_path / "m.edge").stat().st_size
     assert document["quality"]["tokens"] > 100
 
 

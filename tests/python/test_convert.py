@@ -154,6 +154,21 @@ def test_outputs_that_cannot_be_are_refused(checkpoint: Path, tmp_path: Path, ou
         edgekit.convert(checkpoint, tmp_path / out)
 
 
+def test_a_mix_fills_the_bytes_it_is_given(checkpoint: Path, tmp_path: Path) -> None:
+    sizes = [
+        edgekit.convert(checkpoint, tmp_path / "m.edge", scheme=scheme, dry_run=True).bytes or 0
+        for scheme in ("q4", "q8")
+    ]
+    wanted = sum(sizes) // 2
+    report = edgekit.convert(checkpoint, tmp_path / "m.edge", target_bytes=wanted, verify=False)
+    # Of so small a model the header is a part, and a matrix's next grid is more than some bytes away.
+    assert report.scheme == "mix" and report.bytes == pytest.approx(wanted, rel=0.05)
+    assert report.grids is not None and len(set(report.grids.values())) > 1
+    for wrong in ({"target_bytes": 1}, {"target_bpw": 5, "scheme": "q4"}, {"scheme": "mix"}):
+        with pytest.raises(edgekit.UsageError):
+            edgekit.convert(checkpoint, tmp_path / "m.edge", verify=False, **wrong)  # type: ignore[arg-type]
+
+
 def test_unknown_formats_and_schemes_are_refused(checkpoint: Path, tmp_path: Path) -> None:
     with pytest.raises(edgekit.UsageError, match="edge"):
         edgekit.convert(checkpoint, tmp_path / "m", format="tape")
