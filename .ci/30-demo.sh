@@ -2,7 +2,7 @@
 make demo
 make demo
 make demo-chat
-make demo-chat QUESTION="What is the capital of France?" | tee build/demo/answer.txt
+make demo-chat QUESTION="Where is the Eiffel Tower?" | tee build/demo/answer.txt
 grep -q Paris build/demo/answer.txt
 # Ten turns with it: each ends, the persona outlives the window, and a conversation equals the same messages given whole.
 EDGEKIT_SLOW=1 .venv/bin/python -m pytest -q -m slow tests/python/test_chat_session.py
