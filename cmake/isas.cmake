@@ -33,6 +33,10 @@ endif()
 if(edgekit_processor STREQUAL wasm AND NOT EDGEKIT_ISAS)
     set(EDGEKIT_ISAS scalar wasm_simd)
 endif()
+# Every 64-bit ARM processor has NEON: plain C++ is what the tests hold it against, and no part of an app.
+if(edgekit_processor STREQUAL aarch64 AND NOT EDGEKIT_BUILD_TESTS)
+    list(FILTER EDGEKIT_ISA_TABLE EXCLUDE REGEX "^scalar ")
+endif()
 
 # edgekit_isa_objects(<target> <out>): compiles the rows for this processor, tells <target>'s sources which, and lists the objects.
 function(edgekit_isa_objects target objects)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Compiles the Kotlin API with its tests and runs them with JUnit: on this JVM with -Xcheck:jni, and with --arm on an ARM
-# JVM under qemu. EDGEKIT_BUILD: where libedgekit_jni is (default build/native, with --arm build/arm).
+# JVM under qemu. EDGEKIT_BUILD: where libedgekit_jni is (default build/native, with --arm build/arm-jni).
 #   tests/android/run.sh [--arm] [TEST-CLASS-PATTERN]
 set -euo pipefail
 # shellcheck source=tools/toolchains.sh
@@ -10,7 +10,7 @@ build=${EDGEKIT_BUILD:-$PWD/build/native}
 jvm=(java -Xcheck:jni)
 if [ "${1:-}" = --arm ]; then
     shift
-    build=${EDGEKIT_BUILD:-$PWD/build/arm}
+    build=${EDGEKIT_BUILD:-$PWD/build/arm-jni}
     root=$EDGEKIT_TOOLCHAINS/jre-arm64
     # qemu runs one thread at a time well and many badly; the serial collector and one compiler keep the JVM light.
     jvm=(qemu-aarch64-static -L "$root" "$root/usr/lib/jvm/java-17-openjdk-arm64/bin/java" -XX:+UseSerialGC -XX:TieredStopAtLevel=1

@@ -22,6 +22,7 @@ constexpr LayoutInfo kTernary{"ternary32", Layout::q4_block32, kGroup, 64, 0, 12
 
 struct Ternary {
     static constexpr LayoutInfo kLayout = kTernary;
+    static constexpr int kRows = kOtherStreamRows;
     using Sums = LevelSums;
     template <class F>
     static void for_each_line(const std::byte* codes, F&& f) {

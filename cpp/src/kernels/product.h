@@ -6,6 +6,7 @@
 //
 // A scheme S (kernels/schemes) answers
 //   kLayout                        its row of quant/, for the bytes of its codes
+//   kRows                          at most so many rows are streamed
 //   Sums                           what sums its products (simd/scalar.h)
 //   for_each_line(codes, f)        f(j, line) for lines 0 … 7 of a group, as its Sums take them
 //   scales(tile, g)                16 of a group
@@ -24,7 +25,7 @@ template <class S, class Sink>
 EDGEKIT_INLINE void quantized_product(const Tiles& w, size_t begin, size_t end, const Rows& x, uint32_t m,
                                       std::byte* scratch, Sink&& sink) {
     if (m == 0) return;
-    if (m <= kStreamRows) return stream_product<S>(w, begin, end, x, m, sink);
+    if (m <= S::kRows) return stream_product<S>(w, begin, end, x, m, sink);
     panel_product<S>(w, begin, end, x, m, scratch, sink);
 }
 

@@ -46,11 +46,11 @@ template <class S, int R, int T>
     }
 }
 
-// Calls sink(row, tile, y: the products of 16 weight rows) for m ≤ kStreamRows rows and tiles [begin, end).
+// Calls sink(row, tile, y: the products of 16 weight rows) for m ≤ S::kRows rows and tiles [begin, end).
 template <class S, class Sink>
 EDGEKIT_INLINE void stream_product(const Tiles& w, size_t begin, size_t end, const Rows& x, uint32_t m,
                                    Sink&& sink) {
-    with_count<kStreamRows>(m, [&]<int R>(Count<R>) {
+    with_count<S::kRows>(m, [&]<int R>(Count<R>) {
         constexpr int kMost = kStreamSums / R, kTiles = kMost < 1 ? 1 : kMost < 6 ? kMost : 6;
         for_each_side_by_side<kTiles>(begin, end, [&]<int T>(Count<T>, size_t first, size_t apart) {
             alignas(64) float y[R * T * 16];

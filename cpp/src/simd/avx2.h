@@ -13,7 +13,7 @@
 namespace edgekit::EDGEKIT_ISA {
 
 inline constexpr int kGemmRows = 4, kGemmRowStep = 1, kGemmTiles = 1;
-inline constexpr int kStreamRows = 4, kStreamSums = 2, kStreamGroups = 2;
+inline constexpr int kStreamRows = 4, kOtherStreamRows = 4, kStreamSums = 2, kStreamGroups = 2;
 inline constexpr int kDenseRows = 4, kDenseTiles = 1;
 // The products take weights unsigned.
 inline constexpr int kLevelBias = 32;

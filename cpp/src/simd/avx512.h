@@ -16,7 +16,7 @@
 namespace edgekit::EDGEKIT_ISA {
 
 inline constexpr int kGemmRows = 6, kGemmRowStep = 1, kGemmTiles = 2;
-inline constexpr int kStreamRows = 8, kStreamSums = 8, kStreamGroups = 1;
+inline constexpr int kStreamRows = 8, kOtherStreamRows = 8, kStreamSums = 8, kStreamGroups = 1;
 inline constexpr int kDenseRows = 8, kDenseTiles = 2;
 // vpdpbusd multiplies unsigned weights by signed activations.
 inline constexpr int kLevelBias = 32, kCodeBias = 128;

@@ -18,7 +18,8 @@ inline constexpr int kGemmRows = 4, kGemmRowStep = 2, kGemmTiles = 1;
 #else
 inline constexpr int kGemmRows = 4, kGemmRowStep = 1, kGemmTiles = 1;
 #endif
-inline constexpr int kStreamRows = 4, kStreamSums = 1, kStreamGroups = 1;
+// One row of the others: three more loops of each would not fit a phone's library.
+inline constexpr int kStreamRows = 4, kOtherStreamRows = 1, kStreamSums = 1, kStreamGroups = 1;
 inline constexpr int kDenseRows = 4, kDenseTiles = 1;
 // sdot, and the multiplications without it, take both operands signed.
 inline constexpr int kLevelBias = 0, kCodeBias = 0;

@@ -34,8 +34,9 @@ namespace edgekit::EDGEKIT_ISA {
 // Blocking of the matrix kernels: accumulators of rows × tiles that fit the registers.
 // Integer, weights expanded; blocks begin at multiples of the step.
 inline constexpr int kGemmRows = 1, kGemmRowStep = 1, kGemmTiles = 1;
-// Rows served by one pass over packed weights, rows × tiles, and the groups unrolled.
-inline constexpr int kStreamRows = 1, kStreamSums = 1, kStreamGroups = 1;
+// Rows served by one pass over packed weights of 4 and of 8 bits, and of others; rows × tiles, and the groups
+// unrolled.
+inline constexpr int kStreamRows = 1, kOtherStreamRows = 1, kStreamSums = 1, kStreamGroups = 1;
 // Float.
 inline constexpr int kDenseRows = 1, kDenseTiles = 1;
 inline constexpr int kLevelBias = 0, kCodeBias = 0;

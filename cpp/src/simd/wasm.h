@@ -14,7 +14,7 @@
 namespace edgekit::EDGEKIT_ISA {
 
 inline constexpr int kGemmRows = 4, kGemmRowStep = 1, kGemmTiles = 1;
-inline constexpr int kStreamRows = 2, kStreamSums = 1, kStreamGroups = 1;
+inline constexpr int kStreamRows = 2, kOtherStreamRows = 1, kStreamSums = 1, kStreamGroups = 1;
 inline constexpr int kDenseRows = 4, kDenseTiles = 1;
 #ifdef __wasm_relaxed_simd__
 // relaxed_dot takes signed activations by 7-bit unsigned weights: levels fit; codes hand their sign to the

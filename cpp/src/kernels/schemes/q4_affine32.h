@@ -10,6 +10,7 @@ inline constexpr int8_t kNibbles[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12
 
 struct Q4Affine : Nibbles<kNibbles> {
     static constexpr LayoutInfo kLayout = q4_affine32::kLayout;
+    static constexpr int kRows = kOtherStreamRows;
     EDGEKIT_INLINE static f32x16 scales(const std::byte* tile, size_t g) {
         return load_f16(reinterpret_cast<const uint16_t*>(tile + 64 + 32 * g));
     }

@@ -23,11 +23,13 @@ struct Nibbles {
 
 struct Q4 : Nibbles<q4_block32::kLevels>, ByteScales<LevelSums> {
     static constexpr LayoutInfo kLayout = q4_block32::kLayout;
+    static constexpr int kRows = kStreamRows;
 };
 
 // Keys of an int4 cache: the same codes, other scales (quant/kv.h).
 struct K4 : Nibbles<q4_block32::kLevels>, Bf16Scales {
     static constexpr LayoutInfo kLayout = q4_block32::kLayout;
+    static constexpr int kRows = kStreamRows;
 };
 
 }  // namespace edgekit::EDGEKIT_ISA

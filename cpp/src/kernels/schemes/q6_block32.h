@@ -9,6 +9,7 @@ namespace edgekit::EDGEKIT_ISA {
 
 struct Q6 : ByteScales<LevelSums> {
     static constexpr LayoutInfo kLayout = q6_block32::kLayout;
+    static constexpr int kRows = kOtherStreamRows;
     using Sums = LevelSums;
     template <class F>
     EDGEKIT_INLINE static void for_each_line(const std::byte* codes, F&& f) {

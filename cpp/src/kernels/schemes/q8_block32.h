@@ -8,6 +8,7 @@ namespace edgekit::EDGEKIT_ISA {
 
 struct Q8 : Bf16Scales {
     static constexpr LayoutInfo kLayout = q8_block32::kLayout;
+    static constexpr int kRows = kStreamRows;
     using Sums = CodeSums;
     template <class F>
     EDGEKIT_INLINE static void for_each_line(const std::byte* codes, F&& f) {
