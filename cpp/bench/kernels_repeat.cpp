@@ -67,7 +67,7 @@ int main(int argc, char** argv) {
                      "usage: kernels_repeat ISA LAYOUT|attend ROWS TIMES; ISA: one this processor runs\n");
         return 2;
     }
-    const int times = std::atoi(argv[4]);
+    const auto times = static_cast<int>(std::strtol(argv[4], nullptr, 10));
     if (layout)
         matmul(*kernels, *layout, rows, times);
     else

@@ -102,6 +102,7 @@ bool Decoder::experts(Step& step, uint32_t layer) const {
 
     // Each result on its own, and then a row's in the order of its choices: the same sums in any company.
     const Activations hidden{memory.ffn.x, spec.d_ff, memory.ffn.codes, memory.ffn.groups, n_choices};
+    // NOLINTNEXTLINE(clang-analyzer-core.DivideZero): a step has rows, and each has choices
     const uint32_t tiles_at_a_time = gate_floats(memory.shape.rows) * top_k / n_choices / kTileRows;
     float* out = w.ffn_post_norm ? memory.branch : memory.x;
     const float scale = w.ffn_post_norm ? 1.0f : spec_.residual_scale;

@@ -37,7 +37,7 @@ template <class D, int R, int T>
 #pragma GCC unroll 4
         for (int t = 0; t < T; ++t) {
             const auto* p = reinterpret_cast<const typename D::Element*>(tiles[t]) + 16 * i;
-            if constexpr (R == 1) prefetch(p + ahead / sizeof *p);
+            if constexpr (R == 1) prefetch(reinterpret_cast<const std::byte*>(p) + ahead);
             column[t] = D::column(p);
         }
 #pragma GCC unroll 16

@@ -378,10 +378,12 @@ void Attention::Pass::attend_piece(const Row* rows, uint32_t n, uint32_t kv_head
     if (capped) load_queries(rows, n, kv_head, false);
 }
 
+std::unique_ptr<const Mixer> parse(const json::Value& layer, const ModelSpec& spec) {
+    return std::make_unique<Attention>(layer, spec);
+}
+
 }  // namespace
 
-const MixerKind kAttention{"attention", [](const json::Value& layer, const ModelSpec& spec) {
-                               return std::unique_ptr<const Mixer>(std::make_unique<Attention>(layer, spec));
-                           }};
+const MixerKind kAttention{"attention", parse};
 
 }  // namespace edgekit

@@ -75,11 +75,12 @@ private:
     const float* bias_ = nullptr;  // [d_model] or nullptr
 };
 
+std::unique_ptr<const Mixer> parse(const json::Value& layer, const ModelSpec& spec) {
+    return std::make_unique<ShortConv>(spec.d_model, count_at(layer, "conv_kernel", 1, 64));
+}
+
 }  // namespace
 
-const MixerKind kShortConv{"conv", [](const json::Value& layer, const ModelSpec& spec) {
-                               return std::unique_ptr<const Mixer>(std::make_unique<ShortConv>(
-                                   spec.d_model, count_at(layer, "conv_kernel", 1, 64)));
-                           }};
+const MixerKind kShortConv{"conv", parse};
 
 }  // namespace edgekit
