@@ -28,9 +28,11 @@ def allocate(
     names: Sequence[str],
     grids: Sequence[Grid],
     budget: int,
+    beside: int = 0,
     sensitivity: Mapping[str, float] | None = None,
 ) -> dict[str, Grid]:
-    """A grid for each matrix of `names`, of at most `budget` bytes together, that keeps the sum of harm low.
+    """A grid for each matrix of `names` that keeps the sum of harm low, of at most `budget` bytes together
+    with the `beside` that all else takes.
 
     `sensitivity` is the harm of an error as large as the matrix itself (converters/calibrate/sensitivity.py);
     without it what a matrix does in its layer stands for that. Raises UsageError for a budget that is beyond
@@ -39,14 +41,13 @@ def allocate(
     harm = sensitivity or _harms(model, names)
     options = {name: _options(model, name, grids, harm[name]) for name in names}
     taken = dict.fromkeys(names, 0)
-    left = budget - sum(options[name][0].bytes for name in names)
-    most = budget - sum(options[name][-1].bytes for name in names)
-    if left < 0 or most > 0:
-        least, largest = budget - left, budget - most
+    least, most = (beside + sum(options[name][at].bytes for name in names) for at in (0, -1))
+    if not least <= budget <= most:
         raise UsageError(
-            f"{budget:,} bytes are asked for the matrices, which take {least:,} to {largest:,} on the grids "
-            f"{', '.join(map(str, grids))}"
+            f"{budget:,} bytes are asked for; a mix of this model takes {least:,} to {most:,} bytes "
+            f"({', '.join(map(str, grids))})"
         )
+    left = budget - least
     steps = [
         (_slope(narrow, wide), name, at)
         for name in names

@@ -4,7 +4,6 @@ checkpoint's.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -47,7 +46,7 @@ class Quality:
 
 def tokens_for(spec: ModelSpec) -> int:
     """On how many tokens a model is compared: fewer of larger ones."""
-    weights = sum(math.prod(spec.shape(name)) for name in spec.matrices())
+    weights = spec.parameters(spec.matrices())
     most = 64 if weights > 2e9 else 128 if weights > 2e8 else 256
     return min(most, spec.context or most)
 

@@ -32,6 +32,8 @@ are folded in by the family's `Source`, so a norm is always `x / rms(x) * w`.
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -154,6 +156,10 @@ class ModelSpec:
             "conv_out": (d, d),
         }
         return shapes[parts[-1]]
+
+    def parameters(self, names: Iterable[str]) -> int:
+        """How many numbers the tensors of these names have together."""
+        return sum(math.prod(self.shape(name)) for name in names)
 
     def to_json(self) -> dict[str, Any]:
         """The JSON object stored in a package's metadata; `None` members are left out."""

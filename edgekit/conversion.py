@@ -26,6 +26,7 @@ from edgekit.converters.quality import Quality
 from edgekit.converters.quant.block32 import Block32
 from edgekit.converters.quant.tiles import F32, U8
 from edgekit.errors import UsageError
+from edgekit.files import bytes_of
 from edgekit.in_place_of import in_place_of
 from edgekit.preflight import Preflight
 from edgekit.submodules import submodules
@@ -157,7 +158,7 @@ def convert(
     default = getattr(writer, "default_scheme", lambda model: writer.SCHEMES[0])
     chosen = "mix" if mixed else scheme or default(model)
     target = named(chosen)
-    n_parameters = sum(_size(model, tensor) for tensor in model.tensors)
+    n_parameters = model.spec.parameters(model.tensors)
     if mixed:
         wanted = target_bytes or round((target_bpw or 0) * n_parameters / 8)
         harm = sensitivities(model, texts, seed, progress) if texts and not dry_run else None
@@ -181,7 +182,7 @@ def convert(
             writer.write(model, temporary, chosen, progress, **options, **fast)
             if verify:
                 found = _verify(format, model, temporary, options, threads, progress)
-            size = _bytes_of(temporary)
+            size = bytes_of(temporary)
     elif hasattr(writer, "size_bytes") and hasattr(writer, "grids"):
         estimate = preflight.measure(writer, model, chosen, options)
         size = estimate.bytes
@@ -217,7 +218,7 @@ def _mixed(
     rest = writer.size_bytes(model, "mix", **options) - sum(
         grid.size_bytes(*model.spec.shape(name)) for name, grid in coded.items()
     )
-    return replace(model, mix=mix.allocate(model, list(coded), writer.MIXED, wanted - rest, harm))
+    return replace(model, mix=mix.allocate(model, list(coded), writer.MIXED, wanted, rest, harm))
 
 
 def _texts(calibrate: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None) -> list[Path] | None:
@@ -281,7 +282,7 @@ def _export(
             kind, n_parameters = done.model_type, done.n_parameters
             if verify:
                 quality = exporter.verify(checkpoint, temporary, scheme, _logits)
-            size = _bytes_of(temporary)
+            size = bytes_of(temporary)
     return ConvertReport(
         path=str(target),
         format="onnx",
@@ -338,21 +339,6 @@ def _refuse(target: Path, checkpoint: Path) -> None:
         raise UsageError(f"{target} is a directory with files in it; give another name, or remove it first")
     if target.exists() and checkpoint.exists() and target.samefile(checkpoint):
         raise UsageError(f"{target} is the checkpoint itself; give another name")
-
-
-def _size(model: ConvertInput, tensor: str) -> int:
-    size = 1
-    for extent in model.spec.shape(tensor):
-        size *= extent
-    return size
-
-
-def _bytes_of(path: Path) -> int:
-    return (
-        path.stat().st_size
-        if path.is_file()
-        else sum(f.stat().st_size for f in path.rglob("*") if f.is_file())
-    )
 
 
 def _logits(path: Path, ids: list[int]) -> F32:

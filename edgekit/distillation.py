@@ -82,6 +82,11 @@ def distill(
     """
     started = time.monotonic()
     recipe = Recipe.of({"teacher": os.fspath(teacher), **options}, "distill")
+    if recipe.changes_nothing:
+        raise UsageError(
+            "nothing says what the student is to have less of, or to learn",
+            hint="give --vocabulary, --layers, --ffn, --kv-heads, --target-params, --student or --tokens",
+        )
     target = Path(arguments.name(out, "the output"))
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise UsageError(f"{target} exists and is not an empty directory", hint="choose another place")
@@ -211,9 +216,7 @@ class _Run:
         few = Parts(self.tokens, layers, {}, {n: range(heads) for n in layers} if heads else {})
         student = students.of(self.teacher, few)
         names = student.family.tensors
-        return prune.width_for(
-            student.spec, lambda spec: students.count(spec, names), self.recipe.target_params
-        )
+        return prune.width_for(student.spec, lambda spec: spec.parameters(names), self.recipe.target_params)
 
     def _what(self, student: Student) -> str:
         ours, theirs = student.spec, self.teacher.spec
@@ -333,7 +336,7 @@ class _Run:
     def report(
         self, student: Student, started: float, scores: Scores | None = None, *, dry_run: bool = False
     ) -> DistillReport:
-        n_teacher, n = students.count(self.teacher.spec, self.teacher.tensors), student.n_parameters
+        n_teacher, n = self.teacher.spec.parameters(self.teacher.tensors), student.n_parameters
         memory = seconds = None
         if dry_run and self.recipe.tokens:
             from edgekit.converters.distill.estimate import estimate

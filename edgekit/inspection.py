@@ -15,6 +15,7 @@ from edgekit.converters.sources import open_source
 from edgekit.converters.sources.gguf import GgufCheckpoint
 from edgekit.converters.spec import ModelSpec
 from edgekit.converters.text.chat_template import find_chat_template
+from edgekit.files import bytes_of
 
 
 def describe(path: Path) -> dict[str, Any]:
@@ -52,8 +53,7 @@ def _output(path: Path, name: str) -> dict[str, Any]:
         for each in spec.matrices()
     ]
     parameters = sum(math.prod(row["shape"]) for row in tensors)
-    files = [path] if path.is_file() else path.rglob("*")
-    size = sum(file.stat().st_size for file in files if file.is_file())
+    size = bytes_of(path)
     checkpoint = GgufCheckpoint(path) if name == "gguf" else None
     folder = checkpoint.path if checkpoint else path  # where tokenizer and templates lie
     template = find_chat_template(folder)

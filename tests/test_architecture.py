@@ -35,7 +35,7 @@ MAY_INCLUDE = {
 }
 
 # Part of edgekit, a module or a package -> the other parts it may import, at the top or inside a function.
-VALUES = {"submodules", "errors", "events", "units", "arguments", "in_place_of", "page"}
+VALUES = {"submodules", "errors", "events", "units", "arguments", "in_place_of", "files", "page"}
 """What nothing else of edgekit is needed for."""
 FACES = {
     "model",
@@ -80,7 +80,7 @@ CONVERTERS_MAY_IMPORT = {
     "checkpoint_writer": {"checkpoint", "checkpoint_files", "convert", "quant"},
     "synth": FOUNDATION | {"checkpoint_writer", "convert", "models"},
     "train": {"convert", "interpreters"},
-    "calibrate": FOUNDATION | {"convert", "decoder", "interpreters", "quant", "text", "train"},
+    "calibrate": FOUNDATION | {"convert", "decoder", "distill", "interpreters", "quant", "text", "train"},
     "distill": FOUNDATION
     | {"checkpoint_files", "checkpoint_writer", "convert", "decoder", "interpreters", "models", "quant"}
     | {"text", "train"},

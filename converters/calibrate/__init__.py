@@ -4,7 +4,7 @@ An algorithm is a file of this folder, and goes over any `Grid`:
 
     second_moments   of each matrix's inputs, which weigh the errors of a grid's own fit
     gptq             codes that make up for the errors of those before them
-    sensitivity      what errors in each matrix cost, for choosing grids by (`quant/mix.py`)
+    sensitivity      what errors in each matrix cost, for choosing grids by (`converters/mix.py`)
     tuning           scales by which the model's probabilities come nearest to the unquantized one's
 
 What they found is a `Calibrated`, the `Calibration` of a `ConvertInput`, from which every format takes codes.

@@ -7,17 +7,20 @@ will be stored. Where the divergence on texts held out has not fallen then, ever
 
 from __future__ import annotations
 
-import functools
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgekit.converters.convert import ConvertInput, Progress, silent
+from edgekit.converters.distill.losses import Loss
+from edgekit.converters.distill.objective import step as divergence
+from edgekit.converters.distill.targets import Live
+from edgekit.converters.distill.texts import Window
+from edgekit.converters.distill.weights import fixed
 from edgekit.converters.interpreters.torch import Tensor, TorchDecoder, Weights, torch
 from edgekit.converters.quant.grid import Fitted, Grid
 from edgekit.converters.spec import ModelSpec
@@ -25,7 +28,7 @@ from edgekit.converters.train import Schedule, train
 
 LEARNING_RATE = 2e-3
 BATCH = 2  # texts in a step
-HEAD_ROWS = 256  # tokens whose logits are in memory at once
+SHARED = 2  # tokens: of the first, which all texts have, there is nothing to learn
 HELD_OUT_OF = 8  # one text of so many judges the others' work
 
 
@@ -56,8 +59,20 @@ def tune(
 
     On a GPU where torch has one. Memory: the weights twice in float32, and a text's activations.
     """
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    weights = _weights(model, device)
+    with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
+        return _tuned(model, grids, texts, passes, seed, state, progress)
+
+
+def _tuned(
+    model: ConvertInput,
+    grids: Mapping[str, Grid],
+    texts: Sequence[Sequence[int]],
+    passes: float,
+    seed: int,
+    state: Path | None,
+    progress: Progress,
+) -> Tuned:
+    weights = fixed(model.load)
     scaled, factors, fitted = {}, {}, {}
     for name, grid in grids.items():
         n, k = model.spec.shape(name)
@@ -65,19 +80,24 @@ def tune(
         ones = np.ones((n, grid.groups(k)), np.float32)
         if grid.rescaled(found.parameters, ones) is not None:
             fitted[name] = found
-            factors[name] = torch.tensor(ones, device=device, requires_grad=True)
-            base = _by_group(_tensor(grid.restore(found), device), ones.shape[1], grid.group or k)
+            factors[name] = torch.tensor(ones, requires_grad=True)
+            base = _by_group(torch.tensor(grid.restore(found)), ones.shape[1], grid.group or k)
             scaled[name] = Scaled(base, factors[name], k)
-    teacher, student = TorchDecoder(model.spec, weights), Student(model.spec, weights, scaled)
-    order = random.Random(seed).sample(list(texts), len(texts))
+    student = Student(model.spec, weights, scaled)
+    kl = Loss("kl")
+    teacher = Live(TorchDecoder(model.spec, weights), kl.log_probabilities)
+    order = random.Random(seed).sample([Window(tuple(text), SHARED) for text in texts], len(texts))
     held_out = order[: max(1, len(order) // HELD_OUT_OF)]
     seen = order[len(held_out) :] or held_out
     batches = [seen[first : first + BATCH] for first in range(0, len(seen), BATCH)]
-    before = divergence(teacher, student, held_out, device)
+
+    def judged() -> float:
+        return divergence(student, held_out, kl, teacher, learn=False)
 
     def loss(step: int) -> float:
-        return divergence(teacher, student, batches[step % len(batches)], device, learn=True)
+        return divergence(student, batches[step % len(batches)], kl, teacher)
 
+    before = judged()
     schedule = Schedule(max(1, round(passes * len(batches))), LEARNING_RATE)
     train(factors, loss, schedule, state, task="tuning scales", progress=progress)
     tuned = {}
@@ -87,25 +107,12 @@ def tune(
             assert parameters is not None
             tuned[name] = Fitted(found.codes, parameters)
             base = scaled[name].base
-            base.copy_(_by_group(_tensor(grids[name].restore(tuned[name]), device), *base.shape[1:]))
+            base.copy_(_by_group(torch.tensor(grids[name].restore(tuned[name])), *base.shape[1:]))
             factors[name].fill_(1)
-    after = divergence(teacher, student, held_out, device)
+    after = judged()
     if after >= before:
         return Tuned({}, before, before)
     return Tuned({(name, grids[name]): found for name, found in tuned.items()}, before, after)
-
-
-def _weights(model: ConvertInput, device: str) -> Weights:
-    @functools.cache
-    def weights(name: str) -> Tensor | None:
-        values = model.load(name)
-        return None if values is None else _tensor(values, device)
-
-    return weights
-
-
-def _tensor(values: NDArray[np.float32], device: str) -> Tensor:
-    return torch.tensor(values, device=device)
 
 
 @dataclass(frozen=True)
@@ -164,44 +171,3 @@ def _by_group(matrix: Tensor, groups: int, group: int) -> Tensor:
 def _times(base: Tensor, factors: Tensor, k: int) -> Tensor:
     """`[..., groups, group]` and `[..., groups]` -> `[..., k]`"""
     return (base * factors[..., None]).flatten(-2)[..., :k]
-
-
-def divergence(
-    teacher: TorchDecoder,
-    student: TorchDecoder,
-    texts: Sequence[Sequence[int]],
-    device: str = "cpu",
-    *,
-    learn: bool = False,
-) -> float:
-    """KL of the student's probabilities from the teacher's, in nats a token; of a text's first token, which
-    all texts share, there is none. With `learn` gradients are added to the student's parameters. Logits of
-    `HEAD_ROWS` tokens are in memory at a time.
-    """
-    total, count = 0.0, sum(len(text) - 1 for text in texts)
-    with torch.set_grad_enabled(learn):
-        for alike in _alike(texts):
-            ids = torch.tensor(alike, device=device)
-            with torch.no_grad():
-                wanted = teacher.hidden(ids)[:, 1:].flatten(0, 1)
-            hidden = student.hidden(ids)[:, 1:].flatten(0, 1)
-            cut = hidden.detach().requires_grad_(learn)
-            for theirs, ours in zip(wanted.split(HEAD_ROWS), cut.split(HEAD_ROWS), strict=True):
-                with torch.no_grad():
-                    target = teacher.head(theirs).log_softmax(-1)
-                loss = (target.exp() * (target - student.head(ours).log_softmax(-1))).sum() / count
-                total += loss.item()
-                if learn:
-                    loss.backward()
-            if learn:
-                hidden.backward(cut.grad)
-    return total
-
-
-def _alike(texts: Sequence[Sequence[int]]) -> Iterator[list[list[int]]]:
-    """Up to `BATCH` texts of one length at a time."""
-    by_length: dict[int, list[list[int]]] = {}
-    for text in texts:
-        by_length.setdefault(len(text), []).append(list(text))
-    for same in by_length.values():
-        yield from (same[first : first + BATCH] for first in range(0, len(same), BATCH))

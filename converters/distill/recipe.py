@@ -71,6 +71,11 @@ class Recipe:
         chosen = (self.layers, self.ffn, self.kv_heads, self.target_params, self.vocabulary_size)
         return self.tokens > 0 or self.vocabulary == "text" or any(value is not None for value in chosen)
 
+    @property
+    def changes_nothing(self) -> bool:
+        parts = (self.vocabulary, self.vocabulary_size, self.layers, self.ffn, self.kv_heads)
+        return not self.tokens and all(value is None for value in (*parts, self.target_params, self.student))
+
     @classmethod
     def of(cls, members: dict[str, Any], where: str) -> Recipe:
         """Checked. Raises UsageError for unknown members, values of a wrong type, and missing ones."""

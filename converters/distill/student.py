@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -112,12 +111,7 @@ class Student:
 
     @functools.cached_property
     def n_parameters(self) -> int:
-        return count(self.spec, self.family.tensors)
-
-
-def count(spec: ModelSpec, names: Iterable[str]) -> int:
-    """Parameters of a spec whose tensors are called `names`."""
-    return sum(math.prod(spec.shape(name)) for name in names)
+        return self.spec.parameters(self.family.tensors)
 
 
 def of(teacher: ConvertInput, parts: Parts) -> Student:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgekit.converters.text.corpus import json_lines, read_text
 from edgekit.errors import InvalidFile, UsageError
 
 PIECE = 2000  # characters of a text that is measured in pieces
@@ -30,36 +30,21 @@ def read(paths: Iterable[Path]) -> Iterator[dict[str, Any]]:
     """
     any_text = False
     for path in paths:
-        try:
-            text = path.read_text("utf-8")
-        except OSError as error:
-            raise InvalidFile(f"{path}: cannot read it: {error.strerror}") from None
-        except UnicodeDecodeError as error:
-            raise InvalidFile(f"{path} is not valid UTF-8 (byte {error.start})") from None
-        samples = _samples(path, text) if path.suffix == ".jsonl" else [{"text": text}]
-        for sample in samples:
+        for sample in _samples(path) if path.suffix == ".jsonl" else [{"text": read_text(path)}]:
             any_text = any_text or any(sample.values())
             yield sample
     if not any_text:
         raise UsageError("there is no text in the files given")
 
 
-def _samples(path: Path, text: str) -> Iterator[dict[str, Any]]:
-    for number, line in enumerate(text.splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            sample = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise InvalidFile(f"{path}: line {number} is not JSON: {error}") from None
-        if not isinstance(sample, dict) or not (
+def _samples(path: Path) -> Iterator[dict[str, Any]]:
+    for where, sample in json_lines(path):
+        if not (
             isinstance(sample.get("text"), str)
             or isinstance(sample.get("messages"), list)
             or (isinstance(sample.get("prompt"), str) and isinstance(sample.get("completion"), str))
         ):
-            raise InvalidFile(
-                f"{path}: line {number} has neither 'text', nor 'messages', nor 'prompt' and 'completion'"
-            )
+            raise InvalidFile(f"{where} has neither 'text', nor 'messages', nor 'prompt' and 'completion'")
         yield sample
 
 

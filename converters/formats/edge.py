@@ -119,7 +119,7 @@ def default_scheme(model: ConvertInput) -> str:
     """The codes of quantized checkpoints are kept; small models get more bits than large ones."""
     if any(model.layout(name) for name in model.tensors):
         return "q8"
-    weights = sum(math.prod(model.spec.shape(name)) for name in model.spec.matrices())
+    weights = model.spec.parameters(model.spec.matrices())
     return "q5" if weights < SMALL_WEIGHTS else "q4"
 
 

@@ -18,36 +18,49 @@ CHARACTERS = 4096
 SHORTEST = 8  # tokens of a piece
 
 
+def read_text(path: Path) -> str:
+    """Of UTF-8. Raises InvalidFile."""
+    try:
+        return path.read_text("utf-8-sig")
+    except OSError as error:
+        raise InvalidFile(f"{path}: cannot read it: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise InvalidFile(f"{path} is not UTF-8 text: byte {error.start} is {error.reason}") from None
+
+
+def json_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Where each object of a JSON Lines file stands, and the object. Raises InvalidFile."""
+    for number, line in enumerate(read_text(path).split("\n"), 1):
+        if not line.strip():
+            continue
+        where = f"{path}, line {number}"
+        try:
+            value = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise InvalidFile(f"{where}: no JSON: {error}") from None
+        if not isinstance(value, dict):
+            raise InvalidFile(f"{where}: a {type(value).__name__} where an object belongs")
+        yield where, value
+
+
 def documents(paths: Iterable[Path]) -> Iterator[Document]:
     """Of all files: a text file is one, a `.jsonl` file has one a line. Raises InvalidFile."""
     for path in paths:
-        try:
-            text = path.read_text("utf-8-sig")
-        except OSError as error:
-            raise InvalidFile(f"{path}: cannot read it: {error.strerror}") from None
-        except UnicodeDecodeError as error:
-            raise InvalidFile(f"{path} is not UTF-8 text: byte {error.start} is {error.reason}") from None
         if path.suffix == ".jsonl":
-            for number, line in enumerate(text.split("\n"), 1):
-                if line.strip():
-                    yield _document(line, f"{path}, line {number}")
+            for where, members in json_lines(path):
+                yield _document(members, where)
         else:
-            yield text
+            yield read_text(path)
 
 
-def _document(line: str, where: str) -> Document:
-    try:
-        value = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise InvalidFile(f"{where}: no JSON: {error}") from None
-    members = value if isinstance(value, dict) else {}
+def _document(members: dict[str, Any], where: str) -> Document:
     text, messages = members.get("text"), members.get("messages")
     if isinstance(text, str):
         return text
     if isinstance(messages, list) and messages and all(isinstance(each, dict) for each in messages):
         return messages
     raise InvalidFile(
-        f"{where}: neither `text` nor a list of `messages`: {line[:60]!r}",
+        f"{where}: neither `text` nor a list of `messages`: {str(members)[:60]}",
         hint='a line is {"text": "…"} or {"messages": [{"role": "user", "content": "…"}, …]}',
     )
 

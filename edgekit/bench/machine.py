@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgekit.files import files_of
+
 MOVED = 0.10  # a clock or bandwidth that changed by more makes figures of before and after different things
 MEASURED = ("clock_hz", "read_bytes_s", "dot_macs_s")
 
@@ -78,7 +80,7 @@ def memory_of(pid: int) -> Memory | None:
 
 def drop_from_cache(path: Path) -> bool:
     """Takes a model's files out of the page cache; whether they left it."""
-    files = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
+    files = files_of(path)
     if not hasattr(os, "posix_fadvise"):
         return False
     for file in files:

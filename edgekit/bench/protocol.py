@@ -32,6 +32,7 @@ from edgekit.bench import machine, peers
 from edgekit.bench.child import Child, python_argv
 from edgekit.bench.cost import Cost, parameters
 from edgekit.errors import InvalidFile, UsageError
+from edgekit.files import bytes_of
 
 VERSION = 1
 OURS = "edgekit"
@@ -273,8 +274,7 @@ class _Run:
     # ---- what was measured ---------------------------------------------------------------------------------
 
     def _describe(self, contender: Contender, opened: dict[str, Any]) -> dict[str, Any]:
-        files = [contender.model] if contender.model.is_file() else contender.model.rglob("*")
-        file_bytes = sum(file.stat().st_size for file in files if file.is_file())
+        file_bytes = bytes_of(contender.model)
         count = self._cost.n_parameters if contender.engine == OURS else parameters(contender.model)
         return {
             "engine": contender.engine,

@@ -15,7 +15,7 @@ class _Convert(click.Command):
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         from edgekit.conversion import schemes
 
-        with formatter.section("Formats, and their schemes (the first is the default)"):
+        with formatter.section("Formats, and their schemes (the first is the default; of edge see above)"):
             formatter.write_dl([(name, ", ".join(known)) for name, known in schemes().items()])
 
 

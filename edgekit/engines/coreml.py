@@ -17,6 +17,7 @@ from edgekit.engines import Facts
 from edgekit.engines._logits import Logits, LogitsEngine, LogitsSession
 from edgekit.errors import UsageError
 from edgekit.events import KvType, MemoryPlan
+from edgekit.files import bytes_of
 
 BACKENDS = ("coreml",)
 OPTIONS = ()
@@ -90,7 +91,7 @@ class Engine(LogitsEngine):
         from edgekit.converters.models import load
 
         spec = load(self._config).spec
-        size = sum(file.stat().st_size for file in self.path.rglob("*") if file.is_file())
+        size = bytes_of(self.path)
         return Facts(
             vocab_size=self.said["vocab_size"],
             n_layers=len(spec.layers),

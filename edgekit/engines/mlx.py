@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import math
 import os
 from pathlib import Path
 from typing import Any
@@ -92,7 +91,7 @@ class Engine(LogitsEngine):
             scheme="mlx",
             file_bytes=size,
             weight_bytes=size,
-            n_parameters=sum(math.prod(spec.shape(name)) for name in self._checkpoint.tensors),
+            n_parameters=spec.parameters(self._checkpoint.tensors),
             has_chat_template=self.template is not None,
         )
 

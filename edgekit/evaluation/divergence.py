@@ -95,11 +95,11 @@ def evaluate(
     tokenizer, _ = vocabulary([truth, *map(Path, models)], threads)
     with ExitStack() as stack:
         folder = Path(cache) if cache else Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        with opened(truth, PIECE, threads) as scorer:
-            pieces = _pieces(tokenizer, text, min(PIECE, scorer.context or PIECE), tokens)
-            last = len(pieces[0]) // 2
-            want = targets(scorer, truth, pieces, last, folder, progress)
-            parameters = scorer.parameters
+        scorer = opened(truth, PIECE, threads)
+        pieces = _pieces(tokenizer, text, min(PIECE, scorer.context or PIECE), tokens)
+        last, parameters = len(pieces[0]) // 2, scorer.parameters
+        want = targets(scorer, truth, pieces, last, folder, progress)
+        del scorer  # and its memory
         return [_evaluation(Path(model), pieces, want, parameters, threads, progress) for model in models]
 
 
@@ -128,21 +128,21 @@ def _evaluation(
 ) -> Evaluation:
     last = len(want) // len(pieces)
     rows = []
-    with opened(path, len(pieces[0]), threads) as scorer:
-        if 0 < scorer.context < len(pieces[0]):
-            raise UsageError(f"{path} reads {scorer.context} tokens, and a piece has {len(pieces[0])}")
-        for done, ids in enumerate(pieces):
-            progress(f"scoring {path.name}", done, len(pieces))
-            scorer.reset()
-            got = scorer.feed(ids, last)
-            if got.shape[1] != want.shape[1]:
-                raise UnsupportedModel(
-                    f"{path} has {got.shape[1]} token ids, the reference {want.shape[1]}: "
-                    "they are not the same model"
-                )
-            rows.append(_compared(ids[-last:], got, want[done * last : (done + 1) * last]))
-        progress(f"scoring {path.name}", len(pieces), len(pieces))
-        return _figures(path, scorer, np.stack(rows, 1), scorer.parameters or parameters)
+    scorer = opened(path, len(pieces[0]), threads)
+    if 0 < scorer.context < len(pieces[0]):
+        raise UsageError(f"{path} reads {scorer.context} tokens, and a piece has {len(pieces[0])}")
+    for done, ids in enumerate(pieces):
+        progress(f"scoring {path.name}", done, len(pieces))
+        scorer.reset()
+        got = scorer.feed(ids, last)
+        if got.shape[1] != want.shape[1]:
+            raise UnsupportedModel(
+                f"{path} has {got.shape[1]} token ids, the reference {want.shape[1]}: "
+                "they are not the same model"
+            )
+        rows.append(_compared(ids[-last:], got, want[done * last : (done + 1) * last]))
+    progress(f"scoring {path.name}", len(pieces), len(pieces))
+    return _figures(path, scorer, np.stack(rows, 1), scorer.parameters or parameters)
 
 
 def _compared(ids: Sequence[int], got: F32, want: F16) -> F64:

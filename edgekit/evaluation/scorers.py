@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -16,6 +14,7 @@ from edgekit import engines
 from edgekit.converters import convert
 from edgekit.converters.interpreters.numpy import Reference
 from edgekit.errors import InvalidFile, UsageError
+from edgekit.files import bytes_of
 from edgekit.text import Tokenizer
 
 F32 = NDArray[np.float32]
@@ -39,8 +38,7 @@ class Scorer:
     parameters: int = 0
 
 
-@contextmanager
-def opened(path: Path, tokens: int, threads: int | None = None) -> Iterator[Scorer]:
+def opened(path: Path, tokens: int, threads: int | None = None) -> Scorer:
     """A package, an output of another format, or a checkpoint, which is computed in numpy; for a text of at
     most `tokens` tokens.
 
@@ -49,7 +47,7 @@ def opened(path: Path, tokens: int, threads: int | None = None) -> Iterator[Scor
     if not path.exists():
         raise InvalidFile(f"{path}: there is no such file")
     module = engines.of(path)
-    yield _in_numpy(path) if module is None else _in_engine(module, path, tokens, threads)
+    return _in_numpy(path) if module is None else _in_engine(module, path, tokens, threads)
 
 
 def _in_engine(module: ModuleType, path: Path, tokens: int, threads: int | None) -> Scorer:
@@ -67,7 +65,7 @@ def _in_engine(module: ModuleType, path: Path, tokens: int, threads: int | None)
         module.__name__.rpartition(".")[2],
         feed,
         session.reset,
-        _bytes(path),
+        bytes_of(path),
         engine.tokenizer,
         frozenset(engine.metadata["eos_ids"]),
         engine.facts.context,
@@ -78,9 +76,9 @@ def _in_engine(module: ModuleType, path: Path, tokens: int, threads: int | None)
 def vocabulary(paths: Sequence[Path], threads: int | None) -> tuple[Tokenizer, frozenset[int]]:
     """Tokenizer and ends of text of the first model that has them. Raises UsageError when none has."""
     for path in paths:
-        with opened(path, 1, threads) as scorer:
-            if scorer.tokenizer is not None:
-                return scorer.tokenizer, scorer.eos_ids
+        scorer = opened(path, 1, threads)
+        if scorer.tokenizer is not None:
+            return scorer.tokenizer, scorer.eos_ids
     raise UsageError("neither the reference nor a model has a tokenizer to read text with")
 
 
@@ -98,15 +96,9 @@ def _in_numpy(path: Path) -> Scorer:
         "numpy",
         feed,
         text.clear,
-        _bytes(path),
+        bytes_of(path),
         None if source.tokenizer is None else Tokenizer.from_bytes(source.tokenizer),
         frozenset(source.metadata["eos_ids"]),
         source.spec.context or 0,
-        sum(math.prod(source.spec.shape(name)) for name in source.tensors),
+        source.spec.parameters(source.tensors),
     )
-
-
-def _bytes(path: Path) -> int:
-    """Of all its files."""
-    files = [path] if path.is_file() else path.rglob("*")
-    return sum(file.stat().st_size for file in files if file.is_file())

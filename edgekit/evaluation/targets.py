@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from edgekit.converters.convert import Progress
 from edgekit.errors import IoFailure
 from edgekit.evaluation.scorers import Scorer
+from edgekit.files import files_of
 from edgekit.in_place_of import in_place_of
 
 F16 = NDArray[np.float16]
@@ -61,9 +62,8 @@ def _write(
 
 def _key(path: Path, pieces: Sequence[Sequence[int]], last: int) -> str:
     """Of the reference's files as they are now, and of the ids."""
-    files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
     digest = hashlib.sha256(str(path.resolve()).encode())
-    for file in files:
+    for file in files_of(path):
         stat = file.stat()
         digest.update(f"{file}\0{stat.st_size}\0{stat.st_mtime_ns}\0".encode())
     for ids in pieces:

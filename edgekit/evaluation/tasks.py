@@ -10,7 +10,6 @@ Text is put together as it is: a space between a prompt and its answer is the an
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -21,6 +20,7 @@ import numpy as np
 
 from edgekit.converters.convert import Progress, silent
 from edgekit.converters.quality import log_softmax
+from edgekit.converters.text.corpus import json_lines
 from edgekit.errors import UsageError
 from edgekit.evaluation import sandbox
 from edgekit.evaluation.bootstrap import Interval, interval
@@ -77,12 +77,8 @@ class TaskResult:
 
 
 def read_tasks(path: str | os.PathLike[str]) -> list[Task]:
-    """Raises UsageError for a line that is no task."""
-    try:
-        lines = Path(path).read_text("utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path} is not UTF-8: {error}") from None
-    tasks = [_task(line, f"{path}, line {number}") for number, line in enumerate(lines, 1) if line.strip()]
+    """Raises InvalidFile for a file that is no JSON Lines, UsageError for a line that is no task."""
+    tasks = [_task(found, where) for where, found in json_lines(Path(path))]
     if not tasks:
         raise UsageError(f"{path} holds no task")
     return tasks
@@ -107,25 +103,19 @@ def solve(
     results: list[TaskResult] = []
     for path in paths:
         solved = []
-        with opened(path, needed, threads) as scorer:
-            if 0 < scorer.context < needed:
-                raise UsageError(f"{path} reads {scorer.context} tokens, and a task needs {needed}")
-            for done, task in enumerate(tasks):
-                progress(f"solving with {path.name}", done, len(tasks))
-                solved.append(_solves(scorer, tokenizer, eos_ids, task))
-            progress(f"solving with {path.name}", len(tasks), len(tasks))
-            wanted = results[0].solved if results and reference is not None else solved
-            results.append(_result(path, scorer, solved, wanted))
+        scorer = opened(path, needed, threads)
+        if 0 < scorer.context < needed:
+            raise UsageError(f"{path} reads {scorer.context} tokens, and a task needs {needed}")
+        for done, task in enumerate(tasks):
+            progress(f"solving with {path.name}", done, len(tasks))
+            solved.append(_solves(scorer, tokenizer, eos_ids, task))
+        progress(f"solving with {path.name}", len(tasks), len(tasks))
+        wanted = results[0].solved if results and reference is not None else solved
+        results.append(_result(path, scorer, solved, wanted))
     return results
 
 
-def _task(line: str, where: str) -> Task:
-    try:
-        found = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"{where}: not JSON: {error}") from None
-    if not isinstance(found, dict):
-        raise UsageError(f"{where}: a {type(found).__name__} where an object belongs")
+def _task(found: dict[str, Any], where: str) -> Task:
     prompt, answer, test = (found.get(name) for name in ("prompt", "answer", "test"))
     choices, stop = found.get("choices", []), found.get("stop", list(STOPS))
     limit = found.get("max_tokens", MAX_TOKENS)

@@ -164,7 +164,11 @@ def test_a_mix_fills_the_bytes_it_is_given(checkpoint: Path, tmp_path: Path) -> 
     # Of so small a model the header is a part, and a matrix's next grid is more than some bytes away.
     assert report.scheme == "mix" and report.bytes == pytest.approx(wanted, rel=0.05)
     assert report.grids is not None and len(set(report.grids.values())) > 1
-    for wrong in ({"target_bytes": 1}, {"target_bpw": 5, "scheme": "q4"}, {"scheme": "mix"}):
+    with pytest.raises(
+        edgekit.UsageError, match=r"^1 bytes are asked for; a mix of this model takes [\d,]+ to [\d,]+ "
+    ):
+        edgekit.convert(checkpoint, tmp_path / "wrong.edge", target_bytes=1)
+    for wrong in ({"target_bpw": 5, "scheme": "q4"}, {"scheme": "mix"}):
         with pytest.raises(edgekit.UsageError):
             edgekit.convert(checkpoint, tmp_path / "m.edge", verify=False, **wrong)  # type: ignore[arg-type]
 

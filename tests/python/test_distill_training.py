@@ -338,7 +338,7 @@ def test_mistakes_are_told(teacher: Path, tmp_path: Path) -> None:
         ({"layers": 2, "student": "x", "text": ["y"]}, "the one or the other"),
         ({"loss": "mse", "text": [str(tmp_path / "bad.jsonl")], "tokens": 10}, "no loss 'mse'"),
         ({"context": 1}, "a text two tokens"),
-        ({"scheme": "q9"}, "no scheme 'q9'; choose one of: q"),
+        ({"scheme": "q9", "vocabulary": "latin"}, "no scheme 'q9'; choose one of: q"),
     ):
         with pytest.raises(UsageError, match=match):
             edgekit.distill(teacher, tmp_path / "m", dry_run=True, **options)

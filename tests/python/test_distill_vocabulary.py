@@ -135,6 +135,8 @@ def test_a_quantized_teacher_has_a_student_of_floats(tmp_path: Path) -> None:
 def test_mistakes_are_told(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"written in klingon; this vocabulary has: latin"):
         edgekit.distill(SAMPLE, tmp_path / "a", vocabulary="latin,klingon")
+    with pytest.raises(UsageError, match="nothing says what the student"):
+        edgekit.distill(SAMPLE, tmp_path / "a")
     with pytest.raises(UsageError, match="need a text"):
         edgekit.distill(SAMPLE, tmp_path / "a", vocabulary_size=1000)
     with pytest.raises(UsageError, match=r"no 'colour'; known: teacher, "):

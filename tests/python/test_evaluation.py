@@ -202,8 +202,6 @@ def test_a_program_passes_within_its_limits_alone(program: str, passed: bool) ->
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("{", "line 1: not JSON"),
-        ("[]", "a list where an object belongs"),
         ('{"answer": "x"}', "`prompt` is None"),
         ('{"prompt": "a", "choices": "bc", "answer": 0}', "`choices` is 'bc'"),
         ('{"prompt": "a", "choices": ["b", "c"], "answer": 2}', "`answer` is 2"),
@@ -218,6 +216,16 @@ def test_lines_that_are_no_tasks_are_refused(line: str, message: str, tmp_path: 
     path.write_text(f"{line}\n", "utf-8")
     with pytest.raises(edgekit.UsageError, match=message):
         read_tasks(path)
+
+
+def test_tasks_are_lines_of_json_whatever_else_ends_a_line(tmp_path: Path) -> None:
+    path = tmp_path / "tasks.jsonl"
+    path.write_text('{"prompt": "one\u2028two", "answer": " three"}\n', "utf-8")
+    assert [task.prompt for task in read_tasks(path)] == ["one\u2028two"]
+    for line, message in (("{", "line 1: no JSON"), ("[]", "a list where an object belongs")):
+        path.write_text(line, "utf-8")
+        with pytest.raises(edgekit.InvalidFile, match=message):
+            read_tasks(path)
 
 
 # ---- the command -------------------------------------------------------------------------------------------
