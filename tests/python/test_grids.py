@@ -125,14 +125,11 @@ def test_a_mix_fills_its_bytes_where_bits_count(tmp_path: Path) -> None:
     least, most = (size(dict.fromkeys(names, edge.GRIDS[each])) for each in ("q3_block32", "q8_block32"))
     budget = (least + most) // 2
     sensitivity = {name: 100.0 if name == "layers.1.down" else 1.0 for name in names}
-    chosen = mix.allocate(model, names, edge.MIXED, budget, sensitivity)
+    chosen = mix.allocate(model, names, edge.MIXED, budget, sensitivity=sensitivity)
     assert 0.9 * budget < size(chosen) <= budget
     assert chosen["layers.1.down"].bits == max(grid.bits for grid in chosen.values())
-    assert (
-        mix.allocate(model, names, edge.MIXED, budget, {**sensitivity, "layers.1.down": 1e-6})[
-            "layers.1.down"
-        ].bits
-        == 3
-    )
+    little = sensitivity | {"layers.1.down": 1e-6}
+    chosen = mix.allocate(model, names, edge.MIXED, budget, sensitivity=little)
+    assert chosen["layers.1.down"].bits == 3
     with pytest.raises(UsageError, match=f"{least:,} to {most:,}"):
         mix.allocate(model, names, edge.MIXED, least - 1)
