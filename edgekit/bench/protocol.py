@@ -94,7 +94,7 @@ def contenders(model: Path, kv: str, wanted: Sequence[str] = ()) -> list[Contend
 
     Raises UsageError, InvalidFile.
     """
-    models: dict[str, list[Path]] = {}
+    models: dict[str, list[Path]] = {OURS: [model]}
     for text in wanted:
         name, _, given = text.partition("=")
         module = peers.load(name)
@@ -106,12 +106,13 @@ def contenders(model: Path, kv: str, wanted: Sequence[str] = ()) -> list[Contend
             )
         if path not in models.setdefault(name, []):
             models[name].append(path)
-    found = [Contender(OURS, model, {"kv": kv})]
+    found = []
     for name, paths in models.items():
+        ways: Sequence[dict[str, Any]] = [{"kv": kv}] if name == OURS else peers.load(name).SETTINGS
         stems = [path.stem for path in paths]
         for path, stem in zip(paths, stems, strict=True):
             title = "" if len(paths) == 1 else stem if stems.count(stem) == 1 else str(path)
-            found += [Contender(name, path, settings, title) for settings in peers.load(name).SETTINGS]
+            found += [Contender(name, path, settings, title) for settings in ways]
     return found
 
 

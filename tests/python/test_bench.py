@@ -267,6 +267,14 @@ def test_a_peer_may_come_with_several_models(monkeypatch: pytest.MonkeyPatch, tm
     assert {one.title for one in protocol.contenders(TEXT, "auto", wanted[:1])} == {""}
 
 
+def test_another_package_of_ours_is_a_peer(tmp_path: Path) -> None:
+    other = tmp_path / "other.edge"
+    other.touch()
+    found = protocol.contenders(TEXT, "int8", [f"edgekit={other}"])
+    assert [(one.model, one.settings) for one in found] == [(TEXT, {"kv": "int8"}), (other, {"kv": "int8"})]
+    assert len({one.label for one in found}) == 2
+
+
 EXPORTERS = {"llama_cpp": "gguf", "executorch": "torch", "litert_lm": "litert_torch"}
 MINUTES = [
     pytest.mark.slow,
