@@ -5,9 +5,9 @@
 
 The model is moved off the grid that it was published on first (tools/off_grid.py). Measured are the second
 halves of WikiText-2's validation text and of two books; what calibrates has the first half of the former.
-llama.cpp quantizes with its own code, by its own recipes, and mlx-lm with its own; every file is scored in
-its own engine. DIRECTORY keeps checkpoint, packages, the reference's logits and results, and what it has is
-not made again. Needs llama-cpp-python and mlx-lm for theirs.
+llama.cpp, mlx-lm and ONNX Runtime quantize with their own code, by their own recipes; every package is scored
+in its own engine. DIRECTORY keeps checkpoint, packages, the reference's logits and results, and what it has
+is not made again. Needs llama-cpp-python, mlx-lm and onnx-ir for theirs.
 """
 
 from __future__ import annotations
@@ -44,16 +44,25 @@ OURS: dict[str, dict[str, Any]] = {
     f"q5_block32{CALIBRATED}": {"scheme": "q5_block32"},
     "q6": {"scheme": "q6"},
     "q8": {"scheme": "q8"},
+    "mlx-q4": {"format": "mlx"},
+    "onnx-q4_f32": {"format": "onnx", "scheme": "q4_f32"},
     f"q3{CALIBRATED}": {"scheme": "q3"},
     f"q4{CALIBRATED}": {"scheme": "q4"},
     f"q5{CALIBRATED}": {"scheme": "q5"},
     f"q6{CALIBRATED}": {"scheme": "q6"},
+    f"mlx-q4{CALIBRATED}": {"format": "mlx"},
+    f"onnx-q4_f32{CALIBRATED}": {"format": "onnx", "scheme": "q4_f32"},
 }
+SUFFIX = {"edge": ".edge", "gguf": ".gguf"}
 IMATRIX = "+imatrix"
 LLAMA_CPP = (
     f"Q3_K_M{IMATRIX}", f"IQ4_XS{IMATRIX}", "Q4_0", "Q4_K_M", f"Q4_K_M{IMATRIX}", "Q6_K", "Q8_0"
 )  # fmt: skip
-MLX_GROUPS = (64, 32)
+MLX_LM = {"": "nearest", "-GPTQ": "gptq", "-DWQ": "dwq"}  # functions of tools/mlx_models.py
+MLX_BITS, MLX_GROUPS = 4, (64, 32)
+DWQ_TOKENS = 4 * CALIBRATION_TOKENS
+ONNXRUNTIME = ("RTN", "RTN-symmetric", "k-quant", "HQQ")  # tools/onnxruntime_models.py
+THEIRS = ("mlx-lm", "onnxruntime")  # begin the names of theirs
 
 
 @dataclass(frozen=True)
@@ -89,21 +98,32 @@ class Model:
         self.checkpoint = self._made("checkpoint", lambda out: off_grid.write(gguf, out))
         self.reference = self._made("f16.edge", lambda out: self._convert(out, scheme="f16"))
 
-    def recipes(self, sizes: Sequence[int] = ()) -> dict[str, Callable[[], Path]]:
-        """A package's name, and what makes it; ours also at `sizes` of so many megabytes."""
+    def recipes(
+        self, sizes: Sequence[int] = (), seeds: Sequence[int] = (0,)
+    ) -> dict[str, Callable[[], Path]]:
+        """A package's name, and what makes it; ours also at `sizes` of so many megabytes, the calibrated by
+        each of `seeds`.
+        """
         found: dict[str, Callable[[], Path]] = {}
         mixes = {
             f"{size}MB{end}": {"target_bytes": size * 10**6} for size in sizes for end in ("", CALIBRATED)
         }
         for name, options in {**OURS, **mixes}.items():
-            texts = {"calibrate": self._calibration()} if name.endswith(CALIBRATED) else {}
-            found[name] = functools.partial(
-                self._made, f"{name}.edge", functools.partial(self._convert, **options, **texts)
-            )
+            if not name.endswith(CALIBRATED):
+                found[name] = functools.partial(self._ours, name, options)
+                continue
+            for seed in seeds:
+                seeded = f"{name}@{seed}" if seed else name
+                calibration = {"calibrate": self._calibration(), "seed": seed}
+                found[seeded] = functools.partial(self._ours, seeded, {**options, **calibration})
         for name in LLAMA_CPP:
             found[name] = functools.partial(self._llama_cpp, name)
         for group in MLX_GROUPS:
-            found[f"mlx-4bit-g{group}"] = functools.partial(self._mlx, 4, group)
+            for end, method in MLX_LM.items():
+                name = f"mlx-lm {MLX_BITS}bit-g{group}{end}"
+                found[name] = functools.partial(self._mlx_lm, name, method, group)
+        for algorithm in ONNXRUNTIME:
+            found[f"onnxruntime {algorithm}"] = functools.partial(self._onnxruntime, algorithm)
         return found
 
     def result(self, package: Path, text: str, tokens: int) -> Evaluation:
@@ -137,6 +157,10 @@ class Model:
             print(f"{out}: {time.process_time() - began:.0f} CPU-seconds", file=sys.stderr)
         return out
 
+    def _ours(self, name: str, options: Mapping[str, Any]) -> Path:
+        suffix = SUFFIX.get(options.get("format", "edge"), "")
+        return self._made(f"{name}{suffix}", lambda out: self._convert(out, **options))
+
     def _convert(self, out: Path, **options: Any) -> None:
         edgekit.convert(self.checkpoint, out, verify=False, **options)
 
@@ -160,25 +184,38 @@ class Model:
         import numpy as np
 
         def make(out: Path) -> None:
-            with edgekit.Model(self.reference) as model:
-                ids = model.tokenizer.encode(self.texts.calibration, add_special_tokens=False)
-                start = [] if model.tokenizer.bos_id is None else [model.tokenizer.bos_id]
-            step = PIECE - len(start)
-            pieces = [start + ids[at : at + step] for at in range(0, CALIBRATION_TOKENS, step)]
+            pieces = self._pieces(CALIBRATION_TOKENS)
             with in_place_of(out) as part, part.open("wb") as file:
                 np.savez(file, **llama_models.importance(self._wide(), pieces, self.threads))
 
         return np.load(self._made("imatrix.npz", make))
 
-    def _mlx(self, bits: int, group: int) -> Path:
-        from mlx_lm import convert
+    def _mlx_lm(self, name: str, method: str, group: int) -> Path:
+        import mlx_models
 
+        tokens = {"nearest": 0, "gptq": CALIBRATION_TOKENS, "dwq": DWQ_TOKENS}[method]
         return self._made(
-            f"mlx-{bits}bit-g{group}",
-            lambda out: convert(
-                str(self.checkpoint), str(out), quantize=True, q_bits=bits, q_group_size=group
+            name,
+            lambda out: getattr(mlx_models, method)(
+                self.checkpoint, out, MLX_BITS, group, *([self._pieces(tokens)] if tokens else [])
             ),
         )
+
+    def _onnxruntime(self, algorithm: str) -> Path:
+        import onnxruntime_models
+
+        wide = self._made("f32-onnx", lambda out: self._convert(out, format="onnx", scheme="f32"))
+        return self._made(
+            f"onnxruntime {algorithm}", lambda out: onnxruntime_models.quantize(wide, out, algorithm)
+        )
+
+    def _pieces(self, tokens: int) -> list[list[int]]:
+        """About `tokens` ids of the calibration text, in pieces of `PIECE`."""
+        with edgekit.Model(self.reference) as model:
+            ids = model.tokenizer.encode(self.texts.calibration, add_special_tokens=False)
+            start = [] if model.tokenizer.bos_id is None else [model.tokenizer.bos_id]
+        step = PIECE - len(start)
+        return [start + ids[at : at + step] for at in range(0, tokens, step)]
 
 
 def _write(path: Path, found: Evaluation | TaskResult) -> None:
@@ -195,7 +232,7 @@ def table(rows: list[tuple[str, dict[str, Evaluation]]]) -> str:
     for name, found in sorted(rows, key=lambda row: row[1]["wikitext"].size_bytes):
         wiki, books = found["wikitext"], found["books"]
         cells = [
-            _label(name, wiki.engine),
+            _label(name),
             f"{wiki.size_bytes / 1e6:.1f}",
             f"{wiki.bits_per_weight:.2f}",
             _with(wiki.kl_mean, wiki.kl_mean_interval),
@@ -215,7 +252,7 @@ def task_table(reference: TaskResult, rows: list[tuple[str, TaskResult]]) -> str
     for name, found in sorted([*rows, ("f16", reference)], key=lambda row: row[1].size_bytes):
         pairs = list(zip(reference.solved, found.solved, strict=True))
         cells = [
-            _label(name, found.engine),
+            _label(name),
             f"{found.size_bytes / 1e6:.1f}",
             f"{sum(found.solved)} of {found.tasks}",
         ]
@@ -224,8 +261,10 @@ def task_table(reference: TaskResult, rows: list[tuple[str, TaskResult]]) -> str
     return "\n".join(lines)
 
 
-def _label(name: str, engine: str) -> str:
-    return f"**`{name}`**" if engine == "edge" else f"{engine.replace('llama_cpp', 'llama.cpp')} {name}"
+def _label(name: str) -> str:
+    if name in LLAMA_CPP:
+        return f"llama.cpp {name}"
+    return name if name.startswith(THEIRS) else f"**`{name}`**"
 
 
 def _with(value: float, interval: tuple[float, float]) -> str:
@@ -243,6 +282,7 @@ def main() -> None:
     parser.add_argument(
         "--size", nargs="+", type=int, default=[], metavar="MB", help="mixes of these sizes too"
     )
+    parser.add_argument("--seed", nargs="+", type=int, default=[0], help="of the calibrated packages")
     parser.add_argument("--tokens", type=int, default=4096, help="of each text; half of them are scored")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--svg", type=Path, help="writes KL over bytes on WikiText")
@@ -252,7 +292,7 @@ def main() -> None:
     model = Model(args.model, args.work, Texts(args.corpora), args.threads)
     packages = {
         name: make
-        for name, make in model.recipes(args.size).items()
+        for name, make in model.recipes(args.size, args.seed).items()
         if any(fnmatch.fnmatch(name, pattern) for pattern in args.only)
     }
     if args.tasks:

@@ -102,23 +102,21 @@ class Inputs:
         """Upper U with UᵀU the inverse of the inputs' second moments `[d_in, d_in]`, shrunk."""
         seen = self._x[~self._held_out]
         size = np.sqrt(of(seen))
-        seen = seen / size
-        shrunk = (seen.T @ seen).astype(np.float64)
+        seen /= size
+        shrunk = seen.T @ seen
         shrunk *= (1 - SHRINKAGE) / len(seen)
         np.fill_diagonal(shrunk, 1)
-        factor = np.linalg.cholesky(np.linalg.inv(shrunk)).T
-        return factor.astype(np.float32) / size
+        upper = np.linalg.cholesky(shrunk[::-1, ::-1])[::-1, ::-1]  # times its transpose: `shrunk`
+        return inverted(upper) / size
 
-    @cached_property
-    def change(self) -> Array | None:
-        """What weights, times this, have to change by so that changed inputs give nearly the same."""
+    def adapted(self, w: Array) -> Array:
+        """Weights `[d_out, d_in]` with which changed inputs give nearly what `w` gave."""
         if self._wanted is None:
-            return None
-        seen = ~self._held_out
-        missing = bounded(self._wanted)[seen] - self._x[seen]
-        inverse = self.inverse
-        made_up_for = np.float32(MADE_UP_FOR / len(missing))
-        return np.asarray(made_up_for * (missing.T @ self._x[seen] @ inverse.T) @ inverse)
+            return w
+        x = self._x[~self._held_out]
+        missing = bounded(self._wanted)[~self._held_out] - x
+        change = np.linalg.multi_dot([w, missing.T, x, self.inverse.T, self.inverse])
+        return np.asarray(w + np.float32(MADE_UP_FOR / len(x)) * change)
 
     def error(self, change: Array) -> float:
         """Of the outputs of the tokens held out, when weights `[d_out, d_in]` change by so much."""
@@ -129,10 +127,19 @@ def quantize(w: Array, grid: Grid, inputs: Inputs) -> Fitted:
     """The better of the nearest codes and those of the walk."""
     if inputs.count < TOKENS:
         return grid.quantize(w, inputs.moment)
-    if inputs.change is not None:
-        w = w + w @ inputs.change
+    w = inputs.adapted(w)
     found = (grid.quantize(w, inputs.moment), walk(w, grid, inputs.moment, inputs.inverse))
     return min(found, key=lambda fitted: inputs.error(grid.restore(fitted) - w))
+
+
+def inverted(upper: Array) -> Array:
+    """Of an upper triangular matrix, by halves: what is 0 costs nothing."""
+    half = len(upper) // 2
+    if half < COLUMNS:
+        return np.linalg.inv(upper)
+    first, last = inverted(upper[:half, :half]), inverted(upper[half:, half:])
+    corner = -(first @ upper[:half, half:] @ last)
+    return np.block([[first, corner], [np.zeros_like(corner.T), last]])
 
 
 def walk(w: Array, grid: Grid, moment: Array, inverse: Array) -> Fitted:

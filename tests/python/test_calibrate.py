@@ -108,6 +108,17 @@ def test_codes_make_up_for_the_errors_of_those_before(grid: Grid) -> None:
     assert error(fresh, grid.restore(found) - w) < 0.85 * error(fresh, grid.restore(nearest) - w)
 
 
+def test_the_walk_has_a_factor_of_the_inverse() -> None:
+    known = gptq.Inputs(x := inputs(2000, 300), 2000)
+    factor = known.inverse.astype(np.float64)
+    np.testing.assert_array_equal(factor, np.triu(factor))
+    x = second_moments.bounded(x) / np.sqrt(known.moment)
+    wanted = (1 - gptq.SHRINKAGE) * (x.T @ x) / len(x)
+    np.fill_diagonal(wanted, 1)
+    size = np.sqrt(known.moment)
+    np.testing.assert_allclose(np.linalg.inv(factor.T @ factor) / np.outer(size, size), wanted, atol=0.1)
+
+
 def test_where_there_is_nothing_to_learn_the_nearest_codes_stay() -> None:
     """Inputs without any correlation: what the walk takes for one is noise."""
     w = np.random.default_rng(1).normal(size=(48, 128)).astype(np.float32)
