@@ -107,7 +107,7 @@ class Inputs:
         shrunk *= (1 - SHRINKAGE) / len(seen)
         np.fill_diagonal(shrunk, 1)
         upper = np.linalg.cholesky(shrunk[::-1, ::-1])[::-1, ::-1]  # times its transpose: `shrunk`
-        return inverted(upper) / size
+        return np.asarray(inverted(upper) / size)
 
     def adapted(self, w: Array) -> Array:
         """Weights `[d_out, d_in]` with which changed inputs give nearly what `w` gave."""
