@@ -12,11 +12,11 @@ STAMPS := $(VENV)/stamps
 SHELL := /bin/bash -o pipefail
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # pyproject.toml's build-system.requires: built without isolation, so that a second build compiles only what changed.
-BUILD_REQUIRES := 'setuptools>=77' 'pybind11>=2.13' 'cmake>=3.21' ninja
+BUILD_REQUIRES := 'setuptools>=77' 'pybind11>=2.13' 'cmake>=3.21' ninja wgpu==0.32.0
 CMAKE := PATH="$(CURDIR)/$(BIN):$$PATH" cmake
 CTEST := PATH="$(CURDIR)/$(BIN):$$PATH" ctest
 
-NATIVE_SOURCES := $(shell find cpp/include cpp/src cpp/bench cmake runtimes/python -name '*.cpp' -o -name '*.h' -o -name '*.hpp' -o -name '*.cmake')
+NATIVE_SOURCES := $(shell find cpp/include cpp/src cpp/bench cmake runtimes/python -name '*.cpp' -o -name '*.h' -o -name '*.hpp' -o -name '*.cmake' -o -name '*.wgsl')
 C_FILES = $(shell git ls-files '*.cpp' '*.h' '*.hpp')
 
 .PHONY: demo demo-chat demo-distill test test-python test-cpp bench lint tidy format clean

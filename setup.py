@@ -1,5 +1,6 @@
 """Builds edgekit's native module with CMake; everything else about the package is in pyproject.toml."""
 
+import importlib.util
 import os
 import re
 import shutil
@@ -16,6 +17,12 @@ ROOT = Path(__file__).resolve().parent
 def version() -> str:
     header = (ROOT / "cpp/include/edgekit/version.h").read_text()
     return re.search(r'EDGEKIT_VERSION "(.+)"', header)[1]
+
+
+def webgpu_headers() -> str:
+    """Where the wheel of wgpu-native keeps webgpu.h; "" without it: then there is no GPU backend."""
+    found = importlib.util.find_spec("wgpu")
+    return str(Path(found.origin).parent / "resources") if found and found.origin else ""
 
 
 class CMakeBuild(build_ext):
@@ -36,6 +43,7 @@ class CMakeBuild(build_ext):
             f"-DCMAKE_BUILD_TYPE={'Debug' if self.debug else 'Release'}",
             f"-DCMAKE_LIBRARY_OUTPUT_DIRECTORY={folder}",
             f"-DCMAKE_RUNTIME_OUTPUT_DIRECTORY={folder}",
+            f"-DEDGEKIT_WEBGPU_HEADERS={webgpu_headers()}",
             "-DEDGEKIT_BUILD_PYTHON=ON",
             "-DEDGEKIT_BUILD_BENCH=ON",
             *(["-GNinja", f"-DCMAKE_MAKE_PROGRAM={ninja}"] if ninja else []),

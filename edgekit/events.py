@@ -59,13 +59,15 @@ class DoneEvent:
     """The last event of a generation: why it ended, what it did, and the seed that gives the same text again.
 
     After the finish "stop", `taken_back` tokens of the stop have left the cache again, so that it holds no
-    more than the text says.
+    more than the text says. `relayed`: why the processor went on with the text of another backend, which had
+    failed; "" when none did.
     """
 
     finish: Finish
     stats: Statistics
     seed: int
     taken_back: int = 0
+    relayed: str = ""
     kind: ClassVar[Literal["done"]] = "done"
     text: ClassVar[str] = ""
 

@@ -44,11 +44,11 @@ class Model:
     or what `edgekit.resolve` fetches: a Hugging Face id, a URL. A checkpoint is packed into the cache first,
     at 8 bits if it is quantized, else at 16: convert it to choose, and to have it verified.
 
-    `threads`: None lets the engine choose. `backend`: "auto", "cpu" (edgekit's own engine), "onnx" (ONNX
-    Runtime), or "llama_cpp" and "mlx", which run GGUF files and MLX directories as they are. Of edgekit's own
-    engine: `isa`, one of `edgekit.isas()`, None takes EDGEKIT_ISA from the environment, else the best;
-    `verify_hashes` reads the whole file and checks its sums first; `in_memory` reads the file into memory, so
-    that it may be replaced or cut while the model is open: a mapped one must stay as it is.
+    `threads`: None lets the engine choose. `backend`: "auto", "cpu" or "gpu" (edgekit's own engine),
+    "onnx" (ONNX Runtime), or "llama_cpp" and "mlx", which run GGUF files and MLX directories as they are. Of
+    edgekit's own engine: `isa`, one of `edgekit.isas()`, None takes EDGEKIT_ISA from the environment, else
+    the best; `verify_hashes` reads the whole file and checks its sums first; `in_memory` reads the file into
+    memory, so that it may be replaced or cut while the model is open: a mapped one must stay as it is.
     `progress(task, done, total)` is told of downloads and packing.
 
     Raises InvalidFile, UnsupportedModel, IoFailure, OutOfMemory, UsageError.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-BACKENDS = ("cpu",)
+BACKENDS = ("cpu", "gpu")
 OPTIONS = ("isa", "verify_hashes", "in_memory")
 AUTOMATIC = True
 
@@ -29,12 +30,22 @@ def opens(path: Path) -> bool:
 
 
 def open(path: Path, threads: int | None, backend: str, **options: Any) -> Engine:
-    return Engine(path, threads, **options)
+    return Engine(path, threads, backend, **options)
 
 
 def isas() -> tuple[str, ...]:
     """Instruction sets this build has and this processor runs, best first."""
     return tuple(_edgekit.isas().split(","))
+
+
+def webgpu_library() -> str | None:
+    """The library of the `wgpu` package, where it is installed; `EDGEKIT_WEBGPU` names another."""
+    if given := os.environ.get("EDGEKIT_WEBGPU"):
+        return given
+    found = importlib.util.find_spec("wgpu")  # which is not imported
+    if found is None or found.origin is None:
+        return None
+    return next((str(file) for file in Path(found.origin).parent.glob("resources/*wgpu_native*")), None)
 
 
 def can_load(path: str | os.PathLike[str], **options: Any) -> MemoryPlan:
@@ -66,11 +77,15 @@ class Engine:
         self,
         path: Path,
         threads: int | None,
+        backend: str = "cpu",
         isa: str | None = None,
         verify_hashes: bool = False,
         in_memory: bool = False,
     ) -> None:
-        self._native = _edgekit.Model(arguments.path(path), threads or 0, isa, verify_hashes, in_memory)
+        backend = "gpu" if backend == "gpu" else "cpu"
+        self._native = _edgekit.Model(
+            arguments.path(path), threads or 0, isa, verify_hashes, in_memory, backend, webgpu_library()
+        )
         self.facts = Facts(**self._native.info())
         self.metadata: dict[str, Any] = json.loads(self._native.metadata())
         tokenizer = self._native.tokenizer()

@@ -38,7 +38,14 @@ class ChatTemplate:
 
 class Model:
     def __init__(
-        self, path: str, n_threads: int, isa: str | None, verify_hashes: bool, in_memory: bool
+        self,
+        path: str,
+        n_threads: int,
+        isa: str | None,
+        verify_hashes: bool,
+        in_memory: bool,
+        backend: str,
+        webgpu_library: str | None,
     ) -> None: ...
     def info(self) -> dict[str, Any]: ...
     def metadata(self) -> str: ...

@@ -364,7 +364,8 @@ private:
 class Model : public std::enable_shared_from_this<Model> {
 public:
     Model(const std::string& path, uint32_t n_threads, const std::optional<std::string>& isa,
-          bool verify_hashes, bool in_memory) {
+          bool verify_hashes, bool in_memory, const std::string& backend,
+          const std::optional<std::string>& webgpu_library) {
         py::gil_scoped_release release;
         edgekit_model_options options;
         edgekit_model_options_init(&options);
@@ -372,6 +373,8 @@ public:
         options.isa = isa ? isa->c_str() : nullptr;
         options.verify_hashes = verify_hashes;
         options.in_memory = in_memory;
+        options.backend = backend.c_str();
+        options.webgpu_library = webgpu_library ? webgpu_library->c_str() : nullptr;
         edgekit_model* handle = nullptr;
         call(edgekit_model_open, path.c_str(), &options, &handle);
         handle_.reset(handle);
@@ -612,6 +615,7 @@ private:
         facts["finish"] = name_of(finish_names, event.finish);
         facts["seed"] = event.seed;
         facts["taken_back"] = event.taken_back;
+        facts["relayed"] = py::str(event.relayed.data, event.relayed.size);
         py::dict statistics;
         statistics["prompt_tokens"] = event.prompt_tokens;
         statistics["cached_tokens"] = event.cached_tokens;
@@ -714,7 +718,8 @@ PYBIND11_MODULE(_edgekit, m) {
         .def("encode", &ChatTemplate::encode);
 
     py::class_<Model, std::shared_ptr<Model>>(m, "Model")
-        .def(py::init<const std::string&, uint32_t, const std::optional<std::string>&, bool, bool>())
+        .def(py::init<const std::string&, uint32_t, const std::optional<std::string>&, bool, bool,
+                      const std::string&, const std::optional<std::string>&>())
         .def("info", &Model::info)
         .def("metadata", &Model::metadata)
         .def("tokenizer", &Model::tokenizer)

@@ -3,6 +3,7 @@
 // backend, and a count of what was checked.
 
 #include <cstdio>
+#include <cstdlib>
 #include <fstream>
 #include <iterator>
 #include <string>
@@ -52,6 +53,7 @@ inline edgekit_model* open_model(const std::string& file, const char* isa = null
     edgekit_model_options_init(&options);
     options.isa = isa;
     options.n_threads = threads;
+    options.webgpu_library = std::getenv("EDGEKIT_WEBGPU");  // NOLINT(concurrency-mt-unsafe): read only
     edgekit_model* model = nullptr;
     expect_ok(edgekit_model_open((kGolden + file).c_str(), &options, &model, &error), "open " + file);
     if (model && backend != &edgekit::kCpuBackend) {

@@ -627,7 +627,11 @@ void test_saving() {
 }  // namespace
 
 int main() {
-    for (const edgekit::BackendKind* each : {&edgekit::kCpuBackend, &edgekit::kNullBackend}) {
+    std::vector<const edgekit::BackendKind*> backends{&edgekit::kCpuBackend, &edgekit::kNullBackend};
+#ifdef EDGEKIT_GPU
+    backends.push_back(&edgekit::kGpuBackend);
+#endif
+    for (const edgekit::BackendKind* each : backends) {
         backend = each;
         test_refused_calls_change_nothing();
         test_full_in_the_middle();

@@ -158,6 +158,8 @@ typedef struct edgekit_model_options {
                       cut while the model is used. A mapped file must stay as it is (renaming another over it,
                       or removing it, does no harm): a change is EDGEKIT_IO_ERROR at the next step, a cut in
                       the middle of a step ends the process */
+    const char* backend;        /* what computes: NULL or "cpu"; "gpu" where the build has it */
+    const char* webgpu_library; /* wgpu-native's library, for "gpu"; NULL: where the system finds it */
 } edgekit_model_options;
 
 typedef struct edgekit_model_info {
@@ -381,6 +383,8 @@ typedef struct edgekit_event {
     uint64_t seed;       /* EVENT_DONE: the seed that was used */
     uint32_t taken_back; /* EVENT_DONE with EDGEKIT_FINISH_STOP: tokens of the stop that left the cache again,
                             so that it holds no more than the text says */
+    edgekit_span relayed; /* EVENT_DONE: why the processor went on with a text of another backend; empty: it
+                             did not. Lives as long as the model */
 } edgekit_event;
 
 /* Defaults; with `model` not NULL, the sampling that the package's makers advise. */

@@ -19,9 +19,26 @@ namespace {
 
 edgekit_span span_of(std::string_view text) { return {text.data(), text.size()}; }
 
+const edgekit::BackendKind& backend_kind(std::string_view name) {
+    static constexpr const edgekit::BackendKind* kKinds[] = {
+        &edgekit::kCpuBackend,
+#ifdef EDGEKIT_GPU
+        &edgekit::kGpuBackend,
+#endif
+    };
+    std::string names;
+    for (const edgekit::BackendKind* kind : kKinds) {
+        if (kind->name == name) return *kind;
+        names += (names.empty() ? "" : ", ") + std::string(kind->name);
+    }
+    throw edgekit::Error(edgekit::Status::unsupported,
+                         "this build has no backend '" + std::string(name) + "'; there are: " + names);
+}
+
 edgekit_model* open(std::unique_ptr<edgekit::MappedFile> bytes, const edgekit_model_options& options) {
     auto handle = std::make_unique<edgekit_model>();
-    handle->model = std::make_shared<const edgekit::Model>(std::move(bytes), options);
+    const edgekit::BackendKind& kind = backend_kind(options.backend ? options.backend : "cpu");
+    handle->model = std::make_shared<const edgekit::Model>(std::move(bytes), options, kind);
     handle->tokenizer.tokenizer = handle->model->tokenizer();
     return handle.release();
 }

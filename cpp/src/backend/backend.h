@@ -8,11 +8,13 @@
 #include <functional>
 #include <memory>
 #include <span>
+#include <string>
 
 #include "backend/cache_layout.h"
 #include "backend/spec.h"
 #include "backend/weights.h"
 #include "edgekit/edgekit.h"
+#include "error.h"
 #include "kernels/kernels.h"
 
 namespace edgekit {
@@ -48,6 +50,12 @@ enum class Output : uint8_t { logits, hidden };
 // empty: never.
 using GiveUp = std::function<bool()>;
 
+// What a backend computes on is gone, or has refused a pass: another may go on with the text.
+class BackendFailure : public Error {
+public:
+    explicit BackendFailure(const std::string& message) : Error(Status::internal, message) {}
+};
+
 class Backend {
 public:
     virtual ~Backend() = default;
@@ -61,6 +69,7 @@ public:
     // the outputs that are wanted into rows of `out`, in the order of the parts. What a row gives does not
     // depend on the company it has. Allocates nothing, unless there are more rows than any context's chunk.
     // False when the pass was given up: cells of the rows' positions are then undefined, all others are not.
+    // Throws BackendFailure.
     virtual bool forward(std::span<const Part> parts, Output output, float* out, const GiveUp& give_up) = 0;
 };
 
@@ -83,5 +92,6 @@ struct BackendKind {
 };
 
 extern const BackendKind kCpuBackend;
+extern const BackendKind kGpuBackend;  // in builds with EDGEKIT_GPU
 
 }  // namespace edgekit

@@ -60,8 +60,8 @@ Model::Model(std::unique_ptr<MappedFile> bytes, const edgekit_model_options& opt
       spec_(ModelSpec::parse(file_.spec())),
       weights_(spec_, file_),
       kind_(kind),
-      backend_(kind.open(spec_, weights_, options)),
-      sampling_([this] { return std::make_unique<Sampling>(backend_->kernels(), spec_.vocab_size); }),
+      relay_(kind, spec_, weights_, options),
+      sampling_([this] { return std::make_unique<Sampling>(backend().kernels(), spec_.vocab_size); }),
       generate_defaults_(advised_options(file_.document("generation"))),
       identity_(file_.identity()),
       metadata_json_(file_.metadata_json()),
@@ -78,7 +78,7 @@ Model::Model(std::unique_ptr<MappedFile> bytes, const edgekit_model_options& opt
 }
 
 SessionPlan Model::plan_session(const edgekit_session_options& options) const {
-    return edgekit::plan_session(kind_, spec_, weights_, text_bytes(), own_bytes(), backend_->threads(),
+    return edgekit::plan_session(kind_, spec_, weights_, text_bytes(), own_bytes(), backend().threads(),
                                  options);
 }
 

@@ -9,6 +9,7 @@
 
 #include "backend/backend.h"
 #include "edgekit/edgekit.h"
+#include "engine/relay.h"
 #include "engine/sampling.h"
 #include "format/edge_file.h"
 #include "format/mapped_file.h"
@@ -49,7 +50,8 @@ public:
     const EdgeFile& file() const { return file_; }
     const ModelSpec& spec() const { return spec_; }
     const Weights& weights() const { return weights_; }
-    Backend& backend() const { return *backend_; }
+    Backend& backend() const { return relay_.backend(); }
+    Relay& relay() const { return relay_; }
     Sampling& sampling() const { return sampling_.get(); }
     uint64_t file_bytes() const { return bytes_->bytes().size(); }
     // nullptr when the package has none.
@@ -91,7 +93,7 @@ private:
     ModelSpec spec_;
     Weights weights_;
     const BackendKind& kind_;
-    std::unique_ptr<Backend> backend_;
+    mutable Relay relay_;
     PerProcess<Sampling> sampling_;
     std::vector<std::unique_ptr<std::byte[]>> copies_;  // of own_tensor
     std::optional<Tokenizer> tokenizer_;

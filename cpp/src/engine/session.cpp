@@ -20,7 +20,7 @@ Session::Session(std::shared_ptr<const Model> model, const edgekit_session_optio
     : model_(std::move(model)),
       options_(options),
       plan_(model_->plan_session(options)),
-      cache_(model_->backend(), model_->spec(), plan_.cache) {}
+      cache_(model_->relay(), model_->spec(), plan_.cache) {}
 
 edgekit_memory_plan Session::plan() const {
     edgekit_memory_plan plan = plan_.memory;
@@ -271,6 +271,7 @@ void Session::advance(edgekit_event& event) {
             if (phase_ == Phase::decode) known_text_ = generation_.known_text();
             event = generation_.done;
             event.kind = EDGEKIT_EVENT_DONE;
+            event.relayed = {cache_.relayed().data(), cache_.relayed().size()};
             phase_ = Phase::idle;
             return;
         }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <string>
+#include <vector>
 
 #include "engine/sampler.h"
 #include "error.h"
@@ -22,24 +23,69 @@ uint64_t TokenCache::own_bytes(const CacheOptions& options) {
     return TokenHistory::bytes(history_size(options));
 }
 
-TokenCache::TokenCache(Backend& backend, const ModelSpec& spec, const CacheOptions& options)
-    : backend_(backend),
+TokenCache::TokenCache(Relay& relay, const ModelSpec& spec, const CacheOptions& options)
+    : relay_(relay),
+      backend_(&relay.backend()),
       sinks_(options.sinks),
       layout_(spec, options),
-      context_(backend.open(layout_)),
+      context_(backend_->open(layout_)),
       tokens_(history_size(options)) {}
 
 bool TokenCache::append(std::span<const int32_t> ids, uint32_t wanted, float* logits, const GiveUp& give_up) {
-    const Part part{.context = *context_,
-                    .layout = layout_,
-                    .position = position(),
-                    .rows = static_cast<uint32_t>(ids.size()),
-                    .ids = ids.data(),
-                    .wanted = wanted};
+    const auto compute = [&] {
+        const Part part{.context = *context_,
+                        .layout = layout_,
+                        .position = position(),
+                        .rows = static_cast<uint32_t>(ids.size()),
+                        .ids = ids.data(),
+                        .wanted = wanted};
+        return backend_->forward({&part, 1}, Output::logits, logits, give_up);
+    };
     written_ = std::max(written_, position() + ids.size());
-    if (!backend_.forward({&part, 1}, Output::logits, logits, give_up)) return false;
+    bool completed = false;
+    try {
+        completed = compute();
+    } catch (const BackendFailure& failure) {
+        hand_over(failure);
+        completed = compute();
+    }
+    if (!completed) return false;
     for (const int32_t id : ids) tokens_.append(id);
     return true;
+}
+
+void TokenCache::move_cells(const Context& from, Context& to) const {
+    for (const CellRange& range : layout_.used(written_)) {
+        uint64_t at = range.offset;
+        from.save_cells(range, [&](std::span<const std::byte> bytes) {
+            to.load_cells({at, bytes.size()}, bytes.data());
+            at += bytes.size();
+        });
+    }
+}
+
+void TokenCache::hand_over(const BackendFailure& failure) {
+    Backend& next = relay_.after(*backend_, failure);
+    std::unique_ptr<Context> context = next.open(layout_);
+    try {
+        move_cells(*context_, *context);
+    } catch (const BackendFailure&) {  // gone with the device: only a text that is known from its beginning
+        if (tokens_.first() > 0) throw BackendFailure(failure);
+        std::vector<int32_t> ids;
+        for (uint64_t done = 0; done < position(); done += ids.size()) {
+            ids.clear();
+            while (ids.size() < options().chunk && done + ids.size() < position())
+                ids.push_back(tokens_.at(done + ids.size()));
+            const Part part{.context = *context,
+                            .layout = layout_,
+                            .position = done,
+                            .rows = static_cast<uint32_t>(ids.size()),
+                            .ids = ids.data()};
+            next.forward({&part, 1}, Output::logits, nullptr, {});
+        }
+    }
+    context_ = std::move(context);
+    backend_ = &next;
 }
 
 void TokenCache::take_back(uint64_t count) {
@@ -58,9 +104,12 @@ void TokenCache::clear() {
 
 void TokenCache::copy(const TokenCache& from) {
     set_sinks(from.options().sinks);
-    context_->copy_cells(*from.context_);
     tokens_ = from.tokens_;
     written_ = from.written_;
+    if (backend_ == from.backend_)
+        context_->copy_cells(*from.context_);
+    else  // whose backend has failed for other texts
+        move_cells(*from.context_, *context_);
 }
 
 void TokenCache::save_cells(const Context::Put& put) const {

@@ -8,13 +8,14 @@
 
 #include "backend/backend.h"
 #include "engine/history.h"
+#include "engine/relay.h"
 
 namespace edgekit {
 
 class TokenCache {
 public:
     // Throws Error(out_of_memory).
-    TokenCache(Backend& backend, const ModelSpec& spec, const CacheOptions& options);
+    TokenCache(Relay& relay, const ModelSpec& spec, const CacheOptions& options);
     // Allocated beside the context.
     static uint64_t own_bytes(const CacheOptions& options);
 
@@ -25,10 +26,13 @@ public:
     uint64_t position() const { return tokens_.size(); }
     // Positions that some layer can no longer attend to: those after the sinks that left the window.
     uint64_t evicted() const { return position() > capacity() ? position() - capacity() : 0; }
+    // See Relay::reason.
+    std::string_view relayed() const { return relay_.reason(*backend_); }
     // How many of the last tokens can be taken back.
     uint64_t rewindable() const { return layout_.rewindable(position(), written_); }
 
-    // Computes at most a chunk of tokens; `logits`, unless nullptr, receives those of the last `wanted`.
+    // Computes at most a chunk of tokens; `logits`, unless nullptr, receives those of the last `wanted`. When
+    // the backend fails, the one after it repeats the step.
     // False when it was given up: nothing was added then, though less may be left to take back.
     bool append(std::span<const int32_t> ids, uint32_t wanted, float* logits, const GiveUp& give_up);
     // Throws Error(invalid_argument) for more than can be.
@@ -51,7 +55,14 @@ public:
                  uint64_t written, const std::byte* cells);
 
 private:
-    Backend& backend_;
+    // Every cell in use into another context of the same layout.
+    void move_cells(const Context& from, Context& to) const;
+    // The cells to the backend after the one that failed: as they are where they can still be read, else
+    // computed again. Throws the failure when neither can be.
+    void hand_over(const BackendFailure& failure);
+
+    Relay& relay_;
+    Backend* backend_;      // whose the context is
     const uint32_t sinks_;  // when it was laid out
     CacheLayout layout_;
     std::unique_ptr<Context> context_;

@@ -4,6 +4,7 @@
 #include <limits>
 #include <new>
 
+#include "backend/attention.h"
 #include "cpu/mixers/mixers.h"
 #include "cpu/step.h"
 #include "error.h"
@@ -41,11 +42,14 @@ AttendState from(const AttendState& state, size_t query, uint32_t head_dim) {
     return {state.max + query, state.sum + query, state.acc + query * head_dim};
 }
 
-class Attention final : public Mixer {
+class Attention final : public Mixer, public AttentionLayer {
 public:
     Attention(const json::Value& layer, const ModelSpec& spec);
     std::unique_ptr<const Mixer> bind(Binder& bind, const ModelSpec& spec,
                                       const std::string& prefix) const override;
+    AttentionDescription description() const override {
+        return {n_heads_, n_kv_heads_, head_dim_, rope_, window_, q_, k_, v_, o_, q_norm_, k_norm_};
+    }
     LayerRing ring(const CacheOptions& options) const override;
     uint32_t width() const override { return q_size(); }
     const Linear& out() const override { return o_; }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "backend/short_conv.h"
 #include "cpu/mixers/mixers.h"
 #include "cpu/step.h"
 
@@ -9,7 +10,7 @@ namespace edgekit {
 
 namespace {
 
-class ShortConv final : public Mixer {
+class ShortConv final : public Mixer, public ShortConvLayer {
 public:
     ShortConv(uint32_t d_model, uint32_t kernel) : d_model_(d_model), kernel_(kernel) {}
 
@@ -22,6 +23,7 @@ public:
         bound->out_ = bind.linear(prefix + "conv_out", d_model_, d_model_);
         return bound;
     }
+    ShortConvDescription description() const override { return {d_model_, kernel_, in_, out_, conv_, bias_}; }
     // A cell: B · x.
     LayerRing ring(const CacheOptions& options) const override {
         LayerRing ring;

@@ -1,0 +1,13 @@
+# The GPU backend on Mesa's lavapipe, through wgpu-native: every layout and family against the processor, and what sessions promise. No
+# GPU is needed, and none is proven.
+# shellcheck source=tools/ccache.sh
+source tools/ccache.sh
+export PATH="$PWD/.venv/bin:$PATH"
+tools/setup-gpu.sh
+VK_ICD_FILENAMES=/usr/share/vulkan/icd.d/lvp_icd.$(uname -m).json
+EDGEKIT_WEBGPU=$(python -c 'from edgekit.engines import edge; print(edge.webgpu_library())')
+export VK_ICD_FILENAMES EDGEKIT_WEBGPU
+cmake -S . -B build/gpu -GNinja -DEDGEKIT_BUILD_TESTS=ON -DEDGEKIT_WEBGPU_HEADERS="$(dirname "$EDGEKIT_WEBGPU")" >/dev/null
+cmake --build build/gpu --target session_test
+build/gpu/tests/cpp/session_test
+EDGEKIT_GPU=1 python -m pytest -q tests/python/test_gpu.py

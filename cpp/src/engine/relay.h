@@ -1,0 +1,36 @@
+#pragma once
+// Who computes a model's texts: the backend that was asked for and, once it has failed, the processor.
+
+#include <memory>
+#include <mutex>
+#include <string>
+#include <string_view>
+
+#include "backend/backend.h"
+
+namespace edgekit {
+
+class Relay {
+public:
+    // The spec and the weights must outlive it. Throws what BackendKind::open does.
+    Relay(const BackendKind& kind, const ModelSpec& spec, const Weights& weights,
+          const edgekit_model_options& options);
+
+    Backend& backend() const;
+    // Who goes on after `failed` threw `failure`, for texts that were with it: at first the processor, opened
+    // for the first text that asks. Throws the failure when that is who failed.
+    Backend& after(const Backend& failed, const BackendFailure& failure);
+    // Why this backend computes: empty for the first, else what the first failed with. Lives as long as this.
+    std::string_view reason(const Backend& backend) const;
+
+private:
+    const ModelSpec& spec_;
+    const Weights& weights_;
+    const uint32_t n_threads_;
+    const std::unique_ptr<Backend> first_;
+    std::unique_ptr<Backend> second_;
+    std::string failure_;
+    mutable std::mutex mutex_;
+};
+
+}  // namespace edgekit

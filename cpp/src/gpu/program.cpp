@@ -1,0 +1,745 @@
+#include "gpu/program.h"
+
+#include <algorithm>
+#include <cassert>
+#include <cmath>
+#include <cstring>
+
+#include "quant/layouts.h"
+
+namespace edgekit::gpu {
+
+namespace {
+
+constexpr std::array<uint32_t, 3> kBlockedRows = {1, 4, 16};  // that read a matrix together
+constexpr uint32_t kMaxPieces = 16, kPieceSlots = 512, kBlockSlots = 64;
+constexpr uint64_t kMaxPage = uint64_t{1} << 30;
+constexpr uint32_t kVector = 16;           // bytes of a vector of words
+constexpr uint32_t kStoredColumns = 1024;  // of a workgroup: see wgsl/quantize.wgsl
+
+// Words of a row of activations as codes: 8 a group, scales, sums.
+uint32_t code_words(uint32_t width) { return 10 * ((width + kGroup - 1) / kGroup); }
+
+template <class Layer>
+const Layer* as(const Mixer& mixer) {
+    return dynamic_cast<const Layer*>(&mixer);
+}
+
+// Layers with the same one have rings that are alike in any context.
+uint64_t ring_key(const Mixer& mixer) {
+    if (const auto* conv = as<ShortConvLayer>(mixer)) return uint64_t{1} << 32 | conv->description().kernel;
+    return as<AttentionLayer>(mixer)->description().window;
+}
+
+[[noreturn]] void unsupported(const std::string& what) {
+    throw Error(Status::unsupported, "the GPU does not compute " + what + " yet: use the cpu backend");
+}
+
+// What the kernels know of a model; what has tensors of its own is found out by their bytes.
+void check(const ModelSpec& spec, const Weights& weights) {
+    for (size_t i = 0; i < spec.layers.size(); ++i) {
+        const Mixer& mixer = *weights.layers[i].mixer;
+        if (!as<AttentionLayer>(mixer) && !as<ShortConvLayer>(mixer))
+            unsupported("layers other than attention and short convolutions");
+    }
+}
+
+}  // namespace
+
+ArenaPlan::ArenaPlan(const ModelSpec& spec, const Weights& weights) {
+    uint32_t q_size = 0, kv_size = 0, head_parts = 0, projected = 0, mixed_size = 0, d_ff = 0,
+             most_experts = 0, choices_of_row = 1;
+    for (size_t i = 0; i < spec.layers.size(); ++i) {
+        const Mixer& mixer = *weights.layers[i].mixer;
+        if (const auto* attention = as<AttentionLayer>(mixer)) {
+            const AttentionDescription a = attention->description();
+            q_size = std::max(q_size, a.n_heads * a.head_dim);
+            kv_size = std::max(kv_size, a.n_kv_heads * a.head_dim);
+            head_parts = std::max(head_parts, a.n_heads * kMaxPieces * (a.head_dim + 2));
+        } else {
+            projected = 3 * spec.d_model;
+            mixed_size = spec.d_model;
+        }
+        const uint32_t n_experts = spec.layers[i].n_experts;
+        choices_of_row = std::max(choices_of_row, n_experts ? spec.moe_top_k : 1);
+        most_experts = std::max(most_experts, n_experts);
+        d_ff = std::max(d_ff, spec.layers[i].d_ff);
+    }
+    mixed_size = std::max(mixed_size, q_size);
+    const uint64_t rows = kPassRows;
+    x = take(rows * spec.d_model);
+    input = take(rows * spec.d_model);
+    input_codes = take(rows * code_words(spec.d_model));
+    q = take(rows * q_size);
+    k = take(rows * kv_size);
+    v = take(rows * kv_size);
+    q_out = take(rows * q_size);
+    q_sink = take(rows * q_size);
+    parts = take(rows * head_parts);
+    bcx = take(rows * projected);
+    mixed = take(rows * mixed_size);
+    mixed_codes = take(rows * code_words(mixed_size));
+    branch = take(rows * spec.d_model);
+    const uint64_t ffn_rows = rows * choices_of_row;
+    gate = take(ffn_rows * d_ff);
+    up = take(ffn_rows * d_ff);
+    hidden = take(ffn_rows * d_ff);
+    hidden_codes = take(ffn_rows * code_words(d_ff));
+    scores = take(rows * most_experts);
+    chosen = take(most_experts ? ffn_rows : 0);
+    shares = take(most_experts ? ffn_rows : 0);
+    choices = take(most_experts ? ffn_rows * spec.d_model : 0);
+    out = take(uint64_t{kOutputRows} * std::max(spec.vocab_size, spec.d_model));
+}
+
+uint32_t ArenaPlan::take(uint64_t n) {
+    const auto place = static_cast<uint32_t>(words);
+    words += (n + 63) / 64 * 64;
+    return place;
+}
+
+RowsPlan::RowsPlan(const ModelSpec& spec, const Weights& weights) {
+    const auto take = [&](size_t n) {
+        const uint32_t place = words;
+        words += static_cast<uint32_t>(n);
+        return place;
+    };
+    take(4);
+    layers = take(2 * spec.layers.size());
+    ids = take(kPassRows);
+    for (const RopeSpec& rope : spec.ropes) {
+        const uint32_t half = rope.dim / 2;
+        const uint32_t angles = take(size_t{kPassRows} * 2 * half);
+        ropes.push_back({angles, take(size_t{2} * half), half});
+    }
+    size_t n_experts = 0;
+    for (const LayerSpec& layer : spec.layers) n_experts += layer.n_experts;
+    experts = take(kExpertParts * n_experts);
+    for (uint32_t i = 0; i < spec.layers.size(); ++i) {
+        const uint64_t key = ring_key(*weights.layers[i].mixer);
+        const bool known =
+            std::any_of(rings.begin(), rings.end(), [&](const Ring& ring) { return ring.key == key; });
+        if (!known) rings.push_back({key, i, take(size_t{kPassRows} * kRingWords)});
+    }
+}
+
+uint32_t RowsPlan::ring(const Mixer& mixer) const {
+    const uint64_t key = ring_key(mixer);
+    return std::find_if(rings.begin(), rings.end(), [&](const Ring& ring) { return ring.key == key; })->table;
+}
+
+uint64_t Program::shared_bytes(const ModelSpec& spec, const Weights& weights) {
+    check(spec, weights);
+    return (ArenaPlan(spec, weights).words + RowsPlan(spec, weights).words) * sizeof(uint32_t);
+}
+
+Program::Program(const ModelSpec& spec, const Weights& weights, Device& device)
+    : spec_(spec),
+      weights_(weights),
+      device_(device),
+      arena_plan_((check(spec, weights), spec), weights),
+      rows_plan_(spec, weights),
+      table_(rows_plan_.words) {
+    const uint64_t arena_bytes = arena_plan_.words * sizeof(uint32_t);
+    if (arena_bytes > device.limits().buffer_bytes)
+        throw Error(Status::unsupported, "the model's activations are " + std::to_string(arena_bytes) +
+                                             " bytes, and " + device.name() + " reads no more than " +
+                                             std::to_string(device.limits().buffer_bytes) +
+                                             " at a time: use the cpu backend");
+    place_weights();
+    arena_ = device.buffer(Device::Use::storage, arena_bytes);
+    rows_ = device.buffer(Device::Use::storage, table_.size() * sizeof(uint32_t));
+    build();
+    params_ = device.buffer(Device::Use::params, params_bytes_.size());
+    device.write(*params_, 0, params_bytes_);
+    params_bytes_ = {};
+}
+
+Program::TextBindings Program::bind(const Buffer& cells) const {
+    TextBindings out;
+    for (const auto& page : pages_)
+        out.push_back(device_.bind({*params_, *rows_, *vectors_, *page, *arena_, cells}));
+    return out;
+}
+
+// ---- weights ----------------------------------------------------------------------------------------------
+
+void Program::place_matrix(const Matrix& matrix, std::vector<uint64_t>& pages) {
+    if (!matrix || matrices_at_.contains(matrix.data)) return;
+    const uint64_t most = std::min(device_.limits().buffer_bytes, kMaxPage);
+    if (matrix.tile_bytes > most) unsupported("rows this long");
+    std::vector<Placed>& placed = matrices_at_[matrix.data];
+    for (uint32_t tile = 0; tile < matrix.n_tiles();) {
+        if (pages.empty() || pages.back() + matrix.tile_bytes > most) pages.push_back(0);
+        const auto fit = static_cast<uint32_t>(
+            std::min<uint64_t>(matrix.n_tiles() - tile, (most - pages.back()) / matrix.tile_bytes));
+        placed.push_back({static_cast<uint32_t>(pages.size() - 1),
+                          static_cast<uint32_t>(pages.back() / kVector), tile, fit});
+        pages.back() += fit * matrix.tile_bytes;
+        tile += fit;
+    }
+}
+
+void Program::place_vector(const float* values, uint32_t n, std::vector<float>& all) {
+    if (!values || vectors_at_.contains(values)) return;
+    vectors_at_[values] = static_cast<uint32_t>(all.size());
+    all.insert(all.end(), values, values + n);
+    all.resize(round_up(static_cast<uint32_t>(all.size()), kTileRows));  // as the file has them
+}
+
+void Program::place(const Linear& linear, std::vector<uint64_t>& pages, std::vector<float>& all) {
+    place_matrix(linear.weight, pages);
+    place_vector(linear.bias, linear.weight.n, all);
+}
+
+void Program::place(const NormWeights& norm, uint32_t n, std::vector<float>& all) {
+    place_vector(norm.weight, n, all);
+    place_vector(norm.bias, n, all);
+}
+
+void Program::place_weights() {
+    std::vector<uint64_t> pages;
+    std::vector<float> vectors;
+    std::vector<Matrix> matrices;
+    const auto take = [&](const Linear& linear) {
+        place(linear, pages, vectors);
+        if (linear.weight) matrices.push_back(linear.weight);
+    };
+    take({weights_.embed, nullptr});
+    for (const LayerWeights& layer : weights_.layers) {
+        for (const NormWeights* norm :
+             {&layer.attn_norm, &layer.attn_post_norm, &layer.ffn_norm, &layer.ffn_post_norm})
+            place(*norm, spec_.d_model, vectors);
+        if (const auto* attention = as<AttentionLayer>(*layer.mixer)) {
+            const AttentionDescription a = attention->description();
+            const bool per_head = spec_.qk_norm == QkNorm::head;
+            place(a.q_norm, per_head ? a.head_dim : a.n_heads * a.head_dim, vectors);
+            place(a.k_norm, per_head ? a.head_dim : a.n_kv_heads * a.head_dim, vectors);
+            for (const Linear& linear : {a.q, a.k, a.v, a.o}) take(linear);
+        } else {
+            const ShortConvDescription conv = as<ShortConvLayer>(*layer.mixer)->description();
+            place_vector(conv.conv, conv.d_model * conv.kernel, vectors);
+            place_vector(conv.bias, conv.d_model, vectors);
+            for (const Linear& linear : {conv.in, conv.out}) take(linear);
+        }
+        for (const Linear& linear : {layer.dense.gate, layer.dense.up, layer.dense.down}) take(linear);
+        take({layer.router, nullptr});
+        for (const ExpertPart part : {&FeedForward::gate, &FeedForward::up, &FeedForward::down})
+            for (const FeedForward& expert : layer.experts) take(expert.*part);
+    }
+    place(weights_.final_norm, spec_.d_model, vectors);
+    take(weights_.head);
+
+    uint64_t bytes = vectors.size() * sizeof(float);
+    for (const uint64_t page : pages) bytes += page;
+    if (bytes != weights_.bytes) unsupported("all of this model's tensors");
+
+    for (const uint64_t page : pages) pages_.push_back(device_.buffer(Device::Use::storage, page));
+    for (const Matrix& matrix : matrices)
+        for (const Placed& part : matrices_at_.at(matrix.data))
+            device_.write(*pages_[part.page], uint64_t{part.base} * kVector,
+                          {matrix.tile(part.first_tile), part.n_tiles * matrix.tile_bytes});
+    vectors_ = device_.buffer(Device::Use::storage, vectors.size() * sizeof(float));
+    device_.write(*vectors_, 0, std::as_bytes(std::span(vectors)));
+}
+
+// ---- kernels ----------------------------------------------------------------------------------------------
+
+const Kernel* Program::kernel(const std::string& name, const std::string& constants,
+                              std::initializer_list<std::string_view> files) {
+    std::string source = constants + "\n";
+    for (const std::string_view file : files)
+        if (!file.empty()) source += wgsl(file);
+    return device_.kernel(name, source);
+}
+
+// Over a layout; the files that read it.
+std::array<const Kernel*, 3> Program::product_kernels(const std::string& name, Layout layout) {
+    const LayoutInfo& info = layout_info(layout);
+    const bool table = layout == Layout::q4_block32 || layout == Layout::q3_block32;
+    const bool affine = layout == Layout::q4_affine32;
+    const bool row_scales = info.quantized() && layout != Layout::q8_block32 && !affine;
+    const std::string of = name + " " + info.name;
+    std::array<const Kernel*, 3> out{};
+    for (size_t i = 0; i < out.size(); ++i)
+        out[i] = kernel(of, name == "matvec" ? "const ROWS = " + std::to_string(kBlockedRows[i]) + "u;" : "",
+                        {"common", info.quantized() ? "block" : "dense",
+                         !info.quantized() ? ""
+                         : table           ? "codebook"
+                                           : "no_table",
+                         row_scales ? "row_scales" : "", !info.quantized() || affine ? "" : "no_minimum",
+                         info.name, name});
+    return out;
+}
+
+// Over a type of cells.
+std::array<const Kernel*, 3> Program::cell_kernels(const std::string& name, uint32_t head_dim) {
+    const std::string constants = "const PAIRS = " + std::to_string((head_dim + 127) / 128) + "u;";
+    std::array<const Kernel*, 3> out{};
+    for (const KvType type : {KvType::f32, KvType::f16, KvType::int8}) {
+        const std::string word = type == KvType::f32 ? "f32" : type == KvType::f16 ? "f16" : "int8";
+        const bool stores = name == "store";
+        out[static_cast<size_t>(type)] =
+            kernel(name + " " + word, stores ? "" : constants,
+                   {"common", "cells", "layout_" + word, (stores ? "store_" : "attend_") + word, name});
+    }
+    return out;
+}
+
+// ---- the list ---------------------------------------------------------------------------------------------
+
+template <class Params>
+void Program::add(std::vector<Node>& to, const std::array<const Kernel*, 3>& kernels, Variant variant,
+                  const Params& params, uint32_t x, bool kept, uint32_t page, bool pieces, uint32_t choices) {
+    static_assert(sizeof(Params) <= kParamsBytes);
+    if (x > device_.limits().workgroups) unsupported("matrices with this many rows");
+    const auto index = static_cast<uint32_t>(params_bytes_.size() / kParamsBytes);
+    params_bytes_.resize(params_bytes_.size() + kParamsBytes);
+    std::memcpy(params_bytes_.data() + size_t{index} * kParamsBytes, &params, sizeof params);
+    to.push_back({kernels, variant, index, page, x, kept, pieces, choices});
+}
+
+void Program::build() {
+    embed();
+    for (uint32_t i = 0; i < spec_.layers.size(); ++i) {
+        const LayerWeights& w = weights_.layers[i];
+        const bool kept = i + 1 == spec_.layers.size();  // once its cells are written
+        norm(body_, static_cast<uint32_t>(spec_.norm) + 1, w.attn_norm, arena_plan_.x, false,
+             {.floats = arena_plan_.input, .codes = arena_plan_.input_codes});
+        if (spec_.layers[i].parallel) feed_forward(i, kept);
+        if (const auto* layer = as<AttentionLayer>(*w.mixer))
+            attention(i, *layer, kept);
+        else
+            short_conv(i, *as<ShortConvLayer>(*w.mixer), kept);
+        if (!spec_.layers[i].parallel) {
+            norm(body_, static_cast<uint32_t>(spec_.norm) + 1, w.ffn_norm, arena_plan_.x, kept,
+                 {.floats = arena_plan_.input, .codes = arena_plan_.input_codes});
+            if (spec_.layers[i].n_experts) {
+                experts(i, kept);
+                continue;
+            }
+            feed_forward(i, kept);
+        }
+        add_branch(w.dense.down, {arena_plan_.hidden, arena_plan_.hidden_codes}, w.ffn_post_norm, kept);
+    }
+    outputs();
+}
+
+void Program::embed() {
+    const Matrix& matrix = weights_.embed;
+    const LayoutInfo& info = layout_info(matrix.layout);
+    const auto kernels = product_kernels("embed", matrix.layout);
+    for (const Placed& part : matrices_at_.at(matrix.data))
+        add(body_, kernels, Variant::none,
+            EmbedParams{.groups = matrix.n_groups(),
+                        .codes = static_cast<uint32_t>(info.codes_offset(matrix.k) / kVector),
+                        .tile = static_cast<uint32_t>(matrix.tile_bytes / kVector),
+                        .first_tile = part.first_tile,
+                        .n_tiles = part.n_tiles,
+                        .base = part.base,
+                        .ids = rows_plan_.ids,
+                        .width = matrix.k,
+                        .out = arena_plan_.x,
+                        .scale = spec_.embed_scale},
+            1, false, part.page);
+}
+
+// `places`: where the results go.
+void Program::norm(std::vector<Node>& to, uint32_t kind, const NormWeights& weights, uint32_t input,
+                   bool kept, const NormParams& places) {
+    NormParams params = places;
+    params.kind = weights ? kind : 0;
+    params.width = spec_.d_model;
+    params.input = input;
+    params.weight = vector(weights.weight);
+    params.bias = vector(weights.bias);
+    params.kept = kept;
+    params.eps = spec_.norm_eps;
+    add(to, {kernel("norm", "", {"common", "quantize", "norm"})}, Variant::none, params, 1, kept);
+}
+
+// Codes of rows that are floats.
+void Program::prepare(uint32_t width, uint32_t source, uint32_t codes, bool kept) {
+    add(body_, {kernel("norm", "", {"common", "quantize", "norm"})}, Variant::none,
+        NormParams{.width = width, .input = source, .kept = kept, .codes = codes}, 1, kept);
+}
+
+// Neighbours of one layout on one page share a grid.
+void Program::project(std::vector<Node>& to, std::initializer_list<Projection> all, Input input,
+                      const Target& target) {
+    MatvecParams params{};
+    uint32_t n = 0, page = 0;
+    Layout layout = Layout::f32;
+    const auto finish = [&] {
+        if (n == 0) return;
+        const uint32_t end = params.segments[n - 1].end;
+        for (uint32_t i = n; i < MatvecParams::kSegments; ++i) params.segments[i].end = end;
+        add(to, product_kernels("matvec", layout), Variant::rows, params, end, target.kept, page);
+        n = 0;
+    };
+    for (const Projection& each : all) {
+        const Matrix& matrix = each.linear->weight;
+        const LayoutInfo& info = layout_info(matrix.layout);
+        for (const Placed& part : matrices_at_.at(matrix.data)) {
+            if (n == MatvecParams::kSegments || (n && (part.page != page || matrix.layout != layout)))
+                finish();
+            if (n == 0) {
+                page = part.page;
+                layout = matrix.layout;
+                params = {.segments = {},
+                          .groups = matrix.n_groups(),
+                          .codes = static_cast<uint32_t>(info.codes_offset(matrix.k) / kVector),
+                          .tile = static_cast<uint32_t>(matrix.tile_bytes / kVector),
+                          .width = matrix.k,
+                          .codes_in = input.codes,
+                          .floats_in = input.floats,
+                          .kept = target.kept,
+                          .compact = target.compact,
+                          .add = target.add,
+                          .scale = target.scale,
+                          .softcap = target.softcap,
+                          .top_k = 0,
+                          .chosen = 0,
+                          .by_choice = 0};
+            }
+            const uint32_t before = n ? params.segments[n - 1].end : 0;
+            params.segments[n++] = {.base = part.base,
+                                    .end = before + part.n_tiles,
+                                    .first = part.first_tile * kTileRows,
+                                    .rows = matrix.n,
+                                    .out = each.out,
+                                    .stride = each.stride,
+                                    .bias = vector(each.linear->bias)};
+        }
+    }
+    finish();
+}
+
+// x += residual_scale · post_norm(linear(input)).
+void Program::add_branch(const Linear& linear, Input input, const NormWeights& post_norm, bool kept) {
+    if (!post_norm)
+        return project(body_, {{&linear, arena_plan_.x, spec_.d_model}}, input,
+                       {.kept = kept, .add = true, .scale = spec_.residual_scale});
+    project(body_, {{&linear, arena_plan_.branch, spec_.d_model}}, input, {.kept = kept});
+    norm(body_, static_cast<uint32_t>(spec_.norm) + 1, post_norm, arena_plan_.branch, kept,
+         {.sum = arena_plan_.x, .scale = spec_.residual_scale});
+}
+
+void Program::attention(uint32_t layer, const AttentionLayer& mixer, bool kept) {
+    const AttentionDescription a = mixer.description();
+    const ArenaPlan& at = arena_plan_;
+    const uint32_t q_size = a.n_heads * a.head_dim, kv_size = a.n_kv_heads * a.head_dim;
+    project(body_, {{&a.q, at.q, q_size}, {&a.k, at.k, kv_size}, {&a.v, at.v, kv_size}},
+            {at.input, at.input_codes}, {.kept = false});
+    const RowsPlan::Rope none{};
+    const RowsPlan::Rope& rope = a.rope < 0 ? none : rows_plan_.ropes[static_cast<size_t>(a.rope)];
+    const uint32_t ring = rows_plan_.ring(*weights_.layers[layer].mixer),
+                   cells = rows_plan_.layers + 2 * layer;
+    add(body_, cell_kernels("store", a.head_dim), Variant::cells,
+        StoreParams{.n_heads = a.n_heads,
+                    .n_kv_heads = a.n_kv_heads,
+                    .head_dim = a.head_dim,
+                    .half = rope.half,
+                    .angles = rope.angles,
+                    .sink_angles = rope.sink_angles,
+                    .q = at.q,
+                    .k = at.k,
+                    .v = at.v,
+                    .q_out = at.q_out,
+                    .q_sink = at.q_sink,
+                    .ring = ring,
+                    .layer = cells,
+                    .qk_norm = static_cast<uint32_t>(spec_.qk_norm),
+                    .kind = static_cast<uint32_t>(spec_.norm) + 1,
+                    .q_weight = vector(a.q_norm.weight),
+                    .q_bias = vector(a.q_norm.bias),
+                    .k_weight = vector(a.k_norm.weight),
+                    .k_bias = vector(a.k_norm.bias),
+                    .kept = kept,
+                    .eps = spec_.norm_eps,
+                    .scale = spec_.attn_scale},
+        a.n_heads + a.n_kv_heads, false);
+    add(body_, cell_kernels("attend", a.head_dim), Variant::cells,
+        AttendParams{.n_heads = a.n_heads,
+                     .n_kv_heads = a.n_kv_heads,
+                     .head_dim = a.head_dim,
+                     .pieces = kMaxPieces,
+                     .q = at.q_out,
+                     .q_sink = at.q_sink,
+                     .ring = ring,
+                     .layer = cells,
+                     .parts = at.parts,
+                     .kept = kept,
+                     .softcap = spec_.attn_softcap},
+        a.n_heads, kept, 0, true);
+    add(body_, {kernel("join", "", {"common", "quantize", "join"})}, Variant::none,
+        JoinParams{.n_heads = a.n_heads,
+                   .head_dim = a.head_dim,
+                   .pieces = kMaxPieces,
+                   .parts = at.parts,
+                   .floats = at.mixed,
+                   .codes = at.mixed_codes,
+                   .kept = kept},
+        (q_size + kStoredColumns - 1) / kStoredColumns, kept);
+    add_branch(a.o, {at.mixed, at.mixed_codes}, weights_.layers[layer].attn_post_norm, kept);
+}
+
+void Program::short_conv(uint32_t layer, const ShortConvLayer& mixer, bool kept) {
+    const ShortConvDescription conv = mixer.description();
+    const ArenaPlan& at = arena_plan_;
+    project(body_, {{&conv.in, at.bcx, 3 * conv.d_model}}, {at.input, at.input_codes}, {.kept = false});
+    add(body_, {kernel("conv", "", {"common", "conv"})}, Variant::once,
+        ConvParams{.width = conv.d_model,
+                   .taps = conv.kernel,
+                   .input = at.bcx,
+                   .weight = vector(conv.conv),
+                   .bias = vector(conv.bias),
+                   .out = at.mixed,
+                   .ring = rows_plan_.ring(*weights_.layers[layer].mixer),
+                   .layer = rows_plan_.layers + 2 * layer,
+                   .kept = kept},
+        (conv.d_model + 63) / 64, false);
+    prepare(conv.d_model, at.mixed, at.mixed_codes, kept);
+    add_branch(conv.out, {at.mixed, at.mixed_codes}, weights_.layers[layer].attn_post_norm, kept);
+}
+
+// hidden = f(gate(input)) · up(input).
+void Program::feed_forward(uint32_t layer, bool kept) {
+    const ArenaPlan& at = arena_plan_;
+    const FeedForward& w = weights_.layers[layer].dense;
+    const uint32_t d_ff = spec_.layers[layer].d_ff;
+    const Input input{at.input, at.input_codes};
+    if (spec_.gated)
+        project(body_, {{&w.gate, at.gate, d_ff}, {&w.up, at.up, d_ff}}, input, {.kept = kept});
+    else
+        project(body_, {{&w.up, at.up, d_ff}}, input, {.kept = kept});
+    activate(d_ff, kept, 1);
+}
+
+void Program::activate(uint32_t d_ff, bool kept, uint32_t choices) {
+    const ArenaPlan& at = arena_plan_;
+    static constexpr std::string_view kNames[] = {"silu", "gelu", "gelu_tanh", "relu", "relu2"};
+    const std::string_view name = kNames[static_cast<size_t>(spec_.activation)];
+    add(body_,
+        {kernel("activate", "fn activation(x: f32) -> f32 { return " + std::string(name) + "(x); }",
+                {"common", "quantize", "activate"})},
+        Variant::none,
+        ActivateParams{.width = d_ff,
+                       .gate = spec_.gated ? at.gate : kNone,
+                       .up = at.up,
+                       .kept = kept,
+                       .floats = at.hidden,
+                       .codes = at.hidden_codes,
+                       .choices = choices},
+        (d_ff + kStoredColumns - 1) / kStoredColumns, kept, 0, false, choices);
+}
+
+// Of the normalised rows, each through its own top_k feed-forward parts.
+void Program::experts(uint32_t layer, bool kept) {
+    const ArenaPlan& at = arena_plan_;
+    const LayerWeights& w = weights_.layers[layer];
+    const uint32_t n_experts = spec_.layers[layer].n_experts, d_ff = spec_.layers[layer].d_ff,
+                   top_k = spec_.moe_top_k;
+    const Linear router{w.router, nullptr};
+    const Input input{at.input, at.input_codes};
+    project(body_, {{&router, at.scores, n_experts}}, input, {.kept = kept});
+    add(body_, {kernel("route", "", {"common", "route"})}, Variant::none,
+        RouteParams{.n_experts = n_experts,
+                    .top_k = top_k,
+                    .normalize = spec_.moe_normalize,
+                    .scores = at.scores,
+                    .chosen = at.chosen,
+                    .shares = at.shares,
+                    .kept = kept},
+        1, kept);
+    if (spec_.gated)
+        project_experts(layer, {{&FeedForward::gate, at.gate}, {&FeedForward::up, at.up}}, input, false,
+                        kept);
+    else
+        project_experts(layer, {{&FeedForward::up, at.up}}, input, false, kept);
+    activate(d_ff, kept, top_k);
+    project_experts(layer, {{&FeedForward::down, at.choices}}, {at.hidden, at.hidden_codes}, true, kept);
+    const bool post_norm = static_cast<bool>(w.ffn_post_norm);
+    add(body_, {kernel("combine", "", {"common", "combine"})}, Variant::none,
+        CombineParams{.width = spec_.d_model,
+                      .top_k = top_k,
+                      .input = at.choices,
+                      .shares = at.shares,
+                      .out = post_norm ? at.branch : at.x,
+                      .kept = kept,
+                      .add = !post_norm,
+                      .scale = post_norm ? 1 : spec_.residual_scale},
+        (spec_.d_model + 63) / 64, kept);
+    if (post_norm)
+        norm(body_, static_cast<uint32_t>(spec_.norm) + 1, w.ffn_post_norm, at.branch, kept,
+             {.sum = at.x, .scale = spec_.residual_scale});
+}
+
+// Parts of all experts, which have to be alike and whole on one page.
+void Program::project_experts(uint32_t layer, std::initializer_list<std::pair<ExpertPart, uint32_t>> parts,
+                              Input input, bool by_choice, bool kept) {
+    const std::vector<FeedForward>& experts = weights_.layers[layer].experts;
+    for (const auto& [part, out] : parts) {
+        const Matrix& first = (experts[0].*part).weight;
+        const LayoutInfo& info = layout_info(first.layout);
+        const uint32_t page = matrices_at_.at(first.data)[0].page, table = next_expert_;
+        for (const FeedForward& expert : experts) {
+            const Linear& linear = expert.*part;
+            const std::vector<Placed>& placed = matrices_at_.at(linear.weight.data);
+            if (placed.size() > 1 || placed[0].page != page || linear.weight.layout != first.layout ||
+                linear.bias)
+                unsupported("experts of several layouts, with biases, or larger than a page");
+            table_[next_expert_++] = placed[0].base;
+        }
+        MatvecParams params{.segments = {},
+                            .groups = first.n_groups(),
+                            .codes = static_cast<uint32_t>(info.codes_offset(first.k) / kVector),
+                            .tile = static_cast<uint32_t>(first.tile_bytes / kVector),
+                            .width = first.k,
+                            .codes_in = input.codes,
+                            .floats_in = input.floats,
+                            .kept = kept,
+                            .compact = 0,
+                            .add = 0,
+                            .scale = 1,
+                            .softcap = 0,
+                            .top_k = spec_.moe_top_k,
+                            .chosen = arena_plan_.chosen,
+                            .by_choice = by_choice};
+        const uint32_t tiles = first.n_tiles();
+        for (MatvecParams::Segment& segment : params.segments) segment.end = tiles;
+        params.segments[0] = {.base = table,
+                              .end = tiles,
+                              .first = 0,
+                              .rows = first.n,
+                              .out = out,
+                              .stride = first.n,
+                              .bias = kNone};
+        add(body_, {product_kernels("matvec", first.layout)[0]}, Variant::none, params, tiles, kept, page,
+            false, spec_.moe_top_k);
+    }
+}
+
+void Program::outputs() {
+    const ArenaPlan& at = arena_plan_;
+    const uint32_t kind = static_cast<uint32_t>(spec_.norm) + 1;
+    norm(hidden_, kind, weights_.final_norm, at.x, true, {.compact = 1, .floats = at.out});
+    norm(logits_, kind, weights_.final_norm, at.x, true, {.floats = at.input, .codes = at.input_codes});
+    project(logits_, {{&weights_.head, at.out, spec_.vocab_size}}, {at.input, at.input_codes},
+            {.kept = true, .compact = true, .scale = spec_.logit_scale, .softcap = spec_.logit_softcap});
+}
+
+// ---- a pass -----------------------------------------------------------------------------------------------
+
+void Program::fill_rows(const Part& part, uint32_t pieces, uint32_t piece_slots) {
+    const auto put = [&](uint32_t at, float value) { std::memcpy(&table_[at], &value, sizeof value); };
+    table_[0] = part.rows;
+    table_[1] = part.rows - part.wanted;
+    table_[2] = piece_slots;
+    table_[3] = pieces;
+    for (uint32_t i = 0; i < spec_.layers.size(); ++i) {
+        const LayerRing& ring = part.layout.ring(i);
+        table_[rows_plan_.layers + 2 * i] = static_cast<uint32_t>(ring.offset / sizeof(uint32_t));
+        table_[rows_plan_.layers + 2 * i + 1] = ring.slots;
+    }
+    for (uint32_t row = 0; row < part.rows; ++row)
+        table_[rows_plan_.ids + row] = part.ids ? static_cast<uint32_t>(part.ids[row]) : kNone;
+
+    const uint64_t capacity = part.layout.capacity();
+    for (size_t i = 0; i < spec_.ropes.size(); ++i) {
+        const RopeSpec& rope = spec_.ropes[i];
+        const RowsPlan::Rope& plan = rows_plan_.ropes[i];
+        const bool longer = !rope.long_inv_freq.empty() && capacity > rope.original_context;
+        const std::vector<double>& frequencies = longer ? rope.long_inv_freq : rope.inv_freq;
+        const auto angles = [&](uint32_t at, uint64_t position) {
+            for (uint32_t d = 0; d < plan.half; ++d) {
+                const double angle = static_cast<double>(position) * frequencies[d];
+                put(at + d, static_cast<float>(std::cos(angle)) * static_cast<float>(rope.factor));
+                put(at + plan.half + d,
+                    static_cast<float>(std::sin(angle)) * static_cast<float>(rope.factor));
+            }
+        };
+        for (uint32_t row = 0; row < part.rows; ++row)
+            angles(plan.angles + row * 2 * plan.half, part.position + row);
+        angles(plan.sink_angles, capacity - 1);
+    }
+    for (const RowsPlan::Ring& each : rows_plan_.rings) {
+        const LayerRing& ring = part.layout.ring(each.layer);
+        for (uint32_t row = 0; row < part.rows; ++row) {
+            const uint64_t position = part.position + row, oldest = ring.oldest(position);
+            std::array<uint32_t, RowsPlan::kRingWords> words{};
+            words[0] = ring.slot(position);
+            if (oldest <= position) {  // the ring may wrap: at most two runs of slots
+                const uint64_t lap =
+                    ring.sinks + ((oldest - ring.sinks) / ring.ring + 1) * uint64_t{ring.ring};
+                words[1] = ring.slot(oldest);
+                words[2] = words[1] + static_cast<uint32_t>(std::min(position + 1, lap) - oldest);
+                if (position + 1 > lap) {
+                    words[3] = ring.slot(lap);
+                    words[4] = words[3] + static_cast<uint32_t>(position + 1 - lap);
+                }
+            }
+            words[5] = static_cast<uint32_t>(std::min<uint64_t>(ring.sinks, position + 1));
+            words[6] = position >= capacity;
+            words[7] = static_cast<uint32_t>(std::min<uint64_t>(position, UINT32_MAX));
+            std::copy(words.begin(), words.end(), table_.begin() + each.table + row * RowsPlan::kRingWords);
+        }
+    }
+}
+
+void Program::dispatch(const std::vector<Node>& nodes, const TextBindings& bindings, const Part& part,
+                       uint32_t outputs, uint32_t pieces) {
+    for (const Node& node : nodes) {
+        const uint32_t rows = (node.kept ? outputs : part.rows) * node.choices;
+        if (rows == 0) continue;
+        size_t variant = 0;
+        uint32_t y = rows;
+        if (node.variant == Variant::rows) {
+            while (variant + 1 < kBlockedRows.size() && kBlockedRows[variant] < rows) ++variant;
+            y = (rows + kBlockedRows[variant] - 1) / kBlockedRows[variant];
+        } else if (node.variant == Variant::cells) {
+            variant = static_cast<size_t>(part.layout.options().type);
+        } else if (node.variant == Variant::once) {
+            y = 1;
+        }
+        dispatches_.push_back({node.kernels[variant], bindings[node.page].get(), node.params, node.x, y,
+                               node.pieces ? pieces : 1});
+    }
+}
+
+void Program::run(const Part& part, const TextBindings& bindings, Output output, float* out) {
+    assert(part.rows >= 1 && part.rows <= kPassRows);
+    const uint32_t slots = part.layout.most_slots();
+    const uint32_t piece =
+        std::max(kPieceSlots, round_up((slots + kMaxPieces - 1) / kMaxPieces, kBlockSlots));
+    const auto used = static_cast<uint32_t>(std::min<uint64_t>(part.position + part.rows, slots));
+    const uint32_t pieces = (used + piece - 1) / piece;
+    fill_rows(part, pieces, piece);
+    device_.write(*rows_, 0, std::as_bytes(std::span(table_)));
+    if (!part.ids)
+        device_.write(*arena_, uint64_t{arena_plan_.x} * sizeof(uint32_t),
+                      std::as_bytes(std::span(part.embeddings, size_t{part.rows} * spec_.d_model)));
+
+    dispatches_.clear();
+    dispatch(body_, bindings, part, part.wanted, pieces);
+    const uint32_t width = output == Output::logits ? spec_.vocab_size : spec_.d_model;
+    for (uint32_t done = 0; done < part.wanted;) {
+        const uint32_t n = std::min(part.wanted - done, kOutputRows);
+        if (part.wanted > kOutputRows) {  // these rows are the pass's last: kernels know no others
+            if (!dispatches_.empty()) device_.run(dispatches_);
+            dispatches_.clear();
+            table_[1] = part.rows - part.wanted + done;
+            table_[0] = table_[1] + n;
+            device_.write(*rows_, 0, std::as_bytes(std::span(table_).first(4)));
+        }
+        dispatch(output == Output::logits ? logits_ : hidden_, bindings, part, n, pieces);
+        device_.run(dispatches_);
+        dispatches_.clear();
+        device_.read(*arena_, uint64_t{arena_plan_.out} * sizeof(uint32_t),
+                     std::as_writable_bytes(std::span(out + size_t{done} * width, size_t{n} * width)));
+        done += n;
+    }
+    if (!dispatches_.empty()) device_.run(dispatches_);
+}
+
+}  // namespace edgekit::gpu
