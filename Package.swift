@@ -19,7 +19,7 @@ let package = Package(
             name: "CEdgeKit",
             dependencies: ["CEdgeKitKernels"],
             path: "cpp",
-            exclude: ["CMakeLists.txt", "bench", "fuzz", "swiftpm", "src/isa", "src/kernels/dispatch.cpp"],
+            exclude: ["CMakeLists.txt", "bench", "fuzz", "swiftpm", "src/isa", "src/gpu", "src/kernels/dispatch.cpp"],
             sources: ["src"],
             cxxSettings: [.headerSearchPath("src")]
         ),

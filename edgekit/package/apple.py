@@ -80,9 +80,13 @@ def find_zig() -> list[str]:
 
 
 def core_sources() -> list[Path]:
-    """The core without its files that need flags, and what stands for them: cpp/swiftpm."""
+    """The core without its files that need flags, and what stands for them: cpp/swiftpm. No WebGPU."""
     core = ROOT / "cpp" / "src"
-    left_out = {core / "kernels" / "dispatch.cpp", *(core / "isa").glob("*.cpp")}
+    left_out = {
+        core / "kernels" / "dispatch.cpp",
+        *(core / "isa").glob("*.cpp"),
+        *(core / "gpu").glob("*.cpp"),
+    }
     return sorted({*core.rglob("*.cpp")} - left_out) + sorted((ROOT / "cpp" / "swiftpm").glob("*.cpp"))
 
 
