@@ -82,11 +82,8 @@ def find_zig() -> list[str]:
 def core_sources() -> list[Path]:
     """The core without its files that need flags, and what stands for them: cpp/swiftpm. No WebGPU."""
     core = ROOT / "cpp" / "src"
-    left_out = {
-        core / "kernels" / "dispatch.cpp",
-        *(core / "isa").glob("*.cpp"),
-        *(core / "gpu").glob("*.cpp"),
-    }
+    elsewhere = [*(core / "isa").glob("*.cpp"), *(core / "gpu").glob("*.cpp")]
+    left_out = {core / "kernels" / "dispatch.cpp", *elsewhere}
     return sorted({*core.rglob("*.cpp")} - left_out) + sorted((ROOT / "cpp" / "swiftpm").glob("*.cpp"))
 
 
