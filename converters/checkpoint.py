@@ -14,9 +14,10 @@ import hashlib
 import json
 import math
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,6 +49,16 @@ RAW_TYPES: dict[str, str] = {
     "BOOL": "?",
 }
 FLOAT_TYPES = ("F64", "F32", "F16", "BF16")
+
+
+class Map(NamedTuple):
+    """A function of numbers in a checkpoint, and its inverse."""
+
+    forward: Callable[[NDArray[np.float32]], NDArray[np.float32]]
+    inverse: Callable[[NDArray[np.float32]], NDArray[np.float32]]
+
+
+MAPS = {"softplus": Map(lambda x: np.logaddexp(x, np.float32(0)), lambda x: np.log(np.expm1(x)))}
 
 
 class TensorSource(Protocol):
@@ -194,12 +205,49 @@ class Checkpoint:
 
 def read_source(reader: TensorSource, source: Source) -> NDArray[np.float32]:
     """Read, stack, reshape and shift, as a `Source` asks; the implementation of `TensorSource.source`."""
-    values = reader.read(source.name, source.rows)
+    if not source.name:
+        assert source.shape is not None
+        return np.full(source.shape, source.add, np.float32)
+    values = _rows(reader, source)
     if source.stack:
         values = np.concatenate((values, *(reader.read(name) for name in source.stack)))
     if source.shape is not None:
         values = values.reshape(source.shape)
+    if source.map:
+        values = MAPS[source.map].forward(values)
     return values + np.float32(source.add) if source.add else values
+
+
+def stored_rows(source: Source, first: int, last: int) -> NDArray[np.int64]:
+    """Where rows `[first, last)` of what a source with an `order` describes lie in its tensor."""
+    rows = np.arange(first, last)
+    return rows // len(source.order) * source.period + np.array(source.order)[rows % len(source.order)]
+
+
+def source_shape(reader: TensorSource, source: Source) -> tuple[int, ...]:
+    """Shape of the tensor that a source takes its rows from."""
+    shape = reader.info(source.name)[1]
+    shape = shape if source.index is None else shape[1:]
+    return (*shape[:-2], *shape[-2:][::-1]) if source.transpose else shape
+
+
+def _rows(reader: TensorSource, source: Source) -> NDArray[np.float32]:
+    rows = source.rows
+    if not source.order:
+        return _tensor_rows(reader, source, rows)
+    whole = source_shape(reader, source)[0] // source.period * len(source.order)
+    stored = stored_rows(source, *(rows or (0, whole)))
+    begin, end = (int(stored.min()), int(stored.max()) + 1) if stored.size else (0, 0)
+    return _tensor_rows(reader, source, (begin, end))[stored - begin]
+
+
+def _tensor_rows(reader: TensorSource, source: Source, rows: tuple[int, int] | None) -> NDArray[np.float32]:
+    if source.index is None and not source.transpose:
+        return reader.read(source.name, rows)
+    index = source.index
+    values = reader.read(source.name) if index is None else reader.read(source.name, (index, index + 1))[0]
+    values = values.swapaxes(-1, -2) if source.transpose else values
+    return values if rows is None else values[slice(*rows)]
 
 
 def to_float32(dtype: str, bits: NDArray[Any]) -> NDArray[np.float32]:

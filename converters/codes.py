@@ -37,6 +37,11 @@ class Codes:
     offset: NDArray[np.float32]
     zero: NDArray[np.uint8] | None = None
 
+    def rows(self, numbers: NDArray[np.int64]) -> Codes:
+        """Those of these numbers."""
+        zero = None if self.zero is None else self.zero[numbers]
+        return Codes(self.codes[numbers], self.scale[numbers], self.offset[numbers], zero)
+
     def regrouped(self, group: int) -> Codes:
         """The same with groups of a divisor of the present size."""
         times = self.codes.shape[1] // self.scale.shape[1] // group

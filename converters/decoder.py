@@ -12,8 +12,11 @@ from collections.abc import Iterable, Sequence
 from typing import Generic, TypeVar
 
 from edgekit.converters.spec import Layer, ModelSpec
+from edgekit.errors import UnsupportedModel
 
 Value = TypeVar("Value")
+
+SWIGLU_SLOPE, SWIGLU_LIMIT = 1.702, 7.0  # of swiglu_oai
 
 
 class Decoder(ABC, Generic[Value]):
@@ -48,7 +51,10 @@ class Decoder(ABC, Generic[Value]):
         q = self.heads(x, f"{at}.q", layer.n_heads, layer.head_dim)
         k = self.heads(x, f"{at}.k", layer.n_kv_heads, layer.head_dim)
         v = self.split_heads(self.linear(x, f"{at}.v"), f"{at}.v", layer.n_kv_heads, layer.head_dim)
-        return self.linear(self.attend(q, k, v, at, layer), f"{at}.o")
+        mixed = self.attend(q, k, v, at, layer)
+        if self.spec.attn_gate != "none":
+            mixed = self.gate(mixed, self.linear(x, f"{at}.attn_gate"), f"{at}.attn_gate", layer)
+        return self.linear(self.norm(mixed, f"{at}.o_norm"), f"{at}.o")
 
     def heads(self, x: Value, name: str, heads: int, head_dim: int) -> Value:
         """Queries or keys with their norm, as `split_heads` shapes them."""
@@ -65,11 +71,15 @@ class Decoder(ABC, Generic[Value]):
         return self.linear(self.multiply(c, mixed, f"{at}.chosen"), f"{at}.conv_out")
 
     def feed_forward(self, x: Value, at: str) -> Value:
-        up = self.linear(x, f"{at}.up")
+        hidden = self.linear(x, f"{at}.up")
         if self.spec.gated:
             gate = self.activate(self.linear(x, f"{at}.gate"), f"{at}.gate")
-            return self.linear(self.multiply(gate, up, f"{at}.gated"), f"{at}.down")
-        return self.linear(self.activate(up, f"{at}.up"), f"{at}.down")
+            if self.spec.activation == "swiglu_oai":
+                hidden = self.raised(hidden, f"{at}.up")
+            hidden = self.multiply(gate, hidden, f"{at}.gated")
+        else:
+            hidden = self.activate(hidden, f"{at}.up")
+        return self.linear(self.norm(hidden, f"{at}.down_norm"), f"{at}.down")
 
     def experts(self, x: Value, at: str, layer: Layer) -> Value:
         """Every expert's answer times its weight, 0 where it was not chosen."""
@@ -92,7 +102,9 @@ class Decoder(ABC, Generic[Value]):
 
     @abstractmethod
     def head_norm(self, x: Value, name: str) -> Value:
-        """The norm of `ModelSpec.qk_norm` over each head of what `split_heads` gave."""
+        """The norm of `ModelSpec.qk_norm` over each head of what `split_heads` gave (once it is rotated, when
+        that is "head_after_rope").
+        """
 
     @abstractmethod
     def split_heads(self, x: Value, path: str, heads: int, head_dim: int) -> Value:
@@ -112,7 +124,7 @@ class Decoder(ABC, Generic[Value]):
 
     @abstractmethod
     def activate(self, x: Value, path: str) -> Value:
-        """The spec's activation."""
+        """The spec's activation, of `{at}.gate` or `{at}.up`."""
 
     @abstractmethod
     def route(self, logits: Value, at: str, layer: Layer) -> Sequence[Value]:
@@ -133,6 +145,16 @@ class Decoder(ABC, Generic[Value]):
     @abstractmethod
     def softcap(self, x: Value, cap: float, path: str) -> Value:
         """`cap * tanh(x / cap)`; `x` itself when `cap` is 0."""
+
+    # ---- primitives of few families, which a target may lack
+
+    def gate(self, x: Value, gate: Value, path: str, layer: Layer) -> Value:
+        """What `attend` gave, times the sigmoid of a gate for each head or each channel."""
+        raise UnsupportedModel(f"this output has no gates on attention, which {path} is")
+
+    def raised(self, x: Value, path: str) -> Value:
+        """swiglu_oai's up part: bounded by ±SWIGLU_LIMIT, plus 1."""
+        raise UnsupportedModel(f"this output has no activation swiglu_oai, which {path} has")
 
 
 def number(at: str) -> int:

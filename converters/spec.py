@@ -7,17 +7,23 @@ this one description; none of them knows a family's name.
 Shapes are written `[rows, columns]`; a linear layer's weight is `[d_out, d_in]` as in PyTorch. The tensors:
 
     embed                       [vocab_size, d_model]
+    embed_norm                  [d_model]               on the embedding, after its multiplier
     layers.N.attn_norm          [d_model]               before the mixer       (absent in post-norm families)
     layers.N.q | k | v          [n_heads·head_dim | n_kv_heads·head_dim, d_model]  (+ .q_bias and so on)
     layers.N.q_norm | k_norm    [head_dim], or [n_heads·head_dim] when `qk_norm == "full"`,
                                 or [n_heads, head_dim] when `qk_norm == "layer_per_head"`
+    layers.N.sinks              [n_heads]               a score that no key has, in each head's softmax
+    layers.N.attn_gate          [n_heads or n_heads·head_dim, d_model]                (+ .attn_gate_bias)
+    layers.N.o_norm             [n_heads·head_dim]      on what `o` reads
     layers.N.o                  [d_model, n_heads·head_dim]                           (+ .o_bias)
     layers.N.attn_post_norm     [d_model]               on the mixer's output, before the residual is added
     layers.N.ffn_norm           [d_model]
     layers.N.gate | up          [d_ff, d_model]                                       (+ .gate_bias .up_bias)
+    layers.N.alpha_p | alpha_n  [1]                     xIELU's slopes
+    layers.N.down_norm          [d_ff]                  on what `down` reads
     layers.N.down               [d_model, d_ff]                                       (+ .down_bias)
     layers.N.ffn_post_norm      [d_model]
-    layers.N.router             [n_experts, d_model]    mixture of experts; then
+    layers.N.router             [n_experts, d_model]    mixture of experts (+ .router_bias); then
     layers.N.experts.E.gate|up|down                     as gate, up, down
     layers.N.conv_in            [3·d_model, d_model]    short convolution: B, C, x stacked (+ _bias)
     layers.N.conv               [d_model, kernel]       depthwise taps, oldest first       (+ _bias)
@@ -38,6 +44,13 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 SPEC_VERSION = 1
+
+
+def added(default: Any) -> Any:
+    """A member that version 1 did not begin with: only specs that need it have it in their JSON, so that
+    readers that do not know it refuse those alone.
+    """
+    return field(default=default, metadata={"added": True})
 
 
 @dataclass(frozen=True)
@@ -94,11 +107,15 @@ class ModelSpec:
     ropes: tuple[Rope, ...]
     norm: Literal["rms", "layer"] = "rms"
     norm_eps: float = 1e-5
-    activation: Literal["silu", "gelu", "gelu_tanh", "relu", "relu2"] = "silu"
+    # swiglu_oai (gpt-oss): with its up part bounded and raised by 1 | xielu: of layers.N.alpha_p and alpha_n
+    activation: Literal["silu", "gelu", "gelu_tanh", "relu", "relu2", "swiglu_oai", "xielu"] = "silu"
     gated: bool = True
     # none | head: each head with one [head_dim] weight | full: all heads at once | layer_per_head: a
-    # LayerNorm without bias, each head with its own weight
-    qk_norm: Literal["none", "head", "full", "layer_per_head"] = "none"
+    # LayerNorm without bias, each head with its own weight | head_after_rope: as head, after the rotation
+    qk_norm: Literal["none", "head", "full", "layer_per_head", "head_after_rope"] = "none"
+    # none | head: what attention gives of a head is multiplied by the sigmoid of a number, of which attn_gate
+    # makes of the layer's normed input | full: each number of the head by one of its own
+    attn_gate: Literal["none", "head", "full"] = added("none")
     attn_scale: float = 0.0  # multiplies q·k
     attn_softcap: float = 0.0  # 0: none; else cap · tanh(scores / cap)
     logit_softcap: float = 0.0
@@ -124,6 +141,7 @@ class ModelSpec:
         fed = ("gate", "up", "down") if self.gated else ("up", "down")
         for index, layer in enumerate(self.layers):
             parts = ["q", "k", "v", "o"] if layer.mixer == "attention" else ["conv_in", "conv_out"]
+            parts += ["attn_gate"] if layer.mixer == "attention" and self.attn_gate != "none" else []
             parts += ["router"] if layer.n_experts else fed
             parts += [f"experts.{expert}.{part}" for expert in range(layer.n_experts) for part in fed]
             names += [f"layers.{index}.{part}" for part in parts]
@@ -133,23 +151,34 @@ class ModelSpec:
         """Shape of the tensor called `name` above. Raises KeyError when this spec can have no such tensor."""
         if name in ("embed", "head"):
             return (self.vocab_size, self.d_model)
-        if name == "final_norm":
+        if name in ("embed_norm", "final_norm"):
             return (self.d_model,)
         if name.endswith("_bias"):
             return self.shape(name.removesuffix("_bias"))[:1]
         d, (_, index, *parts) = self.d_model, name.split(".")
         layer = self.layers[int(index)]
-        q_norm = {"none": (0, 0), "head": (layer.head_dim,), "full": (layer.n_heads * layer.head_dim,)}
+        head = (layer.head_dim,)
+        q_norm = {
+            "none": (0, 0),
+            "head": head,
+            "head_after_rope": head,
+            "full": (layer.n_heads * layer.head_dim,),
+        }
         k_norm = q_norm | {"full": (layer.n_kv_heads * layer.head_dim,)}
         shapes: dict[str, tuple[int, ...]] = {
             **dict.fromkeys(("attn_norm", "attn_post_norm", "ffn_norm", "ffn_post_norm"), (d,)),
             "q": (layer.n_heads * layer.head_dim, d),
             **dict.fromkeys(("k", "v"), (layer.n_kv_heads * layer.head_dim, d)),
+            "sinks": (layer.n_heads,),
+            "o_norm": (layer.n_heads * layer.head_dim,),
+            "attn_gate": (layer.n_heads * (layer.head_dim if self.attn_gate == "full" else 1), d),
             "o": (d, layer.n_heads * layer.head_dim),
             "q_norm": q_norm.get(self.qk_norm, (layer.n_heads, layer.head_dim)),
             "k_norm": k_norm.get(self.qk_norm, (layer.n_kv_heads, layer.head_dim)),
             **dict.fromkeys(("gate", "up"), (layer.d_ff, d)),
             "down": (d, layer.d_ff),
+            "down_norm": (layer.d_ff,),
+            **dict.fromkeys(("alpha_p", "alpha_n"), (1,)),
             "router": (layer.n_experts, d),
             "conv_in": (3 * d, d),
             "conv": (d, layer.conv_kernel),
@@ -162,8 +191,9 @@ class ModelSpec:
         return sum(math.prod(self.shape(name)) for name in names)
 
     def to_json(self) -> dict[str, Any]:
-        """The JSON object stored in a package's metadata; `None` members are left out."""
-        return _drop_none(dataclasses.asdict(self))
+        """The JSON object stored in a package's metadata; members that say nothing are left out."""
+        found: dict[str, Any] = _json(self)
+        return found
 
     @staticmethod
     def from_json(data: dict[str, Any]) -> ModelSpec:
@@ -183,7 +213,10 @@ class Source:
     """Where a tensor of the spec lies in a checkpoint.
 
     Rows `[rows[0], rows[1])` of the named tensor (all when None), followed by the tensors of `stack`,
-    reshaped to `shape` when given, plus `add`.
+    reshaped to `shape` when given, plus `add`. With `order`, the rows are those that it numbers in every
+    `period` rows of the tensor, in that order. `index` takes one of a stack of tensors along the first axis,
+    `transpose` exchanges its last two axes, both before all else. `map` is a function of each number. Without
+    a name, all of them are `add`.
     """
 
     name: str
@@ -191,15 +224,28 @@ class Source:
     add: float = 0.0
     shape: tuple[int, ...] | None = None
     stack: tuple[str, ...] = ()
+    period: int = 0
+    order: tuple[int, ...] = ()
+    map: Literal["", "softplus"] = ""
+    index: int | None = None
+    transpose: bool = False
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of all tensors it is read from."""
+        return (self.name, *self.stack) if self.name else ()
 
 
 def _tuples(value: dict[str, Any]) -> dict[str, Any]:
     return {name: tuple(v) if isinstance(v, list) else v for name, v in value.items()}
 
 
-def _drop_none(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: _drop_none(v) for k, v in value.items() if v is not None}
-    if isinstance(value, (list, tuple)):
-        return [_drop_none(v) for v in value]
-    return value
+def _json(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        members = [(member, getattr(value, member.name)) for member in dataclasses.fields(value)]
+        return {
+            member.name: _json(given)
+            for member, given in members
+            if given is not None and not ("added" in member.metadata and given == member.default)
+        }
+    return [_json(item) for item in value] if isinstance(value, tuple) else value

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit.converters import models
+from edgekit.converters.checkpoint import MAPS, stored_rows
 from edgekit.converters.checkpoint_files import COPIED, flat_config, write_json
 from edgekit.converters.checkpoint_writer import TORCH_TYPES, Tensor, bits, write
 from edgekit.converters.convert import ConvertInput, Progress, silent
@@ -192,13 +193,25 @@ def save(
 
 
 def _blocks(stored: Stored, name: str, load: Load, dtype: str) -> Iterable[NDArray[Any]]:
+    if stored.parts[0][1].order:
+        whole = np.empty(stored.shape, np.float32)
+        for ours, where in stored.parts:
+            whole[stored_rows(where, 0, len(whole) // where.period * len(where.order))] = _values(load, ours)
+        yield bits(whole, dtype)
+        return
     for ours, where in stored.parts:
-        values = load(ours)
-        if values is None:
-            raise UnsupportedModel(f"the student has no tensor {ours!r}, which its config needs")
+        values = _values(load, ours)
         if stored.row is not None:
             values = values[stored.row]
-        yield bits(values - np.float32(where.add) if where.add else values, dtype)
+        values = values - np.float32(where.add) if where.add else values
+        yield bits(MAPS[where.map].inverse(values) if where.map else values, dtype)
+
+
+def _values(load: Load, name: str) -> NDArray[np.float32]:
+    values = load(name)
+    if values is None:
+        raise UnsupportedModel(f"the student has no tensor {name!r}, which its config needs")
+    return values
 
 
 def definition_of(teacher: ConvertInput) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from edgekit.converters import decoder
 from edgekit.converters.convert import ConvertInput
+from edgekit.converters.decoder import SWIGLU_LIMIT, SWIGLU_SLOPE
 from edgekit.converters.formats._onnx_graph import Block, Dim, Graph, Weight
 from edgekit.converters.formats._parallel import in_order, row_slabs
 from edgekit.converters.quant.blocks import Blocks
@@ -28,8 +29,11 @@ from edgekit.converters.spec import Layer, Rope
 from edgekit.errors import UnsupportedModel
 
 MAX_POSITIONS = 131072  # of the tables of angles
+SINKS_INPUT = 11  # of GroupQueryAttention
 EMBED_BITS = (4, 8)  # of GatherBlockQuantized
-QUANTIZED = frozenset(["embed", "head", "q", "k", "v", "o", "gate", "up", "down", "conv_in", "conv_out"])
+QUANTIZED = frozenset(
+    ["embed", "head", "q", "k", "v", "attn_gate", "o", "gate", "up", "down", "conv_in", "conv_out"]
+)
 
 
 @dataclass(frozen=True)
@@ -71,7 +75,8 @@ class Decoder(decoder.Decoder[str]):
         spec, graph = self.spec, self.graph
         ids = graph.input("input_ids", "I64", ["batch_size", "sequence_length"])
         self.begin()
-        x = self.blocks(self.scaled(self.embed(ids), spec.embed_scale, "embed.scaled"))
+        x = self.scaled(self.embed(ids), spec.embed_scale, "embed.scaled")
+        x = self.blocks(self.norm(x, "embed_norm"))
         x = self.norm(x, "final_norm")
         logits = self.linear(x, "embed" if spec.tied else "head", path="head")
         logits = self.softcap(
@@ -163,17 +168,19 @@ class Decoder(decoder.Decoder[str]):
     def heads(self, x: str, name: str, heads: int, head_dim: int) -> str:
         """`[batch, sequence, heads * head_dim]`: split only while their norm is taken."""
         x, norm = self.linear(x, name), f"{name}_norm"
-        if self.spec.qk_norm == "none":
-            return x
         if self.spec.qk_norm == "full":
             return self.norm(x, norm)
+        kinds = ("head", "layer_per_head")
+        return self.normed_heads(x, norm, heads, head_dim) if self.spec.qk_norm in kinds else x
+
+    def normed_heads(self, x: str, norm: str, heads: int, head_dim: int) -> str:
         graph = self.graph
         split = graph.node("Reshape", [x, graph.constant([0, 0, heads, head_dim], "I64")], f"{norm}.split")
         joined = graph.constant([0, 0, heads * head_dim], "I64")
         return graph.node("Reshape", [self.head_norm(split, norm), joined], f"{norm}.joined")
 
     def head_norm(self, x: str, name: str) -> str:
-        if self.spec.qk_norm == "head":
+        if self.spec.qk_norm != "layer_per_head":
             return self.norm(x, name)
         ones = self.graph.constant(np.ones(self.spec.shape(name)[-1]), self.type)
         plain = self.normalized(x, ones, f"{name}.plain", "layer")
@@ -194,12 +201,15 @@ class Decoder(decoder.Decoder[str]):
             )
             present.append(f"present.{index}.{kind}")
         rotates = layer.rope is not None and self.rotated_by_operator(layer)
-        if layer.rope is not None and not rotates:
-            q = self.rotated(q, f"{at}.q", layer.n_heads, layer.head_dim, layer.rope)
-            k = self.rotated(k, f"{at}.k", layer.n_kv_heads, layer.head_dim, layer.rope)
+        if not rotates:
+            q = self.placed(q, f"{at}.q", layer.n_heads, layer)
+            k = self.placed(k, f"{at}.k", layer.n_kv_heads, layer)
         inputs = [q, k, v, *past, self.seqlens_k, self.total_length]
         if layer.rope is not None and rotates:
             inputs += self.angles(layer.rope)
+        if f"{at}.sinks" in self.model.tensors:
+            inputs += [""] * (SINKS_INPUT - len(inputs))
+            inputs.append(self.vector(f"{at}.sinks"))
         mixed, *caches = graph.contrib(
             "GroupQueryAttention", inputs, f"{at}.attention", outputs=3,
             num_heads=layer.n_heads, kv_num_heads=layer.n_kv_heads, scale=self.spec.attn_scale,
@@ -215,7 +225,20 @@ class Decoder(decoder.Decoder[str]):
         if layer.rope is None:
             return False
         rope = self.spec.ropes[layer.rope]
-        return layer.head_dim % 16 == 0 and rope.dim % 16 == 0 and rope.long_inv_freq is None
+        return (
+            layer.head_dim % 16 == 0
+            and rope.dim % 16 == 0
+            and rope.long_inv_freq is None
+            and self.spec.qk_norm != "head_after_rope"
+        )
+
+    def placed(self, x: str, path: str, heads: int, layer: Layer) -> str:
+        """Queries or keys, rotated, and what norm comes after."""
+        if layer.rope is not None:
+            x = self.rotated(x, path, heads, layer.head_dim, layer.rope)
+        if self.spec.qk_norm != "head_after_rope":
+            return x
+        return self.normed_heads(x, f"{path}_norm", heads, layer.head_dim)
 
     def rotated(self, x: str, path: str, heads: int, head_dim: int, index: int) -> str:
         """`[batch, sequence, heads * head_dim]`, the first numbers of each head rotated."""
@@ -282,6 +305,18 @@ class Decoder(decoder.Decoder[str]):
         is_long = graph.node("Greater", [length, original], "context.is_long")
         return str(graph.node("Where", [is_long, original, graph.constant(0, "I64")], "rope.first_row"))
 
+    def gate(self, x: str, gate: str, path: str, layer: Layer) -> str:
+        graph, share = self.graph, self.graph.node("Sigmoid", [gate], f"{path}.share")
+        if self.spec.attn_gate == "full":
+            return graph.node("Mul", [x, share], f"{path}.gated")
+        share = graph.node("Unsqueeze", [share, graph.constant([-1], "I64")], f"{path}.of_heads")
+        heads = graph.constant([0, 0, layer.n_heads, layer.head_dim], "I64")
+        split = graph.node("Reshape", [x, heads], f"{path}.heads")
+        joined = graph.constant([0, 0, layer.n_heads * layer.head_dim], "I64")
+        return graph.node(
+            "Reshape", [graph.node("Mul", [split, share], f"{path}.split"), joined], f"{path}.gated"
+        )
+
     def thirds(self, x: str, path: str) -> Sequence[str]:
         return list(self.graph.node("Split", [x], path, outputs=3, axis=-1, num_outputs=3))
 
@@ -308,8 +343,30 @@ class Decoder(decoder.Decoder[str]):
             return graph.node("Gelu", [x], f"{path}.gelu", approximate="tanh")
         if kind == "gelu":
             return graph.node("Gelu", [x], f"{path}.gelu", approximate="none")
+        if kind == "xielu":
+            return self.xielu(x, path)
+        if kind == "swiglu_oai":
+            x = graph.node("Min", [x, graph.constant(SWIGLU_LIMIT, self.type)], f"{path}.bounded")
+            slope = self.scaled(x, SWIGLU_SLOPE, f"{path}.steep")
+            return graph.node("Mul", [x, graph.node("Sigmoid", [slope], f"{path}.sigmoid")], f"{path}.swish")
         kept = graph.node("Relu", [x], f"{path}.relu")
         return graph.node("Mul", [kept, kept], f"{path}.squared") if kind == "relu2" else kept
+
+    def xielu(self, x: str, path: str) -> str:
+        """The square of what is positive; what is negative by the exponential."""
+        graph, at = self.graph, path.rpartition(".")[0]
+        below = graph.node("Min", [x, graph.constant(0, self.type)], f"{path}.below")
+        curve = graph.node("Elu", [below], f"{path}.curve")  # e ** x - 1
+        curve = graph.node("Sub", [curve, below], f"{path}.bend")
+        kept = graph.node("Relu", [x], f"{path}.relu")
+        sides = (graph.node("Mul", [kept, kept], f"{path}.squared"), "alpha_p"), (curve, "alpha_n")
+        weighed = [graph.node("Mul", [y, self.vector(f"{at}.{a}")], f"{path}.{a}") for y, a in sides]
+        return graph.node("Sum", [*weighed, self.scaled(x, 0.5, f"{path}.half")], f"{path}.xielu")
+
+    def raised(self, x: str, path: str) -> str:
+        limits = [self.graph.constant(limit, self.type) for limit in (-SWIGLU_LIMIT, SWIGLU_LIMIT)]
+        bounded = self.graph.node("Clip", [x, *limits], f"{path}.clipped")
+        return self.graph.node("Add", [bounded, self.graph.constant(1, self.type)], f"{path}.raised")
 
     def route(self, logits: str, at: str, layer: Layer) -> Sequence[str]:
         graph, moe = self.graph, self.spec.moe

@@ -76,12 +76,9 @@ class RingDecoder(Decoder):
         graph, index = self.graph, decoder.number(at)
         sinks, window = self.cache_of(layer)
         slots, heads, dim = sinks + window, layer.n_kv_heads, layer.head_dim
-        near_q, sink_q, key = q, q, k
-        if layer.rope is not None:
-            near_q = self.turned(q, f"{at}.q", layer.n_heads, layer, self.position)
-            key = self.turned(k, f"{at}.k", heads, layer, self.position)
-            if sinks:
-                sink_q = self.turned(q, f"{at}.sink_q", layer.n_heads, layer, self.sink_position)
+        near_q = self.turned(q, f"{at}.q", layer.n_heads, layer, self.position)
+        key = self.turned(k, f"{at}.k", heads, layer, self.position)
+        sink_q = self.turned(q, f"{at}.q", layer.n_heads, layer, self.sink_position) if sinks else near_q
         slot = self.slot(sinks, window)
         caches = []
         for kind, value in (("key", key), ("value", v)):
@@ -100,7 +97,14 @@ class RingDecoder(Decoder):
             self.scaled(scores, self.spec.attn_scale, f"{at}.scaled"), self.spec.attn_softcap, f"{at}.capped"
         )
         scores = graph.node("Add", [scores, self.mask(slots)], f"{at}.masked")
+        if f"{at}.sinks" in self.model.tensors:
+            group = layer.n_heads // heads
+            none = self.tensor(f"{at}.sinks", (1, heads, 1, group))
+            scores = graph.node("Concat", [scores, none], f"{at}.scores_and_none", axis=2)
         weights = graph.node("Softmax", [scores], f"{at}.weights", axis=2)
+        if f"{at}.sinks" in self.model.tensors:
+            bounds = [graph.constant([value], "I64") for value in (0, slots, 2)]
+            weights = graph.node("Slice", [weights, *bounds], f"{at}.weights_of_keys")
         turned = graph.node("Transpose", [weights], f"{at}.by_head", perm=[0, 1, 3, 2])
         mixed = graph.node("MatMul", [turned, caches[1]], f"{at}.mixed_heads")
         joined = graph.constant([1, 1, layer.n_heads * dim], "I64")
@@ -141,10 +145,9 @@ class RingDecoder(Decoder):
         return self.columns[slots, 0]
 
     def turned(self, x: str, path: str, heads: int, layer: Layer, position: str) -> str:
-        """`rotated`, at a position of one's choice."""
-        assert layer.rope is not None
+        """`placed`, at a position of one's choice."""
         self.here_position = position
-        return self.rotated(x, path, heads, layer.head_dim, layer.rope)
+        return self.placed(x, path, heads, layer)
 
     def angles_here(self, index: int) -> list[str]:
         """Angles in float64 and less than a turn, so that no text is too long; `[1, 1, 1, dim / 2]`."""

@@ -44,9 +44,7 @@ ALIGNMENT = 64
 SPARE_HEADER_BYTES = 48 * 1024
 
 # Names (the last part) of the tensors that are matrices; everything else is a vector kept in float32.
-MATRICES = frozenset(
-    ["embed", "head", "q", "k", "v", "o", "gate", "up", "down", "router", "conv_in", "conv_out"]
-)
+MATRICES = frozenset("embed head q k v attn_gate o gate up down router conv_in conv_out".split())
 # Small and sensitive: a wrong expert costs more than these bytes.
 KEPT_WIDE = frozenset(["router"])
 

@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekit.converters.decoder import Decoder
+from edgekit.converters.decoder import SWIGLU_LIMIT, SWIGLU_SLOPE, Decoder
 from edgekit.converters.spec import Layer, ModelSpec, Rope
 from edgekit.errors import UsageError
 
@@ -74,7 +74,7 @@ class Reference(Decoder[Array]):
             raise UsageError(
                 f"token ids must be from 0 to {spec.vocab_size - 1}, and at least one; got {wrong or 'none'}"
             )
-        x = self.blocks(self._embed(ids) * np.float32(spec.embed_scale))
+        x = self.blocks(self.norm(self._embed(ids) * np.float32(spec.embed_scale), "embed_norm"))
         return self.norm(x, "final_norm")
 
     def logit_slices(self, hidden: Array) -> Iterator[tuple[int, Array]]:
@@ -132,13 +132,16 @@ class Reference(Decoder[Array]):
 
     def attend(self, q: Array, k: Array, v: Array, at: str, layer: Layer) -> Array:
         n, group = len(q), layer.n_heads // layer.n_kv_heads
-        positions = np.arange(n)
+        positions, sinks_of = np.arange(n), self.load(f"{at}.sinks")
         sink_q = q
         if layer.rope is not None:
             rope = self.spec.ropes[layer.rope]
             if self.cache is not None:
                 sink_q = self._rotate(q, rope, np.minimum(positions, sum(self.cache) - 1))
             q, k = self._rotate(q, rope, positions), self._rotate(k, rope, positions)
+        if self.spec.qk_norm == "head_after_rope":
+            q, sink_q = (self.head_norm(x, f"{at}.q_norm") for x in (q, sink_q))
+            k = self.head_norm(k, f"{at}.k_norm")
         out = np.empty_like(q)
         for begin in range(0, n, QUERY_SLICE):
             some = slice(begin, min(begin + QUERY_SLICE, n))
@@ -150,7 +153,8 @@ class Reference(Decoder[Array]):
                 if any_sinks:
                     scores = np.where(sinks, sink_q[some, head] @ keys.T, scores)
                 scores = self.softcap(scores * np.float32(self.spec.attn_scale), self.spec.attn_softcap)
-                out[some, head] = _softmax(np.where(visible, scores, -np.inf)) @ values
+                sink = -np.inf if sinks_of is None else sinks_of[head]
+                out[some, head] = _softmax(np.where(visible, scores, -np.inf), sink) @ values
         return out.reshape(n, -1)
 
     def _visible(
@@ -178,6 +182,10 @@ class Reference(Decoder[Array]):
         a, b, rest = np.split(x, (rope.dim // 2, rope.dim), axis=-1)
         return np.concatenate((a * cos - b * sin, b * cos + a * sin, rest), axis=-1)
 
+    def gate(self, x: Array, gate: Array, path: str, layer: Layer) -> Array:
+        heads = x.reshape(*gate.shape, -1) * _sigmoid(gate)[..., None]
+        return heads.reshape(x.shape)
+
     def thirds(self, x: Array, path: str) -> Sequence[Array]:
         return np.split(x, 3, axis=-1)
 
@@ -190,7 +198,13 @@ class Reference(Decoder[Array]):
         return mixed if bias is None else mixed + bias
 
     def activate(self, x: Array, path: str) -> Array:
+        if self.spec.activation == "xielu":
+            at = path.rpartition(".")[0]
+            return _xielu(x, self._need(f"{at}.alpha_p"), self._need(f"{at}.alpha_n"))
         return ACTIVATIONS[self.spec.activation](x)
+
+    def raised(self, x: Array, path: str) -> Array:
+        return np.clip(x, -np.float32(SWIGLU_LIMIT), np.float32(SWIGLU_LIMIT)) + np.float32(1)
 
     def route(self, logits: Array, at: str, layer: Layer) -> Sequence[Array]:
         moe = self.spec.moe
@@ -226,15 +240,21 @@ class Reference(Decoder[Array]):
         return np.tanh(x / np.float32(cap)) * np.float32(cap) if cap else x
 
 
-def _softmax(x: Array) -> Array:
-    weights: Array = np.exp(x - x.max(-1, keepdims=True))
-    weights /= weights.sum(-1, keepdims=True)
+def _softmax(x: Array, other: float = -np.inf) -> Array:
+    """With one more score in each row, whose weight is left out."""
+    peak = np.maximum(x.max(-1, keepdims=True), np.float32(other))
+    weights: Array = np.exp(x - peak)
+    weights /= weights.sum(-1, keepdims=True) + np.exp(np.float32(other) - peak)
     return weights
 
 
+def _sigmoid(x: Array) -> Array:
+    share: Array = 1 / (1 + np.exp(-np.maximum(x, np.float32(-80))))
+    return share
+
+
 def _silu(x: Array) -> Array:
-    gate: Array = 1 / (1 + np.exp(-np.maximum(x, np.float32(-80))))
-    return x * gate
+    return x * _sigmoid(x)
 
 
 def _gelu_tanh(x: Array) -> Array:
@@ -248,6 +268,17 @@ def _gelu(x: Array) -> Array:
     return x * gate.astype(np.float32)
 
 
+def _swiglu_oai(x: Array) -> Array:
+    bounded = np.minimum(x, np.float32(SWIGLU_LIMIT))
+    return bounded * _sigmoid(bounded * np.float32(SWIGLU_SLOPE))
+
+
+def _xielu(x: Array, alpha_p: Array, alpha_n: Array) -> Array:
+    """Huang and Schlag 2024, "Deriving activation functions using integration"."""
+    below = np.expm1(np.minimum(x, np.float32(-1e-6))) - x
+    return np.where(x > 0, alpha_p * x * x, alpha_n * below) + np.float32(0.5) * x
+
+
 _erf = np.vectorize(math.erf, otypes=[np.float64])
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
@@ -256,4 +287,5 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "gelu_tanh": _gelu_tanh,
     "relu": lambda x: np.maximum(x, 0),
     "relu2": lambda x: np.square(np.maximum(x, 0)),
+    "swiglu_oai": _swiglu_oai,
 }

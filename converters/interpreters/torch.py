@@ -11,7 +11,7 @@ import functools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
-from edgekit.converters.decoder import Decoder
+from edgekit.converters.decoder import SWIGLU_LIMIT, SWIGLU_SLOPE, Decoder
 from edgekit.converters.spec import Layer, ModelSpec, Rope
 from edgekit.errors import UnsupportedModel
 
@@ -26,12 +26,19 @@ except ImportError:
 
 Tensor = Any  # torch.Tensor: torch is not there where types are checked
 
+
+def _swiglu_oai(x: Tensor) -> Tensor:
+    bounded = x.clamp(max=SWIGLU_LIMIT)
+    return bounded * (bounded * SWIGLU_SLOPE).sigmoid()
+
+
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "silu": functional.silu,
     "gelu": functional.gelu,
     "gelu_tanh": functools.partial(functional.gelu, approximate="tanh"),
     "relu": functional.relu,
     "relu2": lambda x: functional.relu(x).square(),
+    "swiglu_oai": _swiglu_oai,
 }
 
 
@@ -72,7 +79,8 @@ class TorchDecoder(Decoder[Tensor]):
 
     def embed(self, ids: Tensor) -> Tensor:
         """The first layer's input `[batch, time, d_model]`."""
-        return functional.embedding(ids, self._need("embed")) * self.spec.embed_scale
+        embedded = functional.embedding(ids, self._need("embed")) * self.spec.embed_scale
+        return self.norm(embedded, "embed_norm")
 
     def head(self, hidden: Tensor) -> Tensor:
         """Logits `[..., vocab_size]` of some of what `hidden` gave, `[..., d_model]`."""
@@ -126,11 +134,17 @@ class TorchDecoder(Decoder[Tensor]):
         if layer.rope is not None:
             rope = self.spec.ropes[layer.rope]
             q, k = self._rotate(q, rope), self._rotate(k, rope)
+        if self.spec.qk_norm == "head_after_rope":
+            q, k = self.head_norm(q, f"{at}.q_norm"), self.head_norm(k, f"{at}.k_norm")
+        sinks = self.weights(f"{at}.sinks")
         visible, scale, cap = _visible(q, layer.window), self.spec.attn_scale, self.spec.attn_softcap
-        if cap:
+        if cap or sinks is not None:
             k, v = (x.repeat_interleave(layer.n_heads // layer.n_kv_heads, 1) for x in (k, v))
             scores = self.softcap(q @ k.mT * scale, cap, at).masked_fill(~visible, -torch.inf)
-            out = scores.softmax(-1) @ v
+            if sinks is not None:
+                beside = sinks[:, None, None].expand(*scores.shape[:-1], 1)
+                scores = torch.cat((scores, beside.to(scores)), -1)
+            out = scores.softmax(-1)[..., : v.shape[2]] @ v
         else:
             out = functional.scaled_dot_product_attention(
                 q, k, v, attn_mask=visible, scale=scale, enable_gqa=True
@@ -149,6 +163,9 @@ class TorchDecoder(Decoder[Tensor]):
         a, b, rest = x.split((half, half, x.shape[-1] - rope.dim), -1)
         return torch.cat((a * cos - b * sin, b * cos + a * sin, rest), -1)
 
+    def gate(self, x: Tensor, gate: Tensor, path: str, layer: Layer) -> Tensor:
+        return (x.unflatten(-1, (gate.shape[-1], -1)) * gate.sigmoid()[..., None]).flatten(-2)
+
     def thirds(self, x: Tensor, path: str) -> Sequence[Tensor]:
         return x.chunk(3, -1)
 
@@ -158,7 +175,15 @@ class TorchDecoder(Decoder[Tensor]):
         return functional.conv1d(before, taps[:, None], self.weights(f"{at}.conv_bias"), groups=len(taps)).mT
 
     def activate(self, x: Tensor, path: str) -> Tensor:
+        if self.spec.activation == "xielu":
+            at = path.rpartition(".")[0]
+            alpha_p, alpha_n = self._need(f"{at}.alpha_p"), self._need(f"{at}.alpha_n")
+            below = torch.expm1(x.clamp(max=-1e-6)) - x
+            return torch.where(x > 0, alpha_p * x * x, alpha_n * below) + x / 2
         return ACTIVATIONS[self.spec.activation](x)
+
+    def raised(self, x: Tensor, path: str) -> Tensor:
+        return x.clamp(-SWIGLU_LIMIT, SWIGLU_LIMIT) + 1
 
     def route(self, logits: Tensor, at: str, layer: Layer) -> Sequence[Tensor]:
         moe = self.spec.moe

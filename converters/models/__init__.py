@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekit.converters.checkpoint import TensorSource
+from edgekit.converters.checkpoint import TensorSource, source_shape
 from edgekit.converters.models._config import Config, unread_warnings
 from edgekit.converters.spec import ModelSpec, Source
 from edgekit.errors import InvalidFile, UnsupportedModel
@@ -51,7 +51,7 @@ class Model:
         where = self.tensors.get(name)
         if where is None:
             return None
-        if rows is not None and (where.shape or where.stack):  # a small tensor
+        if rows is not None and (where.shape is not None or where.stack):  # a small tensor
             return self.source.source(where)[slice(*rows)]
         if rows is not None:
             first = where.rows[0] if where.rows else 0
@@ -74,6 +74,8 @@ def stored(family: Family) -> dict[str, Stored]:
     """What a checkpoint of the family holds, by Hugging Face's names: the inverse of `Family.tensors`."""
     found: dict[str, Stored] = {}
     for name, where in family.tensors.items():
+        if not where.name:
+            continue
         rows, *rest = family.spec.shape(name)
         if where.shape and name.endswith("norm"):  # a tensor for each head
             for row, theirs in enumerate((where.name, *where.stack)):
@@ -127,7 +129,7 @@ def open_model(source: TensorSource) -> Model:
     family = load(source.config)
     names = set(source.names())
     tensors, root = _locate(family.tensors, names)
-    missing = {name for where in tensors.values() for name in (where.name, *where.stack)} - names
+    missing = {name for where in tensors.values() for name in where.names} - names
     if missing:
         raise InvalidFile(
             f"the checkpoint lacks {len(missing)} tensors of its model: {_some(missing)}",
@@ -152,10 +154,18 @@ def open_model(source: TensorSource) -> Model:
 def _check_shapes(source: TensorSource, spec: ModelSpec, tensors: dict[str, Source]) -> Counter[str]:
     """Each tensor used -> how many of its rows: all of them, or InvalidFile is raised."""
     rows_used: Counter[str] = Counter()
+    in_all: dict[str, int] = {}
     for name, where in tensors.items():
-        stacked = (where.name, *where.stack)
-        shape = source.info(where.name)[1]
-        rows = where.rows[1] - where.rows[0] if where.rows else shape[0] if shape else 0
+        stacked = where.names
+        if not stacked:
+            continue
+        shape = source_shape(source, where)
+        rows = shape[0] if shape else 0
+        in_all |= dict.fromkeys(stacked, rows * _stack(source, where, name))
+        if where.order:
+            rows = rows // where.period * len(where.order)
+        if where.rows:
+            rows = where.rows[1] - where.rows[0]
         rows_used.update(dict.fromkeys(stacked, rows))
         seen, expected = (rows * len(stacked), *shape[1:]), spec.shape(name)
         fits = seen == expected if where.shape is None else math.prod(seen) == math.prod(expected)
@@ -164,10 +174,18 @@ def _check_shapes(source: TensorSource, spec: ModelSpec, tensors: dict[str, Sour
                 f"tensor {where.name!r} has shape {list(shape)}; {name} should have {list(expected)}"
             )
     for theirs, used in rows_used.items():
-        rows = source.info(theirs)[1][0]
+        rows = in_all[theirs]
         if used != rows:
             raise InvalidFile(f"tensor {theirs!r} has {rows} rows; the config asks for {used}")
     return rows_used
+
+
+def _stack(source: TensorSource, where: Source, name: str) -> int:
+    """Tensors along the first axis of the one that is named, of which `where` takes one."""
+    count = 1 if where.index is None else source.info(where.name)[1][0]
+    if (where.index or 0) >= count:
+        raise InvalidFile(f"tensor {where.name!r} is a stack of {count}; {name} is number {where.index}")
+    return count
 
 
 def _check_tied(source: TensorSource, embed: str, heads: Iterable[str]) -> None:
@@ -208,14 +226,16 @@ def _locate(tensors: dict[str, Source], names: set[str]) -> tuple[dict[str, Sour
 
     located = {
         name: dataclasses.replace(where, name=rename(where.name), stack=tuple(map(rename, where.stack)))
+        if where.name
+        else where
         for name, where in tensors.items()
     }
     return located, theirs
 
 
 def _is_buffer(name: str) -> bool:
-    """Saved by old versions of Transformers; computed from the config."""
-    return name.endswith("rotary_emb.inv_freq")
+    """Saved by Transformers, but the same in every checkpoint, or computed from the config."""
+    return name.endswith(("rotary_emb.inv_freq", "act_fn.beta", "act_fn.eps"))
 
 
 def _some(names: Iterable[str]) -> str:

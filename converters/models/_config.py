@@ -100,9 +100,9 @@ class Config:
             )
         return value
 
-    def numbers(self, key: str, length: int) -> list[float]:
-        """A list of `length` finite numbers above 0."""
-        return [Config({key: value}).number(key) for value in self.items(key, length)]
+    def numbers(self, key: str, length: int, default: Any = REQUIRED, *, zero: bool = False) -> list[float]:
+        """A list of `length` finite numbers above 0, or with `zero` at least 0."""
+        return [Config({key: value}).number(key, zero=zero) for value in self.items(key, length, default)]
 
     def flag(self, key: str, default: bool = False) -> bool:
         value = self.get(key, default)

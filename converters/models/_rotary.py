@@ -22,6 +22,7 @@ COMMON = {"type", "rope_type", "rope_theta", "partial_rotary_factor", "mrope_sec
 KEYS: dict[str, set[str]] = {
     "default": set(),
     "linear": {"factor"},
+    "proportional": {"factor"},
     "llama3": {"factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"},
     "yarn": {"factor", "attention_factor", "beta_fast", "beta_slow", "mscale", "mscale_all_dim", "truncate",
              "original_max_position_embeddings"},
@@ -54,6 +55,16 @@ def rope(
     )  # fmt: skip
 
 
+def full_and_sliding(
+    config: Config, head_dim: int, *, theta: float, sliding_theta: float | None = None
+) -> tuple[Rope, Rope]:
+    """Of the layers that attend to everything, and of those with a window: `rope_scaling` spares these."""
+    full = rope(config, head_dim, theta=theta, layer_type="full_attention")
+    given = Config(config.members("rope_parameters")).members("sliding_attention")
+    base = sliding_theta or config.number("rope_theta", theta)
+    return full, from_parameters(given, head_dim, base, 1.0, config.integer("max_position_embeddings"))
+
+
 def parameters(config: Config) -> dict[str, Any]:
     """The rope parameters, of either dialect; a config with both means the older one."""
     newer = config.members("rope_parameters")
@@ -83,6 +94,10 @@ def from_parameters(
     if theta <= 1:
         raise InvalidFile(f"config: 'rope_theta' is {theta}; a number above 1 is expected")
     dim = int(head_dim * read.number("partial_rotary_factor", partial))
+    if kind == "proportional":  # the angles of a whole head, of which the last are not turned
+        rotated = theta ** -(np.arange(0, 2 * (dim // 2), 2, dtype=np.float64) / head_dim)
+        still = np.zeros(head_dim // 2 - dim // 2)
+        return Rope(head_dim, _angles(np.concatenate((rotated / read.number("factor", 1.0), still))))
     if dim % 2 or not 0 < dim <= head_dim:
         raise UnsupportedModel(
             f"config: {dim} of {head_dim} numbers of a head are rotated; an even part is supported"

@@ -20,6 +20,7 @@ ACTIVATIONS = {
     "gelu_pytorch_tanh": "gelu_tanh",
     "relu": "relu",
     "relu2": "relu2",
+    "xielu": "xielu",
 }
 
 # The spec's name of a layer's part -> Hugging Face's, without ".weight". Parts that name the same tensor are
@@ -44,9 +45,10 @@ EXPERTS = {
     "experts.down": "mlp.experts.{}.down_proj",
 }
 
-ATTENTION_PARTS = {"q", "k", "v", "o", "q_norm", "k_norm"}
+ATTENTION_PARTS = {"q", "k", "v", "attn_gate", "o", "q_norm", "k_norm", "sinks", "o_norm"}
 CONV_PARTS = {"conv_in", "conv", "conv_out"}
-DENSE_PARTS = {"gate", "up", "down"}
+DENSE_PARTS = {"gate", "up", "down", "down_norm", "alpha_p", "alpha_n"}
+BARE = {"sinks", "alpha_p", "alpha_n"}  # parts whose names have no ".weight"
 
 
 def spec(
@@ -134,6 +136,12 @@ def layer_types(
     return types
 
 
+def one_full_in(config: Config, every: int) -> list[str]:
+    """The types of layers of which the last of every so many attends to everything."""
+    count = layer_count(config)
+    return ["sliding_attention" if (i + 1) % every else "full_attention" for i in range(count)]
+
+
 def windows(config: Config, types: Sequence[str]) -> list[int | None]:
     """The window of each layer: `sliding_window` where the layer's type is "sliding_attention"."""
     window = config.integer("sliding_window", None)
@@ -158,11 +166,13 @@ def tensors(
     root: str = "model.",
     embed: str = "embed_tokens",
     final_norm: str = "norm",
+    pairs: bool = False,
 ) -> dict[str, Source]:
     """Where every tensor of the spec lies.
 
     `biases` names the parts (of a layer, or "final_norm", "head") that have one; `norm_offset` is added to
-    all norm weights.
+    all norm weights. A norm that is "" has no weights. `pairs`: numbers that are rotated together lie side by
+    side in the rows of q and k.
     """
     biases = set(biases)
     found = {"embed": Source(f"{root}{embed}.weight")}
@@ -179,16 +189,27 @@ def tensors(
                 found[name] = Source(first, shape=shape, stack=tuple(rest))
                 continue
             theirs = theirs.format(expert)
+            if not layer[part]:
+                found[name] = Source("", add=1.0, shape=shape)
+                continue
             rows = None
             if layer[part] in shared:
                 begin = rows_used[theirs]
                 rows = (begin, begin + shape[0])
                 rows_used[theirs] += shape[0]
             add = norm_offset if part.endswith("norm") else 0.0
-            found[name] = Source(f"{theirs}.weight", rows, add, shape if part == "conv" else None)
+            tail = "" if part in BARE else ".weight"
+            found[name] = Source(f"{theirs}{tail}", rows, add, shape if part == "conv" else None)
             if part in biases:
                 found[f"{name}_bias"] = Source(f"{theirs}.bias", rows)
-    found["final_norm"] = Source(f"{root}{final_norm}.weight", add=norm_offset)
+            if pairs and part in ("q", "k"):
+                for paired in {name, f"{name}_bias"} & found.keys():
+                    found[paired] = _halves(found[paired], spec, block)
+    found["final_norm"] = (
+        Source(f"{root}{final_norm}.weight", add=norm_offset)
+        if final_norm
+        else Source("", add=1.0, shape=spec.shape("final_norm"))
+    )
     if "final_norm" in biases:
         found["final_norm_bias"] = Source(f"{root}{final_norm}.bias")
     if not spec.tied:
@@ -196,6 +217,15 @@ def tensors(
     if "head" in biases:
         found["head_bias"] = Source("lm_head.bias")
     return found
+
+
+def _halves(source: Source, spec: ModelSpec, block: Layer) -> Source:
+    """Rows of q or k in which pairs of numbers are rotated, as `Rope` has them: a half after the other."""
+    if block.rope is None:
+        return source
+    dim, head_dim = spec.ropes[block.rope].dim, block.head_dim
+    order = (*range(0, dim, 2), *range(1, dim, 2), *range(dim, head_dim))
+    return dataclasses.replace(source, period=head_dim, order=order)
 
 
 def _parts(spec: ModelSpec, block: Layer, layer: Mapping[str, str]) -> Iterable[tuple[str, int | None]]:

@@ -20,11 +20,7 @@ def spec(config: Config) -> ModelSpec:
         every = 1
     else:
         every = config.integer("sliding_window_pattern") if hybrid else 1
-    usual = [
-        "sliding_attention" if (i + 1) % every else "full_attention"
-        for i in range(standard.layer_count(config))
-    ]
-    types = standard.layer_types(config, usual)
+    types = standard.layer_types(config, standard.one_full_in(config, every))
     layers = standard.attention_layers(
         config,
         windows=standard.windows(config, types),

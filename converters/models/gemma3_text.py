@@ -21,26 +21,19 @@ DEFAULTS = gemma2.DEFAULTS | {
 
 def spec(config: Config) -> ModelSpec:
     every = config.integer("sliding_window_pattern", 6)
-    usual = [
-        "sliding_attention" if (i + 1) % every else "full_attention"
-        for i in range(standard.layer_count(config))
-    ]
-    types = standard.layer_types(config, usual)
+    types = standard.layer_types(config, standard.one_full_in(config, every))
     layers = standard.attention_layers(
         config,
         windows=standard.windows(config, types),
         ropes=[1 if kind == "sliding_attention" else 0 for kind in types],
     )
-    head_dim = layers[0].head_dim
-    far = _rotary.rope(config, head_dim, theta=1e6, layer_type="full_attention")
-    near = _rotary.from_parameters(
-        Config(config.members("rope_parameters")).members("sliding_attention"),
-        head_dim,
-        config.number("rope_local_base_freq", 1e4),
-        1.0,
-        config.integer("max_position_embeddings"),
+    ropes = _rotary.full_and_sliding(
+        config,
+        layers[0].head_dim,
+        theta=1e6,
+        sliding_theta=config.number("rope_local_base_freq", 1e4),
     )
-    return standard.spec(config, layers=layers, ropes=(far, near), qk_norm="head", **gemma2.fields(config))
+    return standard.spec(config, layers=layers, ropes=ropes, qk_norm="head", **gemma2.fields(config))
 
 
 def tensors(config: Config, spec: ModelSpec) -> dict[str, Source]:

@@ -1,11 +1,12 @@
 """LFM2: short gated convolutions, with attention in some layers."""
 
 import dataclasses
+from collections.abc import Sequence
 
 from edgekit.converters.models import _rotary
 from edgekit.converters.models import _standard as standard
 from edgekit.converters.models._config import Config
-from edgekit.converters.spec import ModelSpec, Source
+from edgekit.converters.spec import Layer, ModelSpec, Source
 
 DEFAULTS = {
     "num_key_value_heads": 8,
@@ -44,23 +45,23 @@ def spec(config: Config) -> ModelSpec:
     usual = ["full_attention" if i in attending else "conv" for i in range(count)]
     types = standard.layer_types(config, usual, known=("full_attention", "conv"))
     attention = standard.attention_layers(config, d_ff=_d_ff(config))
-    kernel = config.integer("conv_L_cache", 3)
-    layers = [
-        dataclasses.replace(
-            layer, mixer="conv", n_heads=0, n_kv_heads=0, head_dim=0, rope=None, conv_kernel=kernel
-        )
-        if kind == "conv"
-        else layer
-        for layer, kind in zip(attention, types, strict=True)
-    ]
     return standard.spec(
         config,
-        layers=layers,
+        layers=with_convolutions(attention, types, config.integer("conv_L_cache", 3)),
         ropes=(_rotary.rope(config, attention[0].head_dim, theta=1e6),),
         eps="norm_eps",
         qk_norm="head",
         tied=config.flag("tie_embedding", config.flag("tie_word_embeddings")),
     )
+
+
+def with_convolutions(attention: Sequence[Layer], types: Sequence[str], kernel: int) -> list[Layer]:
+    """Layers of attention, those of type "conv" replaced."""
+    none = {"n_heads": 0, "n_kv_heads": 0, "head_dim": 0, "rope": None, "window": None}
+    return [
+        dataclasses.replace(layer, mixer="conv", conv_kernel=kernel, **none) if kind == "conv" else layer
+        for layer, kind in zip(attention, types, strict=True)
+    ]
 
 
 def _d_ff(config: Config) -> int:

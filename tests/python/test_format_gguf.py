@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from edgekit.converters import convert
-from edgekit.converters.formats import _gguf_tokenizer, gguf
+from edgekit.converters.formats import _gguf_architecture, _gguf_tokenizer, gguf
 from edgekit.converters.formats._gguf_architecture import computed
 from edgekit.converters.interpreters.numpy import Reference
 from edgekit.errors import UnsupportedModel, UsageError
@@ -56,8 +56,11 @@ REFUSED = {
     "starcoder2_no_bias": "activation",
     "phi_gqa": "activation",
     "openelm_untied": "output matrix",
-    "exaone4": "architecture",
-    "exaone4_global": "architecture",
+    **{
+        name: "architecture"
+        for name, config in tiny_models.TINY_CONFIGS.items()
+        if config["model_type"] not in _gguf_architecture.BY_MODEL_TYPE
+    },
 }
 
 

@@ -84,10 +84,11 @@ REFUSED = {
     "qwen3_moe_plain": "biases",
     "lfm2_bias": "output matrix",
     "phi_gqa": "activation",
-    **dict.fromkeys(
-        ("gemma", "gemma_untied", "starcoder2", "starcoder2_no_bias"), "does not know"
-    ),  # exact GELU there
-    **dict.fromkeys(("arcee", "arcee_bias", "exaone4", "exaone4_global"), "does not know"),
+    **{
+        name: "does not know"  # gemma and starcoder2 have exact GELU there
+        for name, config in TINY_CONFIGS.items()
+        if config["model_type"] not in _mlx_config.BIASES
+    },
 }
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from published_configs import PUBLISHED
-from tiny_models import SMALL, TINY_CONFIGS, make_checkpoint, make_model, torch_logits
+from tiny_models import NOT_IN_TRANSFORMERS, SMALL, TINY_CONFIGS, make_checkpoint, make_model, torch_logits
 
 from edgekit.converters import models
 from edgekit.converters.checkpoint import Checkpoint, read_source
@@ -44,7 +44,7 @@ def test_reference_equals_transformers(name: str, checkpoints: Path) -> None:
     assert np.abs(ours - theirs).max() <= 1e-4 * np.abs(theirs).max()
 
 
-@pytest.mark.parametrize("name", [name for name in TINY_CONFIGS if not name.startswith("openelm")])
+@pytest.mark.parametrize("name", [name for name in TINY_CONFIGS if not name.startswith(NOT_IN_TRANSFORMERS)])
 def test_the_config_transformers_5_saves_means_the_same(name: str, checkpoints: Path) -> None:
     saved = json.loads(make_model(name).config.to_json_string())
     assert models.load(saved) == models.load(TINY_CONFIGS[name])
@@ -119,7 +119,9 @@ def test_members_that_a_family_does_not_have_are_said_if_they_look_like_maths() 
     assert "output_multiplier = 2, scale_embedding = 3, sliding_window = 512" in said
 
 
-@pytest.mark.parametrize("kind", sorted({c["model_type"] for c in TINY_CONFIGS.values()} - {"openelm"}))
+@pytest.mark.parametrize(
+    "kind", sorted({c["model_type"] for c in TINY_CONFIGS.values()} - {*NOT_IN_TRANSFORMERS})
+)
 def test_a_family_reads_what_its_class_in_transformers_has(kind: str) -> None:
     transformers = pytest.importorskip("transformers", reason="needs the [test] extra")
     members = set(vars(transformers.AutoConfig.for_model(kind)))

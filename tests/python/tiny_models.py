@@ -81,6 +81,41 @@ OPENELM = {
 }
 OPENELM_WIDTHS = [32, 64, 112]  # 48 times the multipliers, to multiples of 16
 
+GRANITE = SMALL | {
+    "model_type": "granite",
+    "embedding_multiplier": 12.0,
+    "attention_multiplier": 0.2,
+    "residual_multiplier": 0.22,
+    "logits_scaling": 8.0,
+    "tie_word_embeddings": True,
+}
+GRANITE4 = GRANITE | {
+    "model_type": "granitemoehybrid",
+    "layer_types": ["attention"] * 3,
+    "num_local_experts": 0,
+    "num_experts_per_tok": 0,
+    "shared_intermediate_size": 96,
+    "position_embedding_type": "rope",
+    "mamba_n_heads": 8,
+    "mamba_d_head": 16,
+}
+
+GPT_OSS = SMALL | {
+    "model_type": "gpt_oss",
+    "head_dim": 24,
+    "intermediate_size": 48,
+    "num_local_experts": 4,
+    "num_experts_per_tok": 2,
+    "sliding_window": 9,
+    "rope_scaling": {
+        "rope_type": "yarn",
+        "factor": 4.0,
+        "truncate": False,
+        "original_max_position_embeddings": 32,
+    },
+}
+
+NOT_IN_TRANSFORMERS = ("openelm", "minicpm")
 TINY_CONFIGS: dict[str, dict[str, Any]] = {
     "llama": SMALL | {"model_type": "llama", "rope_theta": 10000.0, "rms_norm_eps": 1e-5},
     # heads of 24, one key/value head, all biases, tied, Llama 3's rotary scaling in the new dialect
@@ -226,15 +261,7 @@ TINY_CONFIGS: dict[str, dict[str, Any]] = {
     },
     "olmo2": SMALL | {"model_type": "olmo2", "rope_theta": 500000},
     "olmo2_bias": SMALL | {"model_type": "olmo2", "attention_bias": True, "num_key_value_heads": 4},
-    "granite": SMALL
-    | {
-        "model_type": "granite",
-        "embedding_multiplier": 12.0,
-        "attention_multiplier": 0.2,
-        "residual_multiplier": 0.22,
-        "logits_scaling": 8.0,
-        "tie_word_embeddings": True,
-    },
+    "granite": GRANITE,
     "granite_plain": SMALL | {"model_type": "granite", "attention_bias": True, "mlp_bias": True},
     "stablelm": SMALL
     | {"model_type": "stablelm", "use_qkv_bias": True, "partial_rotary_factor": 0.25, "head_dim": 16},
@@ -335,6 +362,139 @@ TINY_CONFIGS: dict[str, dict[str, Any]] = {
         "sliding_window": 12,
         "rope_parameters": YARN | {"rope_theta": 10000.0, "factor": 2.0, "llama_4_scaling_beta": 0.0},
     },
+    "olmo3": SMALL | {"model_type": "olmo3", "num_hidden_layers": 4, "sliding_window": 9},
+    "olmo3_yarn": SMALL
+    | {
+        "model_type": "olmo3",
+        "layer_types": ["full_attention", "sliding_attention", "full_attention"],
+        "attention_bias": True,
+        "sliding_window": 12,
+        "rope_scaling": YARN | {"rope_type": "yarn"},
+    },
+    "seed_oss": SMALL | {"model_type": "seed_oss", "head_dim": 24},
+    "seed_oss_plain": SMALL
+    | {
+        "model_type": "seed_oss",
+        "attention_bias": False,
+        "attention_out_bias": True,
+        "mlp_bias": True,
+        "head_dim": 16,
+    },
+    "granitemoehybrid": GRANITE4,
+    "granitemoehybrid_no_positions": GRANITE4
+    | {"position_embedding_type": "nope", "attention_bias": True, "num_key_value_heads": 4},
+    "internlm3": SMALL | {"model_type": "internlm3", "rope_scaling": {"rope_type": "dynamic", "factor": 6.0}},
+    "internlm3_bias": SMALL | {"model_type": "internlm3", "head_dim": 24, "qkv_bias": True, "bias": True},
+    "vaultgemma": SMALL
+    | {"model_type": "vaultgemma", "head_dim": 32, "query_pre_attn_scalar": 24, "sliding_window": 12},
+    "vaultgemma_bias": SMALL
+    | {
+        "model_type": "vaultgemma",
+        "head_dim": 16,
+        "attention_bias": True,
+        "attn_logit_softcapping": None,
+        "layer_types": ["full_attention"] * 3,
+    },
+    "minicpm": SMALL | {"model_type": "minicpm", "scale_emb": 12, "dim_model_base": 16, "scale_depth": 1.4},
+    "minicpm_long": SMALL
+    | {
+        "model_type": "minicpm",
+        "tie_word_embeddings": False,
+        "scale_emb": 3,
+        "dim_model_base": 32,
+        "scale_depth": 0.7,
+        "original_max_position_embeddings": 32,
+        "rope_scaling": _longrope(8, rope_type="longrope"),
+    },
+    "ernie4_5": SMALL | {"model_type": "ernie4_5", "head_dim": 16},
+    "ernie4_5_bias": SMALL
+    | {"model_type": "ernie4_5", "head_dim": 24, "use_bias": True, "tie_word_embeddings": False},
+    "helium": SMALL | {"model_type": "helium", "head_dim": 16, "num_key_value_heads": 4},
+    "helium_bias": SMALL | {"model_type": "helium", "head_dim": 16, "attention_bias": True, "mlp_bias": True},
+    "glm": SMALL | {"model_type": "glm", "head_dim": 16, "pad_token_id": 0},
+    "glm_plain": SMALL
+    | {
+        "model_type": "glm",
+        "head_dim": 24,
+        "attention_bias": False,
+        "partial_rotary_factor": 0.25,
+        "pad_token_id": 0,
+    },
+    "glm4": SMALL | {"model_type": "glm4", "head_dim": 16, "pad_token_id": 0},
+    "glm4_plain": SMALL
+    | {
+        "model_type": "glm4",
+        "head_dim": 24,
+        "attention_bias": False,
+        "partial_rotary_factor": 1.0,
+        "tie_word_embeddings": True,
+        "pad_token_id": 0,
+    },
+    "cohere2": SMALL | {"model_type": "cohere2", "num_hidden_layers": 4, "sliding_window": 9},
+    "cohere2_bias": SMALL
+    | {
+        "model_type": "cohere2",
+        "attention_bias": True,
+        "logit_scale": 0.25,
+        "layer_types": ["full_attention", "sliding_attention", "full_attention"],
+        "sliding_window": 12,
+    },
+    "lfm3": SMALL
+    | {
+        "model_type": "lfm3",
+        "head_dim": 16,
+        "layer_types": ["conv", "full_attention", "sliding_attention", "conv"],
+        "num_hidden_layers": 4,
+        "sliding_window": 9,
+        "pad_token_id": 0,
+    },
+    "lfm3_plain": SMALL
+    | {
+        "model_type": "lfm3",
+        "head_dim": 24,
+        "layer_types": ["sliding_attention", "conv", "full_attention"],
+        "use_sandwich_norm": False,
+        "use_attention_gate": False,
+        "conv_bias": True,
+        "attention_bias": True,
+        "conv_L_cache": 3,
+        "sliding_window": 12,
+        "pad_token_id": 0,
+    },
+    "granite_swa": GRANITE
+    | {"model_type": "granite_swa", "sliding_window": 9, "layer_rope_theta": [0, 10000.0, 500000.0]},
+    "granite_swa_plain": SMALL
+    | {"model_type": "granite_swa", "attention_bias": True, "mlp_bias": True, "tie_word_embeddings": False},
+    "hunyuan": SMALL
+    | {
+        "model_type": "hunyuan_v1_dense",
+        "head_dim": 24,
+        "rope_scaling": {"type": "dynamic", "alpha": 50.0, "factor": 1.0},
+    },
+    "hunyuan_bias": SMALL | {"model_type": "hunyuan_v1_dense", "head_dim": 16, "attention_bias": True},
+    "bitnet": SMALL | {"model_type": "bitnet"},
+    "bitnet_bias": SMALL
+    | {"model_type": "bitnet", "attention_bias": True, "tie_word_embeddings": True, "hidden_act": "silu"},
+    "apertus": SMALL | {"model_type": "apertus"},
+    "apertus_bias": SMALL
+    | {
+        "model_type": "apertus",
+        "attention_bias": True,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
+    },
+    "gpt_oss": GPT_OSS,
+    "gpt_oss_plain": GPT_OSS
+    | {
+        "attention_bias": False,
+        "tie_word_embeddings": True,
+        "num_local_experts": 5,
+        "num_experts_per_tok": 3,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
+        "layer_types": ["full_attention", "full_attention", "sliding_attention"],
+    },
+    "nanochat": SMALL | {"model_type": "nanochat", "num_key_value_heads": 4},
+    "nanochat_bias": SMALL
+    | {"model_type": "nanochat", "attention_bias": True, "final_logit_softcapping": 3.0},
 }
 
 
@@ -351,7 +511,8 @@ def make_model(name: str) -> Any:
 
         model: Any = OpenElm(TINY_CONFIGS[name], OPENELM_WIDTHS).eval()
     else:
-        config = transformers.AutoConfig.for_model(**json.loads(json.dumps(TINY_CONFIGS[name])))
+        given = _as_granite(TINY_CONFIGS[name]) if family == "minicpm" else TINY_CONFIGS[name]
+        config = transformers.AutoConfig.for_model(**json.loads(json.dumps(given)))
         config._attn_implementation = "eager"
         model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
     with torch.no_grad():
@@ -362,6 +523,18 @@ def make_model(name: str) -> Any:
             else:
                 values.copy_(torch.randn_like(values) * (0.8 / values.shape[-1] ** 0.5))
     return model
+
+
+def _as_granite(minicpm: dict[str, Any]) -> dict[str, Any]:
+    """MiniCPM, whose class is not Transformers' own, in the words of one that is."""
+    return minicpm | {
+        "model_type": "granite",
+        "tie_word_embeddings": minicpm.get("tie_word_embeddings", True),
+        "embedding_multiplier": minicpm["scale_emb"],
+        "attention_multiplier": (minicpm["hidden_size"] / minicpm["num_attention_heads"]) ** -0.5,
+        "residual_multiplier": minicpm["scale_depth"] / minicpm["num_hidden_layers"] ** 0.5,
+        "logits_scaling": minicpm["hidden_size"] / minicpm["dim_model_base"],
+    }
 
 
 def make_checkpoint(name: str, directory: Path) -> Path:

@@ -20,15 +20,20 @@ template <class T, size_t N>
 using Words = std::array<std::pair<std::string_view, T>, N>;
 
 constexpr Words<Norm, 2> kNorms = {{{"rms", Norm::rms}, {"layer", Norm::layer}}};
-constexpr Words<QkNorm, 4> kQkNorms = {{{"none", QkNorm::none},
+constexpr Words<QkNorm, 5> kQkNorms = {{{"none", QkNorm::none},
                                         {"head", QkNorm::head},
                                         {"full", QkNorm::full},
-                                        {"layer_per_head", QkNorm::layer_per_head}}};
-constexpr Words<Activation, 5> kActivations = {{{"silu", Activation::silu},
+                                        {"layer_per_head", QkNorm::layer_per_head},
+                                        {"head_after_rope", QkNorm::head_after_rope}}};
+constexpr Words<AttnGate, 3> kAttnGates = {
+    {{"none", AttnGate::none}, {"head", AttnGate::head}, {"full", AttnGate::full}}};
+constexpr Words<Activation, 7> kActivations = {{{"silu", Activation::silu},
                                                 {"gelu", Activation::gelu},
                                                 {"gelu_tanh", Activation::gelu_tanh},
                                                 {"relu", Activation::relu},
-                                                {"relu2", Activation::relu2}}};
+                                                {"relu2", Activation::relu2},
+                                                {"xielu", Activation::xielu},
+                                                {"swiglu_oai", Activation::swiglu_oai}}};
 
 [[noreturn]] void unknown(std::string_view key, const std::string& word) {
     throw Error(Status::unsupported, "the model's " + std::string(key) + " is '" + word +
@@ -105,7 +110,11 @@ ModelSpec ModelSpec::parse(const json::Value& value) {
     spec.norm_eps = real(value, "norm_eps");
     spec.activation = word(value, "activation", kActivations);
     spec.gated = value.bool_at("gated");
+    if (spec.gated ? spec.activation == Activation::xielu : spec.activation == Activation::swiglu_oai)
+        throw Error(Status::unsupported, "the model's activation is " + value.string_at("activation") +
+                                             (spec.gated ? ", which has no gate" : ", which needs a gate"));
     spec.qk_norm = word(value, "qk_norm", kQkNorms);
+    if (value.find("attn_gate")) spec.attn_gate = word(value, "attn_gate", kAttnGates);
     spec.attn_scale = real(value, "attn_scale");
     spec.attn_softcap = real(value, "attn_softcap");
     spec.logit_softcap = real(value, "logit_softcap");

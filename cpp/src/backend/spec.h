@@ -15,7 +15,8 @@
 namespace edgekit {
 
 enum class Norm : uint8_t { rms, layer };
-enum class QkNorm : uint8_t { none, head, full, layer_per_head };
+enum class QkNorm : uint8_t { none, head, full, layer_per_head, head_after_rope };
+enum class AttnGate : uint8_t { none, head, full };
 
 struct RopeSpec {
     uint32_t dim = 0;
@@ -48,6 +49,7 @@ struct ModelSpec {
     Activation activation = Activation::silu;
     bool gated = true;
     QkNorm qk_norm = QkNorm::none;
+    AttnGate attn_gate = AttnGate::none;
     float attn_scale = 0;
     float attn_softcap = 0;
     float logit_softcap = 0;

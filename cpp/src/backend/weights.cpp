@@ -21,13 +21,15 @@ LayerWeights bind_layer(Binder& bind, const ModelSpec& spec, const LayerSpec& la
     w.ffn_norm = bind.norm(prefix + "ffn_norm", spec.d_model);
     w.ffn_post_norm = bind.norm(prefix + "ffn_post_norm", spec.d_model);
     w.mixer = layer.mixer->bind(bind, spec, prefix);
+    w.o_norm = bind.norm(prefix + "o_norm", w.mixer->width());
     if (layer.n_experts) {
-        w.router = bind.matrix(prefix + "router", layer.n_experts, spec.d_model);
+        w.router = bind.linear(prefix + "router", layer.n_experts, spec.d_model);
         for (uint32_t e = 0; e < layer.n_experts; ++e)
             w.experts.push_back(
                 bind.feed_forward(prefix + "experts." + std::to_string(e) + ".", spec, layer.d_ff));
     } else {
         w.dense = bind.feed_forward(prefix, spec, layer.d_ff);
+        w.dense.down_norm = bind.norm(prefix + "down_norm", layer.d_ff);
     }
     return w;
 }
@@ -62,12 +64,17 @@ FeedForward Binder::feed_forward(const std::string& prefix, const ModelSpec& spe
     if (spec.gated) ffn.gate = linear(prefix + "gate", d_ff, spec.d_model);
     ffn.up = linear(prefix + "up", d_ff, spec.d_model);
     ffn.down = linear(prefix + "down", spec.d_model, d_ff);
+    if (spec.activation == Activation::xielu) {
+        ffn.alpha_p = vector(prefix + "alpha_p", 1, true);
+        ffn.alpha_n = vector(prefix + "alpha_n", 1, true);
+    }
     return ffn;
 }
 
 Weights::Weights(const ModelSpec& spec, const EdgeFile& file) {
     Binder bind(file, *this);
     embed = bind.matrix("embed", spec.vocab_size, spec.d_model);
+    embed_norm = bind.norm("embed_norm", spec.d_model);
     for (size_t i = 0; i < spec.layers.size(); ++i)
         layers.push_back(bind_layer(bind, spec, spec.layers[i], "layers." + std::to_string(i) + "."));
     final_norm = bind.norm("final_norm", spec.d_model, true);

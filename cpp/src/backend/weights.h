@@ -25,16 +25,20 @@ struct Linear {
 };
 
 struct FeedForward {
-    Linear gate;  // [d_ff, d_model]; empty when not gated
-    Linear up;    // [d_ff, d_model]
-    Linear down;  // [d_model, d_ff]
+    Linear gate;                     // [d_ff, d_model]; empty when not gated
+    Linear up;                       // [d_ff, d_model]
+    Linear down;                     // [d_model, d_ff]
+    NormWeights down_norm;           // [d_ff] of what down reads; not of experts
+    const float* alpha_p = nullptr;  // xIELU's two slopes
+    const float* alpha_n = nullptr;
 };
 
 struct LayerWeights {
     NormWeights attn_norm, attn_post_norm, ffn_norm, ffn_post_norm;
+    NormWeights o_norm;                  // [the mixer's width] of what it gives
     std::shared_ptr<const Mixer> mixer;  // with its weights
     FeedForward dense;                   // no experts
-    Matrix router;                       // [n_experts, d_model]
+    Linear router;                       // [n_experts, d_model]
     std::vector<FeedForward> experts;
 };
 
@@ -43,7 +47,8 @@ struct Weights {
     Weights(const ModelSpec& spec, const EdgeFile& file);
 
     Matrix embed;  // [vocab_size, d_model]
-    Linear head;   // [vocab_size, d_model]; embed when tied
+    NormWeights embed_norm;
+    Linear head;  // [vocab_size, d_model]; embed when tied
     NormWeights final_norm;
     std::vector<LayerWeights> layers;
     uint64_t bytes = 0;         // of all tensors above, as stored

@@ -48,6 +48,8 @@ void Decoder::embed(Step& step) const {
                 std::copy_n(row.embedding, spec_.d_model, x);
             else
                 kernels_.dequantize_row(weights_.embed, static_cast<uint32_t>(row.id), spec_.embed_scale, x);
+            if (weights_.embed_norm && !row.embedding)
+                step.norm(spec_.norm, weights_.embed_norm, x, spec_.d_model, x);
             for (size_t rope = 0; rope < spec_.ropes.size(); ++rope) {
                 const Workspace::Angles& angles = step.memory.ropes[rope];
                 row.sequence->rope(rope).angles(row.position, angles.cos + i * angles.half,
@@ -70,7 +72,8 @@ bool Decoder::layers(Step& step) const {
         step.keep(layer);
         if (step.m() == 0) return true;
         if (spec.parallel) feed_forward(step, layer);  // from the same residual stream, before it changes
-        step.add_to_residual(mixer.out(), step.prepare({}, memory.mixed, mixer.width()), w.attn_post_norm);
+        step.add_to_residual(mixer.out(), step.prepare(w.o_norm, memory.mixed, mixer.width()),
+                             w.attn_post_norm);
         if (step.given_up()) return false;
         if (spec.n_experts) {
             if (!experts(step, layer)) return false;
@@ -84,6 +87,16 @@ bool Decoder::layers(Step& step) const {
     return true;
 }
 
+// out = x > 0 ? alpha_p · x² + x / 2 : alpha_n · (eˣ - 1 - x) + x / 2 (xIELU, arXiv:2411.13010); scratch as
+// long as x.
+static void xielu(const Kernels& kernels, float alpha_p, float alpha_n, const float* x, uint32_t n,
+                  float* scratch, float* out) {
+    for (uint32_t i = 0; i < n; ++i) scratch[i] = std::min(x[i], -1e-6f);
+    kernels.exp_sum(scratch, 0.0f, scratch, n);
+    for (uint32_t i = 0; i < n; ++i)
+        out[i] = 0.5f * x[i] + (x[i] > 0 ? alpha_p * x[i] * x[i] : alpha_n * (scratch[i] - 1.0f - x[i]));
+}
+
 // Columns [32·first_unit, 32·last_unit) of f(gate) · up for every row of the input, into the rows of ffn
 // from `first_row_out`.
 void Decoder::gate_up(Step& step, const FeedForward& ffn, const Activations& input, uint32_t first_row_out,
@@ -92,7 +105,7 @@ void Decoder::gate_up(Step& step, const FeedForward& ffn, const Activations& inp
     const PreparedRows& out = step.memory.ffn;
     const uint32_t d_ff = ffn.up.weight.n;
     const uint32_t groups = row_groups(d_ff);
-    const bool quantized = layout_info(ffn.down.weight.layout).quantized();
+    const bool quantized = layout_info(ffn.down.weight.layout).quantized() && !ffn.down_norm;
     // NOLINTNEXTLINE(clang-analyzer-core.DivideZero): a step has rows
     const uint32_t units_at_a_time = gate_floats(step.memory.shape.rows) / input.m / kGroup;
     for (uint32_t unit = first_unit; unit < last_unit; unit += units_at_a_time) {
@@ -113,7 +126,10 @@ void Decoder::gate_up(Step& step, const FeedForward& ffn, const Activations& inp
             const float* gate = spec_.gated ? scratch.gate + row * stride : up;
             const size_t out_row = first_row_out + row;
             float* result = quantized ? up : out.x + out_row * d_ff + column;
-            kernels_.activate(spec_.activation, gate, spec_.gated ? up : nullptr, result, columns);
+            if (spec_.activation == Activation::xielu)
+                xielu(kernels_, *ffn.alpha_p, *ffn.alpha_n, up, columns, scratch.gate, result);
+            else
+                kernels_.activate(spec_.activation, gate, spec_.gated ? up : nullptr, result, columns);
             if (quantized) {
                 const size_t group = out_row * groups + unit;
                 kernels_.quantize(result, columns, 1, columns, out.codes + group * kGroup,
@@ -131,6 +147,18 @@ void Decoder::feed_forward(Step& step, uint32_t layer) const {
     const uint32_t units = (spec_.layers[layer].d_ff + kGroup - 1) / kGroup;
     step.for_units(units,
                    [&](uint32_t first, uint32_t last) { gate_up(step, w.dense, input, 0, first, last); });
+    step.barrier();
+    if (!w.dense.down_norm) return;
+    const PreparedRows& ffn = step.memory.ffn;
+    const uint32_t d_ff = spec_.layers[layer].d_ff;
+    step.for_units(step.m(), [&](uint32_t first, uint32_t last) {
+        for (size_t row = first; row < last; ++row) {
+            float* x = ffn.x + row * d_ff;
+            const size_t group = row * row_groups(d_ff);
+            step.norm(spec_.norm, w.dense.down_norm, x, d_ff, x);
+            kernels_.quantize(x, d_ff, 1, d_ff, ffn.codes + group * kGroup, ffn.groups + group);
+        }
+    });
     step.barrier();
 }
 

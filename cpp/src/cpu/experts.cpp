@@ -11,8 +11,7 @@ namespace edgekit {
 void Decoder::choose_experts(Step& step, uint32_t layer, const Activations& input) const {
     Workspace& memory = step.memory;
     const uint32_t n_experts = spec_.layers[layer].n_experts, top_k = spec_.moe_top_k;
-    step.project({weights_.layers[layer].router, nullptr}, input,
-                 {.out = memory.router, .stride = n_experts});
+    step.project(weights_.layers[layer].router, input, {.out = memory.router, .stride = n_experts});
     step.barrier();
     step.for_units(step.m(), [&](uint32_t first, uint32_t last) {
         for (uint32_t row = first; row < last; ++row) {

@@ -33,7 +33,7 @@ struct Widths {
             return linear.weight && !layout_info(linear.weight.layout).quantized();
         };
         dense_up = dense_up || dense(part.gate) || dense(part.up);
-        dense_down = dense_down || dense(part.down);
+        dense_down = dense_down || dense(part.down) || part.down_norm;
     }
 };
 

@@ -96,6 +96,17 @@ inline void activate(Activation f, const float* gate, const float* up, float* ou
             return gated(gate, up, out, n, [](f32x16 x) EDGEKIT_INLINE_LAMBDA { return relu(x); });
         case Activation::relu2:
             return gated(gate, up, out, n, [](f32x16 x) EDGEKIT_INLINE_LAMBDA { return relu2(x); });
+        case Activation::sigmoid:
+            return gated(gate, up, out, n, [](f32x16 x) EDGEKIT_INLINE_LAMBDA { return sigmoid(x); });
+        case Activation::swiglu_oai:
+            for_each_16(n, [&](size_t i, size_t m) EDGEKIT_INLINE_LAMBDA {
+                const f32x16 bound = splat(7.0f), x = min(load_part(gate + i, m), bound);
+                const f32x16 y = max(min(load_part(up + i, m), bound), splat(-7.0f)) + splat(1.0f);
+                store_part(out + i, x * sigmoid(x * splat(1.702f)) * y, m);
+            });
+            return;
+        case Activation::xielu:
+            return;
     }
 }
 

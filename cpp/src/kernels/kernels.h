@@ -51,7 +51,7 @@ struct Store {
     uint32_t first_column = 0;  // at most that of the first tile
 };
 
-enum class Activation : uint8_t { silu, gelu, gelu_tanh, relu, relu2 };
+enum class Activation : uint8_t { silu, gelu, gelu_tanh, relu, relu2, sigmoid, swiglu_oai, xielu };
 
 // One key/value head's part of a layer's ring: `n_slots` positions (a multiple of 16). quant/kv.h documents
 // the bytes.
@@ -105,7 +105,8 @@ struct Kernels {
     // Rotates the first `dim` numbers of each head, halves together: cos and sin have dim / 2 entries.
     void (*rope)(float* heads, uint32_t n_heads, uint32_t head_dim, uint32_t dim, const float* cos,
                  const float* sin);
-    // out = f(gate) · up, or f(gate) when up is nullptr. In place allowed.
+    // out = f(gate) · up, or f(gate) when up is nullptr. In place allowed. Not xielu, which has parameters;
+    // swiglu_oai (gpt-oss) bounds both and adds 1 to up, which it must have.
     void (*activate)(Activation f, const float* gate, const float* up, float* out, size_t n);
     void (*add)(float* x, const float* y, float scale, size_t n);  // x += scale · y
     void (*softcap)(float* x, float cap, size_t n);                // x = cap · tanh(x / cap)

@@ -66,6 +66,7 @@ private:
         float* q;  // [rows][q_size]
         float* k;  // [rows][kv_size]
         float* v;
+        float* gate;                  // [rows][gate_size]
         AttendState pieces;           // of one row: [heads][pieces of the ring]
         std::atomic<uint32_t>* done;  // [key/value heads] of those
     };
@@ -88,7 +89,9 @@ private:
     int32_t rope_ = -1;    // index into ModelSpec::ropes; -1: none
     uint32_t window_ = 0;  // 0: global
     Linear q_, k_, v_, o_;
-    NormWeights q_norm_, k_norm_;  // [head_dim], [q_size] or [n_heads, head_dim]: see QkNorm
+    Linear gate_;                   // [n_heads or q_size, d_model]; empty: none
+    const float* sinks_ = nullptr;  // [n_heads] a score of each that no key has; nullptr: none
+    NormWeights q_norm_, k_norm_;   // [head_dim], [q_size] or [n_heads, head_dim]: see QkNorm
 };
 
 Attention::Attention(const json::Value& layer, const ModelSpec& spec)
@@ -113,8 +116,12 @@ std::unique_ptr<const Mixer> Attention::bind(Binder& bind, const ModelSpec& spec
     bound->k_ = bind.linear(prefix + "k", kv_size(), spec.d_model);
     bound->v_ = bind.linear(prefix + "v", kv_size(), spec.d_model);
     bound->o_ = bind.linear(prefix + "o", spec.d_model, q_size());
+    if (spec.attn_gate != AttnGate::none)
+        bound->gate_ = bind.linear(prefix + "attn_gate",
+                                   spec.attn_gate == AttnGate::head ? n_heads_ : q_size(), spec.d_model);
+    bound->sinks_ = bind.vector(prefix + "sinks", n_heads_, false);
     if (spec.qk_norm != QkNorm::none) {
-        const bool per_head = spec.qk_norm == QkNorm::head;
+        const bool per_head = spec.qk_norm == QkNorm::head || spec.qk_norm == QkNorm::head_after_rope;
         bound->q_norm_ = bind.norm(prefix + "q_norm", per_head ? head_dim_ : q_size(), true);
         bound->k_norm_ = bind.norm(prefix + "k_norm", per_head ? head_dim_ : kv_size(), true);
     }
@@ -147,7 +154,9 @@ Attention::Shared Attention::take_shared(const WorkspaceShape& shape, Arena& are
     const uint32_t most = std::min(kMaxPieces, pieces(0, shape.slots));
     return {arena.take<float>(size_t{shape.rows} * q_size()),
             arena.take<float>(size_t{shape.rows} * kv_size()),
-            arena.take<float>(size_t{shape.rows} * kv_size()), take_state(arena, n_heads_ * most, head_dim_),
+            arena.take<float>(size_t{shape.rows} * kv_size()),
+            arena.take<float>(size_t{shape.rows} * gate_.weight.n),
+            take_state(arena, n_heads_ * most, head_dim_),
             arena.take<std::atomic<uint32_t>>(n_kv_heads_)};
 }
 
@@ -186,6 +195,7 @@ struct Attention::Pass {
     const float* normed_head(const float* row, const NormWeights& weights, uint32_t head,
                              uint32_t n_heads) const;
     void store(const Row& row, uint32_t kv_head) const;
+    void gate(const Row& row, uint32_t kv_head, float* heads) const;
     void load_queries(const Row* rows, uint32_t n, uint32_t kv_head, bool as_sinks_see) const;
     void attend_piece(const Row* rows, uint32_t n, uint32_t kv_head, uint32_t piece,
                       const AttendState& result) const;
@@ -204,8 +214,8 @@ void Attention::run(Step& step, uint32_t layer, const Activations& input, float*
     const auto done = pass.shared.done;
 
     const uint32_t q_tiles = kept.n ? q_.weight.n_tiles() : 0, k_tiles = k_.weight.n_tiles(),
-                   v_tiles = v_.weight.n_tiles();
-    step.for_units(q_tiles + k_tiles + v_tiles, [&](uint32_t first, uint32_t last) {
+                   v_tiles = v_.weight.n_tiles(), gate_tiles = kept.n ? gate_.weight.n_tiles() : 0;
+    step.for_units(q_tiles + k_tiles + v_tiles + gate_tiles, [&](uint32_t first, uint32_t last) {
         const auto part = [&](const Linear& linear, const Activations& x, uint32_t offset, uint32_t tiles,
                               float* to) {
             const uint32_t begin = std::max(first, offset), end = std::min(last, offset + tiles);
@@ -215,6 +225,7 @@ void Attention::run(Step& step, uint32_t layer, const Activations& input, float*
         part(q_, queries, 0, q_tiles, pass.shared.q);
         part(k_, input, q_tiles, k_tiles, pass.shared.k);
         part(v_, input, q_tiles + k_tiles, v_tiles, pass.shared.v);
+        part(gate_, queries, q_tiles + k_tiles + v_tiles, gate_tiles, pass.shared.gate);
     });
     if (step.thread == 0)
         for (uint32_t head = 0; head < n_kv_heads_; ++head) new (done + head) std::atomic<uint32_t>(0);
@@ -232,6 +243,7 @@ void Attention::run(Step& step, uint32_t layer, const Activations& input, float*
     const auto finish = [&](const AttendState& result, uint32_t kv_head, uint32_t row) {
         float* to = out + size_t{row} * q_size() + size_t{kv_head} * group() * head_dim_;
         step.kernels.attend_finish(Pass::type(kept.row[row]), result, group(), head_dim_, to);
+        if (gate_.weight) pass.gate(kept.row[row], kv_head, to);
     };
     if (kept.n == 1) {
         // A head's pieces side by side; whoever finishes its last one joins them. The new key and value are
@@ -282,6 +294,7 @@ const float* Attention::Pass::normed_head(const float* row, const NormWeights& w
     const size_t first = size_t{head} * a.head_dim_;
     switch (step.spec.qk_norm) {
         case QkNorm::none:
+        case QkNorm::head_after_rope:
             return row + first;
         case QkNorm::head:
             step.norm(step.spec.norm, weights, row + first, a.head_dim_, own.head);
@@ -309,20 +322,39 @@ void Attention::Pass::store(const Row& row, uint32_t kv_head) const {
                           angles.cos + size_t{row.place} * angles.half,
                           angles.sin + size_t{row.place} * angles.half);
     }
+    if (step.spec.qk_norm == QkNorm::head_after_rope)
+        step.norm(step.spec.norm, a.k_norm_, rotated, a.head_dim_, rotated);
     const float* v = shared.v + size_t{row.place} * a.kv_size() + size_t{kv_head} * a.head_dim_;
     step.kernels.kv_store(cells(row, kv_head), ring(row).slot(row.position), rotated, v);
+}
+
+// What a row's heads of a key/value head gave, times the sigmoids of their gates.
+void Attention::Pass::gate(const Row& row, uint32_t kv_head, float* heads) const {
+    const uint32_t width = a.gate_.weight.n / a.n_heads_;  // of a head's gate
+    const float* gate = shared.gate + size_t{row.place - first_query} * a.gate_.weight.n +
+                        size_t{kv_head} * a.group() * width;
+    for (uint32_t i = 0; i < a.group(); ++i, gate += width, heads += a.head_dim_) {
+        const float* values = gate;
+        if (width == 1) {
+            std::fill_n(own.head, a.head_dim_, *gate);
+            values = own.head;
+        }
+        step.kernels.activate(Activation::sigmoid, values, heads, heads, a.head_dim_);
+    }
 }
 
 // The queries of n rows that share a key/value head, row by row, rotated and scaled.
 void Attention::Pass::load_queries(const Row* rows, uint32_t n, uint32_t kv_head, bool as_sinks_see) const {
     const uint32_t group = a.group();
+    const bool norm_after = step.spec.qk_norm == QkNorm::head_after_rope;
+    const float scale = norm_after ? 1.0f : step.spec.attn_scale;
     float* out = own.q;
     for (const Row* row = rows; row < rows + n; ++row) {
         float* heads = out;
         const float* of_row = shared.q + size_t{row->place - first_query} * a.q_size();
         for (uint32_t i = 0; i < group; ++i, out += a.head_dim_) {
             const float* q = normed_head(of_row, a.q_norm_, kv_head * group + i, a.n_heads_);
-            for (uint32_t d = 0; d < a.head_dim_; ++d) out[d] = q[d] * step.spec.attn_scale;
+            for (uint32_t d = 0; d < a.head_dim_; ++d) out[d] = q[d] * scale;
         }
         if (a.rope_ < 0) continue;
         const Workspace::Angles& angles = step.memory.ropes[a.rope_];
@@ -331,6 +363,10 @@ void Attention::Pass::load_queries(const Row* rows, uint32_t n, uint32_t kv_head
         step.kernels.rope(heads, group, a.head_dim_, 2 * angles.half,
                           capped ? rope.sink_cos.data() : angles.cos + size_t{row->place} * angles.half,
                           capped ? rope.sink_sin.data() : angles.sin + size_t{row->place} * angles.half);
+    }
+    for (float* head = own.q; norm_after && head < out; head += a.head_dim_) {
+        step.norm(step.spec.norm, a.q_norm_, head, a.head_dim_, head);
+        for (uint32_t d = 0; d < a.head_dim_; ++d) head[d] *= step.spec.attn_scale;
     }
     if (attend_query_bytes(type(*rows), a.head_dim_))
         step.kernels.attend_query(type(*rows), own.q, n * group, a.head_dim_, own.prepared);
@@ -345,6 +381,11 @@ void Attention::Pass::attend_piece(const Row* rows, uint32_t n, uint32_t kv_head
     const uint32_t piece_begin = piece * piece_slots(ring.slots);
     const uint32_t piece_end = piece_begin + piece_slots(ring.slots);
     clear(result, n * group, a.head_dim_);
+    if (a.sinks_ && piece == 0)  // one term of the softmax, with a value of zeros
+        for (uint32_t query = 0; query < n * group; ++query) {
+            result.max[query] = a.sinks_[kv_head * group + query % group];
+            result.sum[query] = 1.0f;
+        }
 
     // Neighbouring positions [from, to) in neighbouring slots; each row sees of them what its window and
     // causality allow.
