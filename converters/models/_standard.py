@@ -48,7 +48,8 @@ EXPERTS = {
 ATTENTION_PARTS = {"q", "k", "v", "attn_gate", "o", "q_norm", "k_norm", "sinks", "o_norm"}
 CONV_PARTS = {"conv_in", "conv", "conv_out"}
 DENSE_PARTS = {"gate", "up", "down", "down_norm", "alpha_p", "alpha_n"}
-BARE = {"sinks", "alpha_p", "alpha_n"}  # parts whose names have no ".weight"
+SLOPES = {"alpha_p": 0.0, "alpha_n": 0.5}  # of xIELU: the least that each may be
+BARE = {"sinks", *SLOPES}  # parts whose names have no ".weight"
 
 
 def spec(
@@ -200,6 +201,8 @@ def tensors(
             add = norm_offset if part.endswith("norm") else 0.0
             tail = "" if part in BARE else ".weight"
             found[name] = Source(f"{theirs}{tail}", rows, add, shape if part == "conv" else None)
+            if part in SLOPES:
+                found[name] = Source(theirs, add=SLOPES[part], map="softplus")
             if part in biases:
                 found[f"{name}_bias"] = Source(f"{theirs}.bias", rows)
             if pairs and part in ("q", "k"):

@@ -1,13 +1,10 @@
 """Apertus: a plain feed-forward part of xIELU, whose two slopes each layer has learned; QK-norm."""
 
-import dataclasses
-
 from edgekit.converters.models import _rotary
 from edgekit.converters.models import _standard as standard
 from edgekit.converters.models._config import Config
 from edgekit.converters.spec import ModelSpec, Source
 
-BETA = 0.5  # of xIELU; the slope for negative numbers is at least that
 DEFAULTS = {
     "hidden_act": "xielu",
     "rms_norm_eps": 1e-5,
@@ -26,16 +23,12 @@ LAYER = {
 
 
 def spec(config: Config) -> ModelSpec:
+    config.only("qk_norm", True)
+    config.only("post_norm", False)
     rope = _rotary.rope(config, standard.head_dim(config), theta=12e6)
     return standard.spec(config, ropes=(rope,), gated=False, qk_norm="head")
 
 
 def tensors(config: Config, spec: ModelSpec) -> dict[str, Source]:
-    found = standard.tensors(
-        spec, LAYER, biases=("q", "k", "v", "o") if config.flag("attention_bias") else ()
-    )
-    for name, where in found.items():
-        if name.endswith(("alpha_p", "alpha_n")):
-            add = BETA if name.endswith("n") else 0.0
-            found[name] = dataclasses.replace(where, map="softplus", add=add)
-    return found
+    biases = ("q", "k", "v", "o") if config.flag("attention_bias") else ()
+    return standard.tensors(spec, LAYER, biases=biases)

@@ -16,6 +16,10 @@ DEFAULTS = {
 
 
 def spec(config: Config) -> ModelSpec:
+    config.only("rotary_pct", 1.0)
+    config.only("use_parallel_block", True)
+    config.ignore("layer_switch", "order_of_interleaved_layers", "position_embedding_type")
+    config.ignore("use_embedding_sharing", "use_gated_activation")
     every = config.integer("sliding_window_pattern", 4)
     types = standard.layer_types(config, standard.one_full_in(config, every))
     layers = standard.attention_layers(

@@ -18,6 +18,7 @@ LAYER = (
 
 def spec(config: Config) -> ModelSpec:
     config.only("num_local_experts", 0)
+    config.only("normalization_function", "rmsnorm")
     config.ignore("num_experts_per_tok", "intermediate_size", "layers_block_type", "time_step_limit")
     config.ignore(*(f"mamba_{name}" for name in MAMBA))
     count = standard.layer_count(config)

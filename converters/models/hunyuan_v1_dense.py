@@ -15,6 +15,7 @@ def spec(config: Config) -> ModelSpec:
     config.only("use_qk_norm", True)
     config.only("use_cla", False)
     head_dim, given = standard.head_dim(config), _rotary.parameters(config)
+    config.only("attention_head_dim", head_dim)
     theta = Config(given).number("rope_theta", config.number("rope_theta", 1e4))
     if given.get("rope_type", given.get("type")) == "dynamic" and given.get("alpha"):
         stretch = math.log(Config(given).number("alpha")) * head_dim / max(head_dim - 2, 1)

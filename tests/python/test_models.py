@@ -310,7 +310,7 @@ PARAMETERS = {  # as their makers publish them
 
 
 def count(family: models.Family) -> int:
-    return sum(math.prod(family.spec.shape(name)) for name in family.tensors)
+    return sum(math.prod(family.spec.shape(name)) for name, where in family.tensors.items() if where.name)
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
@@ -348,6 +348,28 @@ def test_published_configs_of_gemma3_smollm3_ministral3_are_read_rightly() -> No
     assert [rope.inv_freq[0] for rope in gemma3.ropes] == [1 / 8, 1]
     assert [layer.rope for layer in smollm3.layers[:5]] == [0, 0, 0, None, 0]
     assert (ministral3.context, ministral3.tied) == (16384, True)
+
+
+def test_published_configs_of_new_families_are_read_rightly() -> None:
+    of = {name: models.load(config).spec for name, (config, _) in PUBLISHED.items()}
+    olmo3, lfm3, swash = of["OLMo-3-7B"], of["LFM3-1.7B"], of["granite-swash-2b"]
+    assert [layer.window for layer in olmo3.layers[:4]] == [4096, 4096, 4096, None]
+    assert [olmo3.ropes[layer.rope or 0].factor > 1 for layer in olmo3.layers[2:4]] == [False, True]
+    assert [layer.mixer for layer in lfm3.layers[:4]] == ["conv", "conv", "attention", "conv"]
+    assert [layer.window for layer in lfm3.layers[2:5]] == [None, None, 256]
+    assert [lfm3.ropes[0].inv_freq[i] > 0 for i in (31, 32)] == [True, False]
+    assert (lfm3.attn_gate, len(swash.ropes), swash.layers[0].window) == ("head", 1, None)
+    gpt_oss, command = of["gpt-oss-20b"], of["c4ai-command-r7b"]
+    assert (gpt_oss.layers[0].window, gpt_oss.layers[1].window, gpt_oss.layers[0].n_experts) == (
+        128,
+        None,
+        32,
+    )
+    assert gpt_oss.ropes[0].factor == pytest.approx(1.3466, abs=1e-4)
+    assert [layer.rope for layer in command.layers[2:5]] == [0, None, 0]
+    assert of["Hunyuan-1.8B"].qk_norm == "head_after_rope"
+    assert of["MiniCPM-2B"].residual_scale == pytest.approx(1.4 / 40**0.5)
+    assert of["GLM-4-9B-0414"].ropes[0].dim == 64
 
 
 ROPES: dict[str, dict[str, Any]] = {
