@@ -21,6 +21,7 @@ from edgekit.converters.formats import Output
 from edgekit.converters.formats._coreml_codes import Scheme
 from edgekit.converters.formats._coreml_session import Cache, facts
 from edgekit.converters.formats._coreml_weights import WeightFile
+from edgekit.converters.formats._parts import require
 from edgekit.converters.quant.grid import Grid
 from edgekit.converters.spec import ModelSpec
 from edgekit.converters.text.tokenizer import compile_tokenizer
@@ -70,6 +71,7 @@ def write(
 
     Raises UsageError for an unknown scheme or without coremltools, UnsupportedModel.
     """
+    require(model, "Core ML output")
     cache = Cache(_window(model) if window is None else window, sinks, chunk)
     program, weights = _built(model, scheme, cache)
     from edgekit.converters.formats import _coreml_package

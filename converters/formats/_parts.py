@@ -1,0 +1,35 @@
+"""Parts of models that not every target has a form for: a format refuses by name, before any work, those that
+it does not know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+
+from edgekit.converters.convert import ConvertInput
+from edgekit.errors import UnsupportedModel
+
+
+def _holds(part: str) -> Callable[[ConvertInput], bool]:
+    return lambda model: any(name.rsplit(".", 1)[-1] == part for name in model.tensors)
+
+
+PARTS: dict[str, Callable[[ConvertInput], bool]] = {
+    "gates on what attention gives": _holds("attn_gate"),
+    "attention to nothing (sinks)": _holds("sinks"),
+    "norms of queries and keys after the rotation": lambda model: model.spec.qk_norm == "head_after_rope",
+    "a norm of the embedding": _holds("embed_norm"),
+    "norms before the last matrix of a part": _holds("down_norm"),
+    "activation xielu": lambda model: model.spec.activation == "xielu",
+    "activation swiglu_oai": lambda model: model.spec.activation == "swiglu_oai",
+}
+
+
+def require(model: ConvertInput, target: str, known: Collection[str] = ()) -> None:
+    """Raises UnsupportedModel when the model has a part that is not among `known`."""
+    lacking = [part for part, has in PARTS.items() if part not in known and has(model)]
+    if lacking:
+        raise UnsupportedModel(
+            f"{target} has no form for what {model.spec.model_type} computes: {', '.join(lacking)}",
+            hint="--format edge runs it on every CPU",
+        )
