@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -46,6 +47,29 @@ def page(
 def figure(title: str, content: str) -> str:
     """A drawing, HTML, with its title above."""
     return f"<figure><figcaption>{html.escape(title)}</figcaption>{content}</figure>"
+
+
+def curves(title: str, lines: Mapping[str, Sequence[tuple[float, float]]], y: str, x: str) -> str:
+    """Lines over x in a drawing that stretches with the page; the words stand outside, so that they do not.
+    Both axes begin at 0; `y` and `x` are units. Colours go by the place in `lines`; empty ones are left out.
+    """
+    points = [point for line in lines.values() for point in line]
+    last = max((at for at, _ in points), default=1.0) or 1.0
+    greatest = max((value for _, value in points), default=1.0) or 1.0
+    drawn, names = [], []
+    for (name, line), colour in zip(lines.items(), itertools.cycle(COLOURS), strict=False):
+        if not line:
+            continue
+        path = " ".join(f"{100 * at / last:.2f},{100 * (1 - value / greatest):.2f}" for at, value in line)
+        drawn.append(f'<polyline points="{path}" stroke="{colour}"/>')
+        names.append(f'<span style="color:{colour}">{html.escape(name)}</span>')
+    grid = "".join(f'<line x1="0" x2="100" y1="{at}" y2="{at}"/>' for at in (0, 25, 50, 75, 100))
+    return figure(
+        title,
+        f"<div class=label>{' '.join(names)}<strong>{greatest:.4g}</strong></div>"
+        f'<svg viewBox="0 0 100 100" preserveAspectRatio="none" role="img">{grid}{"".join(drawn)}</svg>'
+        f"<div class=label>0 {y}, 0 {x}<strong>{last:.4g} {x}</strong></div>",
+    )
 
 
 def _table(rows: Table, *, head: bool = True) -> str:

@@ -17,14 +17,14 @@ import numpy as np
 
 from edgekit.converters.convert import ConvertInput, Progress, silent
 from edgekit.converters.distill.losses import Loss
-from edgekit.converters.distill.objective import step as divergence
+from edgekit.converters.distill.objective import Objective, count_of
 from edgekit.converters.distill.targets import Live
 from edgekit.converters.distill.texts import Window
 from edgekit.converters.distill.weights import fixed
 from edgekit.converters.interpreters.torch import Tensor, TorchDecoder, Weights, torch
 from edgekit.converters.quant.grid import Fitted, Grid
 from edgekit.converters.spec import ModelSpec
-from edgekit.converters.train import Schedule, train
+from edgekit.converters.train import Named, Schedule, processes, train
 
 LEARNING_RATE = 2e-3
 BATCH = 2  # texts in a step
@@ -59,7 +59,7 @@ def tune(
 
     On a GPU where torch has one. Memory: the weights twice in float32, and a text's activations.
     """
-    with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
+    with processes().device:
         return _tuned(model, grids, texts, passes, seed, state, progress)
 
 
@@ -73,43 +73,42 @@ def _tuned(
     progress: Progress,
 ) -> Tuned:
     weights = fixed(model.load)
-    scaled, factors, fitted = {}, {}, {}
+    scaled, fitted = {}, {}
     for name, grid in grids.items():
         n, k = model.spec.shape(name)
         found = model.fitted(name, grid, (0, n))
         ones = np.ones((n, grid.groups(k)), np.float32)
         if grid.rescaled(found.parameters, ones) is not None:
             fitted[name] = found
-            factors[name] = torch.tensor(ones, requires_grad=True)
             base = _by_group(torch.tensor(grid.restore(found)), ones.shape[1], grid.group or k)
-            scaled[name] = Scaled(base, factors[name], k)
-    student = Student(model.spec, weights, scaled)
+            scaled[name] = Scaled(base, torch.nn.Parameter(torch.tensor(ones)), k)
+    factors = Named({name: matrix.factors for name, matrix in scaled.items()})
     kl = Loss("kl")
     teacher = Live(TorchDecoder(model.spec, weights), kl.log_probabilities)
+    objective = Objective(Student(model.spec, weights, scaled), factors, kl, teacher)
     order = random.Random(seed).sample([Window(tuple(text), SHARED) for text in texts], len(texts))
     held_out = order[: max(1, len(order) // HELD_OUT_OF)]
     seen = order[len(held_out) :] or held_out
     batches = [seen[first : first + BATCH] for first in range(0, len(seen), BATCH)]
 
-    def judged() -> float:
-        return divergence(student, held_out, kl, teacher, learn=False)
+    def shares(step: int) -> list[tuple[Window, int]]:
+        batch = batches[step % len(batches)]
+        return [(window, count_of(batch)) for window in batch]
 
-    def loss(step: int) -> float:
-        return divergence(student, batches[step % len(batches)], kl, teacher)
-
-    before = judged()
+    before = objective.mean(held_out)
     schedule = Schedule(max(1, round(passes * len(batches))), LEARNING_RATE)
-    train(factors, loss, schedule, state, task="tuning scales", progress=progress)
+    train(objective, shares, schedule, state, task="tuning scales", progress=progress)
     tuned = {}
     with torch.no_grad():
         for name, found in fitted.items():
-            parameters = grids[name].rescaled(found.parameters, factors[name].cpu().numpy())
+            matrix = scaled[name]
+            parameters = grids[name].rescaled(found.parameters, matrix.factors.cpu().numpy())
             assert parameters is not None
             tuned[name] = Fitted(found.codes, parameters)
-            base = scaled[name].base
-            base.copy_(_by_group(torch.tensor(grids[name].restore(tuned[name])), *base.shape[1:]))
-            factors[name].fill_(1)
-    after = judged()
+            restored = torch.tensor(grids[name].restore(tuned[name]))
+            matrix.base.copy_(_by_group(restored, *matrix.base.shape[1:]))
+            matrix.factors.fill_(1)
+    after = objective.mean(held_out)
     if after >= before:
         return Tuned({}, before, before)
     return Tuned({(name, grids[name]): found for name, found in tuned.items()}, before, after)

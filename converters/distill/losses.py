@@ -38,11 +38,15 @@ NAMES = (*DIVERGENCES, NEXT_TOKEN)
 
 @dataclass(frozen=True)
 class Loss:
-    """One of NAMES; `beta` of jsd and skew_kl; both distributions at `temperature`."""
+    """One of NAMES; `beta` of jsd and skew_kl; both distributions at `temperature`. To it is added, `hidden`
+    times, how far what the student's output matrix is applied to is from the teacher's: the squared distance
+    over the squared length.
+    """
 
     name: str = "kl"
     beta: float = 0.1
     temperature: float = 1.0
+    hidden: float = 0.0
 
     def __post_init__(self) -> None:
         if self.name not in NAMES:
@@ -51,6 +55,10 @@ class Loss:
             raise UsageError(f"beta is {self.beta}; give a number between 0 and 1")
         if not 0 < self.temperature < math.inf:
             raise UsageError(f"the temperature is {self.temperature}; give a number above 0")
+        if not 0 <= self.hidden < math.inf or (self.hidden and not self.has_teacher):
+            raise UsageError(
+                f"hidden states count {self.hidden} times with {self.name!r}; give 0 or more, and a teacher"
+            )
 
     @property
     def has_teacher(self) -> bool:

@@ -16,8 +16,8 @@ from edgekit.errors import InvalidFile, UsageError
 class Recipe:
     """A member that is None was not asked for.
 
-    `text`, files to learn from: text, or JSONL of {"text"}, {"messages"}, {"prompt", "completion"};
-    `held_out`, one to measure with.
+    `text`, to learn from: files of text, of JSONL of {"text"}, {"messages"}, {"prompt", "completion"}, or ids
+    of data sets; `held_out`, a file to measure with.
 
     Making the student: `vocabulary`, the scripts of the tokens that stay ("latin,cyrillic"), or "text": those
     that `text` has; `vocabulary_size`, the most frequent of them; `layers`, channels `ffn` of each
@@ -25,9 +25,11 @@ class Recipe:
     by a smaller `ffn`. Or `student`: a checkpoint with the teacher's vocabulary, or the config.json of one,
     whose weights begin random.
 
-    Training it: `tokens` in all, 0: none; `batch_tokens` in a step, in texts of `context`; `loss`, `beta` and
-    `temperature` as in `losses.Loss`; `cache`, a folder for the teacher's answers; `scheme`, which the
-    student's weights are trained for: those of an .edge package of that scheme.
+    Training it: `tokens` in all, 0: none; `batch_tokens` in a step, in texts of `context`; `loss`, `beta`,
+    `temperature` and `hidden_weight` as in `losses.Loss`; `validation`, a file by which the best weights are
+    chosen, and training ends when `patience` judgements of twenty in all were no better; `cache`, a folder
+    for the teacher's answers; `scheme`, which the student's weights are trained for: those of an .edge
+    package of that scheme.
     """
 
     teacher: str
@@ -47,6 +49,9 @@ class Recipe:
     loss: str = "kl"
     beta: float = 0.1
     temperature: float = 1.0
+    hidden_weight: float = 0.0
+    validation: str | None = None
+    patience: int = 3
     cache: str | None = None
     scheme: str | None = None
     seed: int = 0

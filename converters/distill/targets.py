@@ -34,6 +34,11 @@ class Target(Protocol):
         `[n, vocab]` are the student's.
         """
 
+    def distance(self, rows: slice, hidden: Tensor) -> Tensor:
+        """`[n]`: the squared distance of `hidden` `[n, d_model]`, what the student's output matrix is applied
+        to, from the teacher's, over its squared length.
+        """
+
 
 Targets = Callable[[Sequence[int]], Target]
 Logs = Callable[[Tensor], Tensor]  # of logits
@@ -67,6 +72,10 @@ class _LiveTarget:
 
     def pair(self, rows: slice, logits: Tensor) -> tuple[Tensor, Tensor]:
         return self.log_probabilities(rows), self.live.logs(logits)
+
+    def distance(self, rows: slice, hidden: Tensor) -> Tensor:
+        theirs = self.hidden[rows]
+        return (hidden - theirs).square().sum(-1) / theirs.square().sum(-1)
 
 
 class Cached:
@@ -139,3 +148,6 @@ class _CachedTarget:
         ours = self.of(logits).gather(-1, self.ids[rows])
         tail = (1 - ours.exp().sum(-1, keepdim=True)).clamp(min=LEAST).log()
         return self.logs[rows], torch.cat((ours, tail), -1)
+
+    def distance(self, rows: slice, hidden: Tensor) -> Tensor:
+        raise UsageError("a cache has no hidden states", hint="leave the cache out, or --hidden-weight")

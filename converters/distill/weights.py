@@ -9,6 +9,7 @@ from typing import Any
 from edgekit.converters.distill.student import Load
 from edgekit.converters.interpreters.torch import Tensor, Weights, torch  # says it when there is no torch
 from edgekit.converters.quant.grid import Grid
+from edgekit.converters.train import Named
 
 
 def fixed(load: Load) -> Weights:
@@ -22,27 +23,29 @@ def fixed(load: Load) -> Weights:
     return weights
 
 
-def trained(names: Iterable[str], load: Load) -> dict[str, Tensor]:
-    """Parameters by name."""
+def trained(names: Iterable[str], load: Load) -> Named:
     loaded = fixed(load)
-    return {name: torch.nn.Parameter(loaded(name)) for name in names}
+    return Named({name: loaded(name) for name in names})
 
 
 class OnGrids:
-    """Parameters as a package of some scheme will hold them: codes are chosen anew after each `refresh`, and
-    gradients go through to what the codes were chosen for.
+    """Parameters, those of `grids` as a package of some scheme will hold them: codes are chosen anew after
+    each `refresh`, and gradients go through to what the codes were chosen for.
     """
 
-    def __init__(self, parameters: Mapping[str, Tensor], grids: Mapping[str, Grid]) -> None:
+    def __init__(self, parameters: Named, grids: Mapping[str, Grid]) -> None:
         self.parameters, self.grids = parameters, grids
+        self.names = {name for name, _ in parameters.named_parameters()}
         self._rounded: dict[str, Tensor] = {}
 
     def refresh(self) -> None:
         self._rounded.clear()
 
     def __call__(self, name: str) -> Tensor | None:
-        parameter = self.parameters.get(name)
-        if parameter is None or name not in self.grids:
+        if name not in self.names:
+            return None
+        parameter = self.parameters.get_parameter(name)
+        if name not in self.grids:
             return parameter
         if name not in self._rounded:
             rows = self.grids[name].changed(parameter.detach().cpu().numpy())

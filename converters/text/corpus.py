@@ -1,4 +1,6 @@
-"""Texts to learn from: files of plain text, and JSONL whose lines have `text` or `messages`."""
+"""Texts to learn from: files of plain text, and JSONL whose lines have `text`, `messages`, or `prompt` and
+`completion`.
+"""
 
 from __future__ import annotations
 
@@ -59,8 +61,12 @@ def _document(members: dict[str, Any], where: str) -> Document:
         return text
     if isinstance(messages, list) and messages and all(isinstance(each, dict) for each in messages):
         return messages
+    pair = [members.get("prompt"), members.get("completion")]
+    if all(isinstance(each, str) for each in pair):
+        return "".join(map(str, pair))
     raise InvalidFile(
-        f"{where}: neither `text` nor a list of `messages`: {str(members)[:60]}",
+        f"{where}: neither `text`, nor a list of `messages`, nor `prompt` and `completion`: "
+        f"{str(members)[:60]}",
         hint='a line is {"text": "…"} or {"messages": [{"role": "user", "content": "…"}, …]}',
     )
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from edgekit.bench.protocol import OURS
-from edgekit.page import COLOURS, Table, figure, page
+from edgekit.page import COLOURS, Table, curves, figure, page
 from edgekit.units import number, quantity, size
 
 WORDS = {
@@ -102,11 +102,11 @@ def html_page(result: dict[str, Any]) -> str:
         for depth in result["options"]["depths"]
     ]
     if result["sustained"]:
-        curves = {
-            name: [(point["minute"], point["decode_tok_s"]) for point in points]
-            for name, points in result["sustained"].items()
+        minutes = {
+            name: [(point["minute"], point["decode_tok_s"]) for point in result["sustained"].get(name, [])]
+            for name in engines
         }
-        plots.append(_curves("sustained decode, tokens/s over minutes", curves, engines))
+        plots.append(curves("sustained decode, tokens/s over minutes", minutes, "tokens/s", "minutes"))
     return page(
         f"{result['model']['name']}: edgekit bench",
         facts=_facts(result),
@@ -252,23 +252,3 @@ def _bars(title: str, rows: Sequence[dict[str, Any]], metric: str, engines: Sequ
             f'<s style="left:{low:.1f}%;width:{high - low:.1f}%"></s></div>'
         )
     return figure(title, "".join(parts))
-
-
-def _curves(title: str, curves: dict[str, list[tuple[float, float]]], engines: Sequence[str]) -> str:
-    """Lines in a drawing that stretches with the page; the words stand outside, so that they do not."""
-    points = [point for curve in curves.values() for point in curve]
-    last = max((x for x, _ in points), default=1.0) or 1.0
-    greatest = max((y for _, y in points), default=1.0) or 1.0
-    lines, names = [], []
-    for name, curve in curves.items():
-        colour = COLOURS[engines.index(name) % len(COLOURS)]
-        path = " ".join(f"{100 * x / last:.2f},{100 * (1 - y / greatest):.2f}" for x, y in curve)
-        lines.append(f'<polyline points="{path}" stroke="{colour}"/>')
-        names.append(f'<span style="color:{colour}">{html.escape(name)}</span>')
-    grid = "".join(f'<line x1="0" x2="100" y1="{y}" y2="{y}"/>' for y in (0, 25, 50, 75, 100))
-    return figure(
-        title,
-        f"<div class=label>{' '.join(names)}<strong>{number(greatest)}</strong></div>"
-        f'<svg viewBox="0 0 100 100" preserveAspectRatio="none" role="img">{grid}{"".join(lines)}</svg>'
-        f"<div class=label>0 tokens/s, 0 minutes<strong>{last:.3g} minutes</strong></div>",
-    )

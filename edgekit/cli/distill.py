@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import shlex
+import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
 from edgekit.cli import _options, _output
+from edgekit.in_place_of import in_place_of
 
 
 @click.command()
@@ -48,9 +51,17 @@ from edgekit.cli import _options, _output
 )
 @click.option("--beta", type=float, metavar="X", help="Of jsd and skew_kl  [default: 0.1].")
 @click.option("--temperature", type=float, metavar="T", help="Of both distributions  [default: 1].")
+@click.option(
+    "--hidden-weight", type=float, metavar="X", help="Of the last hidden states' distance  [default: 0]."
+)
+@click.option("--validation", metavar="FILE", help="Keep the weights that are best on it, and stop in time.")
+@click.option("--patience", type=click.IntRange(1), metavar="N", help="Judgements of no use  [default: 3].")
 @click.option("--cache", metavar="DIR", help="Keep the teacher's answers here, and take them from there.")
 @click.option("--scheme", metavar="NAME", help="Train weights for an .edge package of this scheme (q4).")
 @click.option("--seed", type=click.IntRange(0), metavar="S", help="Same seed, same student  [default: 0].")
+@click.option(
+    "--html", "page", type=click.Path(path_type=Path), metavar="F.html", help="Write a report with a plot."
+)
 @click.option("--print-config", is_flag=True, help="Print all options as YAML, and stop.")
 @click.option("--dry-run", is_flag=True, help="Say how large the student, its memory and time are, and stop.")
 @_options.json_option
@@ -58,6 +69,7 @@ def command(
     teacher: str | None,
     out: Path | None,
     config: Path | None,
+    page: Path | None,
     print_config: bool,
     dry_run: bool,
     as_json: bool,
@@ -76,7 +88,8 @@ def command(
     edgekit distill --config small.yaml -o small --dry-run
     """
     from edgekit.converters.distill.recipe import Recipe, read_yaml
-    from edgekit.distillation import distill
+    from edgekit.distillation import distill, is_main
+    from edgekit.distillation import report as reports
 
     members = read_yaml(config) if config else {}
     members |= {name: value for name, value in options.items() if value not in (None, ())}
@@ -88,7 +101,13 @@ def command(
     if out is None:
         raise click.UsageError("Missing option '-o': the directory to write.")
     with _output.progress() as progress:
-        report = distill(**members, out=out, dry_run=dry_run, progress=progress)
+        report = distill(**members, out=out, dry_run=dry_run, pack=page is not None, progress=progress)
+    if not is_main():
+        return
+    if page is not None and not dry_run:
+        with in_place_of(page) as temporary:
+            words = ["edgekit", *sys.argv[1:]]
+            temporary.write_text(reports.html_page(report, shlex.join(words)), encoding="utf-8")
     if as_json:
         _output.emit_json(report.to_json())
         return
@@ -100,15 +119,17 @@ def command(
     )
     if report.memory_bytes is not None and report.training_seconds is not None:
         click.echo(
-            f"training: {_output.size(report.memory_bytes)} of memory, "
+            f"training: {_output.size(report.memory_bytes)} of memory, {report.operations:.2g} operations, "
             f"about {report.training_seconds / 60:.0f} min on this machine"
         )
     if scores := report.scores:
         change = scores.bits_per_byte / scores.bits_per_byte_teacher - 1
+        before = report.scores_before
         click.echo(
             f"{scores.n_bytes} bytes of held-out text: {scores.bits_per_byte:.4f} bits per byte, "
             f"the teacher {scores.bits_per_byte_teacher:.4f} ({change:+.2%}); "
-            f"KL {scores.kl_mean:.4f}, same first choice {scores.top1_agreement:.1%}"
+            f"KL {scores.kl_mean:.4f}{f', {before.kl_mean:.4f} before training' if before else ''}, "
+            f"same first choice {scores.top1_agreement:.1%}"
         )
     if not dry_run:
         _output.note(f"\nhint: edgekit convert {report.path}")

@@ -17,10 +17,10 @@ from tiny_models import TINY_CONFIGS, make_checkpoint
 torch = pytest.importorskip("torch", reason="needs the [train] extra")
 
 import edgekit
-from edgekit.converters import convert
+from edgekit.converters import convert, train
 from edgekit.converters.distill import losses, prune, student, weights
 from edgekit.converters.distill.losses import Loss
-from edgekit.converters.distill.objective import step
+from edgekit.converters.distill.objective import Objective
 from edgekit.converters.distill.recipe import Recipe, read_yaml
 from edgekit.converters.distill.student import Parts
 from edgekit.converters.distill.targets import Cached, Live
@@ -158,10 +158,12 @@ def test_losses_are_divergences() -> None:
 def gradients(targets: Any, loss: Loss, opened: Any) -> tuple[float, dict[str, Any]]:
     parameters = weights.trained(opened.tensors, opened.load)
     with torch.no_grad():
-        for values in parameters.values():
+        for values in parameters.parameters():
             values.mul_(1.1)
-    value = step(TorchDecoder(opened.spec, parameters.get), [Window(tuple(IDS))], loss, targets)
-    return value, {name: values.grad for name, values in parameters.items()}
+    student = TorchDecoder(opened.spec, weights.OnGrids(parameters, {}))
+    value = Objective(student, parameters, loss, targets)(Window(tuple(IDS)), len(IDS) - 1)
+    value.backward()
+    return value.item(), {name: values.grad for name, values in parameters.named_parameters()}
 
 
 def test_cached_targets_give_the_gradients_of_the_teacher(
@@ -235,27 +237,36 @@ def test_training_heals_and_the_package_runs(teacher: Path, tmp_path: Path, text
     edgekit.convert(tmp_path / "b", tmp_path / "b.edge", scheme="q8")
 
 
-def test_a_killed_run_goes_on_to_the_same_weights(
-    teacher: Path, tmp_path: Path, text: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("cut", "saved_every"), [(KeyboardInterrupt(), 60.0), (SystemExit(), 0.0)])
+def test_a_run_that_was_cut_goes_on_to_the_same_weights(
+    cut: BaseException,
+    saved_every: float,
+    teacher: Path,
+    tmp_path: Path,
+    text: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """By Ctrl-C, which saves; and by what gives no time for it."""
     run(teacher, tmp_path / "whole", text, layers=3)
     from edgekit.converters.distill import healing
 
-    steps = 0
+    texts = 0
 
-    def interrupted(*arguments: Any) -> float:
-        nonlocal steps
-        steps += 1
-        if steps == 6:
-            raise KeyboardInterrupt
-        return step(*arguments)
+    class Interrupted(Objective):
+        def forward(self, window: Window, count: int) -> Any:
+            nonlocal texts
+            texts += 1
+            if texts == 12:
+                raise cut
+            return super().forward(window, count)
 
-    monkeypatch.setattr(healing, "step", interrupted)
-    with pytest.raises(KeyboardInterrupt):
+    monkeypatch.setattr(healing, "Objective", Interrupted)
+    monkeypatch.setattr(train, "SAVED_EVERY_S", saved_every)
+    with pytest.raises(type(cut)):
         run(teacher, tmp_path / "cut", text, layers=3)
     assert not (tmp_path / "cut").exists()
     run(teacher, tmp_path / "cut", text, layers=3)
-    assert steps == 6 + 5  # five of ten were done
+    assert texts == 12 + 10  # of two texts a step, five steps of ten were done
     assert len(log(tmp_path / "cut")) == 10
     same = "model.safetensors"
     assert (tmp_path / "cut" / same).read_bytes() == (tmp_path / "whole" / same).read_bytes()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from edgekit.converters.quant.grid import Fitted, Grid
 from edgekit.converters.quant.q4_affine32 import Q4Affine32
 from edgekit.converters.quant.q4_block32 import Q4Block32
 from edgekit.converters.quant.q8_block32 import Q8Block32
-from edgekit.converters.train import Schedule, train
+from edgekit.converters.train import Judge, Named, Schedule, train
 from edgekit.errors import UsageError
 
 RANDOM = np.random.default_rng(3)
@@ -105,16 +105,19 @@ def test_grids_without_scales_to_tune_are_left_alone(checkpoints: Path) -> None:
 # ---- the trainer
 
 
-def line() -> tuple[dict[str, Any], Callable[[int], float]]:
-    """Parameters, and the loss of a step that pulls them to a point that depends on it."""
-    parameters = {"a": torch.zeros(3, requires_grad=True), "b": torch.ones(2, 2, requires_grad=True)}
+class Line(Named):
+    """Its answer to a step pulls its parameters to a point that depends on it."""
 
-    def loss(step: int) -> float:
-        value = (parameters["a"] - step).square().sum() + (parameters["b"] * step).square().sum()
-        value.backward()
-        return value.item()
+    def __init__(self) -> None:
+        super().__init__({"a": torch.zeros(3), "layers.0.b": torch.ones(2, 2)})
 
-    return parameters, loss
+    def forward(self, step: int) -> Any:
+        a, b = self.parameters()
+        return (a - step).square().sum() + (b * step).square().sum()
+
+
+def share(step: int) -> list[tuple[int]]:
+    return [(step,)]
 
 
 SCHEDULE = Schedule(steps=9, learning_rate=0.3)
@@ -122,45 +125,69 @@ SCHEDULE = Schedule(steps=9, learning_rate=0.3)
 
 @pytest.mark.parametrize("stop", [1, 5, 8])
 def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(stop: int, tmp_path: Path) -> None:
-    whole, loss = line()
+    whole = Line()
     losses: list[float] = []
-    train(whole, loss, SCHEDULE, told=lambda step, value: losses.append(value))
+    train(whole, share, SCHEDULE, told=lambda step, values: losses.append(values["loss"]))
     assert len(losses) == 9
 
-    parameters, loss = line()
-
-    def stopped(step: int) -> float:
-        value = loss(step)  # its gradients are there, and lost
-        if step == stop:
-            raise KeyboardInterrupt
-        return value
+    class Stopped(Line):
+        def forward(self, step: int) -> Any:
+            if step == stop:
+                raise KeyboardInterrupt
+            return super().forward(step)
 
     with pytest.raises(KeyboardInterrupt):
-        train(parameters, stopped, SCHEDULE, tmp_path / "state")
-    parameters, loss = line()
+        train(Stopped(), share, SCHEDULE, tmp_path / "state")
+    model = Line()
     steps: list[int] = []
-    train(parameters, loss, SCHEDULE, tmp_path / "state", told=lambda step, value: steps.append(step))
+    train(model, share, SCHEDULE, tmp_path / "state", told=lambda step, values: steps.append(step))
     assert steps == list(range(stop, 9))
-    for name, values in whole.items():
-        torch.testing.assert_close(parameters[name], values, rtol=0, atol=0)
+    for name, values in whole.named_parameters():
+        torch.testing.assert_close(model.get_parameter(name), values, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("damage", [b"", b"not a state", b"PK\x03\x04 nor this"])
 def test_a_state_that_is_no_use_is_not_read(damage: bytes, tmp_path: Path) -> None:
     state = tmp_path / "state"
-    parameters, loss = line()
-    train(parameters, loss, Schedule(steps=2, learning_rate=0.1), state)
+    train(Line(), share, Schedule(steps=2, learning_rate=0.1), state)
     steps: list[int] = []
-    train(*line(), SCHEDULE, state, told=lambda step, value: steps.append(step))
+    train(Line(), share, SCHEDULE, state, told=lambda step, values: steps.append(step))
     assert len(steps) == 9
     state.write_bytes(damage)
-    train(*line(), SCHEDULE, state, told=lambda step, value: steps.append(step))
+    train(Line(), share, SCHEDULE, state, told=lambda step, values: steps.append(step))
     assert len(steps) == 18
 
 
 def test_a_loss_that_is_no_number_ends_the_run() -> None:
-    parameters, _ = line()
     with pytest.raises(UsageError, match=r"the loss of step 1 is nan"):
-        train(parameters, lambda step: float("nan"), SCHEDULE)
+        train(Line(), lambda step: [(math.nan,)], SCHEDULE)
     with pytest.raises(UsageError, match="0 steps"):
         Schedule(steps=0, learning_rate=1.0)
+
+
+@pytest.mark.parametrize("stop", [None, 5])
+def test_the_best_parameters_stay_and_patience_ends(stop: int | None, tmp_path: Path) -> None:
+    """Also when the run was stopped after the best."""
+    found: list[float] = []
+    model = Line()
+
+    def judged() -> float:
+        found.append(model.get_parameter("a").mean().item())
+        return abs(found[-1] - 0.9)
+
+    def told(step: int, values: dict[str, float]) -> None:
+        assert "validation" in values
+        if len(found) == stop:
+            raise KeyboardInterrupt
+
+    schedule, state = Schedule(steps=40, learning_rate=0.3), tmp_path / "state"
+    if stop is not None:
+        with pytest.raises(KeyboardInterrupt):
+            train(model, share, schedule, state, judge=Judge(judged, 1, 3), told=told)
+        model, stop = Line(), None
+    train(model, share, schedule, state, judge=Judge(judged, 1, 3), told=told)
+    errors = [abs(value - 0.9) for value in found]
+    best = errors.index(min(errors))
+    assert 0 < best < 36
+    assert len(found) == best + 4
+    assert model.get_parameter("a").mean().item() == found[best]

@@ -11,11 +11,13 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgekit import arguments, hub
+from edgekit.calibration import calibrated
 from edgekit.converters import convert as source
 from edgekit.converters import models, synth
 from edgekit.converters.checkpoint import read_json
@@ -24,12 +26,14 @@ from edgekit.converters.convert import ConvertInput, Progress, silent
 from edgekit.converters.distill import student as students
 from edgekit.converters.distill import texts
 from edgekit.converters.distill.recipe import Recipe
-from edgekit.converters.distill.student import Load, Parts, Student
+from edgekit.converters.distill.student import Array, Load, Parts, Student
 from edgekit.converters.distill.texts import Window
 from edgekit.converters.distill.vocabulary import Vocabulary
 from edgekit.converters.formats import edge
 from edgekit.converters.models import Family
 from edgekit.converters.text.tokenizer import SpecialTokens
+from edgekit.distillation import corpora
+from edgekit.distillation.packed import Packed, packed
 from edgekit.errors import UsageError
 from edgekit.in_place_of import in_place_of
 from edgekit.text import ChatTemplate, Tokenizer
@@ -37,19 +41,26 @@ from edgekit.text import ChatTemplate, Tokenizer
 if TYPE_CHECKING:
     from edgekit.converters.distill.measure import Scores
 
-SEARCH_TOKENS = 2048  # with which parts of a model are chosen
+SEARCH_TOKENS = 1024  # with which parts of a model are chosen
+BYTES_OF_A_TOKEN = 8  # of a data set, and then some
+LEAST_OF_A_DATASET = 1 << 22
+PACKED = "q8"  # packages that are measured, of a student that was trained for no scheme
 LOG = "distillation.jsonl"  # in the student's directory: the loss of every step
 
 
 @dataclass(frozen=True)
 class DistillReport:
     """What was written at `path`, or with `dry_run` what would be. `scores` are None when no held-out text
-    was given.
+    was given, `scores_before`, those of the student before it was trained, also when it was not trained.
 
-    `memory_bytes` and `training_seconds` are what training takes, estimated before it begins; None without.
+    `packed`, when it was asked for, says what "teacher" and "student" are as packages of `scheme`.
+
+    `memory_bytes`, `training_seconds` and `operations` are what training takes, estimated before it begins;
+    None without.
     """
 
     path: str
+    teacher: str
     model_type: str
     n_parameters_teacher: int
     n_parameters: int
@@ -58,8 +69,12 @@ class DistillReport:
     seconds: float
     dry_run: bool
     scores: Scores | None = None
+    scores_before: Scores | None = None
+    packed: dict[str, Packed] = field(default_factory=dict)
+    scheme: str = ""
     memory_bytes: int | None = None
     training_seconds: float | None = None
+    operations: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -70,10 +85,12 @@ def distill(
     out: str | os.PathLike[str],
     *,
     dry_run: bool = False,
+    pack: bool = False,
     progress: Progress = silent,
     **options: Any,
 ) -> DistillReport:
-    """Writes the directory `out`, an ordinary Hugging Face checkpoint, which `convert` packs.
+    """Writes the directory `out`, an ordinary Hugging Face checkpoint, which `convert` packs; with `pack`
+    teacher and student are packed, for the report alone.
 
     `options` are members of `converters.distill.recipe.Recipe`. A run that was interrupted or killed goes on
     when it is asked for again with the same ones: what it has done lies in a folder beside `out` until then.
@@ -90,22 +107,35 @@ def distill(
     target = Path(arguments.name(out, "the output"))
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise UsageError(f"{target} exists and is not an empty directory", hint="choose another place")
-    run = _Run(recipe, target, progress)
+    run = _Run(recipe, target, progress if is_main() else silent)
     if dry_run:
         return run.report(run.planned(), started, dry_run=True)
     target.parent.mkdir(parents=True, exist_ok=True)
     done = False
     try:
-        student = run.begun()
-        with in_place_of(target) as directory:
-            directory.mkdir()
-            run.finish(student, directory)
-            scores = run.measured(directory) if recipe.held_out else None
+        with run.one_after_another():
+            student = run.begun()
+        load = run.trained(student) if recipe.tokens else student.load
+        found: dict[str, Any] = {}
+        if is_main():
+            with in_place_of(target) as directory:
+                directory.mkdir()
+                run.save(student, load, directory)
+                if recipe.tokens:
+                    _copy_log(run.work / LOG, directory / LOG)
+                found = run.measured(student, directory)
+                if pack:
+                    found |= run.packed(directory)
         done = True
     finally:
-        if done or not run.state.exists():
+        if is_main() and (done or not run.state.exists()):
             shutil.rmtree(run.work, ignore_errors=True)
-    return run.report(_as_student(student), started, scores)
+    return run.report(_as_student(student), started, **found)
+
+
+def is_main() -> bool:
+    """Of several processes that train together one writes and speaks; torch's launchers number them."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 class _Run:
@@ -120,9 +150,10 @@ class _Run:
             raise UsageError(
                 f"there is no scheme {recipe.scheme!r}; choose one of: {', '.join(edge.SCHEMES)}"
             )
+        n_bytes = max(recipe.tokens * BYTES_OF_A_TOKEN, LEAST_OF_A_DATASET)
+        self.texts = [corpora.resolve(name, n_bytes, progress) for name in recipe.text]
         self.held_out = texts.whole([Path(recipe.held_out)]) if recipe.held_out else ""
-        files = [Path(name) for name in recipe.text]
-        facts = [(f.stat().st_size, f.stat().st_mtime_ns) for f in files if f.is_file()]
+        facts = [(f.stat().st_size, f.stat().st_mtime_ns) for f in self.texts if f.is_file()]
         identity = repr((recipe, self.teacher.metadata["source"], facts))
         digest = hashlib.sha256(identity.encode()).hexdigest()[:12]
         self.work = target.with_name(f".{target.name}.{digest}.distill")
@@ -151,7 +182,31 @@ class _Run:
         return students.of(self.teacher, parts)
 
     def begun(self) -> ConvertInput:
-        """The student before training."""
+        """The student before training: with a scheme, the weights that its calibrated codes stand for."""
+        made, scheme = self._made(), self.recipe.scheme
+        if scheme is None or not self.recipe.tokens:
+            return made
+        folder = self.work / "calibrated"
+        if not folder.exists():
+            grids = edge.grids(made, scheme)
+            with (
+                calibrated(made, grids, self.texts, self.recipe.seed, progress=self.progress) as model,
+                in_place_of(folder) as directory,
+            ):
+
+                def load(name: str) -> Array | None:
+                    if name not in grids:
+                        return model.load(name)
+                    return grids[name].restore(
+                        model.fitted(name, grids[name], (0, model.spec.shape(name)[0]))
+                    )
+
+                directory.mkdir()
+                self.save(made, load, directory)
+        return source.read(folder, "the student")
+
+    def _made(self) -> ConvertInput:
+        """The student as its parts are, before training."""
         if self.recipe.student is not None:
             return self._given()
         folder = self.work / "student"
@@ -196,7 +251,7 @@ class _Run:
         from edgekit.converters.distill import prune, weights
 
         loaded = weights.fixed(self.teacher.load)
-        windows = [window.ids for window in self._windows(self.teacher)]
+        windows = [window.ids for window in self._windows(self.teacher, self.texts)]
         some = windows[: max(1, SEARCH_TOKENS // recipe.context)]
         self.progress("weighing channels and heads", 0, 0)
         return Parts(
@@ -251,7 +306,7 @@ class _Run:
         """How often the text has each token."""
         tokenizer = _tokenizer(self.teacher)
         counts: Counter[int] = Counter()
-        for sample in texts.read(map(Path, self.recipe.text)):
+        for sample in texts.read(self.texts):
             self.progress("counting tokens", 0, 0)
             for text in texts.texts_of(sample):
                 for piece in texts.pieces(text):
@@ -260,37 +315,47 @@ class _Run:
 
     # ---- its training
 
-    def finish(self, student: ConvertInput, directory: Path) -> None:
-        """Writes the student, trained when that was asked for."""
-        recipe = self.recipe
-        load: Load = student.load
-        if recipe.tokens:
-            from edgekit.converters.distill.healing import heal
+    def one_after_another(self) -> AbstractContextManager[None]:
+        """The main process before the others, which then find what it has made."""
+        if not self.recipe.tokens:
+            return nullcontext()
+        from edgekit.converters.train import processes
 
-            self.work.mkdir(parents=True, exist_ok=True)
-            with (self.work / LOG).open("a", encoding="utf-8") as log:
+        team: AbstractContextManager[None] = processes().main_process_first()
+        return team
 
-                def told(step: int, loss: float) -> None:
-                    log.write(json.dumps({"step": step, "loss": loss}) + "\n")
+    def trained(self, student: ConvertInput) -> Load:
+        from edgekit.converters.distill.healing import heal
+
+        recipe, model = self.recipe, student if student.tokenizer else self.teacher
+        self.work.mkdir(parents=True, exist_ok=True)
+        with (self.work / LOG).open("a", encoding="utf-8") if is_main() else nullcontext() as log:
+
+            def told(step: int, values: dict[str, float]) -> None:
+                if log is not None:
+                    log.write(json.dumps({"step": step, **values}) + "\n")
                     log.flush()
 
-                load = heal(
-                    student,
-                    self.teacher,
-                    self._windows(student if student.tokenizer else self.teacher),
-                    self._course(),
-                    kept=self.tokens,
-                    cache=None if recipe.cache is None else Path(recipe.cache),
-                    grids=edge.grids(student, recipe.scheme) if recipe.scheme else None,
-                    state=self.state,
-                    told=told,
-                    progress=self.progress,
-                )
-            _copy_log(self.work / LOG, directory / LOG)
+            return heal(
+                student,
+                self.teacher,
+                self._windows(model, self.texts),
+                self._course(),
+                kept=self.tokens,
+                cache=None if recipe.cache is None else Path(recipe.cache),
+                grids=edge.grids(student, recipe.scheme) if recipe.scheme else None,
+                validation=self._windows(model, [Path(recipe.validation)]) if recipe.validation else (),
+                state=self.state,
+                told=told,
+                progress=self.progress,
+            )
+
+    def save(self, student: ConvertInput, load: Load, directory: Path) -> None:
+        """Writes the student with the tensors of `load`."""
         made = dataclasses.replace(_as_student(student), load=load)
         base = student if student.tokenizer else self.teacher
         # codes that the weights were trained for are those of the weights as they are, not rounded
-        dtype = "F32" if recipe.scheme else None
+        dtype = "F32" if self.recipe.scheme else None
         students.save(made, base, directory, dtype=dtype, what=self._what(made), progress=self.progress)
 
     def _course(self) -> Any:
@@ -298,10 +363,11 @@ class _Run:
         from edgekit.converters.distill.losses import Loss
 
         recipe = self.recipe
-        loss = Loss(recipe.loss, recipe.beta, recipe.temperature)
-        return Course(recipe.tokens, recipe.batch_tokens, recipe.learning_rate, loss, recipe.seed)
+        loss = Loss(recipe.loss, recipe.beta, recipe.temperature, recipe.hidden_weight)
+        size, rate, patience = recipe.batch_tokens, recipe.learning_rate, recipe.patience
+        return Course(recipe.tokens, size, rate, loss, recipe.seed, patience)
 
-    def _windows(self, model: ConvertInput) -> list[Window]:
+    def _windows(self, model: ConvertInput, files: Sequence[Path]) -> list[Window]:
         tokenizer = _tokenizer(model)
         before = [] if model.bos_id is None else [model.bos_id]
         after = model.metadata["eos_ids"][:1]
@@ -311,7 +377,7 @@ class _Run:
             render = functools.partial(_rendered, template, tokenizer, model.metadata["special_tokens"])
         self.progress("reading the text", 0, 0)
         return texts.windows(
-            texts.read(map(Path, self.recipe.text)),
+            texts.read(files),
             functools.partial(tokenizer.encode, add_special_tokens=False),
             render,
             length=self.recipe.context,
@@ -320,30 +386,43 @@ class _Run:
 
     # ---- what is said of it
 
-    def measured(self, directory: Path) -> Scores:
+    def measured(self, before: ConvertInput, directory: Path) -> dict[str, Scores]:
+        """The student in `directory`, and what it was before training, on the held-out text."""
+        if not self.held_out:
+            return {}
+        students = {"scores": source.read(directory, "the student")}
+        if self.recipe.tokens:
+            students["scores_before"] = before
+        return {name: self._scores(student) for name, student in students.items()}
+
+    def _scores(self, student: ConvertInput) -> Scores:
         from edgekit.converters.distill import weights
         from edgekit.converters.distill.measure import Side, compare
         from edgekit.converters.interpreters.torch import TorchDecoder
 
-        made = source.read(directory, "the student")
-        sides = (
+        theirs, ours = (
             Side(TorchDecoder(each.spec, weights.fixed(each.load)), _tokenizer(each).encode)
-            for each in (self.teacher, made if made.tokenizer else self.teacher)
+            for each in (self.teacher, student if student.tokenizer else self.teacher)
         )
-        theirs, ours = sides
         return compare(theirs, ours, self.held_out, self.tokens, self.progress)
 
+    def packed(self, directory: Path) -> dict[str, Any]:
+        """Teacher and student as packages."""
+        scheme = self.recipe.scheme or PACKED
+        sides = {"teacher": self.teacher.checkpoint.path, "student": directory}
+        return {"packed": packed(sides, scheme, self.progress), "scheme": scheme}
+
     def report(
-        self, student: Student, started: float, scores: Scores | None = None, *, dry_run: bool = False
+        self, student: Student, started: float, *, dry_run: bool = False, **found: Any
     ) -> DistillReport:
         n_teacher, n = self.teacher.spec.parameters(self.teacher.tensors), student.n_parameters
-        memory = seconds = None
         if dry_run and self.recipe.tokens:
             from edgekit.converters.distill.estimate import estimate
 
-            memory, seconds = estimate(n_teacher, n, student.spec.vocab_size, self._course())
+            found |= asdict(estimate(n_teacher, n, student.spec.vocab_size, self._course()))
         return DistillReport(
             path=str(self.target),
+            teacher=self.recipe.teacher,
             model_type=student.spec.model_type,
             n_parameters_teacher=n_teacher,
             n_parameters=n,
@@ -351,9 +430,7 @@ class _Run:
             n_layers=len(student.spec.layers),
             seconds=time.monotonic() - started,
             dry_run=dry_run,
-            scores=scores,
-            memory_bytes=memory,
-            training_seconds=seconds,
+            **found,
         )
 
 
