@@ -107,6 +107,8 @@ def processes() -> Any:
         raise UsageError(
             f"edgekit does not train under {found.distributed_type.value}", hint="use DDP or FSDP2"
         )
+    if found.distributed_type == DistributedType.FSDP and not found.is_fsdp2:
+        raise UsageError("edgekit does not train under FSDP 1", hint="set fsdp_version: 2")
     if found.mixed_precision not in ("no", "bf16"):
         raise UsageError(
             f"edgekit does not train in {found.mixed_precision}", hint="use --mixed_precision bf16, or no"

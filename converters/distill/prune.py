@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from edgekit.converters.convert import Progress, silent
+from edgekit.converters.distill.student import of_width
 from edgekit.converters.interpreters.torch import Tensor, TorchDecoder, Weights, torch
 from edgekit.converters.spec import Layer, ModelSpec
 from edgekit.errors import UsageError
@@ -71,6 +72,25 @@ def channels(spec: ModelSpec, weights: Weights, texts: Texts, n: int) -> dict[in
 def groups(spec: ModelSpec, weights: Weights, texts: Texts, n: int) -> dict[int, list[int]]:
     """The `n` key/value heads of each layer which, with the query heads that share them, add most."""
     return _most(spec, weights, texts, "o", n, lambda layer: layer.n_kv_heads)
+
+
+def width(spec: ModelSpec, weights: Weights, texts: Texts, n: int) -> list[int]:
+    """The `n` channels of the residual which, over all matrices that read it, add most to what these give."""
+    _within(n, spec.d_model, "channels of the residual")
+    adds = torch.zeros(spec.d_model)
+
+    def tap(name: str, x: Tensor) -> None:
+        if 1 in of_width(spec, name):
+            matrix = weights(name)
+            assert matrix is not None
+            adds.add_(x.square().flatten(0, -2).sum(0) * matrix.square().sum(0) / matrix.square().sum())
+
+    with torch.no_grad():
+        model = TorchDecoder(spec, weights, tap=tap)
+        for text in texts:
+            for rows in model.hidden(torch.tensor([list(text)]))[0].split(HEAD_ROWS):
+                model.head(rows)
+    return sorted(adds.topk(n).indices.tolist())
 
 
 def _most(

@@ -11,6 +11,10 @@ from typing import Any
 
 from edgekit.errors import InvalidFile, UsageError
 
+# What says of which parts of its teacher a student is made.
+MADE_BY = ("vocabulary", "vocabulary_size", "layers", "ffn", "kv_heads", "width", "target_params")
+TRACKERS = ("tensorboard", "wandb")
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -21,15 +25,15 @@ class Recipe:
 
     Making the student: `vocabulary`, the scripts of the tokens that stay ("latin,cyrillic"), or "text": those
     that `text` has; `vocabulary_size`, the most frequent of them; `layers`, channels `ffn` of each
-    feed-forward part and key/value heads `kv_heads` that stay; `target_params`, so many parameters at most
-    by a smaller `ffn`. Or `student`: a checkpoint with the teacher's vocabulary, or the config.json of one,
-    whose weights begin random.
+    feed-forward part, key/value heads `kv_heads` and channels `width` of the hidden states that stay;
+    `target_params`, so many parameters at most by a smaller `ffn`. Or `student`: a checkpoint with the
+    teacher's vocabulary, or the config.json of one, whose weights begin random.
 
     Training it: `tokens` in all, 0: none; `batch_tokens` in a step, in texts of `context`; `loss`, `beta`,
     `temperature` and `hidden_weight` as in `losses.Loss`; `validation`, a file by which the best weights are
     chosen, and training ends when `patience` judgements of twenty in all were no better; `cache`, a folder
     for the teacher's answers; `scheme`, which the student's weights are trained for: those of an .edge
-    package of that scheme.
+    package of that scheme; `track`, one of TRACKERS, which is told of every step.
     """
 
     teacher: str
@@ -40,6 +44,7 @@ class Recipe:
     layers: int | None = None
     ffn: int | None = None
     kv_heads: int | None = None
+    width: int | None = None
     target_params: int | None = None
     student: str | None = None
     tokens: int = 0
@@ -54,11 +59,11 @@ class Recipe:
     patience: int = 3
     cache: str | None = None
     scheme: str | None = None
+    track: str | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
-        made = ("vocabulary", "vocabulary_size", "layers", "ffn", "kv_heads", "target_params")
-        given = [name for name in made if getattr(self, name) is not None]
+        given = [name for name in MADE_BY if getattr(self, name) is not None]
         if self.student is not None and given:
             raise UsageError(f"'student' is given, and {', '.join(given)} too; give the one or the other")
         if self.ffn is not None and self.target_params is not None:
@@ -68,18 +73,19 @@ class Recipe:
                 f"{self.tokens} tokens, {self.batch_tokens} a step, in texts of {self.context}; "
                 "a step has at least one text, a text two tokens"
             )
+        if self.track not in (None, *TRACKERS):
+            raise UsageError(f"there is no tracker {self.track!r}; choose one of: {', '.join(TRACKERS)}")
         if not self.text and self.needs_text:
             raise UsageError("choosing parts of a model, and training, need a text", hint="give --text FILE")
 
     @property
     def needs_text(self) -> bool:
-        chosen = (self.layers, self.ffn, self.kv_heads, self.target_params, self.vocabulary_size)
-        return self.tokens > 0 or self.vocabulary == "text" or any(value is not None for value in chosen)
+        chosen = any(getattr(self, name) is not None for name in MADE_BY if name != "vocabulary")
+        return self.tokens > 0 or self.vocabulary == "text" or chosen
 
     @property
     def changes_nothing(self) -> bool:
-        parts = (self.vocabulary, self.vocabulary_size, self.layers, self.ffn, self.kv_heads)
-        return not self.tokens and all(value is None for value in (*parts, self.target_params, self.student))
+        return not self.tokens and all(getattr(self, name) is None for name in (*MADE_BY, "student"))
 
     @classmethod
     def of(cls, members: dict[str, Any], where: str) -> Recipe:

@@ -30,6 +30,7 @@ Load = Callable[[str], "Array | None"]
 
 # A config's word for what a student may have fewer of.
 WORDS = {"d_ff": "intermediate_size", "n_heads": "num_attention_heads", "n_kv_heads": "num_key_value_heads"}
+WIDTH = "hidden_size"
 # Tokenizer files that name ids, or tokens, and are written anew when the vocabulary changes.
 NUMBERED = ("tokenizer_config.json", "generation_config.json")
 REPLACED = ("tokenizer.model", "added_tokens.json", "vocab.json", "merges.txt", *NUMBERED)
@@ -47,17 +48,31 @@ class Parts:
     """Of a layer's dense feed-forward part."""
     groups: Mapping[int, Sequence[int]] = field(default_factory=dict)
     """Key/value heads of a layer, each with the query heads that share it."""
+    width: Sequence[int] | None = None
+    """Channels of the residual."""
 
     def spec(self, teacher: ModelSpec) -> ModelSpec:
         """The student's."""
         return dataclasses.replace(
             teacher,
             vocab_size=teacher.vocab_size if self.tokens is None else len(self.tokens),
+            d_model=teacher.d_model if self.width is None else len(self.width),
             layers=tuple(self._layer(number, teacher.layers[number]) for number in self._layers(teacher)),
         )
 
     def load(self, teacher: ModelSpec, load: Load, name: str) -> Array | None:
         """The student's tensor `name`, out of the teacher's that `load` gives."""
+        values = self._of_all_channels(teacher, load, name)
+        if values is None or self.width is None:
+            return values
+        if name.startswith("layers."):
+            _, ours, part = name.split(".", 2)
+            name = f"layers.{self._layers(teacher)[int(ours)]}.{part}"
+        for axis in of_width(teacher, name):
+            values = values.take(self.width, axis)
+        return np.ascontiguousarray(values)
+
+    def _of_all_channels(self, teacher: ModelSpec, load: Load, name: str) -> Array | None:
         if name.startswith("layers."):
             _, ours, part = name.split(".", 2)
             number = self._layers(teacher)[int(ours)]
@@ -115,6 +130,19 @@ class Student:
         return self.spec.parameters(self.family.tensors)
 
 
+def of_width(spec: ModelSpec, name: str) -> list[int]:
+    """The axes of a tensor that are channels of the residual. Raises UnsupportedModel for one that has them
+    several times over.
+    """
+    wider = dataclasses.replace(spec, d_model=spec.d_model + 1).shape(name)
+    added = [more - n for n, more in zip(spec.shape(name), wider, strict=True)]
+    if max(added, default=0) > 1:
+        raise UnsupportedModel(
+            f"{name} has channels of the residual side by side", hint="make the student smaller otherwise"
+        )
+    return [axis for axis, more in enumerate(added) if more]
+
+
 def of(teacher: ConvertInput, parts: Parts) -> Student:
     """The student that has these parts of its teacher. Raises UnsupportedModel when configs of the family
     cannot say what it is.
@@ -131,13 +159,16 @@ def of(teacher: ConvertInput, parts: Parts) -> Student:
             config[theirs] = next(iter(changed))
             if ours != "d_ff":
                 config["head_dim"] = max(layer.head_dim for layer in spec.layers)
+    if parts.width is not None:
+        config[WIDTH] = spec.d_model
+        config["head_dim"] = max(layer.head_dim for layer in spec.layers)
     load = functools.partial(parts.load, teacher.spec, teacher.load)
     for spelling in _spellings(config, spec):
         family = models.load(spelling)
         if family.spec == spec:
             return Student(spelling, family, load)
     raise UnsupportedModel(
-        f"a config of model type {teacher.spec.model_type!r} cannot say which layers such a student has",
+        f"a config of model type {teacher.spec.model_type!r} cannot say what layers such a student has",
         hint="choose whole periods of the layers, or another way to make it smaller",
     )
 

@@ -31,6 +31,7 @@ from edgekit.in_place_of import in_place_of
 @click.option("--layers", type=click.IntRange(1), metavar="N", help="Keep N layers.")
 @click.option("--ffn", type=click.IntRange(1), metavar="N", help="Keep N channels of each feed-forward part.")
 @click.option("--kv-heads", type=click.IntRange(1), metavar="N", help="Keep N key/value heads of a layer.")
+@click.option("--width", type=click.IntRange(1), metavar="N", help="Keep N channels of the hidden states.")
 @click.option(
     "--target-params",
     type=click.IntRange(1),
@@ -58,6 +59,7 @@ from edgekit.in_place_of import in_place_of
 @click.option("--patience", type=click.IntRange(1), metavar="N", help="Judgements of no use  [default: 3].")
 @click.option("--cache", metavar="DIR", help="Keep the teacher's answers here, and take them from there.")
 @click.option("--scheme", metavar="NAME", help="Train weights for an .edge package of this scheme (q4).")
+@click.option("--track", metavar="NAME", help="Tell tensorboard, or wandb, of every step.")
 @click.option("--seed", type=click.IntRange(0), metavar="S", help="Same seed, same student  [default: 0].")
 @click.option(
     "--html", "page", type=click.Path(path_type=Path), metavar="F.html", help="Write a report with a plot."

@@ -32,7 +32,7 @@ from edgekit.converters.distill.vocabulary import Vocabulary
 from edgekit.converters.formats import edge
 from edgekit.converters.models import Family
 from edgekit.converters.text.tokenizer import SpecialTokens
-from edgekit.distillation import corpora
+from edgekit.distillation import corpora, trackers
 from edgekit.distillation.packed import Packed, packed
 from edgekit.errors import UsageError
 from edgekit.in_place_of import in_place_of
@@ -41,7 +41,7 @@ from edgekit.text import ChatTemplate, Tokenizer
 if TYPE_CHECKING:
     from edgekit.converters.distill.measure import Scores
 
-SEARCH_TOKENS = 1024  # with which parts of a model are chosen
+SEARCH_TOKENS = 512  # with which parts of a model are chosen
 BYTES_OF_A_TOKEN = 8  # of a data set, and then some
 LEAST_OF_A_DATASET = 1 << 22
 PACKED = "q8"  # packages that are measured, of a student that was trained for no scheme
@@ -102,7 +102,7 @@ def distill(
     if recipe.changes_nothing:
         raise UsageError(
             "nothing says what the student is to have less of, or to learn",
-            hint="give --vocabulary, --layers, --ffn, --kv-heads, --target-params, --student or --tokens",
+            hint="give --tokens, --vocabulary, --layers, --ffn, --kv-heads, --width or --target-params",
         )
     target = Path(arguments.name(out, "the output"))
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
@@ -178,6 +178,7 @@ class _Run:
             layers if recipe.layers else None,
             {n: range(width) for n in layers if spec.layers[n].d_ff} if width else {},
             {n: range(recipe.kv_heads) for n in layers} if recipe.kv_heads else {},
+            range(recipe.width) if recipe.width else None,
         )
         return students.of(self.teacher, parts)
 
@@ -188,6 +189,7 @@ class _Run:
             return made
         folder = self.work / "calibrated"
         if not folder.exists():
+            self.work.mkdir(parents=True, exist_ok=True)
             grids = edge.grids(made, scheme)
             with (
                 calibrated(made, grids, self.texts, self.recipe.seed, progress=self.progress) as model,
@@ -246,7 +248,7 @@ class _Run:
     def _chosen(self) -> Parts:
         recipe, spec = self.recipe, self.teacher.spec
         width = self._width(range(recipe.layers or len(spec.layers)))
-        if not (recipe.layers or width or recipe.kv_heads):
+        if not (recipe.layers or width or recipe.kv_heads or recipe.width):
             return Parts(self.tokens)
         from edgekit.converters.distill import prune, weights
 
@@ -259,6 +261,7 @@ class _Run:
             prune.layers(spec, loaded, some, recipe.layers, self.progress) if recipe.layers else None,
             prune.channels(spec, loaded, some, width) if width else {},
             prune.groups(spec, loaded, some, recipe.kv_heads) if recipe.kv_heads else {},
+            prune.width(spec, loaded, some, recipe.width) if recipe.width else None,
         )
 
     def _width(self, layers: Sequence[int]) -> int | None:
@@ -268,7 +271,8 @@ class _Run:
         from edgekit.converters.distill import prune
 
         heads = self.recipe.kv_heads
-        few = Parts(self.tokens, layers, {}, {n: range(heads) for n in layers} if heads else {})
+        groups = {n: range(heads) for n in layers} if heads else {}
+        few = Parts(self.tokens, layers, {}, groups, range(self.recipe.width) if self.recipe.width else None)
         student = students.of(self.teacher, few)
         names = student.family.tensors
         return prune.width_for(student.spec, lambda spec: spec.parameters(names), self.recipe.target_params)
@@ -330,11 +334,14 @@ class _Run:
         recipe, model = self.recipe, student if student.tokenizer else self.teacher
         self.work.mkdir(parents=True, exist_ok=True)
         with (self.work / LOG).open("a", encoding="utf-8") if is_main() else nullcontext() as log:
+            track = trackers.opened(recipe.track, self.target, recipe) if is_main() else None
 
             def told(step: int, values: dict[str, float]) -> None:
                 if log is not None:
                     log.write(json.dumps({"step": step, **values}) + "\n")
                     log.flush()
+                if track is not None:
+                    track(step, values)
 
             return heal(
                 student,
@@ -387,7 +394,9 @@ class _Run:
     # ---- what is said of it
 
     def measured(self, before: ConvertInput, directory: Path) -> dict[str, Scores]:
-        """The student in `directory`, and what it was before training, on the held-out text."""
+        """The student in `directory`, and what it was before training, on the held-out text; with a scheme
+        those that a package holds.
+        """
         if not self.held_out:
             return {}
         students = {"scores": source.read(directory, "the student")}
@@ -401,10 +410,23 @@ class _Run:
         from edgekit.converters.interpreters.torch import TorchDecoder
 
         theirs, ours = (
-            Side(TorchDecoder(each.spec, weights.fixed(each.load)), _tokenizer(each).encode)
-            for each in (self.teacher, student if student.tokenizer else self.teacher)
+            Side(TorchDecoder(each.spec, weights.fixed(load)), _tokenizer(tokenizer).encode)
+            for each, load, tokenizer in (
+                (self.teacher, self.teacher.load, self.teacher),
+                (student, self._as_packed(student), student if student.tokenizer else self.teacher),
+            )
         )
         return compare(theirs, ours, self.held_out, self.tokens, self.progress)
+
+    def _as_packed(self, student: ConvertInput) -> Load:
+        """The student's tensors as the package that it was trained for holds them."""
+        grids = edge.grids(student, self.recipe.scheme) if self.recipe.scheme else {}
+
+        def load(name: str) -> Array | None:
+            values = student.load(name)
+            return grids[name].changed(values) if name in grids and values is not None else values
+
+        return load
 
     def packed(self, directory: Path) -> dict[str, Any]:
         """Teacher and student as packages."""

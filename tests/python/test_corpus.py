@@ -33,7 +33,7 @@ def test_text_is_one_document_and_jsonl_one_a_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b'{"text": "fine"}\n{"prompt": "x"}', "line 2: neither `text`, nor a list of `messages`, nor `prompt`"),
+        (b'{"text": "fine"}\n{"prompt": "x"}', "line 2: neither `text`, nor a list of `messages`"),
         (b"[" * 100_000, "line 1: no JSON"),
         (b'{"text": 3}', "line 1: neither"),
         (b'{"messages": []}', "line 1: neither"),

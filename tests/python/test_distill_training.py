@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
+import itertools
 import json
 import math
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import tiny_chat_model
+from click.testing import CliRunner
 from tiny_models import TINY_CONFIGS, make_checkpoint
 
 torch = pytest.importorskip("torch", reason="needs the [train] extra")
 
 import edgekit
+from edgekit import evaluation
+from edgekit.cli import cli
 from edgekit.converters import convert, train
 from edgekit.converters.distill import losses, prune, student, weights
 from edgekit.converters.distill.losses import Loss
@@ -26,7 +35,8 @@ from edgekit.converters.distill.student import Parts
 from edgekit.converters.distill.targets import Cached, Live
 from edgekit.converters.distill.texts import Window, windows
 from edgekit.converters.interpreters.torch import TorchDecoder
-from edgekit.errors import InvalidFile, UnsupportedModel, UsageError
+from edgekit.distillation import corpora
+from edgekit.errors import InvalidFile, IoFailure, UnsupportedModel, UsageError
 
 TEXT = "The cat sat on the mat, and the dog sat on the cat. " * 8
 IDS = np.random.default_rng(0).integers(0, 199, 24).tolist()
@@ -118,6 +128,41 @@ def test_heads_that_do_nothing_can_go(name: str, checkpoints: Path, tmp_path: Pa
     want = logits(opened.spec, load)
     assert np.allclose(got, want, atol=1e-5 * np.abs(want).max())
     assert student.of(opened, parts).spec == parts.spec(opened.spec)
+
+
+@pytest.mark.parametrize("name", ["llama_mqa", "qwen3", "phi3", "olmoe"])
+def test_hidden_channels_that_do_nothing_can_go(name: str, checkpoints: Path, tmp_path: Path) -> None:
+    """Those that nothing reads or writes. Norms divide by more then; here their gains make up for it."""
+    opened = convert.read(make_checkpoint(name, checkpoints), name)
+    spec, d = opened.spec, opened.spec.d_model
+    dead = np.random.default_rng(2).permutation(d)[: d // 4]
+    dead = np.sort(dead)
+
+    def load(name: str) -> Any:
+        values = opened.load(name)
+        if values is not None:
+            for axis in student.of_width(spec, name):
+                values = values.copy()
+                values[(slice(None),) * axis + (dead,)] = 0
+        return values
+
+    kept = prune.width(spec, weights.fixed(load), [IDS], d - len(dead))
+    assert sorted(set(range(d)) - set(kept)) == dead.tolist()
+    parts = Parts(width=kept)
+
+    def smaller(name: str) -> Any:
+        values = parts.load(spec, load, name)
+        if values is not None and name.endswith("norm") and student.of_width(spec, name):
+            values = values * np.float32(math.sqrt(d / (d - len(dead))))
+        return values
+
+    got, want = logits(parts.spec(spec), smaller), logits(spec, load)
+    assert np.allclose(got, want, atol=2e-3 * np.abs(want).max())
+    made = student.of(opened, parts)
+    assert made.config["hidden_size"] == d - len(dead)
+    (tmp_path / "m").mkdir()
+    student.save(made, opened, tmp_path / "m")
+    assert convert.read(tmp_path / "m", "student").spec == parts.spec(spec)
 
 
 def test_the_layer_that_does_nothing_goes_first(checkpoints: Path) -> None:
@@ -276,11 +321,11 @@ def test_a_run_that_was_cut_goes_on_to_the_same_weights(
     "options",
     [
         {"loss": "reverse_kl"},
-        {"loss": "jsd", "temperature": 2.0},
+        {"loss": "jsd", "temperature": 2.0, "hidden_weight": 0.5},
         {"loss": "skew_kl", "cache": "targets"},
         {"loss": "next_token"},
         {"scheme": "q4"},
-        {"kv_heads": 1, "ffn": 64},
+        {"kv_heads": 1, "ffn": 64, "width": 48},
     ],
     ids=lambda options: "-".join(map(str, options.values())),
 )
@@ -318,6 +363,134 @@ def test_a_size_is_kept_and_told_before(teacher: Path, tmp_path: Path, text: str
     assert whole - 50000 < made.n_parameters == planned.n_parameters <= whole - 20000
 
 
+def test_the_best_weights_stay(teacher: Path, tmp_path: Path, text: str) -> None:
+    """Of a run that is much too fast, those before it began to fail on the validation text."""
+    (tmp_path / "other.txt").write_text("Where is the dog? It is on the mat, where the cat was. " * 6)
+    other = {"validation": str(tmp_path / "other.txt")}
+
+    def judged(name: str) -> list[float]:
+        lines = (tmp_path / name / "distillation.jsonl").read_text().splitlines()
+        return [step["validation"] for step in map(json.loads, lines) if "validation" in step]
+
+    run(teacher, tmp_path / "m", text, layers=3, tokens=3200, patience=2, **other)
+    assert judged("m").index(min(judged("m"))) == len(judged("m")) - 3
+    run(teacher, tmp_path / "n", text, student=str(tmp_path / "m"), tokens=64, learning_rate=1e-9, **other)
+    assert judged("n") == pytest.approx([min(judged("m"))], rel=1e-3)
+
+
+def test_a_report_shows_both_sides(
+    teacher: Path, tmp_path: Path, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = tmp_path / "report.html"
+    words = ["distill", str(teacher), "-o", str(tmp_path / "m"), "--text", text, "--held-out", text]
+    words += ["--layers", "2", "--tokens", "128", "--context", "32", "--batch-tokens", "64"]
+    done = CliRunner().invoke(cli, [*words, "--html", str(page)])
+    assert done.exit_code == 0, done.output
+    assert "before training" in done.stdout
+    shown = page.read_text()
+    rows = re.findall(r"<tr><td>([^<]+)</td>(?:<td>[^<]*</td>){3}</tr>", shown)
+    assert rows == ["parameters", "bits per byte", "KL", "same first choice", "package, q8", "tokens/s"]
+    assert shown.count("<polyline") == 1
+
+
+def test_trackers_are_told_of_every_step(
+    teacher: Path, tmp_path: Path, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[tuple[int, str]] = []
+
+    class Board:
+        def __init__(self, folder: str) -> None:
+            assert Path(folder).name == "m.tensorboard"
+
+        def add_scalar(self, name: str, value: float, step: int) -> None:
+            told.append((step, name))
+
+        def flush(self) -> None: ...
+
+        def log(self, values: dict[str, float], step: int) -> None:
+            told.append((step, *values))
+
+    def init(**given: Any) -> Board:
+        assert given["config"]["layers"] == 2
+        return Board("m.tensorboard")
+
+    for name, module in (
+        ("torch.utils.tensorboard", SimpleNamespace(SummaryWriter=Board)),
+        ("wandb", SimpleNamespace(init=init)),
+    ):
+        tracker = name.rpartition(".")[2]
+        monkeypatch.setitem(sys.modules, name, None)
+        with pytest.raises(UnsupportedModel, match=f"{tracker} is not installed"):
+            run(teacher, tmp_path / "m", text, layers=2, tokens=128, track=tracker)
+        monkeypatch.setitem(sys.modules, name, module)
+        run(teacher, tmp_path / "m", text, layers=2, tokens=128, track=tracker)
+        shutil.rmtree(tmp_path / "m")
+    assert told == [(0, "loss"), (1, "loss")] * 2
+
+
+def test_a_data_set_becomes_a_file(teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+
+    def load_dataset(*names: Any, split: str, streaming: bool) -> Any:
+        asked.append((*names, split))
+        if names[0] == "no/text":
+            return iter([{"label": 1}])
+        if names[0] == "no/where":
+            raise ValueError("no such data set")
+        return ({"prompt": "Where is it?", "completion": " On the mat.", "id": n} for n in itertools.count())
+
+    monkeypatch.setenv("EDGEKIT_HOME", str(tmp_path / "home"))
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(UnsupportedModel, match="datasets, which is not installed"):
+        corpora.resolve("owner/chats", 100)
+    monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=load_dataset))
+    path = corpora.resolve("owner/chats@small:test", 1000)
+    assert asked == [("owner/chats", "small", "test")]
+    assert 1000 <= path.stat().st_size < 1100
+    assert json.loads(path.read_text().splitlines()[-1]) == {
+        "prompt": "Where is it?",
+        "completion": " On the mat.",
+    }
+    assert corpora.resolve("owner/chats@small:test", 1000) == path
+    assert len(asked) == 1
+    for name, error, match in (
+        ("no/text", UsageError, "has none of text, messages"),
+        ("no/where", IoFailure, "no such data set"),
+    ):
+        with pytest.raises(error, match=match):
+            corpora.resolve(name, 1000)
+
+
+FORMATS = ["edge", "gguf", "mlx", "onnx"]
+
+
+def test_a_student_goes_into_all_formats(teacher: Path, tmp_path: Path, text: str) -> None:
+    """Distilled, trained for 4 bits, packed and run."""
+    run(teacher, tmp_path / "small", text, layers=3, tokens=128)
+    run(teacher, tmp_path / "q4", text, student=str(tmp_path / "small"), tokens=128, scheme="q4")
+    for name in FORMATS:
+        out = tmp_path / f"packed.{name}"
+        edgekit.convert(tmp_path / "q4", out, format=name, calibrate=None)
+        with edgekit.Model(out) as model:
+            assert list(model.session().generate("The cat", max_tokens=4))
+
+
+def test_a_package_holds_what_was_trained_for_it(teacher: Path, tmp_path: Path, text: str) -> None:
+    """It is nearer to the teacher than one of the same bytes whose codes GPTQ chose."""
+    edgekit.convert(teacher, tmp_path / "before.edge", scheme="q4_block32", calibrate=[text], verify=False)
+    long = {"context": 512, "batch_tokens": 512, "tokens": 12800, "learning_rate": 1e-3}
+    run(teacher, tmp_path / "m", text, scheme="q4_block32", **long)
+    edgekit.convert(
+        tmp_path / "m", tmp_path / "after.edge", scheme="q4_block32", calibrate=None, verify=False
+    )
+    edgekit.convert(teacher, tmp_path / "f32.edge", scheme="f32", verify=False)
+    kl = {}
+    for name in ("before", "after"):
+        (found,) = evaluation.evaluate([tmp_path / f"{name}.edge"], tmp_path / "f32.edge", TEXT * 2)
+        kl[name] = found.kl_mean
+    assert kl["after"] < 0.85 * kl["before"]
+
+
 def test_a_recipe_is_a_file_too(tmp_path: Path) -> None:
     recipe = Recipe.of({"teacher": "big", "text": ["a", "b"], "layers": 3, "learning_rate": 1}, "test")
     (tmp_path / "recipe.yaml").write_text(recipe.to_yaml())
@@ -331,6 +504,50 @@ def test_a_recipe_is_a_file_too(tmp_path: Path) -> None:
 def test_a_loss_that_is_no_number_ends_the_run(teacher: Path, tmp_path: Path, text: str) -> None:
     with pytest.raises(UsageError, match=r"the loss of step \d is nan"):
         run(teacher, tmp_path / "m", text, learning_rate=1e30, layers=2)
+    assert not (tmp_path / "m").exists()
+
+
+def test_a_full_disk_ends_the_run_and_loses_nothing(
+    teacher: Path, tmp_path: Path, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was saved stays, and the run goes on from it."""
+    run(teacher, tmp_path / "whole", text, layers=3)
+    saved, writes = torch.save, 0
+
+    def full(*arguments: Any) -> None:
+        nonlocal writes
+        writes += 1
+        if writes == 4:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        saved(*arguments)
+
+    monkeypatch.setattr(torch, "save", full)
+    monkeypatch.setattr(train, "SAVED_EVERY_S", 0.0)
+    with pytest.raises(IoFailure, match="the disk is full"):
+        run(teacher, tmp_path / "m", text, layers=3)
+    assert not (tmp_path / "m").exists()
+    run(teacher, tmp_path / "m", text, layers=3)
+    assert writes == 4 + 7 + 1  # of ten steps three were saved; and once at the end
+    same = "model.safetensors"
+    assert (tmp_path / "m" / same).read_bytes() == (tmp_path / "whole" / same).read_bytes()
+
+
+def test_a_student_of_another_tokenizer_is_refused(teacher: Path, tmp_path: Path, text: str) -> None:
+    other = tiny_chat_model.write(tmp_path / "other", num_hidden_layers=1)
+    definition = json.loads((other / "tokenizer.json").read_text())
+    vocab = definition["model"]["vocab"]
+    vocab["a"], vocab["b"] = vocab["b"], vocab["a"]
+    (other / "tokenizer.json").write_text(json.dumps(definition))
+    with pytest.raises(UsageError, match="tokenizer is another one than the teacher's"):
+        run(teacher, tmp_path / "m", text, student=str(other))
+
+
+@pytest.mark.parametrize("missing", ["torch", "accelerate"])
+def test_training_says_what_it_needs(missing: str, teacher: Path, tmp_path: Path, text: str) -> None:
+    given = f"{str(teacher)!r}, {str(tmp_path / 'm')!r}, text=[{text!r}], tokens=64"
+    program = f"import sys; sys.modules[{missing!r}] = None; import edgekit; edgekit.distill({given})"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert f"{missing}, which is not installed" in done.stderr
     assert not (tmp_path / "m").exists()
 
 
