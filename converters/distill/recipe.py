@@ -14,6 +14,7 @@ from edgekit.errors import InvalidFile, UsageError
 # What says of which parts of its teacher a student is made.
 MADE_BY = ("vocabulary", "vocabulary_size", "layers", "ffn", "kv_heads", "width", "target_params")
 TRACKERS = ("tensorboard", "wandb")
+OFF_POLICY = ("vocabulary", "vocabulary_size", "hidden_weight", "validation", "cache", "scheme")
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,8 @@ class Recipe:
     `temperature` and `hidden_weight` as in `losses.Loss`; `validation`, a file by which the best weights are
     chosen, and training ends when `patience` judgements of twenty in all were no better; `cache`, a folder
     for the teacher's answers; `scheme`, which the student's weights are trained for: those of an .edge
-    package of that scheme; `track`, one of TRACKERS, which is told of every step.
+    package of that scheme; `on_policy`, the share of the texts that the student writes itself, by `jsd`;
+    `track`, one of TRACKERS, which is told of every step.
     """
 
     teacher: str
@@ -59,6 +61,7 @@ class Recipe:
     patience: int = 3
     cache: str | None = None
     scheme: str | None = None
+    on_policy: float = 0.0
     track: str | None = None
     seed: int = 0
 
@@ -72,6 +75,13 @@ class Recipe:
             raise UsageError(
                 f"{self.tokens} tokens, {self.batch_tokens} a step, in texts of {self.context}; "
                 "a step has at least one text, a text two tokens"
+            )
+        if not 0 <= self.on_policy <= 1:
+            raise UsageError(f"on_policy is {self.on_policy}; give a share, 0 to 1")
+        if self.on_policy and (self.loss != "jsd" or any(getattr(self, name) for name in OFF_POLICY)):
+            raise UsageError(
+                f"text of the student's own is learned by --loss jsd, without {', '.join(OFF_POLICY)}",
+                hint="train in two runs, one after the other",
             )
         if self.track not in (None, *TRACKERS):
             raise UsageError(f"there is no tracker {self.track!r}; choose one of: {', '.join(TRACKERS)}")

@@ -59,6 +59,7 @@ from edgekit.in_place_of import in_place_of
 @click.option("--patience", type=click.IntRange(1), metavar="N", help="Judgements of no use  [default: 3].")
 @click.option("--cache", metavar="DIR", help="Keep the teacher's answers here, and take them from there.")
 @click.option("--scheme", metavar="NAME", help="Train weights for an .edge package of this scheme (q4).")
+@click.option("--on-policy", type=float, metavar="X", help="Share of text that the student writes, by TRL.")
 @click.option("--track", metavar="NAME", help="Tell tensorboard, or wandb, of every step.")
 @click.option("--seed", type=click.IntRange(0), metavar="S", help="Same seed, same student  [default: 0].")
 @click.option(

@@ -10,7 +10,7 @@ import os
 import shutil
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -329,8 +329,6 @@ class _Run:
         return team
 
     def trained(self, student: ConvertInput) -> Load:
-        from edgekit.converters.distill.healing import heal
-
         recipe, model = self.recipe, student if student.tokenizer else self.teacher
         self.work.mkdir(parents=True, exist_ok=True)
         with (self.work / LOG).open("a", encoding="utf-8") if is_main() else nullcontext() as log:
@@ -342,6 +340,10 @@ class _Run:
                     log.flush()
                 if track is not None:
                     track(step, values)
+
+            if recipe.on_policy:
+                return self._answered(student, told)
+            from edgekit.converters.distill.healing import heal
 
             return heal(
                 student,
@@ -356,6 +358,17 @@ class _Run:
                 told=told,
                 progress=self.progress,
             )
+
+    def _answered(self, student: ConvertInput, told: Callable[[int, dict[str, float]], None]) -> Load:
+        """The student after it has learned from its own text."""
+        from edgekit.converters.distill import on_policy
+
+        teacher, own = (model.checkpoint.path for model in (self.teacher, student))
+        if not (teacher.is_dir() and own.is_dir()):
+            raise UsageError("on-policy distillation is of Hugging Face directories, teacher and student")
+        folder = self.work / "on-policy"
+        on_policy.train(teacher, own, texts.read(self.texts), self.recipe, folder, told)
+        return source.read(folder, "the student").load
 
     def save(self, student: ConvertInput, load: Load, directory: Path) -> None:
         """Writes the student with the tensors of `load`."""

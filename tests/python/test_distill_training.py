@@ -428,6 +428,58 @@ def test_trackers_are_told_of_every_step(
     assert told == [(0, "loss"), (1, "loss")] * 2
 
 
+def test_a_student_learns_from_its_own_text(
+    teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TRL is told of both models, of the prompts and of the options; what it trained is the student."""
+    chats = tmp_path / "chats.jsonl"
+    chats.write_text('{"prompt": "Where is the cat?", "completion": "On the mat."}\n' * 3)
+    given: dict[str, Any] = {}
+
+    class Trainer:
+        def __init__(self, **options: Any) -> None:
+            given.update(options)
+
+        def remove_callback(self, callback: Any) -> None: ...
+
+        def train(self, resume_from_checkpoint: bool) -> None:
+            assert not resume_from_checkpoint
+
+        def save_model(self, folder: str) -> None:
+            shutil.copytree(given["model"], folder)
+
+    def of(path: Path, **options: Any) -> Any:
+        return path
+
+    monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(Dataset=SimpleNamespace(from_list=list)))
+    own = {"layers": 2, "on_policy": 0.5, "loss": "jsd", "beta": 0.5}
+    monkeypatch.setitem(sys.modules, "trl", None)
+    with pytest.raises(UnsupportedModel, match="needs TRL, which is not installed"):
+        run(teacher, tmp_path / "m", str(chats), **own)
+    gkd = SimpleNamespace(GKDConfig=SimpleNamespace, GKDTrainer=Trainer)
+    for name in ("trl", "trl.experimental"):
+        monkeypatch.setitem(sys.modules, name, SimpleNamespace())
+    monkeypatch.setitem(sys.modules, "trl.experimental.gkd", gkd)
+    import transformers
+
+    monkeypatch.setattr(transformers.AutoModelForCausalLM, "from_pretrained", of)
+    tokenizer = SimpleNamespace(pad_token=None, eos_token="<|end|>")
+    monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", lambda path: tokenizer)
+    report = run(teacher, tmp_path / "m", str(chats), **own)
+    assert report.n_layers == 2
+    assert given["teacher_model"] == teacher
+    assert given["train_dataset"][0]["messages"][0] == {"role": "user", "content": "Where is the cat?"}
+    args = given["args"]
+    assert (args.lmbda, args.beta, args.max_steps, args.gradient_accumulation_steps) == (0.5, 0.5, 10, 2)
+    assert tokenizer.pad_token == "<|end|>"
+    for options, match in (
+        ({"loss": "kl"}, "learned by --loss jsd"),
+        ({"on_policy": 2.0}, "a share, 0 to 1"),
+    ):
+        with pytest.raises(UsageError, match=match):
+            run(teacher, tmp_path / "n", str(chats), **(own | options))
+
+
 def test_a_data_set_becomes_a_file(teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
 
