@@ -23,14 +23,30 @@ class Decoder(ABC, Generic[Value]):
     """`name` is a tensor's name in the spec, `at` a layer's ("layers.3"), `path` what a result is called."""
 
     spec: ModelSpec
+    keys_values: dict[int, tuple[Value, Value]]  # of layers so far, not yet rotated
+    ple_inputs: Sequence[Value]  # of `layer_inputs`
 
     # ---- the forward pass
 
-    def blocks(self, x: Value) -> Value:
-        """The residual after all layers."""
+    def blocks(self, x: Value, rows: Value | None = None) -> Value:
+        """The residual after all layers; `x` is the first one's input, `rows` the tokens' of `ple_embed`."""
+        self.keys_values = {}
+        self.ple_inputs = [] if rows is None else self.layer_inputs(x, rows)
         for index, layer in enumerate(self.spec.layers):
             x = self.block(x, f"layers.{index}", layer)
         return x
+
+    def layer_inputs(self, x: Value, rows: Value) -> Sequence[Value]:
+        """What each layer's `ple_gate` lets through."""
+        ple, count = self.spec.ple, len(self.spec.layers)
+        assert ple is not None
+        projected = self.scaled(self.linear(x, "ple_proj"), ple.proj_scale, "ple.projected")
+        near = self.parts(projected, count, "ple.near")
+        known = self.parts(self.scaled(rows, ple.embed_scale, "ple.rows"), count, "ple.known")
+        return [
+            self.scaled(self.add(self.norm(a, "ple_norm"), b, "ple.sum"), ple.scale, "ple.input")
+            for a, b in zip(near, known, strict=True)
+        ]
 
     def block(self, x: Value, at: str, layer: Layer) -> Value:
         normed = self.norm(x, f"{at}.attn_norm")
@@ -41,32 +57,55 @@ class Decoder(ABC, Generic[Value]):
             normed = self.norm(x, f"{at}.ffn_norm")
         fed = self.experts(normed, at, layer) if layer.n_experts else self.feed_forward(normed, at)
         x = self.add(x, self.addend(fed, f"{at}.ffn_post_norm"), f"{at}.out")
-        return self.add(x, mixed, f"{at}.out") if layer.parallel else x
+        if layer.parallel:
+            x = self.add(x, mixed, f"{at}.out")
+        if self.spec.ple:
+            x = self.add(x, self.addend(self.let_through(x, at), f"{at}.ple_post_norm"), f"{at}.ple")
+        return self.times(x, f"{at}.scalar")
+
+    def let_through(self, x: Value, at: str) -> Value:
+        """Of the layer's input from the per-layer embeddings, what its gate leaves."""
+        gate = self.activate(self.linear(x, f"{at}.ple_gate"), f"{at}.ple_gate")
+        left = self.multiply(gate, self.ple_inputs[number(at)], f"{at}.ple_gated")
+        return self.linear(left, f"{at}.ple_out")
 
     def addend(self, x: Value, norm: str) -> Value:
         """What a part of a layer adds to the residual."""
         return self.scaled(self.norm(x, norm), self.spec.residual_scale, f"{norm}.scaled")
 
     def attention(self, x: Value, at: str, layer: Layer) -> Value:
-        q = self.heads(x, f"{at}.q", layer.n_heads, layer.head_dim)
-        k = self.heads(x, f"{at}.k", layer.n_kv_heads, layer.head_dim)
-        v = self.split_heads(self.linear(x, f"{at}.v"), f"{at}.v", layer.n_kv_heads, layer.head_dim)
+        q = self.heads(self.linear(x, f"{at}.q"), f"{at}.q", layer.n_heads, layer.head_dim)
+        if layer.kv_layer is None:
+            self.keys_values[number(at)] = self.own_keys_values(x, at, layer)
+        k, v = self.keys_values[number(at) if layer.kv_layer is None else layer.kv_layer]
         mixed = self.attend(q, k, v, at, layer)
         if self.spec.attn_gate != "none":
             mixed = self.gate(mixed, self.linear(x, f"{at}.attn_gate"), f"{at}.attn_gate", layer)
         return self.linear(self.norm(mixed, f"{at}.o_norm"), f"{at}.o")
 
+    def own_keys_values(self, x: Value, at: str, layer: Layer) -> tuple[Value, Value]:
+        k = self.linear(x, f"{at}.k")
+        v = k if layer.k_eq_v else self.linear(x, f"{at}.v")
+        k = self.heads(k, f"{at}.k", layer.n_kv_heads, layer.head_dim)
+        return k, self.heads(v, f"{at}.v", layer.n_kv_heads, layer.head_dim)
+
     def heads(self, x: Value, name: str, heads: int, head_dim: int) -> Value:
-        """Queries or keys with their norm, as `split_heads` shapes them."""
-        x, norm = self.linear(x, name), f"{name}_norm"
-        if self.spec.qk_norm == "full":
+        """Queries, keys or values, as `name` gives them, with their norm, as `split_heads` shapes them."""
+        kind, norm = self.norm_of_heads(name), f"{name}_norm"
+        if kind == "full":
             x = self.norm(x, norm)
         x = self.split_heads(x, name, heads, head_dim)
-        return self.head_norm(x, norm) if self.spec.qk_norm in ("head", "layer_per_head") else x
+        return self.head_norm(x, norm) if kind in ("head", "layer_per_head") else x
+
+    def norm_of_heads(self, name: str) -> str:
+        """Of those that the matrix `name` gives: in the words of `ModelSpec.qk_norm`."""
+        if name.endswith(".v"):
+            return "head" if self.spec.v_norm else "none"
+        return self.spec.qk_norm
 
     def conv(self, x: Value, at: str, layer: Layer) -> Value:
         """Gated short convolution (LFM2)."""
-        b, c, inner = self.thirds(self.linear(x, f"{at}.conv_in"), f"{at}.split")
+        b, c, inner = self.parts(self.linear(x, f"{at}.conv_in"), 3, f"{at}.split")
         mixed = self.convolve(self.multiply(b, inner, f"{at}.gated"), at, layer)
         return self.linear(self.multiply(c, mixed, f"{at}.chosen"), f"{at}.conv_out")
 
@@ -103,7 +142,7 @@ class Decoder(ABC, Generic[Value]):
     @abstractmethod
     def head_norm(self, x: Value, name: str) -> Value:
         """The norm of `ModelSpec.qk_norm` over each head of what `split_heads` gave (once it is rotated, when
-        that is "head_after_rope").
+        that is "head_after_rope"), without weights where the model has none of that name.
         """
 
     @abstractmethod
@@ -115,8 +154,8 @@ class Decoder(ABC, Generic[Value]):
         """Rotated by position, put into the cache, attended to; the heads joined to channels again."""
 
     @abstractmethod
-    def thirds(self, x: Value, path: str) -> Sequence[Value]:
-        """Three equal parts of the channels."""
+    def parts(self, x: Value, count: int, path: str) -> Sequence[Value]:
+        """Equal parts of the channels."""
 
     @abstractmethod
     def convolve(self, x: Value, at: str, layer: Layer) -> Value:
@@ -135,6 +174,10 @@ class Decoder(ABC, Generic[Value]):
 
     @abstractmethod
     def multiply(self, a: Value, b: Value, path: str) -> Value: ...
+
+    @abstractmethod
+    def times(self, x: Value, name: str) -> Value:
+        """`x` times the tensor `name` of one number; `x` itself when the model has none of that name."""
 
     @abstractmethod
     def total(self, values: Iterable[Value], path: str) -> Value: ...

@@ -10,6 +10,7 @@ Shapes are written `[rows, columns]`; a linear layer's weight is `[d_out, d_in]`
     embed_norm                  [d_model]               on the embedding, after its multiplier
     layers.N.attn_norm          [d_model]               before the mixer       (absent in post-norm families)
     layers.N.q | k | v          [n_heads·head_dim | n_kv_heads·head_dim, d_model]  (+ .q_bias and so on)
+                                no k and v where `kv_layer` is given, no v where `k_eq_v`
     layers.N.q_norm | k_norm    [head_dim], or [n_heads·head_dim] when `qk_norm == "full"`,
                                 or [n_heads, head_dim] when `qk_norm == "layer_per_head"`
     layers.N.sinks              [n_heads]               a score that no key has, in each head's softmax
@@ -28,6 +29,13 @@ Shapes are written `[rows, columns]`; a linear layer's weight is `[d_out, d_in]`
     layers.N.conv_in            [3·d_model, d_model]    short convolution: B, C, x stacked (+ _bias)
     layers.N.conv               [d_model, kernel]       depthwise taps, oldest first       (+ _bias)
     layers.N.conv_out           [d_model, d_model]                                     (+ _bias)
+    layers.N.ple_gate           [ple.dim, d_model]      per-layer embeddings
+    layers.N.ple_out            [d_model, ple.dim]
+    layers.N.ple_post_norm      [d_model]
+    layers.N.scalar             [1]                     multiplies what the layer gives
+    ple_embed                   [vocab_size, layers·ple.dim]
+    ple_proj                    [layers·ple.dim, d_model]
+    ple_norm                    [ple.dim]
     final_norm                  [d_model]
     head                        [vocab_size, d_model]   absent when tied to `embed`        (+ head_bias)
 
@@ -44,6 +52,13 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 SPEC_VERSION = 1
+
+# Last parts of the names of matrices; every other tensor is a vector, or small.
+MATRICES = frozenset(
+    """
+    embed head q k v attn_gate o gate up down router conv_in conv_out ple_embed ple_proj ple_gate ple_out
+    """.split()
+)
 
 
 def added(default: Any) -> Any:
@@ -86,6 +101,13 @@ class Layer:
     n_experts: int = 0  # 0: a dense feed-forward part
     conv_kernel: int = 0
     parallel: bool = False
+    # an earlier layer, whose keys and values this one attends to; None: it has its own
+    kv_layer: int | None = added(None)
+    k_eq_v: bool = added(False)  # values are what `k` gives, before its norm and rotation
+
+    def missing(self) -> tuple[str, ...]:
+        """Parts of attention that this layer does not have."""
+        return ("k", "v", "k_norm") if self.kv_layer is not None else ("v",) if self.k_eq_v else ()
 
 
 @dataclass(frozen=True)
@@ -94,6 +116,21 @@ class Moe:
 
     top_k: int
     normalize: bool
+
+
+@dataclass(frozen=True)
+class PerLayerEmbedding:
+    """What every layer lets through its gate: `dim` numbers of a token whose embedding is `x`,
+
+        scale · (ple_norm(proj_scale · ple_proj(x)) + embed_scale · its row of ple_embed)
+
+    of which each layer has its own part; `ple_out` brings them back to the residual (Gemma 4).
+    """
+
+    dim: int
+    proj_scale: float
+    embed_scale: float
+    scale: float
 
 
 @dataclass(frozen=True)
@@ -113,6 +150,7 @@ class ModelSpec:
     # none | head: each head with one [head_dim] weight | full: all heads at once | layer_per_head: a
     # LayerNorm without bias, each head with its own weight | head_after_rope: as head, after the rotation
     qk_norm: Literal["none", "head", "full", "layer_per_head", "head_after_rope"] = "none"
+    v_norm: bool = added(False)  # each head of the values is divided by its root mean square
     # none | head: what attention gives of a head is multiplied by the sigmoid of a number, of which attn_gate
     # makes of the layer's normed input | full: each number of the head by one of its own
     attn_gate: Literal["none", "head", "full"] = added("none")
@@ -124,26 +162,41 @@ class ModelSpec:
     logit_scale: float = 1.0  # multiplies the logits (before the soft-cap)
     tied: bool = True
     moe: Moe | None = None
+    ple: PerLayerEmbedding | None = added(None)
     context: int = 0  # positions the model was trained for; information for defaults
     version: int = field(default=SPEC_VERSION)
+
+    @property
+    def last_writer(self) -> int:
+        """The last layer with keys and values, or another state, of its own."""
+        return max(index for index, layer in enumerate(self.layers) if layer.kv_layer is None)
+
+    @property
+    def layers_stand_alone(self) -> bool:
+        """Whether a layer needs nothing but the residual of the layers before it."""
+        return self.ple is None and all(layer.kv_layer is None for layer in self.layers)
 
     def cache_numbers(self, tokens: int) -> int:
         """Keys, values and the states of convolutions after `tokens` tokens."""
         attention = sum(
             2 * layer.n_kv_heads * layer.head_dim * min(tokens, layer.window or tokens)
             for layer in self.layers
+            if layer.kv_layer is None
         )
         return attention + sum(self.d_model * (x.conv_kernel - 1) for x in self.layers if x.conv_kernel)
 
     def matrices(self) -> list[str]:
         """The names of all matrices, in the order of the layers."""
         names = ["embed"] if self.tied else ["embed", "head"]
+        names += ["ple_embed", "ple_proj"] if self.ple else []
         fed = ("gate", "up", "down") if self.gated else ("up", "down")
         for index, layer in enumerate(self.layers):
             parts = ["q", "k", "v", "o"] if layer.mixer == "attention" else ["conv_in", "conv_out"]
+            parts = [part for part in parts if part not in layer.missing()]
             parts += ["attn_gate"] if layer.mixer == "attention" and self.attn_gate != "none" else []
             parts += ["router"] if layer.n_experts else fed
             parts += [f"experts.{expert}.{part}" for expert in range(layer.n_experts) for part in fed]
+            parts += ["ple_gate", "ple_out"] if self.ple else []
             names += [f"layers.{index}.{part}" for part in parts]
         return names
 
@@ -153,11 +206,21 @@ class ModelSpec:
             return (self.vocab_size, self.d_model)
         if name in ("embed_norm", "final_norm"):
             return (self.d_model,)
+        ple = self.ple.dim if self.ple else 0
+        if name.startswith("ple_"):
+            numbers = len(self.layers) * ple
+            return {
+                "ple_embed": (self.vocab_size, numbers),
+                "ple_proj": (numbers, self.d_model),
+                "ple_norm": (ple,),
+            }[name]
         if name.endswith("_bias"):
             return self.shape(name.removesuffix("_bias"))[:1]
         d, (_, index, *parts) = self.d_model, name.split(".")
         layer = self.layers[int(index)]
         head = (layer.head_dim,)
+        if parts[-1] == "v_norm":
+            return head
         q_norm = {
             "none": (0, 0),
             "head": head,
@@ -166,7 +229,9 @@ class ModelSpec:
         }
         k_norm = q_norm | {"full": (layer.n_kv_heads * layer.head_dim,)}
         shapes: dict[str, tuple[int, ...]] = {
-            **dict.fromkeys(("attn_norm", "attn_post_norm", "ffn_norm", "ffn_post_norm"), (d,)),
+            **dict.fromkeys(
+                ("attn_norm", "attn_post_norm", "ffn_norm", "ffn_post_norm", "ple_post_norm"), (d,)
+            ),
             "q": (layer.n_heads * layer.head_dim, d),
             **dict.fromkeys(("k", "v"), (layer.n_kv_heads * layer.head_dim, d)),
             "sinks": (layer.n_heads,),
@@ -183,6 +248,9 @@ class ModelSpec:
             "conv_in": (3 * d, d),
             "conv": (d, layer.conv_kernel),
             "conv_out": (d, d),
+            "ple_gate": (ple, d),
+            "ple_out": (d, ple),
+            "scalar": (1,),
         }
         return shapes[parts[-1]]
 
@@ -203,8 +271,9 @@ class ModelSpec:
             Layer(**layer) if "rope" in layer else Layer(**layer, rope=None) for layer in data["layers"]
         )
         data["ropes"] = tuple(Rope(**_tuples(rope)) for rope in data["ropes"])
-        if data.get("moe") is not None:
-            data["moe"] = Moe(**data["moe"])
+        for member, kind in (("moe", Moe), ("ple", PerLayerEmbedding)):
+            if data.get(member) is not None:
+                data[member] = kind(**data[member])
         return ModelSpec(**data)
 
 

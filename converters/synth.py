@@ -1,7 +1,7 @@
 """Checkpoints with a real model's shape and random weights: speed and memory depend on the shape alone.
 
-Weights are Gaussian with variance 1 / d_in, norms near 1, so activations keep a plausible size through the
-layers.
+Weights are Gaussian with variance 1 / d_in, norms and scalars near 1, so activations keep a plausible size
+through the layers.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def synth(config: dict[str, Any], out: Path, seed: int = 0, progress: Progress =
     tensors = {}
     for theirs, tensor in stored.items():
         ours, where = tensor.parts[0]
-        mean = 1.0 - where.add if ours.endswith("norm") else 0.0
+        mean = 1.0 - where.add if ours.endswith(("norm", "scalar")) else 0.0
         tensors[theirs] = Tensor("BF16", tensor.shape, functools.partial(_values, random, tensor.shape, mean))
     with in_place_of(out) as partial:
         partial.mkdir()

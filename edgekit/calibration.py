@@ -24,7 +24,7 @@ BUILT_IN = Path(second_moments.__file__).with_name("text.jsonl")
 PIECE = 256  # tokens read from an empty cache
 TOKENS = 8192
 GRADIENT_TOKENS = 1024
-ENDS = ("embed", "head")  # whose codes GPTQ does not choose
+ENDS = ("embed", "head", "ple_embed")  # whose codes GPTQ does not choose
 LEFT_BY_GPTQ = 0.35  # of the harm that the nearest codes do, in bodies of two small models
 EXACT_BITS = 8  # of a code: from here on it does not matter which is chosen
 
@@ -107,8 +107,11 @@ def sensitivities(
     model: ConvertInput, texts: Sequence[Path], seed: int = 0, progress: Progress = silent
 ) -> dict[str, float] | None:
     """What errors of the nearest codes of each matrix cost once GPTQ has chosen others, as texts tell
-    (`converters/calibrate/sensitivity.py`); None without torch. Raises as `calibrated`.
+    (`converters/calibrate/sensitivity.py`); None without torch, and for models whose layers cannot be run
+    one at a time. Raises as `calibrated`.
     """
+    if not model.spec.layers_stand_alone:
+        return None
     try:
         from edgekit.converters.calibrate import sensitivity
     except UnsupportedModel:

@@ -279,8 +279,8 @@ class Decoder(decoder.Decoder[Value]):
             self.known["kept", kind] = mb.sub(x=np.float16(1), y=written)
         return self.known["kept", kind]
 
-    def thirds(self, x: Value, path: str) -> Sequence[Value]:
-        return list(mb.split(x=x, num_splits=3, axis=self.channels))
+    def parts(self, x: Value, count: int, path: str) -> Sequence[Value]:
+        return list(mb.split(x=x, num_splits=count, axis=self.channels))
 
     def convolve(self, x: Value, at: str, layer: Layer) -> Value:
         """Its state is its last inputs."""
@@ -320,6 +320,11 @@ class Decoder(decoder.Decoder[Value]):
 
     def multiply(self, a: Value, b: Value, path: str) -> Value:
         return mb.mul(x=a, y=b)
+
+    def times(self, x: Value, name: str) -> Value:
+        if name not in self.model.tensors:
+            return x
+        return mb.mul(x=x, y=self.small(name, self.values(name), x.dtype))
 
     def total(self, values: Iterable[Value], path: str) -> Value:
         return functools.reduce(lambda a, b: mb.add(x=a, y=b), values)

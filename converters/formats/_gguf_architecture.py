@@ -35,8 +35,20 @@ PARTS = {
     "conv_in": "shortconv.in_proj",
     "conv": "shortconv.conv",
     "conv_out": "shortconv.out_proj",
+    "ple_gate": "inp_gate",
+    "ple_out": "proj",
+    "ple_post_norm": "post_norm",
+    "scalar": "layer_output_scale",
 }
-OUTER = {"embed": "token_embd", "final_norm": "output_norm", "head": "output"}
+OUTER = {
+    "embed": "token_embd",
+    "final_norm": "output_norm",
+    "head": "output",
+    "ple_embed": "per_layer_token_embd",
+    "ple_proj": "per_layer_model_proj",
+    "ple_norm": "per_layer_proj_norm",
+}
+STILL = 1e30  # by which an angle is divided that is 0
 
 
 @dataclass(frozen=True)
@@ -77,6 +89,7 @@ BY_MODEL_TYPE: dict[str, Architecture] = {
     "qwen3_moe": Architecture("qwen3moe", normalizes_experts=True),
     "gemma2": GEMMA2,
     "gemma3_text": dataclasses.replace(GEMMA2, name="gemma3"),
+    "gemma4_text": dataclasses.replace(GEMMA2, name="gemma4", angles=True, biases=()),
     "phi3": Architecture("phi3", fused={"ffn_up": ("gate", "up")}),
     "olmo2": Architecture("olmo2"),
     "olmoe": Architecture("olmoe", normalizes_experts=False),
@@ -114,7 +127,11 @@ def architecture(model: ConvertInput) -> Architecture:
         why = "key/value heads, fewer than its heads"
     elif arch.name == "gemma2" and not (spec.attn_softcap and spec.logit_softcap):
         why = "lack of soft-caps"
-    elif not spec.tied and arch.name in ("gemma", "gemma2", "openelm"):
+    elif any(layer.k_eq_v for layer in spec.layers):
+        why = "values that are its keys"
+    elif arch.name == "gemma4" and not _shares_the_last(spec):
+        why = "layers that share keys and values (those of the last two before them is what it has)"
+    elif not spec.tied and arch.name in ("gemma", "gemma2", "gemma4", "openelm"):
         why = "output matrix of its own"
     if why:
         raise UnsupportedModel(
@@ -139,7 +156,7 @@ def query_scale(spec: ModelSpec, arch: Architecture) -> float:
     scale.
     """
     layer = next((layer for layer in spec.layers if layer.mixer == "attention"), None)
-    if layer is None or arch.name == "granite":
+    if layer is None or arch.name in ("granite", "gemma4"):
         return 1.0
     return spec.attn_scale * math.sqrt(layer.head_dim)
 
@@ -154,8 +171,14 @@ class Angles:
 
 
 def angles(rope: Rope) -> Angles:
-    """A geometric row as base and linear factor; anything else as factors of the usual base."""
+    """A geometric row as base and linear factor, also one that ends in zeros; anything else as factors of the
+    usual base.
+    """
     pairs = len(rope.inv_freq)
+    still = rope.inv_freq.count(0.0)  # proportional: the last of a whole head's are not turned
+    if still and pairs - still > 1 and not any(rope.inv_freq[pairs - still :]):
+        factors = [1.0] * (pairs - still) + [STILL] * still
+        return Angles(rope.inv_freq[1] ** -pairs, 1.0, np.array(factors, np.float32))
     log = np.log(np.array(rope.inv_freq, np.float64))
     if pairs > 1:
         slope = (log[-1] - log[0]) / (pairs - 1)
@@ -211,12 +234,38 @@ def metadata(model: ConvertInput, arch: Architecture) -> dict[str, Any]:
             "expert_used_count": spec.moe.top_k,
             "expert_feed_forward_length": first.d_ff,
         }
+    if arch.name == "gemma4":
+        found |= _of_gemma4(spec)
     if any(layer.mixer == "conv" for layer in layers):
         found["shortconv.l_cache"] = max(layer.conv_kernel for layer in layers)
     return found | _rope(spec, arch)
 
 
+def _shares_the_last(spec: ModelSpec) -> bool:
+    own = sum(layer.kv_layer is None for layer in spec.layers)
+    return all(layer.kv_layer in (None, own - (1 if layer.window is None else 2)) for layer in spec.layers)
+
+
+def _of_gemma4(spec: ModelSpec) -> dict[str, Any]:
+    """Its global layers have heads of another size than those with a window."""
+    far = next(layer for layer in spec.layers if layer.window is None)
+    near = next((layer for layer in spec.layers if layer.window is not None), far)
+    return {
+        "attention.key_length": far.head_dim,
+        "attention.value_length": far.head_dim,
+        "attention.key_length_swa": near.head_dim,
+        "attention.value_length_swa": near.head_dim,
+        "attention.shared_kv_layers": sum(layer.kv_layer is not None for layer in spec.layers),
+        "embedding_length_per_layer_input": spec.ple.dim if spec.ple else 0,
+        "rope.dimension_count_swa": near.head_dim,
+    }
+
+
 def _rope(spec: ModelSpec, arch: Architecture) -> dict[str, Any]:
+    if arch.name == "gemma4":
+        far, near = (angles(rope).theta for rope in spec.ropes)
+        dim = spec.ropes[0].dim
+        return {"rope.dimension_count": dim, "rope.freq_base": far, "rope.freq_base_swa": near}
     used = sorted({layer.rope for layer in spec.layers if layer.rope is not None})
     if not used:
         return {}

@@ -28,10 +28,15 @@ BIASES: dict[str, tuple[str, ...]] = {
     "nemotron": (*ATTENTION, "up", "down"),
     "lfm2": ("conv_in", "conv", "conv_out"),
     **dict.fromkeys(
-        ("ministral3", "qwen3", "qwen3_moe", "gemma2", "gemma3_text", "phi3", "olmoe", "openelm"), ()
+        ("ministral3", "qwen3", "qwen3_moe", "gemma2", "gemma3_text", "gemma4_text", "phi3", "olmoe",
+         "openelm"), ()
     ),
 }  # fmt: skip
-ACTIVATION = {"gemma2": "gelu_tanh", "gemma3_text": "gelu_tanh", "phi": "gelu_tanh", "nemotron": "relu2"}
+ACTIVATION = {
+    **dict.fromkeys(("gemma2", "gemma3_text", "gemma4_text", "phi"), "gelu_tanh"),
+    "nemotron": "relu2",
+}
+WINDOWS = ("gemma3_text", "gemma4_text")  # families whose files have them
 EPSILON = {"stablelm": "layer_norm_eps", "phi": "layer_norm_eps", "lfm2": "norm_eps", "nemotron": "norm_eps"}
 
 
@@ -40,7 +45,7 @@ def computed(spec: ModelSpec) -> ModelSpec:
     longrope for texts of any length.
     """
     windows = [layer.window for layer in spec.layers]
-    kept = spec.model_type == "gemma3_text" or (spec.model_type in LAYER_TYPES and None in windows)
+    kept = spec.model_type in WINDOWS or (spec.model_type in LAYER_TYPES and None in windows)
     layers = spec.layers if kept else tuple(dataclasses.replace(layer, window=None) for layer in spec.layers)
     ropes = tuple(dataclasses.replace(r, inv_freq=r.long_inv_freq or r.inv_freq) for r in spec.ropes)
     return dataclasses.replace(spec, layers=layers, ropes=ropes)
@@ -161,9 +166,41 @@ def config(model: ConvertInput) -> dict[str, Any]:
             "sliding_window_pattern": _pattern(spec),
             "sliding_window": windows[0] if windows else spec.context,
         }
+    if spec.model_type == "gemma4_text":
+        values |= _gemma4(spec)
     values["model_type"] = MODEL_TYPE.get(spec.model_type, spec.model_type)
     values["tie_word_embeddings"] = spec.tied
     return values
+
+
+def _gemma4(spec: ModelSpec) -> dict[str, Any]:
+    far = next(layer for layer in spec.layers if layer.window is None)
+    near = next((layer for layer in spec.layers if layer.window is not None), far)
+    ropes = {}
+    for kind, layer in (("full_attention", far), ("sliding_attention", near)):
+        angles = spec.ropes[layer.rope or 0].inv_freq
+        turned = sum(angle > 0 for angle in angles) / len(angles)
+        ropes[kind] = {
+            "rope_type": "proportional" if turned < 1 else "default",
+            "rope_theta": round(angles[1] ** -len(angles), 3),
+            "partial_rotary_factor": turned,
+        }
+    return {
+        "head_dim": near.head_dim,
+        "global_head_dim": far.head_dim,
+        "num_key_value_heads": near.n_kv_heads,
+        "num_global_key_value_heads": far.n_kv_heads,
+        "attention_k_eq_v": far.k_eq_v,
+        "num_kv_shared_layers": sum(layer.kv_layer is not None for layer in spec.layers),
+        "intermediate_size": spec.layers[0].d_ff,
+        "use_double_wide_mlp": spec.layers[-1].d_ff != spec.layers[0].d_ff,
+        "hidden_size_per_layer_input": spec.ple.dim if spec.ple else 0,
+        "vocab_size_per_layer_input": spec.vocab_size,
+        "layer_types": ["sliding_attention" if x.window else "full_attention" for x in spec.layers],
+        "sliding_window": near.window or spec.context,
+        "rope_parameters": ropes,
+        "final_logit_softcapping": spec.logit_softcap or None,
+    }
 
 
 def _angles(spec: ModelSpec, given: dict[str, Any]) -> dict[str, Any]:

@@ -25,15 +25,14 @@ from edgekit.converters.formats._parallel import in_order, row_slabs
 from edgekit.converters.quant.blocks import Blocks
 from edgekit.converters.quant.dense import Dense, narrowed
 from edgekit.converters.quant.grid import Grid
-from edgekit.converters.spec import Layer, Rope
+from edgekit.converters.spec import MATRICES, Layer, Rope
 from edgekit.errors import UnsupportedModel
 
 MAX_POSITIONS = 131072  # of the tables of angles
 SINKS_INPUT = 11  # of GroupQueryAttention
 EMBED_BITS = (4, 8)  # of GatherBlockQuantized
-QUANTIZED = frozenset(
-    ["embed", "head", "q", "k", "v", "attn_gate", "o", "gate", "up", "down", "conv_in", "conv_out"]
-)
+QUANTIZED = MATRICES - {"router"}
+GATHERED = ("embed", "ple_embed")  # of which a token reads a row
 
 
 @dataclass(frozen=True)
@@ -75,8 +74,9 @@ class Decoder(decoder.Decoder[str]):
         spec, graph = self.spec, self.graph
         ids = graph.input("input_ids", "I64", ["batch_size", "sequence_length"])
         self.begin()
-        x = self.scaled(self.embed(ids), spec.embed_scale, "embed.scaled")
-        x = self.blocks(self.norm(x, "embed_norm"))
+        x = self.scaled(self.gathered("embed", ids), spec.embed_scale, "embed.scaled")
+        x = self.norm(x, "embed_norm")
+        x = self.blocks(x, self.gathered("ple_embed", ids) if spec.ple else None)
         x = self.norm(x, "final_norm")
         logits = self.linear(x, "embed" if spec.tied else "head", path="head")
         logits = self.softcap(
@@ -101,13 +101,14 @@ class Decoder(decoder.Decoder[str]):
 
     # ---- parts
 
-    def embed(self, ids: str) -> str:
-        grid = self.grid("embed")
+    def gathered(self, name: str, ids: str) -> str:
+        """Rows of an embedding."""
+        grid = self.grid(name)
         if isinstance(grid, Dense):
-            return self.graph.node("Gather", [self.dense("embed"), ids], "embed")
-        codes, scales = self.quantized("embed", flat=True)
+            return self.graph.node("Gather", [self.dense(name), ids], name)
+        codes, scales = self.quantized(name, flat=True)
         return self.graph.contrib(
-            "GatherBlockQuantized", [codes, ids, scales], "embed",
+            "GatherBlockQuantized", [codes, ids, scales], name,
             gather_axis=0, quantize_axis=1, block_size=grid.group, bits=grid.bits,
         )  # fmt: skip
 
@@ -117,7 +118,7 @@ class Decoder(decoder.Decoder[str]):
         bits, block = self.scheme.bits, self.scheme.block
         if not bits or name.rsplit(".", 1)[-1] not in QUANTIZED:
             return Dense(self.type)
-        if name == "embed" and (bits not in EMBED_BITS or k % block):
+        if name in GATHERED and (bits not in EMBED_BITS or k % block):
             return Dense(self.type)
         wanted = Blocks(bits, block, self.type)
         own = self.model.grid(name, wanted)
@@ -125,7 +126,9 @@ class Decoder(decoder.Decoder[str]):
 
     def holds(self, name: str, grid: Grid) -> bool:
         """Whether the operators take a checkpoint's own codes."""
-        return isinstance(grid, Blocks) and (name != "embed" or (grid.bits in EMBED_BITS and not grid.zeros))
+        return isinstance(grid, Blocks) and (
+            name not in GATHERED or (grid.bits in EMBED_BITS and not grid.zeros)
+        )
 
     def linear(self, x: str, name: str, path: str | None = None) -> str:
         path = path or name
@@ -167,11 +170,11 @@ class Decoder(decoder.Decoder[str]):
 
     def heads(self, x: str, name: str, heads: int, head_dim: int) -> str:
         """`[batch, sequence, heads * head_dim]`: split only while their norm is taken."""
-        x, norm = self.linear(x, name), f"{name}_norm"
-        if self.spec.qk_norm == "full":
+        kind, norm = self.norm_of_heads(name), f"{name}_norm"
+        if kind == "full":
             return self.norm(x, norm)
         kinds = ("head", "layer_per_head")
-        return self.normed_heads(x, norm, heads, head_dim) if self.spec.qk_norm in kinds else x
+        return self.normed_heads(x, norm, heads, head_dim) if kind in kinds else x
 
     def normed_heads(self, x: str, norm: str, heads: int, head_dim: int) -> str:
         graph = self.graph
@@ -180,9 +183,11 @@ class Decoder(decoder.Decoder[str]):
         return graph.node("Reshape", [self.head_norm(split, norm), joined], f"{norm}.joined")
 
     def head_norm(self, x: str, name: str) -> str:
-        if self.spec.qk_norm != "layer_per_head":
+        if name in self.model.tensors and self.spec.qk_norm != "layer_per_head":
             return self.norm(x, name)
         ones = self.graph.constant(np.ones(self.spec.shape(name)[-1]), self.type)
+        if name not in self.model.tensors:
+            return self.normalized(x, ones, name, self.spec.norm)
         plain = self.normalized(x, ones, f"{name}.plain", "layer")
         return self.graph.node("Mul", [plain, self.tensor(name)], name)
 
@@ -191,15 +196,15 @@ class Decoder(decoder.Decoder[str]):
         return x
 
     def attend(self, q: str, k: str, v: str, at: str, layer: Layer) -> str:
-        graph, index = self.graph, decoder.number(at)
-        past, present = [], []
-        for kind in ("key", "value"):
-            shape: list[Dim] = ["batch_size", layer.n_kv_heads, "past_sequence_length", layer.head_dim]
-            past.append(graph.input(f"past_key_values.{index}.{kind}", self.type, shape))
-            graph.output(
-                f"present.{index}.{kind}", self.type, [*shape[:2], "total_sequence_length", shape[3]]
-            )
-            present.append(f"present.{index}.{kind}")
+        graph, own = self.graph, layer.kv_layer is None
+        index = decoder.number(at) if own else layer.kv_layer
+        past = [f"past_key_values.{index}.{kind}" for kind in ("key", "value")]
+        present = [f"present.{index}.{kind}" for kind in ("key", "value")]
+        shape: list[Dim] = ["batch_size", layer.n_kv_heads, "past_sequence_length", layer.head_dim]
+        for before, after in zip(past, present, strict=True):
+            if own:
+                graph.input(before, self.type, shape)
+                graph.output(after, self.type, [*shape[:2], "total_sequence_length", shape[3]])
         rotates = layer.rope is not None and self.rotated_by_operator(layer)
         if not rotates:
             q = self.placed(q, f"{at}.q", layer.n_heads, layer)
@@ -217,7 +222,8 @@ class Decoder(decoder.Decoder[str]):
             local_window_size=layer.window or -1,
         )  # fmt: skip
         for ours, promised in zip(caches, present, strict=True):
-            graph.rename(ours, promised)
+            if own:  # the others are what the layer that has them promises
+                graph.rename(ours, promised)
         return str(mixed)
 
     def rotated_by_operator(self, layer: Layer) -> bool:
@@ -317,8 +323,8 @@ class Decoder(decoder.Decoder[str]):
             "Reshape", [graph.node("Mul", [split, share], f"{path}.split"), joined], f"{path}.gated"
         )
 
-    def thirds(self, x: str, path: str) -> Sequence[str]:
-        return list(self.graph.node("Split", [x], path, outputs=3, axis=-1, num_outputs=3))
+    def parts(self, x: str, count: int, path: str) -> Sequence[str]:
+        return list(self.graph.node("Split", [x], path, outputs=count, axis=-1, num_outputs=count))
 
     def convolve(self, x: str, at: str, layer: Layer) -> str:
         """Its state is its last inputs."""
@@ -389,6 +395,11 @@ class Decoder(decoder.Decoder[str]):
 
     def multiply(self, a: str, b: str, path: str) -> str:
         return self.graph.node("Mul", [a, b], path)
+
+    def times(self, x: str, name: str) -> str:
+        if name not in self.model.tensors:
+            return x
+        return self.graph.node("Mul", [x, self.tensor(name)], f"{name}.product")
 
     def total(self, values: Iterable[str], path: str) -> str:
         return self.graph.node("Sum", list(values), path)

@@ -22,7 +22,7 @@ import numpy as np
 
 from edgekit.converters import decoder
 from edgekit.converters.convert import ConvertInput
-from edgekit.converters.formats._onnx_decoder import Decoder, Scheme
+from edgekit.converters.formats._onnx_decoder import GATHERED, Decoder, Scheme
 from edgekit.converters.formats._onnx_graph import Block, Graph, Weight
 from edgekit.converters.formats._parallel import in_order, row_slabs
 from edgekit.converters.quant import blocks
@@ -80,15 +80,15 @@ class RingDecoder(Decoder):
         key = self.turned(k, f"{at}.k", heads, layer, self.position)
         sink_q = self.turned(q, f"{at}.q", layer.n_heads, layer, self.sink_position) if sinks else near_q
         slot = self.slot(sinks, window)
-        caches = []
-        for kind, value in (("key", key), ("value", v)):
+        caches = [f"present.{layer.kv_layer}.{kind}" for kind in ("key", "value")]
+        for kind, value in (("key", key), ("value", v)) if layer.kv_layer is None else ():
             past = graph.input(f"past_key_values.{index}.{kind}", self.type, [BATCH, heads, slots, dim])
             new = graph.node(
                 "Reshape", [value, graph.constant([1, heads, 1, dim], "I64")], f"{at}.{kind}.new"
             )
             present = graph.node("TensorScatter", [past, new, slot], f"present.{index}.{kind}", axis=2)
             graph.output(present, self.type, [BATCH, heads, slots, dim])
-            caches.append(present)
+            caches[("key", "value").index(kind)] = present
         columns = [self.scores(near_q, caches[0], at, layer, sinks, slots, "near")]
         if sinks:
             columns.insert(0, self.scores(sink_q, caches[0], at, layer, 0, sinks, "sinks"))
@@ -185,27 +185,27 @@ class RingDecoder(Decoder):
     def grid(self, name: str) -> Grid:
         """The embedding has 8 bits: Gather knows no narrower type."""
         grid, k = super().grid(name), self.spec.shape(name)[1]
-        if name == "embed" and isinstance(grid, Blocks):
+        if name in GATHERED and isinstance(grid, Blocks):
             grid = self.model.grid(name, Blocks(8, self.scheme.block))
         return Dense(self.type) if grid.group and k % grid.group else grid
 
     def holds(self, name: str, grid: Grid) -> bool:
         return isinstance(grid, Blocks) and grid.bits in STORED
 
-    def embed(self, ids: str) -> str:
-        grid = self.grid("embed")
+    def gathered(self, name: str, ids: str) -> str:
+        grid = self.grid(name)
         if isinstance(grid, Dense):
-            return self.graph.node("Gather", [self.dense("embed"), ids], "embed")
-        graph, k = self.graph, self.spec.d_model
-        codes, scales = self.quantized("embed")
-        rows = graph.node("Gather", [codes, ids], "embed.codes_here", axis=1)  # [k, 1, 1]
-        some = graph.node("Gather", [scales, ids], "embed.scales_here", axis=1)
+            return self.graph.node("Gather", [self.dense(name), ids], name)
+        graph, k = self.graph, self.spec.shape(name)[1]
+        codes, scales = self.quantized(name)
+        rows = graph.node("Gather", [codes, ids], f"{name}.codes_here", axis=1)  # [k, 1, 1]
+        some = graph.node("Gather", [scales, ids], f"{name}.scales_here", axis=1)
         flat = [
             graph.node("Reshape", [part, graph.constant([-1, 1], "I64")], f"{part}.flat")
             for part in (rows, some)
         ]
-        values = graph.node("DequantizeLinear", flat, "embed.values", axis=0, block_size=grid.group)
-        return graph.node("Reshape", [values, graph.constant([1, 1, k], "I64")], "embed")
+        values = graph.node("DequantizeLinear", flat, f"{name}.values", axis=0, block_size=grid.group)
+        return graph.node("Reshape", [values, graph.constant([1, 1, k], "I64")], name)
 
     def linear(self, x: str, name: str, path: str | None = None) -> str:
         graph, path = self.graph, path or name
@@ -231,7 +231,7 @@ class RingDecoder(Decoder):
         n, k = self.spec.shape(name)
         grid = self.grid(name)
         assert isinstance(grid, Blocks)
-        bits = 8 if name == "embed" else grid.bits
+        bits = 8 if name in GATHERED else grid.bits
         shape = (grid.groups(k), n)
         later: list[Block] = []
 

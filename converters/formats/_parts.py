@@ -20,6 +20,10 @@ PARTS: dict[str, Callable[[ConvertInput], bool]] = {
     "norms of queries and keys after the rotation": lambda model: model.spec.qk_norm == "head_after_rope",
     "a norm of the embedding": _holds("embed_norm"),
     "norms before the last matrix of a part": _holds("down_norm"),
+    "per-layer embeddings": lambda model: model.spec.ple is not None,
+    "layers that share keys and values": lambda model: not model.spec.layers_stand_alone,
+    "norms of the values": lambda model: model.spec.v_norm,
+    "layers times a number": _holds("scalar"),
     "activation xielu": lambda model: model.spec.activation == "xielu",
     "activation swiglu_oai": lambda model: model.spec.activation == "swiglu_oai",
 }

@@ -33,7 +33,7 @@ from edgekit.converters.quant.q5_block32 import Q5Block32
 from edgekit.converters.quant.q6_block32 import Q6Block32
 from edgekit.converters.quant.q8_block32 import Q8Block32
 from edgekit.converters.quant.tiles import F32, TILE_ROWS, U8, padded_rows, round_up, tiles_of
-from edgekit.converters.spec import ModelSpec
+from edgekit.converters.spec import MATRICES, ModelSpec
 from edgekit.errors import InvalidFile, UsageError
 
 SUFFIX = ".edge"
@@ -43,8 +43,8 @@ ALIGNMENT = 64
 # Spaces after the header's JSON, so that what verification measures can be written in place.
 SPARE_HEADER_BYTES = 48 * 1024
 
-# Names (the last part) of the tensors that are matrices; everything else is a vector kept in float32.
-MATRICES = frozenset("embed head q k v attn_gate o gate up down router conv_in conv_out".split())
+# Of which a token reads one row: it is stored as the 16 rows of a tile, so that its bytes lie together.
+TABLES = frozenset(["ple_embed"])
 # Small and sensitive: a wrong expert costs more than these bytes.
 KEPT_WIDE = frozenset(["router"])
 
@@ -128,7 +128,19 @@ def grids(model: ConvertInput, scheme: str) -> dict[str, Grid]:
             f"scheme {scheme!r} is not one the edge format has; choose from {', '.join(SCHEMES)}"
         )
     layout = SCHEME_OF_NAME[scheme].layout
-    return {name: model.grid(name, GRIDS[layout(name)]) for name in model.tensors if is_matrix(name)}
+    return {
+        name: model.mix.get(name, GRIDS[layout(name)])
+        if name in TABLES
+        else model.grid(name, GRIDS[layout(name)])
+        for name in model.tensors
+        if is_matrix(name)
+    }
+
+
+def stored_shape(spec: ModelSpec, name: str) -> tuple[int, int]:
+    """Rows and columns of a matrix in the file."""
+    n, k = spec.shape(name)
+    return (n * TILE_ROWS, k // TILE_ROWS) if name in TABLES else (n, k)
 
 
 def write(
@@ -158,7 +170,7 @@ def write(
 
     shapes: dict[str, tuple[str, list[int]]] = {}
     for name, grid in chosen.items():
-        n, k = model.spec.shape(name)
+        n, k = stored_shape(model.spec, name)
         shapes[name] = ("U8", [tiles_of(n), grid.tile_bytes(k)])
     shapes |= {name: ("F32", [vector.size]) for name, vector in vectors.items()}
     shapes |= {name: ("U8", [blob.size]) for name, blob in blobs_u8.items()}
@@ -169,7 +181,8 @@ def write(
         "scheme": scheme,
         "spec": model.spec.to_json(),
         "matrices": {
-            name: {"layout": grid.name, "shape": model.spec.shape(name)} for name, grid in chosen.items()
+            name: {"layout": grid.name, "shape": stored_shape(model.spec, name)}
+            for name, grid in chosen.items()
         },
         "vectors": vector_shapes,
         "sha256": dict.fromkeys(shapes, "0" * 64),
@@ -201,7 +214,9 @@ def write(
 def size_bytes(model: ConvertInput, scheme: str) -> int:
     """Bytes of the file that `write` would write, up to what its header's text takes."""
     size = SPARE_HEADER_BYTES
-    size += sum(grid.size_bytes(*model.spec.shape(name)) for name, grid in grids(model, scheme).items())
+    size += sum(
+        grid.size_bytes(*stored_shape(model.spec, name)) for name, grid in grids(model, scheme).items()
+    )
     for name in model.tensors:
         if not is_matrix(name):
             size += round_up(math.prod(model.spec.shape(name)) * 4, ALIGNMENT)
@@ -297,11 +312,14 @@ class Package:
             values = np.array(stored).view("<f4")[: math.prod(shape)].reshape(shape)
             return values if rows is None else values[slice(*rows)]
         n, k = matrix["shape"]
+        if name in TABLES:
+            rows = (TILE_ROWS * rows[0], TILE_ROWS * rows[1]) if rows else None
         first, last = rows or (0, n)
         tile = first // TILE_ROWS
         tiles = stored.reshape(self.entries[name]["shape"])[tile : -(-last // TILE_ROWS)]
         grid = GRIDS[matrix["layout"]]
-        return grid.restore(grid.unpack(tiles, k))[first - tile * TILE_ROWS : last - tile * TILE_ROWS]
+        values = grid.restore(grid.unpack(tiles, k))[first - tile * TILE_ROWS : last - tile * TILE_ROWS]
+        return values.reshape(-1, k * TILE_ROWS) if name in TABLES else values
 
 
 def holds(path: Path) -> bool:
@@ -347,15 +365,24 @@ def _blocks(
         encode, importance = encoders.get(grid.name), model.importance(name)
 
         def packed(rows: tuple[int, int]) -> U8:
-            given = model.given(name, grid, rows)
-            if given is None and encode is not None:
-                values = model.load(name, rows)
-                assert values is not None
-                return encode(padded_rows(values), importance).reshape(-1)
-            (tiles,) = grid.pack(given or model.fitted(name, grid, rows))
+            given = None if name in TABLES else model.given(name, grid, rows)
+            if given is None:
+                values = _rows(model, name, rows)
+                if encode is not None:
+                    return encode(padded_rows(values), importance).reshape(-1)
+                given = grid.quantize(values, importance)
+            (tiles,) = grid.pack(given)
             return tiles.reshape(-1)
 
-        yield from in_order(packed, _slabs(*model.spec.shape(name)))
+        yield from in_order(packed, _slabs(*stored_shape(model.spec, name)))
+
+
+def _rows(model: ConvertInput, name: str, rows: tuple[int, int]) -> F32:
+    """Rows of a matrix as the file has them."""
+    of_one = TILE_ROWS if name in TABLES else 1
+    values = model.load(name, (rows[0] // of_one, rows[1] // of_one))
+    assert values is not None
+    return values.reshape(rows[1] - rows[0], -1)
 
 
 def _slabs(n: int, k: int) -> list[tuple[int, int]]:

@@ -33,7 +33,7 @@ from edgekit.converters.formats._parallel import in_order, row_slabs
 from edgekit.converters.quant import ggml
 from edgekit.converters.quant.dense import Dense, narrowed
 from edgekit.converters.quant.grid import Fitted, Grid, Parameters
-from edgekit.converters.spec import ModelSpec
+from edgekit.converters.spec import MATRICES, ModelSpec
 from edgekit.converters.text.tokenizer import compile_tokenizer
 from edgekit.errors import UnsupportedModel, UsageError
 
@@ -52,7 +52,6 @@ TYPES = {
 }
 TYPES |= {"q4": TYPES["q4_0"], "q8": TYPES["q8_0"]}
 SCHEMES = tuple(TYPES)
-MATRICES = frozenset(["embed", "head", "q", "k", "v", "o", "gate", "up", "down", "conv_in", "conv_out"])
 
 
 @dataclass
@@ -198,7 +197,7 @@ def tensors(model: ConvertInput, arch: Architecture, scheme: str) -> dict[str, T
         tensor = found.setdefault(f"{theirs}.{kind}", Tensor())
         tensor.names.append(name)
         k = model.spec.shape(name)[-1]
-        if kind == "weight" and part in MATRICES:
+        if kind == "weight" and part in MATRICES - {"router"}:
             widest = part == "head" or (part == "embed" and model.spec.tied)
             tensor.grid = _grid(output if widest else matrix)
             if tensor.grid.group and k % tensor.grid.group:

@@ -30,7 +30,7 @@ from edgekit.converters.quant.affine import Affine
 from edgekit.converters.quant.dense import Dense, narrowed
 from edgekit.converters.quant.grid import Grid
 from edgekit.converters.quant.microscaling import Microscaling
-from edgekit.converters.spec import ModelSpec, Source
+from edgekit.converters.spec import MATRICES, ModelSpec, Source
 from edgekit.converters.text.tokenizer import compile_tokenizer
 from edgekit.errors import UsageError
 
@@ -72,7 +72,7 @@ SCHEME_OF_NAME: dict[str, Scheme] = {
 SCHEMES = tuple(SCHEME_OF_NAME)
 
 # The last part of the spec's names: what mlx-lm can quantize. Routers are small and sensitive.
-QUANTIZED = frozenset(["embed", "head", "q", "k", "v", "o", "gate", "up", "down", "conv_in", "conv_out"])
+QUANTIZED = MATRICES - {"router"}
 
 ITEM_BYTES = {"F32": 4, "F16": 2, "BF16": 2, "U32": 4, "U8": 1}
 Block = NDArray[Any]
@@ -254,8 +254,8 @@ def _tensor(model: ConvertInput, theirs: str, parts: list[tuple[str, Source]]) -
 
 def _entries(model: ConvertInput, tensor: Tensor, scheme: Scheme) -> Iterator[Entry]:
     dtype = str(scheme.dtype)
-    named = tensor.path.rsplit(".", 1)[-1] == "bias"
-    name = tensor.path if named else f"{tensor.path}.weight"
+    whole = tensor.path.rsplit(".", 1)[-1] in ("bias", "layer_scalar")
+    name = tensor.path if whole else f"{tensor.path}.weight"
     grid = _grid(model, tensor, scheme)
     if isinstance(grid, Dense):
 

@@ -74,7 +74,8 @@ class Reference(Decoder[Array]):
             raise UsageError(
                 f"token ids must be from 0 to {spec.vocab_size - 1}, and at least one; got {wrong or 'none'}"
             )
-        x = self.blocks(self.norm(self._embed(ids) * np.float32(spec.embed_scale), "embed_norm"))
+        x = self.norm(self._rows("embed", ids) * np.float32(spec.embed_scale), "embed_norm")
+        x = self.blocks(x, self._rows("ple_embed", ids) if spec.ple else None)
         return self.norm(x, "final_norm")
 
     def logit_slices(self, hidden: Array) -> Iterator[tuple[int, Array]]:
@@ -91,8 +92,8 @@ class Reference(Decoder[Array]):
             part *= np.float32(spec.logit_scale)
             yield begin, self.softcap(part, spec.logit_softcap)
 
-    def _embed(self, ids: Sequence[int]) -> Array:
-        rows = {i: self._need("embed", (i, i + 1))[0] for i in sorted(set(ids))}
+    def _rows(self, name: str, ids: Sequence[int]) -> Array:
+        rows = {i: self._need(name, (i, i + 1))[0] for i in sorted(set(ids))}
         return np.stack([rows[i] for i in ids])
 
     def _need(self, name: str, rows: tuple[int, int] | None = None) -> Array:
@@ -117,14 +118,15 @@ class Reference(Decoder[Array]):
 
     def head_norm(self, x: Array, name: str) -> Array:
         kind = "layer" if self.spec.qk_norm == "layer_per_head" else self.spec.norm
-        return self._normalize(x, self._need(name), self.load(f"{name}_bias"), kind)
+        return self._normalize(x, self.load(name), self.load(f"{name}_bias"), kind)
 
-    def _normalize(self, x: Array, weight: Array, bias: Array | None, kind: str) -> Array:
+    def _normalize(self, x: Array, weight: Array | None, bias: Array | None, kind: str) -> Array:
         wide = x.astype(np.float64)
         if kind == "layer":
             wide -= wide.mean(-1, keepdims=True)
         wide /= np.sqrt(np.square(wide).mean(-1, keepdims=True) + self.spec.norm_eps)
-        wide *= weight
+        if weight is not None:
+            wide *= weight
         return (wide if bias is None else wide + bias).astype(np.float32)
 
     def split_heads(self, x: Array, path: str, heads: int, head_dim: int) -> Array:
@@ -186,8 +188,8 @@ class Reference(Decoder[Array]):
         heads = x.reshape(*gate.shape, -1) * _sigmoid(gate)[..., None]
         return heads.reshape(x.shape)
 
-    def thirds(self, x: Array, path: str) -> Sequence[Array]:
-        return np.split(x, 3, axis=-1)
+    def parts(self, x: Array, count: int, path: str) -> Sequence[Array]:
+        return np.split(x, count, axis=-1)
 
     def convolve(self, x: Array, at: str, layer: Layer) -> Array:
         taps = self._need(f"{at}.conv")  # [d_model, kernel]
@@ -229,6 +231,10 @@ class Reference(Decoder[Array]):
 
     def multiply(self, a: Array, b: Array, path: str) -> Array:
         return a * b
+
+    def times(self, x: Array, name: str) -> Array:
+        factor = self.load(name)
+        return x if factor is None else x * factor
 
     def total(self, values: Iterable[Array], path: str) -> Array:
         return functools.reduce(np.add, values)

@@ -75,7 +75,8 @@ class TorchDecoder(Decoder[Tensor]):
 
     def hidden(self, ids: Tensor) -> Tensor:
         """What the output matrix is applied to: `[batch, time, d_model]`."""
-        return self.norm(self.blocks(self.embed(ids)), "final_norm")
+        rows = functional.embedding(ids, self._need("ple_embed")) if self.spec.ple else None
+        return self.norm(self.blocks(self.embed(ids), rows), "final_norm")
 
     def embed(self, ids: Tensor) -> Tensor:
         """The first layer's input `[batch, time, d_model]`."""
@@ -115,16 +116,17 @@ class TorchDecoder(Decoder[Tensor]):
         )
 
     def head_norm(self, x: Tensor, name: str) -> Tensor:
-        weight = self._need(name)
+        weight = self.weights(name)
         if self.spec.qk_norm == "layer_per_head":  # [heads, head_dim]
-            return self._normalize(x, weight[:, None], None, "layer")
+            return self._normalize(x, self._need(name)[:, None], None, "layer")
         return self._normalize(x, weight, self.weights(f"{name}_bias"), self.spec.norm)
 
-    def _normalize(self, x: Tensor, weight: Tensor, bias: Tensor | None, kind: str) -> Tensor:
+    def _normalize(self, x: Tensor, weight: Tensor | None, bias: Tensor | None, kind: str) -> Tensor:
         wide = x.to(torch.promote_types(x.dtype, torch.float32))
         if kind == "layer":
             wide = wide - wide.mean(-1, keepdim=True)
-        wide = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.spec.norm_eps) * weight
+        wide = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.spec.norm_eps)
+        wide = wide if weight is None else wide * weight
         return (wide if bias is None else wide + bias).to(x.dtype)
 
     def split_heads(self, x: Tensor, path: str, heads: int, head_dim: int) -> Tensor:
@@ -166,8 +168,8 @@ class TorchDecoder(Decoder[Tensor]):
     def gate(self, x: Tensor, gate: Tensor, path: str, layer: Layer) -> Tensor:
         return (x.unflatten(-1, (gate.shape[-1], -1)) * gate.sigmoid()[..., None]).flatten(-2)
 
-    def thirds(self, x: Tensor, path: str) -> Sequence[Tensor]:
-        return x.chunk(3, -1)
+    def parts(self, x: Tensor, count: int, path: str) -> Sequence[Tensor]:
+        return x.chunk(count, -1)
 
     def convolve(self, x: Tensor, at: str, layer: Layer) -> Tensor:
         taps = self._need(f"{at}.conv")  # [d_model, kernel]
@@ -205,6 +207,10 @@ class TorchDecoder(Decoder[Tensor]):
 
     def multiply(self, a: Tensor, b: Tensor, path: str) -> Tensor:
         return a * b
+
+    def times(self, x: Tensor, name: str) -> Tensor:
+        factor = self.weights(name)
+        return x if factor is None else x * factor
 
     def total(self, values: Iterable[Tensor], path: str) -> Tensor:
         return functools.reduce(torch.add, values)

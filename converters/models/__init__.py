@@ -1,7 +1,8 @@
 """Families of models: `converters/models/<model_type>.py` turns a Hugging Face config into a ModelSpec.
 
-A family file has `spec(config) -> ModelSpec`, `tensors(config, spec) -> dict[str, Source]`, and where its
-configs leave members out, `DEFAULTS`. Adding a family is adding its file: it is found by name.
+A family file has `spec(config) -> ModelSpec`, `tensors(config, spec) -> dict[str, Source]`, where its
+configs leave members out, `DEFAULTS`, and where its checkpoints hold tensors that its model does not read,
+`unused(spec) -> Iterable[str]`. Adding a family is adding its file: it is found by name.
 """
 
 from __future__ import annotations
@@ -29,12 +30,13 @@ ROWS_COMPARED = 4096  # of an output matrix and its embedding at once
 @dataclass(frozen=True)
 class Family:
     """A config, understood: what the model computes, and where checkpoints of its family keep each tensor.
-    `warnings` names members that the family does not have.
+    `warnings` names members that the family does not have, `unused` tensors that are left out in silence.
     """
 
     spec: ModelSpec
     tensors: dict[str, Source]
     warnings: tuple[str, ...] = ()
+    unused: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,8 @@ def load(config: dict[str, Any]) -> Family:
     read = Config(config, getattr(module, "DEFAULTS", {}))
     spec = module.spec(read)
     tensors = module.tensors(read, spec)
-    return Family(spec, tensors, unread_warnings(read))
+    unused = frozenset(module.unused(spec)) if hasattr(module, "unused") else frozenset()
+    return Family(spec, tensors, unread_warnings(read), unused)
 
 
 def open_model(source: TensorSource) -> Model:
@@ -138,17 +141,28 @@ def open_model(source: TensorSource) -> Model:
             else "download the missing files",
         )
     rows_used = _check_shapes(source, family.spec, tensors)
-    unexpected = {n for n in names - set(rows_used) if n.startswith(root) and not _is_buffer(n)}
+    inside = {name for name in names if name.startswith(root)}
+    unused = {root + name.removeprefix("model.") for name in family.unused} if root else family.unused
+    unexpected = {name for name in inside - set(rows_used) - unused if not _is_buffer(name)}
     if family.spec.tied:
         heads = {name for name in names if name.endswith("lm_head.weight")}
         _check_tied(source, tensors["embed"].name, heads)
         unexpected -= heads
+        inside |= heads
     if unexpected:
         raise UnsupportedModel(
             f"{family.spec.model_type} does not use {len(unexpected)} of the checkpoint's tensors: "
             + _some(unexpected)
         )
-    return Model(source, family.spec, tensors, family.warnings)
+    return Model(source, family.spec, tensors, (*family.warnings, *_left_out(names - inside)))
+
+
+def _left_out(names: set[str]) -> tuple[str, ...]:
+    """What to say of the other parts of a checkpoint that does not hold text models alone."""
+    parts = {name.removeprefix("model.").split(".")[0] for name in names} - {"lm_head"}
+    if not parts:
+        return ()
+    return (f"the text model alone is converted; left out of the checkpoint: {', '.join(sorted(parts))}",)
 
 
 def _check_shapes(source: TensorSource, spec: ModelSpec, tensors: dict[str, Source]) -> Counter[str]:

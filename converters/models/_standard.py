@@ -243,5 +243,6 @@ def _parts(spec: ModelSpec, block: Layer, layer: Mapping[str, str]) -> Iterable[
             and (part != "router" or block.n_experts > 0)
             and (part != "gate" or spec.gated)
             and (part != "ffn_norm" or not block.parallel)
+            and part not in block.missing()
         ):
             yield part, None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from edgekit.converters.formats._gguf_architecture import BY_MODEL_TYPE
+from edgekit.converters.formats._gguf_architecture import BY_MODEL_TYPE, STILL
 from edgekit.errors import InvalidFile, UnsupportedModel
 
 # Architecture -> the family that reads it. llama.cpp's "llama" is Mistral's too.
@@ -26,7 +26,7 @@ REQUIRED: Any = object()
 HARMLESS = frozenset(
     """
     vocab_size attention.value_length attention.causal rope.scaling.finetuned tensor_data_layout
-    use_parallel_residual
+    use_parallel_residual attention.value_length_swa rope.dimension_count_swa
     """.split()
 )
 
@@ -116,6 +116,8 @@ def config(words: Words, shapes: Shapes) -> dict[str, Any]:
         found["sliding_window"] = key("attention.sliding_window", 0) or None
     if kind in ("gemma2", "gemma3_text"):
         found |= {"query_pre_attn_scalar": head_dim} | _windows(key, kind, layers)
+    if kind == "gemma4_text":
+        found |= _gemma4(words, shapes)
     if kind == "gemma2":
         found["attn_logit_softcapping"] = key("attn_logit_softcapping", 50.0)
         found["final_logit_softcapping"] = key("final_logit_softcapping", 30.0)
@@ -189,6 +191,11 @@ def scaling(words: Words, factors: dict[str, list[float]], config: dict[str, Any
     context = key("original_context_length", config.get("max_position_embeddings"))
     short = factors.get("rope_freqs.weight") or factors.get("rope_factors_short.weight")
     long = factors.get("rope_factors_long.weight", short)
+    if short and max(short) >= STILL:
+        turned = sum(value < STILL for value in short) / len(short)
+        theta, near = words.get("rope.freq_base"), words.get("rope.freq_base_swa")
+        far = {"rope_type": "proportional", "rope_theta": theta, "partial_rotary_factor": turned}
+        return {"full_attention": far, "sliding_attention": {"rope_type": "default", "rope_theta": near}}
     if kind == "yarn" and not short:
         usual = 0.1 * math.log(max(stretch, 1.0)) + 1.0
         given = {
@@ -217,6 +224,28 @@ def scaling(words: Words, factors: dict[str, list[float]], config: dict[str, Any
             "original_max_position_embeddings": context,
         }
     return {} if stretch == 1.0 else {"rope_type": "linear", "factor": stretch}
+
+
+def _gemma4(words: Words, shapes: Shapes) -> dict[str, Any]:
+    key = words.get
+    windows = _windows(key, "gemma4_text", key("block_count"))
+    kv_heads, d_ff = words.each("attention.head_count_kv"), words.each("feed_forward_length")
+    sliding = windows["layer_types"].index("sliding_attention") if windows["sliding_window"] else 0
+    full = windows["layer_types"].index("full_attention")
+    near, far = (kv_heads[i] if isinstance(kv_heads, list) else kv_heads for i in (sliding, full))
+    return windows | {
+        "head_dim": key("attention.key_length_swa"),
+        "global_head_dim": key("attention.key_length"),
+        "num_key_value_heads": near,
+        "num_global_key_value_heads": far,
+        "num_kv_shared_layers": key("attention.shared_kv_layers", 0),
+        "hidden_size_per_layer_input": key("embedding_length_per_layer_input", 0),
+        "vocab_size_per_layer_input": shapes["token_embd.weight"][0],
+        "attention_k_eq_v": f"blk.{full}.attn_v.weight" not in shapes,
+        "intermediate_size": d_ff[0] if isinstance(d_ff, list) else d_ff,
+        "use_double_wide_mlp": isinstance(d_ff, list),
+        "final_logit_softcapping": key("final_logit_softcapping", None),
+    }
 
 
 def _windows(key: Any, kind: str, layers: int) -> dict[str, Any]:

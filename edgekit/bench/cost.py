@@ -19,7 +19,7 @@ from edgekit.errors import EdgekitError
 @dataclass(frozen=True)
 class Cost:
     """Of one package. Experts count by the share of them that a token uses; an untied embedding's table by
-    nothing, as one row of it is read.
+    nothing, as one row of it is read, and so does that of per-layer embeddings.
     """
 
     spec: ModelSpec
@@ -36,9 +36,10 @@ class Cost:
         metadata = edge.decode_metadata(entries.pop("__metadata__"))
         spec = ModelSpec.from_json(metadata["spec"])
         parameters, weight_bytes, body, last, head = 0, 0.0, 0.0, 0.0, 0.0
-        # Of the last layer, most of a prompt needs what goes into the cache and no more.
-        end = f"layers.{len(spec.layers) - 1}."
-        cached = {end + part for part in ("k", "v", "conv_in")}
+        # Of the last layer with a cache of its own, most of a prompt needs what goes into it and no more; of
+        # those after it, nothing.
+        end = spec.last_writer
+        cached = {f"layers.{end}.{part}" for part in ("k", "v", "conv_in")}
         for name, matrix in metadata["matrices"].items():
             n, k = matrix["shape"]
             begin, stop = entries[name]["data_offsets"]
@@ -46,11 +47,11 @@ class Cost:
             parameters += n * k
             if name == "head" or (name == "embed" and spec.tied):
                 head += n * k
-            elif name != "embed":
+            elif name not in ("embed", "ple_embed"):
                 body += share * n * k
-                if name.startswith(end) and name not in cached:
+                if _layer(name) >= end and name not in cached:
                     last += share * n * k
-            if name != "embed" or spec.tied:
+            if name != "ple_embed" and (name != "embed" or spec.tied):
                 weight_bytes += share * (stop - begin)
         return Cost(spec, metadata["scheme"], parameters, weight_bytes, body, last, head)
 
@@ -61,8 +62,11 @@ class Cost:
             seen = sum(_seen(layer, depth + i + 1) for i in range(first, prompt))
             return 2.0 * layer.n_heads * layer.head_dim * seen
 
-        *layers, end = self.spec.layers
-        scores = sum(attention(layer, 0) for layer in layers) + attention(end, prompt - 1)
+        end = self.spec.last_writer
+        scores = sum(
+            attention(layer, prompt - 1 if index >= end else 0)
+            for index, layer in enumerate(self.spec.layers)
+        )
         return prompt * self.body_macs - (prompt - 1) * self.last_macs + self.head_macs + scores
 
     def decode_bytes(self, position: float, cache_bytes: int, slots: int) -> float:
@@ -70,6 +74,7 @@ class Cost:
         return self.weight_bytes + cache_bytes * self._elements(position) / max(1.0, self._elements(slots))
 
     def _elements(self, positions: float) -> float:
+        """Read by a token: a shared cache is read by each layer that shares it."""
         return sum(layer.n_kv_heads * layer.head_dim * _seen(layer, positions) for layer in self.spec.layers)
 
 
@@ -91,6 +96,12 @@ def parameters(model: Path) -> int | None:
 
 def _seen(layer: Layer, positions: float) -> float:
     return min(positions, layer.window) if layer.window else positions
+
+
+def _layer(name: str) -> int:
+    """The number in "layers.3.q"; -1 for what belongs to no layer."""
+    _, _, rest = name.partition("layers.")
+    return int(rest.split(".")[0]) if rest else -1
 
 
 def _experts(spec: ModelSpec, name: str) -> int:

@@ -52,6 +52,7 @@ REFUSED = {
     "qwen3_moe": "experts",
     "qwen3_moe_plain": "biases",
     "gemma_untied": "biases",
+    "gemma4_k_eq_v": "values that are its keys",
     "arcee_bias": "biases",
     "starcoder2_no_bias": "activation",
     "phi_gqa": "activation",

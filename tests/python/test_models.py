@@ -283,6 +283,24 @@ def test_text_models_inside_others_are_found(rename: Any) -> None:
         models.load(wrapper | {"quantization_config": {"quant_method": "fp8"}})
 
 
+def test_what_gemma4_does_not_read_is_left_out(checkpoints: Path) -> None:
+    """Matrices of layers that share keys and values in silence, pictures and sound with a word."""
+    config = TINY_CONFIGS["gemma4_shared"]
+    plain = tensors(config)
+    values = {name.replace("model.", "model.language_model.", 1): x for name, x in plain.values.items()}
+    attention = "model.language_model.layers.4.self_attn"
+    values |= {f"{attention}.k_proj.weight": np.ones((64, 64), np.float32)}
+    values |= {f"model.{part}.w": np.ones(3, np.float32) for part in ("vision_tower", "audio_tower")}
+    model = models.open_model(Tensors({"model_type": "gemma4", "text_config": config}, values))
+    assert "layers.4.k" not in model.tensors
+    assert model.warnings == (
+        "the text model alone is converted; left out of the checkpoint: audio_tower, vision_tower",
+    )
+    values |= {f"{attention}.gate.weight": np.ones((64, 64), np.float32)}
+    with pytest.raises(UnsupportedModel, match="does not use 1 of"):
+        models.open_model(Tensors({"model_type": "gemma4", "text_config": config}, values))
+
+
 def test_rows_of_every_tensor_are_rows_of_the_whole(checkpoints: Path) -> None:
     for name in ("phi3", "lfm2_bias", "stablelm_qk_norm", "gemma2", "qwen3_moe"):
         model = models.open_model(Checkpoint(make_checkpoint(name, checkpoints)))
@@ -370,6 +388,35 @@ def test_published_configs_of_new_families_are_read_rightly() -> None:
     assert of["Hunyuan-1.8B"].qk_norm == "head_after_rope"
     assert of["MiniCPM-2B"].residual_scale == pytest.approx(1.4 / 40**0.5)
     assert of["GLM-4-9B-0414"].ropes[0].dim == 64
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the published configs are not here")
+@pytest.mark.parametrize(
+    ("size", "count", "own", "kv_heads", "d_ff", "every", "parameters"),
+    [
+        ("e2b", 35, 15, 1, (6144, 12288), 5, 4_628_283_392),
+        ("e4b", 42, 24, 2, (10240, 10240), 6, 7_462_453_248),
+    ],
+)
+def test_published_configs_of_gemma4_are_read_rightly(
+    size: str, count: int, own: int, kv_heads: int, d_ff: tuple[int, int], every: int, parameters: int
+) -> None:
+    config = SHARED / f"data/model-configs/executorch-params/gemma4__{size}_config.json"
+    family = models.load(json.loads(config.read_text()))
+    spec, layers = family.spec, family.spec.layers
+    assert family.warnings == () and len(layers) == count
+    assert {(x.head_dim, x.window, x.rope) for x in layers} == {(256, 512, 1), (512, None, 0)}
+    assert {x.n_kv_heads for x in layers} == {kv_heads}
+    assert [i for i, x in enumerate(layers) if x.window is None] == list(range(every - 1, count, every))
+    sharing = [own - 1 if x.window is None else own - 2 for x in layers[own:]]
+    assert [x.kv_layer for x in layers] == [None] * own + sharing
+    assert [x.d_ff for x in layers] == [d_ff[0]] * own + [d_ff[1]] * (count - own)
+    assert (spec.attn_scale, spec.v_norm, spec.logit_softcap, spec.tied) == (1.0, True, 30.0, True)
+    assert spec.ple is not None and (spec.ple.dim, spec.ple.embed_scale) == (256, 16.0)
+    far, near = (np.array(rope.inv_freq) for rope in spec.ropes)
+    np.testing.assert_allclose(far[:64], 1e6 ** -(np.arange(64) / 256))
+    assert len(far) == 256 and not far[64:].any() and len(near) == 128 and near.all()
+    assert spec.parameters(spec.matrices()) == parameters
 
 
 ROPES: dict[str, dict[str, Any]] = {

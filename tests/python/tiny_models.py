@@ -116,6 +116,14 @@ GPT_OSS = SMALL | {
 }
 
 NOT_IN_TRANSFORMERS = ("openelm", "minicpm")
+GEMMA4 = SMALL | {
+    "model_type": "gemma4_text",
+    "head_dim": 16,
+    "global_head_dim": 32,
+    "sliding_window": 10,
+    "tie_word_embeddings": True,
+}
+
 TINY_CONFIGS: dict[str, dict[str, Any]] = {
     "llama": SMALL | {"model_type": "llama", "rope_theta": 10000.0, "rms_norm_eps": 1e-5},
     # heads of 24, one key/value head, all biases, tied, Llama 3's rotary scaling in the new dialect
@@ -226,6 +234,24 @@ TINY_CONFIGS: dict[str, dict[str, Any]] = {
             "full_attention": {"rope_type": "default", "rope_theta": 1000000.0},
             "sliding_attention": {"rope_type": "default", "rope_theta": 20000.0},
         },
+    },
+    "gemma4_shared": GEMMA4
+    | {
+        "num_hidden_layers": 5,
+        "layer_types": ["sliding_attention"] * 2 + ["full_attention", "sliding_attention", "full_attention"],
+        "num_kv_shared_layers": 2,
+        "use_double_wide_mlp": True,
+        "hidden_size_per_layer_input": 16,
+        "vocab_size_per_layer_input": 199,
+        "final_logit_softcapping": 30.0,
+    },
+    # as the larger ones: no per-layer embeddings, values that are the keys
+    "gemma4_k_eq_v": GEMMA4
+    | {
+        "layer_types": ["full_attention", "sliding_attention", "full_attention"],
+        "hidden_size_per_layer_input": 0,
+        "attention_k_eq_v": True,
+        "num_global_key_value_heads": 1,
     },
     "phi3": SMALL | {"model_type": "phi3", "sliding_window": 15, "pad_token_id": 0},
     "phi3_short": SMALL
@@ -498,6 +524,9 @@ TINY_CONFIGS: dict[str, dict[str, Any]] = {
 }
 
 
+OFFSET_NORMS = ("gemma", "gemma2", "gemma3_text", "nemotron")  # 1 + w
+
+
 @functools.cache
 def make_model(name: str) -> Any:
     """The torch model, float32, in evaluation mode; the same weights every time."""
@@ -518,10 +547,15 @@ def make_model(name: str) -> Any:
     with torch.no_grad():
         for key, values in model.named_parameters():
             if values.ndim == 1:
-                centre = 0.0 if key.endswith("bias") or family.startswith(("gemma", "nemotron")) else 1.0
+                centre = 0.0 if key.endswith("bias") or family in OFFSET_NORMS else 1.0
                 values.copy_(centre + 0.3 * torch.randn_like(values))
+                if family == "gemma4_text" and key.endswith("q_norm.weight"):
+                    values.mul_(0.1)  # scores that nothing else scales
             else:
                 values.copy_(torch.randn_like(values) * (0.8 / values.shape[-1] ** 0.5))
+        for key, values in model.named_buffers():
+            if key.endswith("layer_scalar"):
+                values.copy_(0.7 + 0.3 * torch.rand_like(values))
     return model
 
 

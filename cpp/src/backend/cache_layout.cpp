@@ -10,6 +10,11 @@ namespace edgekit {
 CacheLayout::CacheLayout(const ModelSpec& spec, const CacheOptions& options) : options_(options) {
     assert(options.window > 0 && options.chunk > 0);
     for (const LayerSpec& layer : spec.layers) {
+        if (layer.kv_layer >= 0) {
+            rings_.push_back(rings_[layer.kv_layer]);
+            rings_.back().shared = true;
+            continue;
+        }
         rings_.push_back(layer.mixer->ring(options));
         rings_.back().offset = bytes_;
         bytes_ += rings_.back().bytes();
@@ -51,7 +56,7 @@ std::vector<CellRange> CacheLayout::used(uint64_t written) const {
     std::vector<CellRange> ranges;
     for (const LayerRing& ring : rings_) {
         const uint64_t blocks = (std::min<uint64_t>(ring.slots, written) + ring.block - 1) / ring.block;
-        if (blocks == 0) continue;
+        if (blocks == 0 || ring.shared) continue;
         for (uint32_t head = 0; head < ring.heads; ++head) {
             ranges.push_back({ring.keys(head), ring.key_bytes * blocks});
             if (ring.value_bytes) ranges.push_back({ring.values(head), ring.value_bytes * blocks});

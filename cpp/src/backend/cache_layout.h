@@ -41,7 +41,8 @@ struct CellRange {
 
 // The cells of one layer: for each head its keys, then its values, both in blocks of slots.
 struct LayerRing {
-    bool local = false;  // the layer's own window: no sinks
+    bool shared = false;  // the cells are an earlier layer's
+    bool local = false;   // the layer's own window: no sinks
     uint32_t sinks = 0;
     uint32_t window = 0;
     uint32_t ring = 0;   // slots after the sinks
@@ -64,6 +65,7 @@ struct LayerRing {
     uint64_t keys(uint32_t head) const { return offset + slots / block * (key_bytes + value_bytes) * head; }
     uint64_t values(uint32_t head) const { return keys(head) + slots / block * key_bytes; }
     uint64_t bytes() const { return keys(heads) - offset; }
+    bool operator==(const LayerRing&) const = default;
 };
 
 class CacheLayout {

@@ -1,7 +1,9 @@
 #include "backend/spec.h"
 
+#include <algorithm>
 #include <array>
 #include <cmath>
+#include <initializer_list>
 #include <string_view>
 #include <utility>
 
@@ -14,7 +16,7 @@ namespace {
 constexpr int64_t kSpecVersion = 1;
 // Bounds that keep every product of sizes far from overflow; real models lie well inside.
 constexpr int64_t kMaxLayers = 1024, kMaxWidth = 1 << 20, kMaxRope = 1024, kMaxVocab = 1 << 24,
-                  kMaxExperts = 1024;
+                  kMaxExperts = 1024, kMaxPerLayer = 4096;
 
 template <class T, size_t N>
 using Words = std::array<std::pair<std::string_view, T>, N>;
@@ -78,7 +80,31 @@ RopeSpec parse_rope(const json::Value& value) {
     return rope;
 }
 
+int32_t read_kv_layer(const json::Value& value, const LayerSpec& layer, const ModelSpec& spec) {
+    const auto index = static_cast<int32_t>(count_at(value, "kv_layer", 0, kMaxLayers));
+    constexpr CacheOptions any{.window = 64, .sinks = 0, .chunk = 16, .type = KvType::f32};
+    const bool earlier = static_cast<size_t>(index) < spec.layers.size() && spec.layers[index].kv_layer < 0;
+    if (!earlier || spec.layers[index].mixer->ring(any) != layer.mixer->ring(any))
+        throw Error(Status::invalid_file, "layer " + std::to_string(spec.layers.size()) +
+                                              " cannot read the keys and values of layer " +
+                                              std::to_string(index) +
+                                              ", which has none of its own like it before it");
+    return index;
+}
+
+// A member that this build does not know would change what the model computes.
+void know(const json::Value& value, std::string_view what, std::initializer_list<std::string_view> members) {
+    for (const auto& [name, ignored] : value.as_object(what))
+        if (std::ranges::find(members, name) == members.end())
+            throw Error(Status::unsupported, "the model's description has a member '" + name + "' in its " +
+                                                 std::string(what) +
+                                                 ", which this version of edgekit does not know: update it");
+}
+
 LayerSpec parse_layer(const json::Value& value, const ModelSpec& spec) {
+    know(value, "layer",
+         {"mixer", "n_heads", "n_kv_heads", "head_dim", "rope", "window", "d_ff", "n_experts", "conv_kernel",
+          "parallel", "kv_layer", "k_eq_v"});
     LayerSpec layer;
     const std::string& name = value.string_at("mixer");
     for (const MixerKind& kind : mixer_kinds())
@@ -87,7 +113,16 @@ LayerSpec parse_layer(const json::Value& value, const ModelSpec& spec) {
     layer.parallel = value.bool_at("parallel");
     layer.d_ff = count_at(value, "d_ff", 1, kMaxWidth);
     layer.n_experts = count_at(value, "n_experts", 0, kMaxExperts);
+    if (value.find("kv_layer")) layer.kv_layer = read_kv_layer(value, layer, spec);
     return layer;
+}
+
+PerLayerEmbeddingSpec parse_ple(const json::Value& value) {
+    const uint32_t dim = count_at(value, "dim", 1, kMaxPerLayer);
+    if (dim % kTileRows)
+        throw Error(Status::invalid_file, "a per-layer embedding has " + std::to_string(dim) +
+                                              " numbers; a multiple of 16 is expected");
+    return {dim, real(value, "proj_scale"), real(value, "embed_scale"), real(value, "scale")};
 }
 
 }  // namespace
@@ -101,6 +136,11 @@ ModelSpec ModelSpec::parse(const json::Value& value) {
         throw Error(Status::unsupported,
                     "the model's description has version " + std::to_string(value.int_at("version")) +
                         ", this edgekit reads " + std::to_string(kSpecVersion) + ": update edgekit");
+    know(value, "spec",
+         {"version",     "model_type", "vocab_size",   "d_model",       "context",     "layers",
+          "ropes",       "norm",       "norm_eps",     "activation",    "gated",       "qk_norm",
+          "v_norm",      "attn_scale", "attn_softcap", "logit_softcap", "embed_scale", "residual_scale",
+          "logit_scale", "tied",       "moe",          "ple",           "attn_gate"});
     ModelSpec spec;
     spec.model_type = value.string_at("model_type");
     spec.vocab_size = count_at(value, "vocab_size", 1, kMaxVocab);
@@ -126,12 +166,15 @@ ModelSpec ModelSpec::parse(const json::Value& value) {
         spec.moe_top_k = count_at(*moe, "top_k", 1, kMaxExperts);
         spec.moe_normalize = moe->bool_at("normalize");
     }
+    if (const auto* v_norm = value.find("v_norm")) spec.v_norm = v_norm->as_bool("v_norm");
+    if (const auto* ple = value.find("ple")) spec.ple = parse_ple(*ple);
     for (const auto& rope : value.array_at("ropes")) spec.ropes.push_back(parse_rope(rope));
     const json::Array& layers = value.array_at("layers");
     if (layers.empty() || layers.size() > static_cast<size_t>(kMaxLayers))
         throw Error(Status::invalid_file, "the model has " + std::to_string(layers.size()) + " layers");
     for (const auto& layer : layers) {
         spec.layers.push_back(parse_layer(layer, spec));
+        if (spec.layers.back().kv_layer < 0) spec.last_writer = static_cast<uint32_t>(spec.layers.size()) - 1;
         const uint32_t experts = spec.layers.back().n_experts;
         if (experts && spec.layers.back().parallel)
             throw Error(Status::unsupported,

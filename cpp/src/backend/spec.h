@@ -31,6 +31,13 @@ struct LayerSpec {
     uint32_t d_ff = 0;
     uint32_t n_experts = 0;
     bool parallel = false;
+    int32_t kv_layer = -1;  // an earlier one, whose cells this one reads; -1: it has its own
+};
+
+// Per-layer embeddings: what every layer lets through its gate (converters/spec.py); dim == 0: none.
+struct PerLayerEmbeddingSpec {
+    uint32_t dim = 0;
+    float proj_scale = 1, embed_scale = 1, scale = 1;
 };
 
 struct ModelSpec {
@@ -50,6 +57,7 @@ struct ModelSpec {
     bool gated = true;
     QkNorm qk_norm = QkNorm::none;
     AttnGate attn_gate = AttnGate::none;
+    bool v_norm = false;
     float attn_scale = 0;
     float attn_softcap = 0;
     float logit_softcap = 0;
@@ -59,6 +67,8 @@ struct ModelSpec {
     bool tied = true;
     uint32_t moe_top_k = 0;
     bool moe_normalize = false;
+    PerLayerEmbeddingSpec ple;
+    uint32_t last_writer = 0;  // the last layer with cells of its own
 };
 
 // The whole number `key` of an object. Throws Error(invalid_file) when it is not in [low, high].

@@ -31,15 +31,26 @@ LayerWeights bind_layer(Binder& bind, const ModelSpec& spec, const LayerSpec& la
         w.dense = bind.feed_forward(prefix, spec, layer.d_ff);
         w.dense.down_norm = bind.norm(prefix + "down_norm", layer.d_ff);
     }
+    if (spec.ple.dim) {
+        w.ple.gate = bind.linear(prefix + "ple_gate", spec.ple.dim, spec.d_model);
+        w.ple.down = bind.linear(prefix + "ple_out", spec.d_model, spec.ple.dim);
+        w.ple_post_norm = bind.norm(prefix + "ple_post_norm", spec.d_model);
+    }
+    if (const float* scalar = bind.vector(prefix + "scalar", 1, false)) w.scalar = *scalar;
     return w;
 }
 
 }  // namespace
 
 Matrix Binder::matrix(const std::string& name, uint32_t n, uint32_t k) {
+    const Matrix found = table(name, n, k);
+    weights_.bytes += found.n_tiles() * found.tile_bytes;
+    return found;
+}
+
+Matrix Binder::table(const std::string& name, uint32_t n, uint32_t k) {
     const Matrix found = file_.matrix(name, n, k);
     if (!found) missing(name);
-    weights_.bytes += found.n_tiles() * found.tile_bytes;
     weights_.n_parameters += uint64_t{n} * k;
     return found;
 }
@@ -75,6 +86,12 @@ Weights::Weights(const ModelSpec& spec, const EdgeFile& file) {
     Binder bind(file, *this);
     embed = bind.matrix("embed", spec.vocab_size, spec.d_model);
     embed_norm = bind.norm("embed_norm", spec.d_model);
+    if (spec.ple.dim) {
+        const auto numbers = static_cast<uint32_t>(spec.layers.size()) * spec.ple.dim;
+        ple_embed = bind.table("ple_embed", spec.vocab_size * kTileRows, numbers / kTileRows);
+        ple_proj = bind.linear("ple_proj", numbers, spec.d_model);
+        ple_norm = bind.norm("ple_norm", spec.ple.dim, true);
+    }
     for (size_t i = 0; i < spec.layers.size(); ++i)
         layers.push_back(bind_layer(bind, spec, spec.layers[i], "layers." + std::to_string(i) + "."));
     final_norm = bind.norm("final_norm", spec.d_model, true);

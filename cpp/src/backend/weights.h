@@ -40,6 +40,9 @@ struct LayerWeights {
     FeedForward dense;                   // no experts
     Linear router;                       // [n_experts, d_model]
     std::vector<FeedForward> experts;
+    FeedForward ple;  // per-layer embeddings: gate and down; what up would give is the token's
+    NormWeights ple_post_norm;
+    float scalar = 1;  // multiplies what the layer gives
 };
 
 struct Weights {
@@ -50,8 +53,13 @@ struct Weights {
     NormWeights embed_norm;
     Linear head;  // [vocab_size, d_model]; embed when tied
     NormWeights final_norm;
+    // Per-layer embeddings: [16·vocab_size, layers·dim / 16], a token's numbers in one tile; then
+    // [layers·dim, d_model] and [dim].
+    Matrix ple_embed;
+    Linear ple_proj;
+    NormWeights ple_norm;
     std::vector<LayerWeights> layers;
-    uint64_t bytes = 0;         // of all tensors above, as stored
+    uint64_t bytes = 0;         // of all tensors above but ple_embed, as stored
     uint64_t n_parameters = 0;  // numbers in them
 };
 
@@ -62,6 +70,7 @@ public:
     Binder(const EdgeFile& file, Weights& weights) : file_(file), weights_(weights) {}
 
     Matrix matrix(const std::string& name, uint32_t n, uint32_t k);  // [n, k]
+    Matrix table(const std::string& name, uint32_t n, uint32_t k);   // of which a token reads one tile
     const float* vector(const std::string& name, uint32_t n, bool required);
     Linear linear(const std::string& name, uint32_t n, uint32_t k);
     NormWeights norm(const std::string& name, uint32_t n, bool required = false);

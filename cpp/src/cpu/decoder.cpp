@@ -31,6 +31,7 @@ bool Decoder::forward(std::span<const Part> parts, Output output, float* out, Wo
     team.run(threads, [&](uint32_t thread) {
         Step step(spec_, weights_, kernels_, memory, team, thread, give_up);
         embed(step);
+        if (spec_.ple.dim) layer_inputs(step);
         const bool through = layers(step);
         if (through && step.m() > 0) output == Output::logits ? logits(step, out) : hidden(step, out);
         if (thread == 0) completed = through;
@@ -60,6 +61,29 @@ void Decoder::embed(Step& step) const {
     step.barrier();
 }
 
+// What the layers let through of every row: [rows][layers][dim]. Ends with a barrier.
+void Decoder::layer_inputs(Step& step) const {
+    const PerLayerEmbeddingSpec& ple = spec_.ple;
+    const auto numbers = static_cast<uint32_t>(spec_.layers.size()) * ple.dim, part = numbers / kTileRows;
+    step.project(weights_.ple_proj, step.prepare({}, step.memory.x, spec_.d_model),
+                 {.out = step.memory.ple, .stride = numbers, .scale = ple.proj_scale});
+    step.barrier();
+    step.for_units(step.m(), [&](uint32_t first, uint32_t last) {
+        for (size_t row = first; row < last; ++row) {
+            float* out = step.memory.ple + row * numbers;
+            for (uint32_t at = 0; at < numbers; at += ple.dim)
+                step.norm(spec_.norm, weights_.ple_norm, out + at, ple.dim, out + at);
+            const auto tile = static_cast<uint32_t>(step.rows().row[row].id) * kTileRows;
+            for (uint32_t i = 0; i < kTileRows; ++i) {
+                kernels_.dequantize_row(weights_.ple_embed, tile + i, ple.embed_scale, step.scratch.row.x);
+                kernels_.add(out + size_t{i} * part, step.scratch.row.x, 1.0f, part);
+            }
+            for (uint32_t i = 0; i < numbers; ++i) out[i] *= ple.scale;
+        }
+    });
+    step.barrier();
+}
+
 // False when the pass is given up.
 bool Decoder::layers(Step& step) const {
     Workspace& memory = step.memory;
@@ -75,14 +99,19 @@ bool Decoder::layers(Step& step) const {
         step.add_to_residual(mixer.out(), step.prepare(w.o_norm, memory.mixed, mixer.width()),
                              w.attn_post_norm);
         if (step.given_up()) return false;
-        if (spec.n_experts) {
-            if (!experts(step, layer)) return false;
-            continue;
-        }
-        if (!spec.parallel) feed_forward(step, layer);
+        const float scalar = spec_.ple.dim ? 1.0f : w.scalar;
         const PreparedRows& ffn = memory.ffn;
-        const Activations hidden{ffn.x, spec.d_ff, ffn.codes, ffn.groups, step.m()};
-        step.add_to_residual(w.dense.down, hidden, w.ffn_post_norm);
+        if (spec.n_experts) {
+            if (!experts(step, layer, scalar)) return false;
+        } else {
+            if (!spec.parallel) feed_forward(step, layer);
+            const Activations hidden{ffn.x, spec.d_ff, ffn.codes, ffn.groups, step.m()};
+            step.add_to_residual(w.dense.down, hidden, w.ffn_post_norm, scalar);
+        }
+        if (!spec_.ple.dim) continue;
+        let_through(step, layer);
+        const Activations hidden{ffn.x, spec_.ple.dim, ffn.codes, ffn.groups, step.m()};
+        step.add_to_residual(w.ple.down, hidden, w.ple_post_norm, w.scalar);
     }
     return true;
 }
@@ -98,12 +127,13 @@ static void xielu(const Kernels& kernels, float alpha_p, float alpha_n, const fl
 }
 
 // Columns [32·first_unit, 32·last_unit) of f(gate) · up for every row of the input, into the rows of ffn
-// from `first_row_out`.
-void Decoder::gate_up(Step& step, const FeedForward& ffn, const Activations& input, uint32_t first_row_out,
-                      uint32_t first_unit, uint32_t last_unit) const {
+// from `first_row_out`. Without a matrix `up` it is the layer's input from the per-layer embeddings.
+void Decoder::gate_up(Step& step, uint32_t layer, const FeedForward& ffn, const Activations& input,
+                      uint32_t first_row_out, uint32_t first_unit, uint32_t last_unit) const {
     ThreadScratch& scratch = step.scratch;
     const PreparedRows& out = step.memory.ffn;
-    const uint32_t d_ff = ffn.up.weight.n;
+    const uint32_t d_ff = ffn.down.weight.k;
+    const bool gated = bool(ffn.gate.weight);
     const uint32_t groups = row_groups(d_ff);
     const bool quantized = layout_info(ffn.down.weight.layout).quantized() && !ffn.down_norm;
     // NOLINTNEXTLINE(clang-analyzer-core.DivideZero): a step has rows
@@ -119,17 +149,21 @@ void Decoder::gate_up(Step& step, const FeedForward& ffn, const Activations& inp
             step.apply(linear, input, {.out = to, .stride = stride, .first_column = column}, first_tile,
                        last_tile);
         };
-        compute(ffn.up, scratch.up);
-        if (spec_.gated) compute(ffn.gate, scratch.gate);
+        if (ffn.up.weight) compute(ffn.up, scratch.up);
+        if (gated) compute(ffn.gate, scratch.gate);
         for (uint32_t row = 0; row < input.m; ++row) {
-            float* up = scratch.up + row * stride;
-            const float* gate = spec_.gated ? scratch.gate + row * stride : up;
+            float* computed = scratch.up + row * stride;
+            const float* up = ffn.up.weight
+                                  ? computed
+                                  : step.memory.ple + column +
+                                        (step.rows().row[row].place * spec_.layers.size() + layer) * d_ff;
+            const float* gate = gated ? scratch.gate + row * stride : up;
             const size_t out_row = first_row_out + row;
-            float* result = quantized ? up : out.x + out_row * d_ff + column;
+            float* result = quantized ? computed : out.x + out_row * d_ff + column;
             if (spec_.activation == Activation::xielu)
                 xielu(kernels_, *ffn.alpha_p, *ffn.alpha_n, up, columns, scratch.gate, result);
             else
-                kernels_.activate(spec_.activation, gate, spec_.gated ? up : nullptr, result, columns);
+                kernels_.activate(spec_.activation, gate, gated ? up : nullptr, result, columns);
             if (quantized) {
                 const size_t group = out_row * groups + unit;
                 kernels_.quantize(result, columns, 1, columns, out.codes + group * kGroup,
@@ -145,8 +179,8 @@ void Decoder::feed_forward(Step& step, uint32_t layer) const {
     const NormWeights& norm_weights = spec_.layers[layer].parallel ? w.attn_norm : w.ffn_norm;
     const Activations input = step.prepare(norm_weights, step.memory.x, spec_.d_model);
     const uint32_t units = (spec_.layers[layer].d_ff + kGroup - 1) / kGroup;
-    step.for_units(units,
-                   [&](uint32_t first, uint32_t last) { gate_up(step, w.dense, input, 0, first, last); });
+    step.for_units(
+        units, [&](uint32_t first, uint32_t last) { gate_up(step, layer, w.dense, input, 0, first, last); });
     step.barrier();
     if (!w.dense.down_norm) return;
     const PreparedRows& ffn = step.memory.ffn;
@@ -158,6 +192,15 @@ void Decoder::feed_forward(Step& step, uint32_t layer) const {
             step.norm(spec_.norm, w.dense.down_norm, x, d_ff, x);
             kernels_.quantize(x, d_ff, 1, d_ff, ffn.codes + group * kGroup, ffn.groups + group);
         }
+    });
+    step.barrier();
+}
+
+// ffn = f(gate(x)) · the layer's input from the per-layer embeddings. Ends with a barrier.
+void Decoder::let_through(Step& step, uint32_t layer) const {
+    const Activations input = step.prepare({}, step.memory.x, spec_.d_model);
+    step.for_units((spec_.ple.dim + kGroup - 1) / kGroup, [&](uint32_t first, uint32_t last) {
+        gate_up(step, layer, weights_.layers[layer].ple, input, 0, first, last);
     });
     step.barrier();
 }

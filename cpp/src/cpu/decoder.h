@@ -21,11 +21,13 @@ public:
 
 private:
     void embed(Step& step) const;
+    void layer_inputs(Step& step) const;
     bool layers(Step& step) const;
     void feed_forward(Step& step, uint32_t layer) const;
-    void gate_up(Step& step, const FeedForward& ffn, const Activations& input, uint32_t first_row_out,
-                 uint32_t first_unit, uint32_t last_unit) const;
-    bool experts(Step& step, uint32_t layer) const;
+    void let_through(Step& step, uint32_t layer) const;
+    void gate_up(Step& step, uint32_t layer, const FeedForward& ffn, const Activations& input,
+                 uint32_t first_row_out, uint32_t first_unit, uint32_t last_unit) const;
+    bool experts(Step& step, uint32_t layer, float scalar) const;
     void choose_experts(Step& step, uint32_t layer, const Activations& input) const;
     void group_by_expert(Step& step, uint32_t n_experts) const;
     Activations gather(const Activations& input, const uint32_t* choices, uint32_t n,

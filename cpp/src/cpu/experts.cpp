@@ -64,7 +64,7 @@ Activations Decoder::gather(const Activations& input, const uint32_t* choices, u
 }
 
 // False when the pass is given up.
-bool Decoder::experts(Step& step, uint32_t layer) const {
+bool Decoder::experts(Step& step, uint32_t layer, float scalar) const {
     Workspace& memory = step.memory;
     ThreadScratch& scratch = step.scratch;
     const LayerSpec& spec = spec_.layers[layer];
@@ -92,7 +92,7 @@ bool Decoder::experts(Step& step, uint32_t layer) const {
             for (uint32_t place = begin; place < end; place += kExpertRows) {
                 const Activations rows = gather(input, groups.choice + place,
                                                 std::min(kExpertRows, end - place), scratch.expert_rows);
-                gate_up(step, expert, rows, place, column_unit(first), column_unit(last));
+                gate_up(step, layer, expert, rows, place, column_unit(first), column_unit(last));
             }
         });
     });
@@ -103,8 +103,9 @@ bool Decoder::experts(Step& step, uint32_t layer) const {
     const Activations hidden{memory.ffn.x, spec.d_ff, memory.ffn.codes, memory.ffn.groups, n_choices};
     // NOLINTNEXTLINE(clang-analyzer-core.DivideZero): a step has rows, and each has choices
     const uint32_t tiles_at_a_time = gate_floats(memory.shape.rows) * top_k / n_choices / kTileRows;
-    float* out = w.ffn_post_norm ? memory.branch : memory.x;
-    const float scale = w.ffn_post_norm ? 1.0f : spec_.residual_scale;
+    const bool apart = w.ffn_post_norm || scalar != 1;
+    float* out = apart ? memory.branch : memory.x;
+    const float scale = apart ? 1.0f : spec_.residual_scale;
     step.for_units((d_model + kTileRows - 1) / kTileRows, [&](uint32_t first, uint32_t last) {
         for (uint32_t tile = first; tile < last; tile += tiles_at_a_time) {
             const uint32_t last_tile = std::min(tile + tiles_at_a_time, last);
@@ -118,7 +119,7 @@ bool Decoder::experts(Step& step, uint32_t layer) const {
             });
             for (uint32_t row = 0; row < step.m(); ++row) {
                 float* sum = out + size_t{row} * d_model + column;
-                if (w.ffn_post_norm) std::fill_n(sum, columns, 0.0f);
+                if (apart) std::fill_n(sum, columns, 0.0f);
                 for (uint32_t choice = row * top_k; choice < (row + 1) * top_k; ++choice)
                     kernels_.add(sum, scratch.down + groups.place[choice] * stride,
                                  memory.expert_weight[choice] * scale, columns);
@@ -126,7 +127,7 @@ bool Decoder::experts(Step& step, uint32_t layer) const {
         }
     });
     step.barrier();
-    if (w.ffn_post_norm) step.add_branch(w.ffn_post_norm);
+    if (apart) step.add_branch(w.ffn_post_norm, scalar);
     return true;
 }
 

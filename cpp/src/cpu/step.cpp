@@ -62,20 +62,23 @@ void Step::project(const Linear& linear, const Activations& input, const Store& 
               [&](uint32_t first, uint32_t last) { apply(linear, input, to, first, last); });
 }
 
-void Step::add_to_residual(const Linear& linear, const Activations& input, const NormWeights& post_norm) {
+void Step::add_to_residual(const Linear& linear, const Activations& input, const NormWeights& post_norm,
+                           float scalar) {
+    const bool apart = post_norm || scalar != 1;
     Store to{.out = memory.x, .stride = spec.d_model, .scale = spec.residual_scale, .add = true};
-    if (post_norm) to = {.out = memory.branch, .stride = spec.d_model};
+    if (apart) to = {.out = memory.branch, .stride = spec.d_model};
     project(linear, input, to);
     barrier();
-    if (post_norm) add_branch(post_norm);
+    if (apart) add_branch(post_norm, scalar);
 }
 
-void Step::add_branch(const NormWeights& post_norm) {
+void Step::add_branch(const NormWeights& post_norm, float scalar) {
     for_units(m(), [&](uint32_t first, uint32_t last) {
         for (size_t row = first; row < last; ++row) {
-            float* branch = memory.branch + row * spec.d_model;
-            norm(spec.norm, post_norm, branch, spec.d_model, branch);
-            kernels.add(memory.x + row * spec.d_model, branch, spec.residual_scale, spec.d_model);
+            float *x = memory.x + row * spec.d_model, *branch = memory.branch + row * spec.d_model;
+            if (post_norm) norm(spec.norm, post_norm, branch, spec.d_model, branch);
+            kernels.add(x, branch, spec.residual_scale, spec.d_model);
+            for (uint32_t i = 0; scalar != 1 && i < spec.d_model; ++i) x[i] *= scalar;
         }
     });
     barrier();

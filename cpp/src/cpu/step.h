@@ -42,11 +42,9 @@ public:
     // Those that are computed with: all of the pass, or those that have an output.
     const Rows& rows() const { return *rows_; }
     uint32_t m() const { return rows_->n; }
-    // Those that go on after a layer's mixer: once the cells have what the last layer keeps of a row, only
-    // rows whose output is wanted.
-    const Rows& kept(uint32_t layer) const {
-        return layer + 1 == spec.layers.size() ? memory.kept : memory.rows;
-    }
+    // Those that go on after a layer's mixer: once the cells have all that they keep of a row, only rows
+    // whose output is wanted.
+    const Rows& kept(uint32_t layer) const { return layer >= spec.last_writer ? memory.kept : memory.rows; }
     // Goes on with those alone.
     void keep(uint32_t layer);
 
@@ -70,10 +68,11 @@ public:
                uint32_t last_tile);
     // This thread's share of a linear layer.
     void project(const Linear& linear, const Activations& input, const Store& to);
-    // x += residual_scale · post_norm(linear(input)). Ends with a barrier.
-    void add_to_residual(const Linear& linear, const Activations& input, const NormWeights& post_norm);
-    // x += residual_scale · post_norm(branch). Ends with a barrier.
-    void add_branch(const NormWeights& post_norm);
+    // x = (x + residual_scale · post_norm(linear(input))) · scalar. Ends with a barrier.
+    void add_to_residual(const Linear& linear, const Activations& input, const NormWeights& post_norm,
+                         float scalar = 1);
+    // x = (x + residual_scale · post_norm(branch)) · scalar. Ends with a barrier.
+    void add_branch(const NormWeights& post_norm, float scalar);
 
 private:
     ThreadTeam& team_;

@@ -15,7 +15,7 @@ struct Widths {
     bool dense_down = false;  // some down projection does
     Mixer::Bytes mixer;
 
-    Widths(const ModelSpec& spec, const Weights& weights, const WorkspaceShape& shape) {
+    Widths(const ModelSpec& spec, const Weights& weights, const WorkspaceShape& shape) : ffn(spec.ple.dim) {
         for (size_t i = 0; i < spec.layers.size(); ++i) {
             const LayerWeights& layer = weights.layers[i];
             const Mixer::Bytes bytes = layer.mixer->bytes(shape);
@@ -25,6 +25,7 @@ struct Widths {
             ffn = std::max(ffn, spec.layers[i].d_ff);
             experts = std::max(experts, spec.layers[i].n_experts);
             look_at(layer.dense);
+            look_at(layer.ple);
             for (const FeedForward& expert : layer.experts) look_at(expert);
         }
     }
@@ -78,7 +79,7 @@ void Workspace::take(const WorkspaceShape& wanted, Arena& arena) {
     shape = wanted;
     const uint32_t n = shape.rows;
     const Widths widths(spec_, weights_, shape);
-    const uint32_t widest = std::max(spec_.d_model, widths.mixed);
+    const uint32_t widest = std::max({spec_.d_model, widths.mixed, weights_.ple_embed.k});
     rows = take_rows(arena, n);
     kept = take_rows(arena, n);
     x = arena.take<float>(size_t{n} * spec_.d_model);
@@ -87,6 +88,7 @@ void Workspace::take(const WorkspaceShape& wanted, Arena& arena) {
     branch = arena.take<float>(size_t{n} * spec_.d_model);
     const uint32_t choices = widths.experts ? n * spec_.moe_top_k : 0;
     ffn = take_prepared(arena, std::max(n, choices), widths.ffn, widths.dense_down);
+    ple = arena.take<float>(size_t{n} * weights_.ple_proj.weight.n);
     ropes.clear();
     for (const RopeSpec& rope : spec_.ropes) {
         const uint32_t half = rope.dim / 2;

@@ -54,7 +54,7 @@ struct ExpertGroups {
 
 // What one thread needs for itself.
 struct ThreadScratch {
-    PreparedRows row;   // one row of max(d_model, a mixer's width)
+    PreparedRows row;   // one row of max(d_model, a mixer's width, a row of per-layer embeddings)
     std::byte* matmul;  // matmul_scratch_bytes
     float* gate;        // a few columns of the feed-forward part for every row
     float* up;
@@ -82,6 +82,7 @@ public:
     float* mixed = nullptr;   // [rows][a mixer's width]
     float* branch = nullptr;  // [rows][d_model] what a post-norm reads
     PreparedRows ffn;         // [rows · top_k, or rows][d_ff]
+    float* ple = nullptr;     // [rows][layers][dim] of per-layer embeddings
     struct Angles {
         uint32_t half;
         float* cos;  // [rows][half]

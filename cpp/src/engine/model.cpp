@@ -74,7 +74,8 @@ Model::Model(std::unique_ptr<MappedFile> bytes, const edgekit_model_options& opt
     if (eos.is_array())
         for (const auto& id : eos.as_array("eos_ids"))
             eos_ids_.push_back(static_cast<int32_t>(id.as_int_in(0, spec_.vocab_size - 1, "eos_ids")));
-    bytes_->read_ahead();
+    const Matrix& table = weights_.ple_embed;
+    bytes_->read_ahead({table.data, table.n_tiles() * table.tile_bytes});
 }
 
 SessionPlan Model::plan_session(const edgekit_session_options& options) const {

@@ -157,9 +157,22 @@ void MappedFile::require_unchanged() const {
                     "'" + source_->path + "' was written to while it was used" + std::string(remedy));
 }
 
-void MappedFile::read_ahead() const {
+void MappedFile::read_ahead([[maybe_unused]] std::span<const std::byte> scattered) const {
 #if EDGEKIT_HAS_MMAP
-    if (source_) ::madvise(const_cast<std::byte*>(bytes_.data()), bytes_.size(), MADV_WILLNEED);
+    if (!source_) return;
+    constexpr size_t kPage = 1 << 16;  // a multiple of every system's
+    const auto advise = [&](size_t begin, size_t end, int advice) {
+        if (begin < end) ::madvise(const_cast<std::byte*>(bytes_.data()) + begin, end - begin, advice);
+    };
+    const size_t first = scattered.empty() ? bytes_.size() : scattered.data() - bytes_.data();
+    const size_t begin = (first + kPage - 1) / kPage * kPage,
+                 end = (first + scattered.size()) / kPage * kPage;
+    advise(begin, end, MADV_RANDOM);
+#ifdef MADV_NOHUGEPAGE
+    advise(begin, end, MADV_NOHUGEPAGE);
+#endif
+    advise(0, std::min(begin, bytes_.size()), MADV_WILLNEED);
+    advise(std::max(begin, end), bytes_.size(), MADV_WILLNEED);
 #endif
 }
 

@@ -29,9 +29,9 @@ public:
     bool is_mapped() const { return source_ != nullptr; }
     // Throws Error(io_error) when that has happened: better than a signal or an answer made of other bytes.
     void require_unchanged() const;
-    // Asks the system to bring the whole file in ahead of its use: one long read instead of a fault at a
-    // time.
-    void read_ahead() const;
+    // Asks the system to bring the file in ahead of its use, in long reads instead of a fault at a time; all
+    // but `scattered`, a part of which little is read, here and there.
+    void read_ahead(std::span<const std::byte> scattered) const;
 
 private:
     struct Source;

@@ -37,10 +37,15 @@ uint64_t ring_key(const Mixer& mixer) {
 
 // What the kernels know of a model; what has tensors of its own is found out by their bytes.
 void check(const ModelSpec& spec, const Weights& weights) {
+    if (spec.ple.dim) unsupported("per-layer embeddings");
+    if (spec.v_norm) unsupported("norms of values");
     for (size_t i = 0; i < spec.layers.size(); ++i) {
+        if (spec.layers[i].kv_layer >= 0) unsupported("keys and values that layers share");
         const Mixer& mixer = *weights.layers[i].mixer;
         if (!as<AttentionLayer>(mixer) && !as<ShortConvLayer>(mixer))
             unsupported("layers other than attention and short convolutions");
+        if (const auto* attention = as<AttentionLayer>(mixer))
+            if (!attention->description().v.weight) unsupported("values that are the keys");
     }
 }
 

@@ -88,6 +88,7 @@ private:
     uint32_t n_heads_, n_kv_heads_, head_dim_;
     int32_t rope_ = -1;    // index into ModelSpec::ropes; -1: none
     uint32_t window_ = 0;  // 0: global
+    bool own_cells_ = true, k_eq_v_ = false;
     Linear q_, k_, v_, o_;
     Linear gate_;                   // [n_heads or q_size, d_model]; empty: none
     const float* sinks_ = nullptr;  // [n_heads] a score of each that no key has; nullptr: none
@@ -107,14 +108,16 @@ Attention::Attention(const json::Value& layer, const ModelSpec& spec)
             throw Error(Status::invalid_file, "a rotary dimension is larger than the head");
     }
     if (layer.find("window")) window_ = count_at(layer, "window", 1, int64_t{1} << 31);
+    own_cells_ = !layer.find("kv_layer");
+    if (const json::Value* same = layer.find("k_eq_v")) k_eq_v_ = same->as_bool("k_eq_v");
 }
 
 std::unique_ptr<const Mixer> Attention::bind(Binder& bind, const ModelSpec& spec,
                                              const std::string& prefix) const {
     auto bound = std::make_unique<Attention>(*this);
     bound->q_ = bind.linear(prefix + "q", q_size(), spec.d_model);
-    bound->k_ = bind.linear(prefix + "k", kv_size(), spec.d_model);
-    bound->v_ = bind.linear(prefix + "v", kv_size(), spec.d_model);
+    if (own_cells_) bound->k_ = bind.linear(prefix + "k", kv_size(), spec.d_model);
+    if (own_cells_ && !k_eq_v_) bound->v_ = bind.linear(prefix + "v", kv_size(), spec.d_model);
     bound->o_ = bind.linear(prefix + "o", spec.d_model, q_size());
     if (spec.attn_gate != AttnGate::none)
         bound->gate_ = bind.linear(prefix + "attn_gate",
@@ -123,7 +126,7 @@ std::unique_ptr<const Mixer> Attention::bind(Binder& bind, const ModelSpec& spec
     if (spec.qk_norm != QkNorm::none) {
         const bool per_head = spec.qk_norm == QkNorm::head || spec.qk_norm == QkNorm::head_after_rope;
         bound->q_norm_ = bind.norm(prefix + "q_norm", per_head ? head_dim_ : q_size(), true);
-        bound->k_norm_ = bind.norm(prefix + "k_norm", per_head ? head_dim_ : kv_size(), true);
+        if (own_cells_) bound->k_norm_ = bind.norm(prefix + "k_norm", per_head ? head_dim_ : kv_size(), true);
     }
     return bound;
 }
@@ -181,8 +184,11 @@ struct Attention::Pass {
     const uint32_t layer;
     const Shared shared;
     const Own own;
-    const uint32_t first_query;  // place of the row whose queries are the first in shared.q
+    const Row* first;    // whose queries are the first in shared.q
+    const bool compact;  // the others' follow one another, as rows that go on do after the others left
 
+    // Which of the rows with queries a row is.
+    size_t query(const Row& row) const { return compact ? &row - first : row.place - first->place; }
     const LayerRing& ring(const Row& row) const { return row.layout->ring(layer); }
     static KvType type(const Row& row) { return row.layout->options().type; }
     KvHead cells(const Row& row, uint32_t kv_head) const {
@@ -204,13 +210,14 @@ struct Attention::Pass {
 void Attention::run(Step& step, uint32_t layer, const Activations& input, float* out) const {
     const Rows &rows = step.rows(), &kept = step.kept(layer);
     // All queries from the first row that goes on to the last.
-    const uint32_t first_query = kept.n ? kept.row[0].place : 0;
-    const Activations queries = rows_of(input, step.spec.d_model, first_query,
-                                        kept.n ? kept.row[kept.n - 1].place + 1 - first_query : 0);
+    const bool compact = &rows == &kept;
+    const uint32_t first_query = compact || !kept.n ? 0 : kept.row[0].place;
+    const uint32_t n_queries = compact || !kept.n ? kept.n : kept.row[kept.n - 1].place + 1 - first_query;
+    const Activations queries = rows_of(input, step.spec.d_model, first_query, n_queries);
     Arena shared(step.memory.mixer), own(step.scratch.mixer);
     const Pass pass{
-        *this,      step, layer, take_shared(step.memory.shape, shared), take_own(step.memory.shape, own),
-        first_query};
+        *this,    step,   layer, take_shared(step.memory.shape, shared), take_own(step.memory.shape, own),
+        kept.row, compact};
     const auto done = pass.shared.done;
 
     const uint32_t q_tiles = kept.n ? q_.weight.n_tiles() : 0, k_tiles = k_.weight.n_tiles(),
@@ -231,8 +238,8 @@ void Attention::run(Step& step, uint32_t layer, const Activations& input, float*
         for (uint32_t head = 0; head < n_kv_heads_; ++head) new (done + head) std::atomic<uint32_t>(0);
     step.barrier();
 
-    const bool stored = rows.n > 1 || kept.n == 0;
-    if (stored) {
+    const bool stored = !own_cells_ || rows.n > 1 || kept.n == 0;
+    if (stored && own_cells_) {
         step.for_units(n_kv_heads_ * rows.n, [&](uint32_t first, uint32_t last) {
             for (uint32_t unit = first; unit < last; ++unit)
                 pass.store(rows.row[unit / n_kv_heads_], unit % n_kv_heads_);
@@ -324,15 +331,19 @@ void Attention::Pass::store(const Row& row, uint32_t kv_head) const {
     }
     if (step.spec.qk_norm == QkNorm::head_after_rope)
         step.norm(step.spec.norm, a.k_norm_, rotated, a.head_dim_, rotated);
-    const float* v = shared.v + size_t{row.place} * a.kv_size() + size_t{kv_head} * a.head_dim_;
+    const float* v =
+        (a.k_eq_v_ ? shared.k : shared.v) + size_t{row.place} * a.kv_size() + size_t{kv_head} * a.head_dim_;
+    if (step.spec.v_norm) {
+        step.kernels.rms_norm(v, nullptr, a.head_dim_, step.spec.norm_eps, own.head);
+        v = own.head;
+    }
     step.kernels.kv_store(cells(row, kv_head), ring(row).slot(row.position), rotated, v);
 }
 
 // What a row's heads of a key/value head gave, times the sigmoids of their gates.
 void Attention::Pass::gate(const Row& row, uint32_t kv_head, float* heads) const {
     const uint32_t width = a.gate_.weight.n / a.n_heads_;  // of a head's gate
-    const float* gate = shared.gate + size_t{row.place - first_query} * a.gate_.weight.n +
-                        size_t{kv_head} * a.group() * width;
+    const float* gate = shared.gate + query(row) * a.gate_.weight.n + size_t{kv_head} * a.group() * width;
     for (uint32_t i = 0; i < a.group(); ++i, gate += width, heads += a.head_dim_) {
         const float* values = gate;
         if (width == 1) {
@@ -351,7 +362,7 @@ void Attention::Pass::load_queries(const Row* rows, uint32_t n, uint32_t kv_head
     float* out = own.q;
     for (const Row* row = rows; row < rows + n; ++row) {
         float* heads = out;
-        const float* of_row = shared.q + size_t{row->place - first_query} * a.q_size();
+        const float* of_row = shared.q + query(*row) * a.q_size();
         for (uint32_t i = 0; i < group; ++i, out += a.head_dim_) {
             const float* q = normed_head(of_row, a.q_norm_, kv_head * group + i, a.n_heads_);
             for (uint32_t d = 0; d < a.head_dim_; ++d) out[d] = q[d] * scale;
