@@ -162,7 +162,7 @@ class ModelSpec:
     logit_scale: float = 1.0  # multiplies the logits (before the soft-cap)
     tied: bool = True
     moe: Moe | None = None
-    ple: PerLayerEmbedding | None = added(None)
+    ple: PerLayerEmbedding | None = field(default=None, metadata={"added": True})
     context: int = 0  # positions the model was trained for; information for defaults
     version: int = field(default=SPEC_VERSION)
 

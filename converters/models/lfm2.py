@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 from edgekit.converters.models import _rotary
 from edgekit.converters.models import _standard as standard
@@ -57,7 +58,7 @@ def spec(config: Config) -> ModelSpec:
 
 def with_convolutions(attention: Sequence[Layer], types: Sequence[str], kernel: int) -> list[Layer]:
     """Layers of attention, those of type "conv" replaced."""
-    none = {"n_heads": 0, "n_kv_heads": 0, "head_dim": 0, "rope": None, "window": None}
+    none: dict[str, Any] = {"n_heads": 0, "n_kv_heads": 0, "head_dim": 0, "rope": None, "window": None}
     return [
         dataclasses.replace(layer, mixer="conv", conv_kernel=kernel, **none) if kind == "conv" else layer
         for layer, kind in zip(attention, types, strict=True)
