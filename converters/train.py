@@ -140,10 +140,10 @@ def train(
     hears of every step's "loss", and of "validation" where there was a judgement.
     """
     run = _Run(model, schedule, state, judge)
-    saved = time.monotonic()
+    saved, stands = time.monotonic(), ""
     try:
         while run.done < schedule.steps and not run.idle:
-            progress(task, run.done, schedule.steps)
+            progress(task + stands, run.done, schedule.steps)
             value, due = run.learned(shares(run.done), time.monotonic() - saved > SAVED_EVERY_S)
             if not math.isfinite(value):
                 raise UsageError(
@@ -151,6 +151,7 @@ def train(
                 )
             step = run.done
             told(step, {"loss": value} | run.step())
+            stands = f": loss {value:.4f}"
             if due:
                 run.save()
                 saved = time.monotonic()
@@ -158,7 +159,7 @@ def train(
         if run.team.num_processes == 1 and run.whole:
             run.save()
         raise
-    progress(task, schedule.steps, schedule.steps)
+    progress(task + stands, schedule.steps, schedule.steps)
     run.save()
     run.take_best()
 

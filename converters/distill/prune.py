@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from edgekit.converters.convert import Progress, silent
-from edgekit.converters.distill.student import of_width
+from edgekit.converters.distill.student import units
 from edgekit.converters.interpreters.torch import Tensor, TorchDecoder, Weights, torch
 from edgekit.converters.spec import Layer, ModelSpec
 from edgekit.errors import UsageError
@@ -77,10 +77,10 @@ def groups(spec: ModelSpec, weights: Weights, texts: Texts, n: int) -> dict[int,
 def width(spec: ModelSpec, weights: Weights, texts: Texts, n: int) -> list[int]:
     """The `n` channels of the residual which, over all matrices that read it, add most to what these give."""
     _within(n, spec.d_model, "channels of the residual")
-    adds = torch.zeros(spec.d_model)
+    adds, wider = torch.zeros(spec.d_model), dataclasses.replace(spec, d_model=spec.d_model + 1)
 
     def tap(name: str, x: Tensor) -> None:
-        if 1 in of_width(spec, name):
+        if 1 in units(spec, wider, name):
             matrix = weights(name)
             assert matrix is not None
             adds.add_(x.square().flatten(0, -2).sum(0) * matrix.square().sum(0) / matrix.square().sum())

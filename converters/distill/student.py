@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -62,25 +62,36 @@ class Parts:
 
     def load(self, teacher: ModelSpec, load: Load, name: str) -> Array | None:
         """The student's tensor `name`, out of the teacher's that `load` gives."""
-        values = self._of_all_channels(teacher, load, name)
-        if values is None or self.width is None:
-            return values
-        if name.startswith("layers."):
-            _, ours, part = name.split(".", 2)
-            name = f"layers.{self._layers(teacher)[int(ours)]}.{part}"
-        for axis in of_width(teacher, name):
-            values = values.take(self.width, axis)
-        return np.ascontiguousarray(values)
-
-    def _of_all_channels(self, teacher: ModelSpec, load: Load, name: str) -> Array | None:
+        number = None
         if name.startswith("layers."):
             _, ours, part = name.split(".", 2)
             number = self._layers(teacher)[int(ours)]
-            values = load(f"layers.{number}.{part}")
-            return values if values is None else self._of_layer(part, number, teacher.layers[number], values)
+            name = f"layers.{number}.{part}"
         values = load(name)
-        rows = name in ("embed", "head", "head_bias") and self.tokens is not None
-        return values[np.asarray(self.tokens)] if rows and values is not None else values
+        if values is None:
+            return None
+        for wider, kept in self._cuts(teacher, number):
+            for axis, unit in units(teacher, wider, name).items():
+                index = np.asarray(kept)[:, None] * unit + np.arange(unit)
+                values = values.take(index.ravel(), axis)
+        return np.ascontiguousarray(values)
+
+    def _cuts(self, teacher: ModelSpec, number: int | None) -> Iterator[tuple[ModelSpec, Sequence[int]]]:
+        """Teachers with one more of what the student has fewer of, in a layer or outside; what it keeps."""
+        if self.tokens is not None:
+            yield dataclasses.replace(teacher, vocab_size=teacher.vocab_size + 1), self.tokens
+        if self.width is not None:
+            yield dataclasses.replace(teacher, d_model=teacher.d_model + 1), self.width
+        if number is None:
+            return
+        layer = teacher.layers[number]
+        share = layer.n_heads // max(1, layer.n_kv_heads)
+        wider = dataclasses.replace(layer, d_ff=layer.d_ff + 1)
+        more = dataclasses.replace(layer, n_heads=layer.n_heads + share, n_kv_heads=layer.n_kv_heads + 1)
+        for kept, larger in ((self.channels, wider), (self.groups, more)):
+            if number in kept:
+                layers = (*teacher.layers[:number], larger, *teacher.layers[number + 1 :])
+                yield dataclasses.replace(teacher, layers=layers), kept[number]
 
     def _layers(self, teacher: ModelSpec) -> Sequence[int]:
         return range(len(teacher.layers)) if self.layers is None else self.layers
@@ -93,24 +104,6 @@ class Parts:
             share = layer.n_heads // layer.n_kv_heads
             layer = dataclasses.replace(layer, n_heads=kept * share, n_kv_heads=kept)
         return layer
-
-    def _of_layer(self, part: str, number: int, layer: Layer, values: Array) -> Array:
-        kind = part.removesuffix("_bias")
-        if number in self.channels and kind in ("gate", "up", "down"):
-            index = np.asarray(self.channels[number])
-        elif number in self.groups and kind in ("q", "k", "v", "o", "q_norm", "k_norm"):
-            share = layer.n_heads // layer.n_kv_heads if kind in ("q", "o", "q_norm") else 1
-            width = share * layer.head_dim  # of a group, in rows or columns
-            if kind.endswith("norm") and values.ndim == 2:
-                width = share
-            if values.size == layer.head_dim:  # one for every head
-                return values
-            index = (np.asarray(self.groups[number])[:, None] * width + np.arange(width)).ravel()
-        else:
-            return values
-        if part in ("down_bias", "o_bias"):
-            return values
-        return np.ascontiguousarray(values[:, index] if part in ("down", "o") else values[index])
 
 
 @dataclass(frozen=True)
@@ -130,17 +123,20 @@ class Student:
         return self.spec.parameters(self.family.tensors)
 
 
-def of_width(spec: ModelSpec, name: str) -> list[int]:
-    """The axes of a tensor that are channels of the residual. Raises UnsupportedModel for one that has them
-    several times over.
+def units(spec: ModelSpec, wider: ModelSpec, name: str) -> dict[int, int]:
+    """The axes of a tensor along which `wider`, which has one more of something, is larger, and by how much.
+    Raises UnsupportedModel for one that has channels of the residual several times side by side.
     """
-    wider = dataclasses.replace(spec, d_model=spec.d_model + 1).shape(name)
-    added = [more - n for n, more in zip(spec.shape(name), wider, strict=True)]
-    if max(added, default=0) > 1:
+    found = {
+        axis: more - n
+        for axis, (n, more) in enumerate(zip(spec.shape(name), wider.shape(name), strict=True))
+        if more != n
+    }
+    if wider.d_model != spec.d_model and max(found.values(), default=1) > 1:
         raise UnsupportedModel(
             f"{name} has channels of the residual side by side", hint="make the student smaller otherwise"
         )
-    return [axis for axis, more in enumerate(added) if more]
+    return found
 
 
 def of(teacher: ConvertInput, parts: Parts) -> Student:

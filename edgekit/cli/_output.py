@@ -101,7 +101,8 @@ def calibration(record: Mapping[str, Any]) -> str:
 @contextmanager
 def progress() -> Iterator[Progress]:
     """A bar for each task, on a terminal, with a wheel and a clock that turn while nothing else moves;
-    elsewhere nothing. A task whose size is not known (0) is over when the next one begins.
+    elsewhere nothing. A task whose size is not known (0) is over when the next one begins. What follows ": "
+    in a task's name is how it stands.
     """
     if not sys.stderr.isatty():
         yield lambda task, done, total: None
@@ -114,11 +115,12 @@ def progress() -> Iterator[Progress]:
             nonlocal bars
             if bars is None:  # nothing is shown, or imported, before there is something to show
                 bars = stack.enter_context(_bars())
-            if task not in tasks:
+            name = task.partition(": ")[0]
+            if name not in tasks:
                 for past in bars.tasks:
                     bars.update(past.id, visible=past.total is not None)
-                tasks[task] = bars.add_task(task, total=None)
-            bars.update(tasks[task], completed=done, total=total or None)
+                tasks[name] = bars.add_task(task, total=None)
+            bars.update(tasks[name], description=task, completed=done, total=total or None)
 
         yield report
 

@@ -24,7 +24,7 @@ from edgekit.converters.checkpoint import read_json
 from edgekit.converters.checkpoint_files import flat_config
 from edgekit.converters.convert import ConvertInput, Progress, silent
 from edgekit.converters.distill import student as students
-from edgekit.converters.distill import texts
+from edgekit.converters.distill import texts, trackers
 from edgekit.converters.distill.recipe import Recipe
 from edgekit.converters.distill.student import Array, Load, Parts, Student
 from edgekit.converters.distill.texts import Window
@@ -32,7 +32,7 @@ from edgekit.converters.distill.vocabulary import Vocabulary
 from edgekit.converters.formats import edge
 from edgekit.converters.models import Family
 from edgekit.converters.text.tokenizer import SpecialTokens
-from edgekit.distillation import corpora, trackers
+from edgekit.distillation import corpora
 from edgekit.distillation.packed import Packed, packed
 from edgekit.errors import UsageError
 from edgekit.in_place_of import in_place_of
@@ -143,7 +143,8 @@ class _Run:
 
     def __init__(self, recipe: Recipe, target: Path, progress: Progress) -> None:
         self.recipe, self.progress, self.target = recipe, progress, target
-        self.teacher = source.read(hub.resolve(recipe.teacher, progress), recipe.teacher)
+        self.teacher_path = hub.resolve(recipe.teacher, progress)
+        self.teacher = source.read(self.teacher_path, recipe.teacher)
         if recipe.tokens or recipe.held_out:
             self._course()  # which says what is wrong before any work, a missing torch too
         if recipe.scheme is not None and recipe.scheme not in edge.SCHEMES:
@@ -363,11 +364,10 @@ class _Run:
         """The student after it has learned from its own text."""
         from edgekit.converters.distill import on_policy
 
-        teacher, own = (model.checkpoint.path for model in (self.teacher, student))
-        if not (teacher.is_dir() and own.is_dir()):
+        folder, own = self.work / "on-policy", student.checkpoint.path
+        if not (self.teacher_path.is_dir() and (own / "config.json").is_file()):
             raise UsageError("on-policy distillation is of Hugging Face directories, teacher and student")
-        folder = self.work / "on-policy"
-        on_policy.train(teacher, own, texts.read(self.texts), self.recipe, folder, told)
+        on_policy.train(self.teacher_path, own, texts.read(self.texts), self.recipe, folder, told)
         return source.read(folder, "the student").load
 
     def save(self, student: ConvertInput, load: Load, directory: Path) -> None:
@@ -444,7 +444,7 @@ class _Run:
     def packed(self, directory: Path) -> dict[str, Any]:
         """Teacher and student as packages."""
         scheme = self.recipe.scheme or PACKED
-        sides = {"teacher": self.teacher.checkpoint.path, "student": directory}
+        sides = {"teacher": self.teacher_path, "student": directory}
         return {"packed": packed(sides, scheme, self.progress), "scheme": scheme}
 
     def report(

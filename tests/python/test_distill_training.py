@@ -135,13 +135,14 @@ def test_hidden_channels_that_do_nothing_can_go(name: str, checkpoints: Path, tm
     """Those that nothing reads or writes. Norms divide by more then; here their gains make up for it."""
     opened = convert.read(make_checkpoint(name, checkpoints), name)
     spec, d = opened.spec, opened.spec.d_model
+    wider = dataclasses.replace(spec, d_model=d + 1)
     dead = np.random.default_rng(2).permutation(d)[: d // 4]
     dead = np.sort(dead)
 
     def load(name: str) -> Any:
         values = opened.load(name)
         if values is not None:
-            for axis in student.of_width(spec, name):
+            for axis in student.units(spec, wider, name):
                 values = values.copy()
                 values[(slice(None),) * axis + (dead,)] = 0
         return values
@@ -152,7 +153,7 @@ def test_hidden_channels_that_do_nothing_can_go(name: str, checkpoints: Path, tm
 
     def smaller(name: str) -> Any:
         values = parts.load(spec, load, name)
-        if values is not None and name.endswith("norm") and student.of_width(spec, name):
+        if values is not None and name.endswith("norm") and student.units(spec, wider, name):
             values = values * np.float32(math.sqrt(d / (d - len(dead))))
         return values
 

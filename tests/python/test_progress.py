@@ -64,3 +64,14 @@ def test_nothing_is_shown_where_there_is_no_terminal(capsys: pytest.CaptureFixtu
     with _output.progress() as progress:
         progress("reading the checkpoint", 0, 0)
     assert capsys.readouterr().err == ""
+
+
+def test_a_task_says_how_it_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Screen(monkeypatch)
+    with _output.progress() as progress:
+        progress("training: loss 0.9", 1, 4)
+        screen.until("training: loss 0.9", "25%")
+        progress("training: loss 0.5", 2, 4)
+        screen.seen = b""
+        screen.until("training: loss 0.5", "50%")
+        assert b"loss 0.9" not in screen.seen.rpartition(b"loss 0.5")[2]
