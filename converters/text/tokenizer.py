@@ -31,23 +31,24 @@ from edgekit.converters.text.tokenizer_steps import (
     flatten,
     rows,
 )
-from edgekit.converters.text.tokenizer_tables import merge_table, pack, trie, vocab_table, whole_tokens
+from edgekit.converters.text.tokenizer_tables import merge_tables, offsets, trie, vocab_table, whole_tokens
 from edgekit.errors import InvalidFile, UnsupportedModel
 
 MAGIC = b"EDGETOK\n"
-VERSION = 1
+VERSION = 2
 ALIGNMENT = 64
 MAX_VOCAB = 1 << 20
-MAX_MERGES = 1 << 24
 SECTIONS = (
-    "config token_text token_text_start token_output token_output_start token_flags vocab_table"
-    " merge_table merge_result byte_ids ascii_ids scores vocab_trie added_tokens raw_trie normalized_trie"
-    " normalizers pre_tokenizers patterns instructions char_classes char_ranges strings prefix_ids"
-    " suffix_ids eos_ids"
+    "config token_output output_base output_offset respellings token_flags vocab_table merge_left"
+    " merge_base merge_offset merge_runs byte_ids ascii_ids scores vocab_trie added_tokens raw_trie"
+    " normalized_trie normalizers pre_tokenizers patterns instructions char_classes char_ranges strings"
+    " prefix_ids suffix_ids eos_ids"
 ).split()
 BPE, UNIGRAM = 0, 1
 BYTE_LEVEL, BYTE_FALLBACK, FUSE_UNK, IGNORE_MERGES = 1, 2, 4, 8  # ModelFlag
-SPECIAL, PRESENT, BYTE, WHOLE = 1, 2, 4, 8  # TokenFlag
+SPECIAL, PRESENT, BYTE, WHOLE, RESPELT = 1, 2, 4, 8, 16  # TokenFlag
+SPACE_MARK = "\u2581"  # of SentencePiece
+MOST_BEFORE_SPACES = 16  # characters after which a token may go on with a space
 ADDED_TOKEN_FLAGS = ("single_word", "lstrip", "rstrip", "special")  # bits of AddedTokenFlag, in order
 UNK_PENALTY = 10.0  # below the lowest score, as SentencePiece has it
 
@@ -185,7 +186,8 @@ class _Compiler:
         self.add_tokens(sections)
         unk = self.model.get("unk_token") if self.kind == BPE else self.model.get("unk_id")
         unk_id = self.vocab.get(unk, -1) if isinstance(unk, str) else -1 if unk is None else int(unk)
-        slots = self.add_bpe(sections) if self.kind == BPE else 0
+        if self.kind == BPE:
+            self.add_bpe(sections)
         unk_score = self.add_unigram(sections, unk_id) if self.kind == UNIGRAM else 0.0
         self.add_added_tokens(sections)
         if self.kind == BPE:
@@ -204,12 +206,11 @@ class _Compiler:
             | bool(self.model.get("ignore_merges")) * IGNORE_MERGES
         )
         config = struct.pack(
-            "<5I3i4Id",
+            "<4I3i7Id",
             self.kind,
             model_flags,
             self.vocab_size,
             self.vocab_slots,
-            slots,
             unk_id,
             bos_id,
             pad_id,
@@ -217,6 +218,8 @@ class _Compiler:
             self.decoding.strip_count,
             ord(self.decoding.strip_character),
             ord(self.decoding.first_dropped),
+            *self.space_mark,
+            0,
             unk_score,
         )
         sections |= {
@@ -258,8 +261,10 @@ class _Compiler:
                 texts[id] = shown.encode()
             outputs[id] = self.decoding.output(shown)
             self.flags[id] |= PRESENT | SPECIAL * bool(added["special"])
-        sections["token_text"], sections["token_text_start"] = pack(texts)
-        sections["token_output"], sections["token_output_start"] = pack(outputs)
+        self.add_respellings(sections, texts, outputs)
+        sections["token_output"] = np.frombuffer(b"".join(outputs), np.uint8)
+        sizes = np.array([len(output) for output in outputs])
+        sections["output_base"], sections["output_offset"] = offsets(sizes, "bytes")
         sections["token_flags"] = self.flags
         sections["vocab_table"], self.vocab_slots = vocab_table(list(self.ids), list(self.ids.values()))
         if self.steps.byte_level:
@@ -268,8 +273,21 @@ class _Compiler:
             byte_ids = [self.vocab.get(f"<0x{byte:02X}>", -1) for byte in range(256)]
         sections["byte_ids"] = np.array(byte_ids, "<i4")
 
-    def add_bpe(self, sections: dict[str, NDArray[Any]]) -> int:
-        """The merges, and which tokens need none looked up. -> slots of the merge table."""
+    def add_respellings(
+        self, sections: dict[str, NDArray[Any]], texts: list[bytes], outputs: list[bytes]
+    ) -> None:
+        """What stands in texts for the spaces of outputs, and the texts that do not follow from it."""
+        mark = SPACE_MARK if self.decoding.output(SPACE_MARK) == b" " else " "
+        self.space_mark = self.steps.string(b"" if mark == " " else mark.encode())
+        found: list[tuple[int, int, int]] = []
+        for id, (text, output) in enumerate(zip(texts, outputs, strict=True)):
+            if text != output.replace(b" ", mark.encode()):
+                found.append((id, *self.steps.string(text)))
+                self.flags[id] |= RESPELT
+        sections["respellings"] = np.array(found, "<u4").reshape(-1, 3)
+
+    def add_bpe(self, sections: dict[str, NDArray[Any]]) -> None:
+        """The merges, and which tokens need none looked up."""
         results: dict[tuple[int, int], int] = {}
         for rank, merge in enumerate(self.model["merges"]):
             first, second = merge.split(" ") if isinstance(merge, str) else merge
@@ -281,12 +299,11 @@ class _Compiler:
                 ) from error
             results.pop(pair, None)  # of a pair that is listed twice the last rank counts
             results[pair] = made
-        if len(results) >= MAX_MERGES:
-            raise UnsupportedModel(f"a tokenizer of {len(results)} merges; edgekit takes {MAX_MERGES - 1}")
         left, right = np.array(list(results), np.int64).reshape(-1, 2).T
         result = np.array(list(results.values()), np.int64)
-        sections["merge_table"], slots = merge_table(left, right)
-        sections["merge_result"] = result.astype("<i4")
+        sizes = np.zeros(self.vocab_size, np.int64)
+        sizes[list(self.ids.values())] = [len(text) for text in self.ids]
+        sections |= merge_tables(sizes[left], result, self.vocab_size)
 
         ascii_ids = np.full(128, -1, "<i4")
         if not self.steps.byte_level:
@@ -303,17 +320,28 @@ class _Compiler:
             if -1 not in start:
                 symbols[id] = start
         self.flags[list(whole_tokens(symbols, left, right, result))] |= WHOLE
-        return slots
 
     def cut_before_spaces(self) -> None:
-        """Cuts text before each run of U+2581 when no token crosses such a place: merges cannot tell."""
-        mark = "\u2581"
+        """Cuts text before each run of U+2581, where merges cannot tell: not after a character that is followed
+        by one within a token.
+        """
+        mark = SPACE_MARK
         if self.steps.byte_level or mark not in self.vocab:
             return
-        if any(mark in token.lstrip(mark) for token in self.vocab):
+        inside = {
+            token[at - 1]
+            for token in self.vocab
+            for at in range(1, len(token))
+            if token[at] == mark != token[at - 1]
+        }
+        drops = self.model.get("unk_token") is None and not self.model.get("byte_fallback")
+        if len(inside) > MOST_BEFORE_SPACES or (inside and drops):
             return
-        pattern = self.steps.patterns.regex(f"{mark}+[^{mark}]*|[^{mark}]+")
-        self.steps.split(pattern, "isolated")
+        if inside:
+            others = "".join(rf"\x{{{ord(c):X}}}" for c in sorted(inside))
+            self.steps.split(self.steps.patterns.regex(f"[^{mark}{others}](?={mark})"), "mergedwithprevious")
+        else:  # the same, found faster
+            self.steps.split(self.steps.patterns.regex(f"{mark}+[^{mark}]*|[^{mark}]+"), "isolated")
 
     def add_unigram(self, sections: dict[str, NDArray[Any]], unk_id: int) -> float:
         """-> the score of an unknown character."""
@@ -346,16 +374,11 @@ def join_sections(sections: dict[str, NDArray[Any]]) -> bytes:
     header_bytes = len(MAGIC) + 16 + 16 * len(SECTIONS)
     body = bytearray()
     entries: list[int] = []
-    places: dict[
-        bytes, int
-    ] = {}  # equal sections, as texts and outputs of byte-level tokens, lie in the file once
     start = -header_bytes % ALIGNMENT + header_bytes
     for name in SECTIONS:
         data = sections[name].tobytes() if name in sections else b""
-        if data not in places:
-            places[data] = start + len(body)
-            body += data + bytes(-len(data) % ALIGNMENT)
-        entries += [places[data], len(data)]
+        entries += [start + len(body), len(data)]
+        body += data + bytes(-len(data) % ALIGNMENT)
     header = MAGIC + struct.pack("<IIQ", VERSION, len(SECTIONS), start + len(body))
     header += struct.pack(f"<{len(entries)}Q", *entries)
     return header.ljust(start, b"\0") + bytes(body)

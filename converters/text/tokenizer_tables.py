@@ -1,4 +1,4 @@
-"""The arrays of a compiled tokenizer that are used in place: hash tables, tries, packed texts.
+"""The arrays of a compiled tokenizer that are used in place: hash tables, tries, offsets.
 
 They mirror cpp/src/text/vocabulary.h, bpe.cpp and tokenizer_layout.h, the hash functions bit for bit.
 """
@@ -6,28 +6,41 @@ They mirror cpp/src/text/vocabulary.h, bpe.cpp and tokenizer_layout.h, the hash 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgekit.errors import UnsupportedModel
+
 HASH_SEED = np.uint64(0x9E3779B97F4A7C15)
 HASH_FACTOR = np.uint64(0xD6E8FEB86659FD93)
-EMPTY_MERGE = np.uint64(0xFFFFFFFFFFFFFFFF)
+OFFSETS_BLOCK = 32
+VOCAB_ID_BITS = 20
+VOCAB_EMPTY = 0xFFFFFFFF
 NO_RANK = np.int64(1 << 40)
 # Longer tokens (runs of spaces, rulers) are left to the merge loop.
 LONGEST_WHOLE = 48
 
-VOCAB_ENTRY = np.dtype([("tag", "<u4"), ("id", "<i4")])
+MERGE_RUN = np.dtype([("place", "<u4"), ("rank", "<u4")])
 TRIE_NODE = np.dtype(
     [("first_child", "<u4"), ("child_count", "<u2"), ("label", "u1"), ("reserved", "u1"), ("value", "<i4")]
 )
 
 
-def pack(texts: Sequence[bytes]) -> tuple[NDArray[np.uint8], NDArray[np.uint32]]:
-    """-> (all texts joined, the n + 1 offsets between them)."""
-    starts = np.zeros(len(texts) + 1, "<u4")
-    np.cumsum([len(text) for text in texts], out=starts[1:])
-    return np.frombuffer(b"".join(texts), np.uint8), starts
+def offsets(sizes: NDArray[np.int64], of: str) -> tuple[NDArray[np.uint32], NDArray[np.uint16]]:
+    """The `n + 1` rising numbers between things of these sizes, as bases of blocks and what is added. `of`
+    says in an error what is too large. Raises UnsupportedModel.
+    """
+    starts = np.concatenate([[0], np.cumsum(sizes)])
+    base = starts[::OFFSETS_BLOCK]
+    beside = starts - np.repeat(base, OFFSETS_BLOCK)[: len(starts)]
+    if beside.max() > 0xFFFF or base[-1] > 0xFFFFFFFF:
+        first = int(beside.argmax()) // OFFSETS_BLOCK * OFFSETS_BLOCK
+        raise UnsupportedModel(
+            f"a tokenizer whose tokens {first} to {first + OFFSETS_BLOCK - 1} have more than 65535 {of}"
+        )
+    return base.astype("<u4"), beside.astype("<u2")
 
 
 def hash_texts(texts: Sequence[bytes]) -> NDArray[np.uint64]:
@@ -56,27 +69,34 @@ def place(hashes: NDArray[np.uint64], slots: int) -> tuple[NDArray[np.int64], in
     return at, max(slots, int(at.max(initial=-1)) + 1) + 1
 
 
-def vocab_table(texts: Sequence[bytes], ids: Sequence[int]) -> tuple[NDArray[np.void], int]:
+def vocab_table(texts: Sequence[bytes], ids: Sequence[int]) -> tuple[NDArray[np.uint32], int]:
     """-> (table, slots) that finds the id of each text."""
     slots = 2 * len(texts) + 1
     hashes = hash_texts(texts)
     at, size = place(hashes, slots)
-    table = np.zeros(size, VOCAB_ENTRY)
-    table["id"] = -1
-    table["tag"][at] = hashes.astype(np.uint32)
-    table["id"][at] = ids
+    table = np.full(size, VOCAB_EMPTY, "<u4")
+    table[at] = hashes.astype(np.uint32) << np.uint32(VOCAB_ID_BITS) | np.array(ids, np.uint32)
     return table, slots
 
 
-def merge_table(left: NDArray[np.int64], right: NDArray[np.int64]) -> tuple[NDArray[np.uint64], int]:
-    """-> (table, slots) that finds the rank (the index) of each pair of ids; pairs must be distinct."""
-    slots = 2 * len(left) + 1
-    keys = (left << 20 | right).astype(np.uint64)
-    with np.errstate(over="ignore"):
-        at, size = place(keys * HASH_FACTOR, slots)
-    table = np.full(size, EMPTY_MERGE, "<u8")
-    table[at] = keys << np.uint64(24) | np.arange(len(left), dtype=np.uint64)
-    return table, slots
+def merge_tables(
+    left_bytes: NDArray[np.int64], result: NDArray[np.int64], vocab_size: int
+) -> dict[str, NDArray[Any]]:
+    """The sections of merges, given by rank: the bytes of their left parts, and the tokens they make."""
+    order = np.argsort(result, kind="stable")
+    width = "u1" if left_bytes.max(initial=0) < 256 else "<u2"
+    if left_bytes.max(initial=0) > 0xFFFF:
+        raise UnsupportedModel(f"a tokenizer with a token of over {left_bytes.max()} bytes")
+    base, offset = offsets(np.bincount(result, minlength=vocab_size), "merges")
+    places = np.flatnonzero(np.diff(order, prepend=-2) != 1)
+    runs = np.zeros(len(places), MERGE_RUN)
+    runs["place"], runs["rank"] = places, order[places]
+    return {
+        "merge_left": left_bytes[order].astype(width),
+        "merge_base": base,
+        "merge_offset": offset,
+        "merge_runs": runs,
+    }
 
 
 def whole_tokens(

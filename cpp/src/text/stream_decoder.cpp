@@ -69,7 +69,8 @@ void StreamDecoder::append_output(int32_t id) {
     if (tokenizer_->config_->decode_flags & lossy_bytes) {
         append_lossy(output, false);
     } else if (first_ && !first_dropped_.empty()) {
-        std::string_view spelt = tokenizer_->vocabulary_.text(id);
+        const std::string text = tokenizer_->vocabulary_.text(id);
+        std::string_view spelt = text;
         for (size_t mark; (mark = spelt.find(first_dropped_)) != spelt.npos;) {
             append_text(spelt.substr(0, mark));
             spelt.remove_prefix(mark + first_dropped_.size());

@@ -53,15 +53,6 @@ private:
     const TokenizerHeader* header_;
 };
 
-/// `start` must rise from 0 to at most the number of bytes: element i lies in [start[i], start[i + 1]).
-void check_starts(std::span<const uint32_t> start, size_t count, size_t bytes) {
-    require(start.size() == count + 1 && start[0] == 0 && start[count] <= bytes,
-            "token texts outside their section");
-    bool rises = true;
-    for (size_t i = 0; i < count; ++i) rises &= start[i] <= start[i + 1];
-    require(rises, "token texts out of order");
-}
-
 void check_ids(std::span<const int32_t> ids, size_t vocab_size, bool none_allowed) {
     bool ok = true;
     for (int32_t id : ids)
@@ -87,22 +78,30 @@ Tokenizer Tokenizer::open(std::span<const std::byte> blob) {
     require(c.strip_character <= 0x10FFFF && c.first_dropped <= 0x10FFFF, "a character outside Unicode");
 
     Vocabulary& v = t.vocabulary_;
-    v.table = sections.get<VocabEntry>(SectionId::vocab_table);
+    v.table = sections.get<uint32_t>(SectionId::vocab_table);
     v.slots = c.vocab_slots;
-    require(v.table.size() > v.slots && v.table.back().id == -1, "a vocabulary table without an end");
+    require(v.table.size() > v.slots && v.table.back() == vocab_empty, "a vocabulary table without an end");
     bool entries_ok = true;
-    for (const VocabEntry& e : v.table) entries_ok &= e.id >= -1 && e.id < static_cast<int32_t>(vocab_size);
+    for (uint32_t e : v.table)
+        entries_ok &= e == vocab_empty || (e & ((1u << vocab_id_bits) - 1)) < vocab_size;
     require(entries_ok, "a vocabulary table with an id outside the vocabulary");
-    const auto text_bytes = sections.get<char>(SectionId::token_text);
     const auto output_bytes = sections.get<char>(SectionId::token_output);
-    v.text_start = sections.get<uint32_t>(SectionId::token_text_start);
-    v.output_start = sections.get<uint32_t>(SectionId::token_output_start);
-    v.text_bytes = text_bytes.data();
+    v.output_start = {sections.get<uint32_t>(SectionId::output_base),
+                      sections.get<uint16_t>(SectionId::output_offset)};
     v.output_bytes = output_bytes.data();
     v.flags = sections.get<uint8_t>(SectionId::token_flags);
-    check_starts(v.text_start, vocab_size, text_bytes.size());
-    check_starts(v.output_start, vocab_size, output_bytes.size());
+    require(v.output_start.valid(vocab_size, output_bytes.size()), "token texts outside their section");
     require(v.flags.size() == vocab_size, "not one flag a token");
+    const auto strings = sections.get<char>(SectionId::strings);
+    t.strings_ = {strings.data(), strings.size()};
+    const auto within = [&](StringRef s) {
+        return s.offset <= strings.size() && s.size <= strings.size() - s.offset;
+    };
+    v.respellings = sections.get<Respelling>(SectionId::respellings);
+    v.strings = strings.data();
+    for (const Respelling& r : v.respellings) require(within(r.text), "a text outside the strings");
+    require(within(c.space_mark), "a text outside the strings");
+    v.space_mark = t.strings_.substr(c.space_mark.offset, c.space_mark.size);
 
     const auto byte_ids = sections.get<int32_t>(SectionId::byte_ids);
     require(byte_ids.size() == 256, "not one token a byte");
@@ -110,22 +109,22 @@ Tokenizer Tokenizer::open(std::span<const std::byte> blob) {
     if (c.model == static_cast<uint32_t>(ModelKind::bpe)) {
         BpeModel& m = t.bpe_;
         m.vocabulary = v;
-        m.merge_table = sections.get<uint64_t>(SectionId::merge_table);
-        m.merge_result = sections.get<int32_t>(SectionId::merge_result);
+        m.merge_left = sections.get<uint8_t>(SectionId::merge_left);
+        m.merge_start = {sections.get<uint32_t>(SectionId::merge_base),
+                         sections.get<uint16_t>(SectionId::merge_offset)};
+        m.merge_runs = sections.get<MergeRun>(SectionId::merge_runs);
         m.byte_ids = byte_ids;
         m.ascii_ids = sections.get<int32_t>(SectionId::ascii_ids);
-        m.merge_slots = c.merge_slots;
         m.flags = c.model_flags;
         m.unk_id = c.unk_id;
         require(m.ascii_ids.size() == 128, "not one token an ASCII character");
         check_ids(m.ascii_ids, vocab_size, true);
-        check_ids(m.merge_result, vocab_size, false);
-        require(m.merge_table.size() > m.merge_slots && m.merge_table.back() == UINT64_MAX,
-                "a merge table without an end");
-        bool ranks_ok = true;
-        for (uint64_t e : m.merge_table)
-            ranks_ok &= e == UINT64_MAX || (e & 0xFFFFFF) < m.merge_result.size();
-        require(ranks_ok, "a merge table with a rank outside the merges");
+        require(m.merge_start.valid(vocab_size, m.merge_left.size()), "merges outside their section");
+        const uint32_t merges = m.merge_start[vocab_size];
+        if (merges > 0) m.left_bytes = static_cast<uint32_t>(m.merge_left.size() / merges);
+        require(m.left_bytes <= 2 && m.merge_left.size() == size_t{merges} * m.left_bytes,
+                "not one left part a merge");
+        require(merges == 0 || !m.merge_runs.empty(), "merges without a rank");
     } else {
         UnigramModel& m = t.unigram_;
         m.vocabulary = v;
@@ -154,8 +153,6 @@ Tokenizer Tokenizer::open(std::span<const std::byte> blob) {
     t.patterns_ = PatternMatcher(
         sections.get<Pattern>(SectionId::patterns), sections.get<Instruction>(SectionId::instructions),
         sections.get<CharClass>(SectionId::char_classes), sections.get<CharRange>(SectionId::char_ranges));
-    const auto strings = sections.get<char>(SectionId::strings);
-    t.strings_ = {strings.data(), strings.size()};
     t.normalizer_ = Normalizer(sections.get<NormalizerStep>(SectionId::normalizers), t.strings_, t.patterns_);
     t.pre_tokenizers_ = sections.get<PreTokenizerStep>(SectionId::pre_tokenizers);
     require(t.pre_tokenizers_.size() <= max_steps, "more pre-tokenizers than 16");
@@ -165,8 +162,7 @@ Tokenizer Tokenizer::open(std::span<const std::byte> blob) {
         require(kind != PreTokenizerKind::split ||
                     static_cast<uint32_t>(step.pattern) < t.patterns_.pattern_count(),
                 "a step names a pattern that is not there");
-        require(step.text.offset <= strings.size() && step.text.size <= strings.size() - step.text.offset,
-                "a step reads outside the strings");
+        require(within(step.text), "a step reads outside the strings");
         const std::string_view text = t.strings_.substr(step.text.offset, step.text.size);
         require(text.size() <= max_inserted_bytes && find_invalid_utf8(text) == text.npos,
                 "a step puts in what is too long or not UTF-8");

@@ -1,10 +1,11 @@
 #pragma once
-// The tokens of a compiled tokenizer: text -> id by hash, id -> text and output by offset. All of it lies in
-// the blob.
+// The tokens of a compiled tokenizer: text -> id by hash, id -> output by offset. All of it lies in the blob.
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <span>
+#include <string>
 #include <string_view>
 
 #include "text/tokenizer_layout.h"
@@ -48,28 +49,88 @@ inline uint64_t hash_text(std::string_view text) {
     return h ^ h >> 29;
 }
 
+/// Numbers as `offsets_block` says.
+struct Offsets {
+    std::span<const uint32_t> base;
+    std::span<const uint16_t> offset;
+
+    uint32_t operator[](size_t i) const { return base[i / offsets_block] + offset[i]; }
+
+    /// Whether they are `count` + 1 that rise from 0 to `last` or less.
+    bool valid(size_t count, size_t last) const {
+        if (base.size() != count / offsets_block + 1 || offset.size() != count + 1) return false;
+        // No sum overflows before it has been compared with one that is too large.
+        if (std::any_of(base.begin(), base.end(), [&](uint32_t b) { return b > last; })) return false;
+        bool rises = (*this)[0] == 0;
+        for (size_t i = 0; i < count; ++i) rises &= (*this)[i] <= (*this)[i + 1];
+        return rises && (*this)[count] <= last;
+    }
+};
+
 struct Vocabulary {
-    std::span<const VocabEntry> table;
-    std::span<const uint32_t> text_start, output_start;
+    std::span<const uint32_t> table;
+    std::span<const Respelling> respellings;
     std::span<const uint8_t> flags;
-    const char *text_bytes = nullptr, *output_bytes = nullptr;
+    Offsets output_start;
+    const char *output_bytes = nullptr, *strings = nullptr;
+    std::string_view space_mark;
     uint32_t slots = 0;
 
-    std::string_view text(int32_t id) const {
-        return {text_bytes + text_start[id], text_start[id + 1] - text_start[id]};
-    }
     std::string_view output(int32_t id) const {
-        return {output_bytes + output_start[id], output_start[id + 1] - output_start[id]};
+        const uint32_t start = output_start[id];
+        return {output_bytes + start, output_start[id + 1] - start};
+    }
+
+    /// A token as the model matches it.
+    std::string text(int32_t id) const {
+        if (flags[id] & respelt) return std::string(respelling(id));
+        std::string_view rest = output(id);
+        if (space_mark.empty()) return std::string(rest);
+        std::string spelt;
+        for (size_t space; (space = rest.find(' ')) != rest.npos; rest.remove_prefix(space + 1)) {
+            spelt.append(rest.substr(0, space)).append(space_mark);
+        }
+        return spelt.append(rest);
+    }
+
+    /// text(id) == wanted
+    bool spells(int32_t id, std::string_view wanted) const {
+        if (flags[id] & respelt) return respelling(id) == wanted;
+        if (space_mark.empty()) return output(id) == wanted;
+        const std::string_view own = output(id);
+        size_t at = 0;
+        for (const char c : own) {
+            if (c == ' ') {
+                for (const char m : space_mark) {
+                    if (at == wanted.size() || wanted[at++] != m) return false;
+                }
+            } else if (at == wanted.size() || wanted[at++] != c) {
+                return false;
+            }
+        }
+        return at == wanted.size();
     }
 
     /// The token whose text this is, or -1.
     int32_t find(std::string_view wanted) const { return find(wanted, hash_text(wanted)); }
     int32_t find(std::string_view wanted, uint64_t hash) const {
-        const auto tag = static_cast<uint32_t>(hash);
-        for (const VocabEntry* e = &table[home_slot(hash, slots)]; e->id >= 0; ++e) {
-            if (e->tag == tag && text(e->id) == wanted) return e->id;
+        const auto tag = static_cast<uint32_t>(hash) << vocab_id_bits;
+        for (const uint32_t* e = &table[home_slot(hash, slots)]; *e != vocab_empty; ++e) {
+            const uint32_t id = *e ^ tag;
+            if (id >> vocab_id_bits == 0 && spells(static_cast<int32_t>(id), wanted)) {
+                return static_cast<int32_t>(id);
+            }
         }
         return -1;
+    }
+
+private:
+    std::string_view respelling(int32_t id) const {
+        const auto found =
+            std::lower_bound(respellings.begin(), respellings.end(), id,
+                             [](const Respelling& r, int32_t wanted) { return r.id < wanted; });
+        if (found == respellings.end() || found->id != id) return {};
+        return {strings + found->text.offset, found->text.size};
     }
 };
 
