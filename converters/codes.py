@@ -15,11 +15,14 @@ class Layout:
 
     `zero`: the code that stands for 0 is the "middle" one, 2 ** (bits - 1); a "whole" number of each group's
     own; any number ("free"); or the matrix is stored in a way that `Codes` cannot express ("other").
+    `shared`: of how many inputs the scales and offsets are small whole multiples of numbers that their groups
+    share; 0: each has its own.
     """
 
     bits: int
     group: int
     zero: Literal["middle", "whole", "free", "other"]
+    shared: int = 0
 
     def __str__(self) -> str:
         return f"{self.bits} bits" + (f" in groups of {self.group}" if self.zero != "other" else "")

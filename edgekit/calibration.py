@@ -24,7 +24,7 @@ BUILT_IN = Path(second_moments.__file__).with_name("text.jsonl")
 PIECE = 256  # tokens read from an empty cache
 TOKENS = 8192
 GRADIENT_TOKENS = 1024
-ENDS = ("embed", "head", "ple_embed")  # whose codes GPTQ does not choose
+ENDS = ("embed", "head", "ple_embed")
 LEFT_BY_GPTQ = 0.35  # of the harm that the nearest codes do, in bodies of two small models
 EXACT_BITS = 8  # of a code: from here on it does not matter which is chosen
 
@@ -70,14 +70,13 @@ def calibrated(
         moments = second_moments.measure(model, ids, progress)
         yield replace(model, metadata=metadata, calibration=Calibrated(moments))
         return
-    bodies = {name: grid for name, grid in chosen.items() if name not in ENDS}
     source = model.metadata["source"]["sha256"]
-    key = json.dumps([version("edgekit"), source, ids, {name: str(grid) for name, grid in bodies.items()}])
+    key = json.dumps([version("edgekit"), source, ids, {name: str(grid) for name, grid in chosen.items()}])
     folder = hub.home() / "calibrated"
     folder.mkdir(parents=True, exist_ok=True)
     store = Store(folder / hashlib.sha256(key.encode()).hexdigest()[:32])
     with hub.only_one(store.folder.with_suffix(".lock")):
-        found = Calibrated(gptq.choose(model, bodies, ids, store, progress), store)
+        found = Calibrated(gptq.choose(model, chosen, ids, store, progress), store)
         if tune:
             more = token_pieces(model, texts, tune, seed)
             state = store.folder / "tuning"

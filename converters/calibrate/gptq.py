@@ -9,26 +9,31 @@ Frantar et al., 2022, over any `Grid`. What differs from the paper:
     shrinkage   correlations between inputs count for less: those of a few thousand tokens are noisy, and
                 codes that follow the noise are worse than the nearest
     choice      the nearest codes stay where those of the walk are no better on tokens that it did not see
+    output      the output matrix comes first, by what the unquantized model feeds it, and is judged by the
+                divergence it causes: where it is the embedding too, errors come in at both ends
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 
 from edgekit.converters.calibrate.second_moments import SecondMoments, bounded, of
 from edgekit.converters.calibrate.store import Store
 from edgekit.converters.convert import ConvertInput, Progress, silent
-from edgekit.converters.interpreters.numpy import Array
+from edgekit.converters.interpreters.numpy import Array, Loader, Reference
+from edgekit.converters.quality import compare
 from edgekit.converters.quant.grid import Fitted, Grid, Parameters
 
 SHRINKAGE = 0.2  # of the correlations
 MADE_UP_FOR = 0.5  # of the change of a matrix's inputs
 COLUMNS = 128  # whose errors are carried over to the rest at once
-# Of `HELD_OUT_OF` runs of so many tokens one is kept from the walk to judge it; with fewer tokens than
-# `TOKENS` there is none.
+ROWS = 1 << 14  # of the output matrix that are walked at once
+# Of `HELD_OUT_OF` runs of so many tokens one is kept from the walk to judge it, and of as many texts one from
+# that of the output; with fewer tokens than `TOKENS` there is none.
 RUN, HELD_OUT_OF = 32, 8
 TOKENS = 256
 
@@ -43,6 +48,9 @@ def choose(
     """Puts codes for the matrices of `grids` into `store`, and goes on from those that it has. `texts` are
     token ids. Returns second moments, as `second_moments.measure` does but of inputs as they will be.
     """
+    output = "embed" if model.spec.tied else "head"
+    if output in grids and store.get(output, grids[output]) is None and sum(map(len, texts)) >= TOKENS:
+        store.put(output, grids[output], _output(model, output, grids[output], texts, progress))
     return _Gptq(model, grids, texts, store, progress).measure()
 
 
@@ -61,6 +69,14 @@ class _Gptq(SecondMoments):
         self._grids, self._store = grids, store
         self._inputs: Inputs | None = None
         self._chose: int | None = None  # of the rows that chose an expert, how many are of the first half
+
+    def _embed(self, ids: Sequence[int]) -> Array:
+        exact, grid, half = super()._embed(ids), self._grids.get("embed"), len(ids) // 2
+        if grid is None:
+            return exact
+        fitted = self._store.get("embed", grid)
+        chosen = grid.restore(fitted.at(ids[:half])) if fitted else grid.changed(exact[:half])
+        return np.concatenate([chosen, exact[half:]])
 
     def product(self, x: Array, name: str) -> Array:
         w, half = self._need(name), len(x) // 2 if self._chose is None else self._chose
@@ -81,6 +97,50 @@ class _Gptq(SecondMoments):
         fed = super().expert(x, at, weight)
         self._chose = None
         return fed
+
+
+def _output(
+    model: ConvertInput, name: str, grid: Grid, texts: Sequence[Sequence[int]], progress: Progress
+) -> Fitted:
+    """Codes of the output matrix `name`: of those that are nearest and those of the walk the ones that change
+    the unquantized model's probabilities less.
+    """
+    held_out = max(1, len(texts) // HELD_OUT_OF)
+    seen, unseen = texts[held_out:] or texts, texts[:held_out]
+    wanted = _hidden(model, unseen, model.load, progress)
+    inputs = _hidden(model, seen, model.load, progress)
+    known = Inputs(inputs, len(inputs))
+    nearest, walked = [], []
+    n, _ = model.spec.shape(name)
+    for first in range(0, n, ROWS):
+        w = model.load(name, (first, min(first + ROWS, n)))
+        assert w is not None
+        nearest.append(grid.quantize(w, known.moment))
+        walked.append(walk(w, grid, known.moment, known.inverse))
+        progress("choosing codes of the output", first, n)
+
+    def divergence(fitted: Fitted) -> float:
+        def load(wanted: str, rows: tuple[int, int] | None = None) -> Array | None:
+            if wanted != name:
+                return model.load(wanted, rows)
+            return grid.restore(fitted.rows(*rows) if rows else fitted)
+
+        hidden = _hidden(model, unseen, load, progress) if model.spec.tied else wanted
+        exact, changed = (Reference(model.spec, each) for each in (model.load, load))
+        total, ends = 0.0, np.cumsum([0, *map(len, unseen)]).tolist()
+        for text, (first, last) in zip(unseen, pairwise(ends), strict=True):
+            got, want = changed.output(hidden[first:last]), exact.output(wanted[first:last])
+            total += len(text) * compare("", text, got, want).kl_mean
+        return total
+
+    return min((Fitted.joined(nearest), Fitted.joined(walked)), key=divergence)
+
+
+def _hidden(model: ConvertInput, texts: Sequence[Sequence[int]], load: Loader, progress: Progress) -> Array:
+    """What the output matrix is applied to, `[tokens, d_model]`, under weights of `load`."""
+    reader = SecondMoments(model, texts, "choosing codes of the output", progress)
+    reader.load = load
+    return reader.hidden([id for text in texts for id in text])
 
 
 class Inputs:
@@ -154,11 +214,13 @@ def walk(w: Array, grid: Grid, moment: Array, inverse: Array) -> Fitted:
         for j in range(begin, end):
             if not grid.group:
                 parameters = whole
-            elif j % grid.group == 0:
-                group = slice(j, min(j + grid.group, k))
-                cost = np.square(np.diagonal(inverse)[group]) ** np.float32(-1)
-                parameters = grid.fit(rest[group].T, cost, whole.header)
-                parts.append(parameters)
+            elif j % grid.span == 0:
+                span = slice(j, min(j + grid.span, k))
+                cost = np.square(np.diagonal(inverse)[span]) ** np.float32(-1)
+                parts.append(grid.fit(rest[span].T, cost, whole.header))
+            if grid.group and j % grid.group == 0:
+                at = j % grid.span // grid.group
+                parameters = parts[-1].columns(at, at + 1)
             code = grid.nearest(rest[j][:, None], parameters)
             codes.append(code)
             error = (rest[j] - grid.restore(Fitted(code, parameters))[:, 0]) / inverse[j, j]

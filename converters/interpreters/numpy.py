@@ -61,8 +61,12 @@ class Reference(Decoder[Array]):
 
     def logits(self, ids: Sequence[int]) -> Array:
         """Logits of the token after each one. Shape `[len(ids), vocab_size]`."""
-        out = np.empty((len(ids), self.spec.vocab_size), np.float32)
-        for begin, part in self.logit_slices(self.hidden(ids)):
+        return self.output(self.hidden(ids))
+
+    def output(self, hidden: Array) -> Array:
+        """Logits of what `hidden` gave. Shape `[len(hidden), vocab_size]`."""
+        out = np.empty((len(hidden), self.spec.vocab_size), np.float32)
+        for begin, part in self.logit_slices(hidden):
             out[:, begin : begin + part.shape[1]] = part
         return out
 

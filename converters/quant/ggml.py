@@ -1,4 +1,5 @@
-"""ggml's blocks of 32 weights that are codes with a scale: their bytes, low nibbles first.
+"""ggml's types by its own words, and the bytes of its blocks of 32 weights that are codes with a scale, low
+nibbles first. Those of its super-blocks are in k_quants.py.
 
 Q4_0  float16 scale, 16 bytes                                    weight = scale * (code - 8)
 Q4_1  float16 scale and offset, 16 bytes                         weight = scale * code + offset
@@ -18,6 +19,7 @@ from edgekit.converters.codes import Codes, Layout
 
 from .affine import Affine
 from .blocks import Blocks
+from .k_quants import SUPER, AffineSuperBlocks, SymmetricSuperBlocks
 from .grid import Array, Fitted, Grid, Parameters
 
 U8 = NDArray[np.uint8]
@@ -29,16 +31,37 @@ LAYOUTS = {
     "Q5_0": Layout(5, BLOCK, "middle"),
     "Q5_1": Layout(5, BLOCK, "free"),
     "Q8_0": Layout(8, BLOCK, "middle"),
+    "Q4_K": Layout(4, BLOCK, "free", SUPER),
+    "Q5_K": Layout(5, BLOCK, "free", SUPER),
+    "Q6_K": Layout(6, 16, "middle", SUPER),
 }
 
 
 class _Ggml(Grid):
-    """What the two kinds share: the bytes, and which codes they hold."""
+    """What all have: a word, and which codes they hold."""
 
     kind: str
 
     def __str__(self) -> str:
         return self.kind
+
+    def keeping(self, layout: Layout) -> Grid | None:
+        """The narrowest type that holds these codes as they are."""
+        if layout.zero == "other" or layout.bits > self.bits:
+            return None
+        found = [
+            kind
+            for kind, own in LAYOUTS.items()
+            if own.bits == layout.bits
+            and layout.group % own.group == 0
+            and own.shared in (0, layout.shared)
+            and (own.zero == "free" or layout.zero == "middle")
+        ]
+        return named(max(found, key=lambda kind: LAYOUTS[kind].shared)) if found else None
+
+
+class _Blocks(_Ggml):
+    """What the two kinds of blocks share: the bytes."""
 
     def pack(self, fitted: Fitted) -> tuple[Array, ...]:
         """Blocks `[n, bytes]`."""
@@ -69,38 +92,42 @@ class _Ggml(Grid):
                 codes = codes | fifth << np.uint8(4)
         return Fitted(codes.reshape(n, -1), Parameters(tuple(lines)))
 
-    def keeping(self, layout: Layout) -> Grid | None:
-        """The narrowest type that holds these codes as they are."""
-        if layout.group % BLOCK or layout.zero == "other" or layout.bits > self.bits:
-            return None
-        for kind, own in LAYOUTS.items():
-            if own.bits == layout.bits and (own.zero == "free" or layout.zero == "middle"):
-                return named(kind)
-        return None
 
-
-class _Symmetric(_Ggml, Blocks):
+class _Symmetric(_Blocks, Blocks):
     def __init__(self, kind: str) -> None:
         super().__init__(LAYOUTS[kind].bits, BLOCK, "F16")
         self.kind = kind
 
 
-class _Affine(_Ggml, Affine):
+class _Affine(_Blocks, Affine):
     def __init__(self, kind: str) -> None:
         super().__init__(LAYOUTS[kind].bits, BLOCK, "F16")
         self.kind = kind
 
 
-def named(kind: str) -> _Symmetric | _Affine:
+class _SymmetricSuperBlocks(_Ggml, SymmetricSuperBlocks):
+    kind = "Q6_K"
+
+
+class _AffineSuperBlocks(_Ggml, AffineSuperBlocks):
+    def __init__(self, kind: str) -> None:
+        super().__init__(LAYOUTS[kind].bits)
+        self.kind = kind
+
+
+def named(kind: str) -> _Symmetric | _Affine | _SymmetricSuperBlocks | _AffineSuperBlocks:
     """The grid of a type, in ggml's words."""
-    return _Affine(kind) if LAYOUTS[kind].zero == "free" else _Symmetric(kind)
+    layout = LAYOUTS[kind]
+    if layout.shared:
+        return _SymmetricSuperBlocks() if layout.zero == "middle" else _AffineSuperBlocks(kind)
+    return _Affine(kind) if layout.zero == "free" else _Symmetric(kind)
 
 
 def codes(kind: str, data: U8) -> Codes:
     """Of rows of blocks `[n, bytes]`."""
     grid = named(kind)
     fitted = grid.unpack(data)
-    scale, other = grid.line(fitted.parameters)
-    if isinstance(grid, Affine):
-        return Codes(fitted.codes, scale, other)
-    return Codes(fitted.codes, scale, -scale * other, other.astype(np.uint8))
+    if LAYOUTS[kind].zero == "free":
+        return Codes(fitted.codes, *grid.line(fitted.parameters))
+    scale, middle = grid.scale(fitted.parameters), np.float32(1 << (grid.bits - 1))
+    return Codes(fitted.codes, scale, -scale * middle, np.full(scale.shape, middle, np.uint8))

@@ -30,9 +30,9 @@ class Parameters:
     groups: tuple[Array, ...]
     header: tuple[Array, ...] = ()
 
-    def rows(self, first: int, last: int) -> Parameters:
+    def at(self, rows: slice | Sequence[int]) -> Parameters:
         return Parameters(
-            tuple(each[first:last] for each in self.groups), tuple(each[first:last] for each in self.header)
+            tuple(each[rows] for each in self.groups), tuple(each[rows] for each in self.header)
         )
 
     def columns(self, first: int, last: int) -> Parameters:
@@ -53,8 +53,23 @@ class Fitted:
     codes: Array
     parameters: Parameters
 
+    def at(self, rows: slice | Sequence[int]) -> Fitted:
+        return Fitted(self.codes[rows], self.parameters.at(rows))
+
     def rows(self, first: int, last: int) -> Fitted:
-        return Fitted(self.codes[first:last], self.parameters.rows(first, last))
+        return self.at(slice(first, last))
+
+    @staticmethod
+    def joined(parts: Sequence[Fitted]) -> Fitted:
+        """Rows below rows."""
+        groups, header = (
+            tuple(map(np.concatenate, zip(*lists, strict=True)))
+            for lists in (
+                [part.parameters.groups for part in parts],
+                [part.parameters.header for part in parts],
+            )
+        )
+        return Fitted(np.concatenate([part.codes for part in parts]), Parameters(groups, header))
 
 
 class Grid(ABC):
@@ -67,6 +82,11 @@ class Grid(ABC):
     def __init__(self, name: str, bits: int, group: int) -> None:
         self.name, self.bits, self.group = name, bits, group
 
+    @property
+    def span(self) -> int:
+        """Columns that are fitted together: several groups where those share what is stored of them."""
+        return self.group
+
     def __eq__(self, other: object) -> bool:
         return type(self) is type(other) and str(self) == str(other)
 
@@ -76,7 +96,7 @@ class Grid(ABC):
     @abstractmethod
     def fit(self, rows: F32, importance: F32 | None = None, header: tuple[Array, ...] = ()) -> Parameters:
         """Parameters of small squared error for `rows[n, k]`. With the `header` of whole rows `rows` may be
-        some groups of their columns.
+        some spans of their columns.
         """
 
     @abstractmethod
