@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -114,6 +114,11 @@ class ConvertInput:
         wanted = self.mix.get(name, wanted)
         layout = self.layout(name)
         return (wanted.keeping(layout) if layout else None) or wanted
+
+    def grid_of_all(self, names: Sequence[str], wanted: Grid) -> Grid:
+        """The one grid of matrices that lie in one tensor: of a mix the narrowest that one of them has."""
+        own = {self.grid(name, wanted) for name in names}
+        return min(own, key=lambda grid: grid.bits) if len(own) == 1 or self.mix else wanted
 
     def keeps(self, name: str, grid: Grid) -> bool:
         """Whether the checkpoint's own codes of a matrix lie on that grid."""

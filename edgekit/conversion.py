@@ -122,8 +122,10 @@ def convert(
             f"{', '.join(writer.SCHEMES)}"
         )
     mixed = (target_bytes, target_bpw) != (None, None)
-    if mixed and not hasattr(writer, "MIXED"):
-        raise UsageError(f"{exporter or f'the {format} format'} has no mix for a number of bytes; edge has")
+    if mixed and (not hasattr(writer, "mixed") or opset_only):
+        have = ", ".join(each for each in formats.known() if hasattr(formats.named(each), "mixed"))
+        what = exporter or f"the {format} format" + " of standard operators" * opset_only
+        raise UsageError(f"{what} has no mix for a number of bytes; these have: {have}")
     if mixed and (scheme not in (None, "mix") or None not in (target_bytes, target_bpw)):
         raise UsageError("a number of bytes, bits per weight, a scheme: give one of them")
     if scheme == "mix" and not mixed:
@@ -218,7 +220,7 @@ def _mixed(
     rest = writer.size_bytes(model, "mix", **options) - sum(
         grid.size_bytes(*model.spec.shape(name)) for name, grid in coded.items()
     )
-    return replace(model, mix=mix.allocate(model, list(coded), writer.MIXED, wanted, rest, harm))
+    return replace(model, mix=mix.allocate(model, list(coded), writer.mixed(model), wanted, rest, harm))
 
 
 def _texts(calibrate: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None) -> list[Path] | None:

@@ -70,11 +70,11 @@ class _Gptq(SecondMoments):
         self._inputs: Inputs | None = None
         self._chose: int | None = None  # of the rows that chose an expert, how many are of the first half
 
-    def _embed(self, ids: Sequence[int]) -> Array:
-        exact, grid, half = super()._embed(ids), self._grids.get("embed"), len(ids) // 2
+    def _rows(self, name: str, ids: Sequence[int]) -> Array:
+        exact, grid, half = super()._rows(name, ids), self._grids.get(name), len(ids) // 2
         if grid is None:
             return exact
-        fitted = self._store.get("embed", grid)
+        fitted = self._store.get(name, grid)
         chosen = grid.restore(fitted.at(ids[:half])) if fitted else grid.changed(exact[:half])
         return np.concatenate([chosen, exact[half:]])
 
@@ -100,9 +100,9 @@ class _Gptq(SecondMoments):
 
 
 def _output(
-    model: ConvertInput, name: str, grid: Grid, texts: Sequence[Sequence[int]], progress: Progress
+    model: ConvertInput, output: str, grid: Grid, texts: Sequence[Sequence[int]], progress: Progress
 ) -> Fitted:
-    """Codes of the output matrix `name`: of those that are nearest and those of the walk the ones that change
+    """Codes of the output matrix, whose name is `output`: of those that are nearest and those of the walk the ones that change
     the unquantized model's probabilities less.
     """
     held_out = max(1, len(texts) // HELD_OUT_OF)
@@ -111,22 +111,22 @@ def _output(
     inputs = _hidden(model, seen, model.load, progress)
     known = Inputs(inputs, len(inputs))
     nearest, walked = [], []
-    n, _ = model.spec.shape(name)
+    n, _ = model.spec.shape(output)
     for first in range(0, n, ROWS):
-        w = model.load(name, (first, min(first + ROWS, n)))
+        w = model.load(output, (first, min(first + ROWS, n)))
         assert w is not None
         nearest.append(grid.quantize(w, known.moment))
         walked.append(walk(w, grid, known.moment, known.inverse))
         progress("choosing codes of the output", first, n)
 
     def divergence(fitted: Fitted) -> float:
-        def load(wanted: str, rows: tuple[int, int] | None = None) -> Array | None:
-            if wanted != name:
-                return model.load(wanted, rows)
+        def load(name: str, rows: tuple[int, int] | None = None) -> Array | None:
+            if name != output:
+                return model.load(name, rows)
             return grid.restore(fitted.rows(*rows) if rows else fitted)
 
         hidden = _hidden(model, unseen, load, progress) if model.spec.tied else wanted
-        exact, changed = (Reference(model.spec, each) for each in (model.load, load))
+        exact, changed = Reference(model.spec, model.load), Reference(model.spec, load)
         total, ends = 0.0, np.cumsum([0, *map(len, unseen)]).tolist()
         for text, (first, last) in zip(unseen, pairwise(ends), strict=True):
             got, want = changed.output(hidden[first:last]), exact.output(wanted[first:last])

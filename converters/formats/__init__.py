@@ -8,7 +8,7 @@ Where it can it also has
     cache_bytes(model, scheme, tokens) -> int       keys and values in the engine; without it 16-bit floats
     grids(model, scheme) -> {matrix: Grid}          what each matrix of the spec becomes (converters/quant)
     default_scheme(model) -> str                    where that depends on the checkpoint
-    MIXED: tuple[Grid, ...]                         of which a mix for a number of bytes is made, scheme "mix"
+    mixed(model) -> tuple[Grid, ...]                of which a mix for a number of bytes is made, scheme "mix"
 
 `edgekit.verification` holds an output's engine against the numpy reference on what `read_back` gives, and
 that against the checkpoint. The edge format is run by edgekit's own engine, which converters know nothing

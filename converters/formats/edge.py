@@ -98,8 +98,6 @@ SCHEME_OF_NAME = {
     **{name: Scheme(name) for name, grid in GRIDS.items() if grid.bits <= 8},
 }
 SCHEMES = tuple(SCHEME_OF_NAME)
-# What a mix for a number of bytes is made of.
-MIXED = tuple(grid for grid in GRIDS.values() if isinstance(grid, (Block32, Q8Block32)))
 SMALL_WEIGHTS = 1e9  # of a model that 4 bits would cost too much
 
 
@@ -141,6 +139,10 @@ def stored_shape(spec: ModelSpec, name: str) -> tuple[int, int]:
     """Rows and columns of a matrix in the file."""
     n, k = spec.shape(name)
     return (n * TILE_ROWS, k // TILE_ROWS) if name in TABLES else (n, k)
+
+
+def mixed(model: ConvertInput) -> tuple[Grid, ...]:
+    return tuple(grid for grid in GRIDS.values() if isinstance(grid, (Block32, Q8Block32)))
 
 
 def write(

@@ -33,6 +33,7 @@ from edgekit.converters.formats._parallel import in_order, row_slabs
 from edgekit.converters.quant import ggml
 from edgekit.converters.quant.dense import Dense, narrowed
 from edgekit.converters.quant.grid import Fitted, Grid, Parameters
+from edgekit.converters.quant.k_quants import SUPER
 from edgekit.converters.spec import MATRICES, ModelSpec
 from edgekit.converters.text.tokenizer import compile_tokenizer
 from edgekit.errors import UnsupportedModel, UsageError
@@ -46,11 +47,19 @@ TYPES = {
     "q4_1": ("Q4_1", "Q8_0"),
     "q5_0": ("Q5_0", "Q8_0"),
     "q5_1": ("Q5_1", "Q8_0"),
+    "q4_k": ("Q4_K", "Q6_K"),
+    "q5_k": ("Q5_K", "Q6_K"),
+    "q6_k": ("Q6_K", "Q6_K"),
     "f16": ("F16", "F16"),
     "bf16": ("BF16", "BF16"),
     "f32": ("F32", "F32"),
 }
-TYPES |= {"q4": TYPES["q4_0"], "q8": TYPES["q8_0"]}
+TYPES |= {"q4": TYPES["q4_0"], "q8": TYPES["q8_0"], "mix": TYPES["q5_k"]}
+# What rows that are no whole super-blocks have instead, as in llama.cpp.
+FALLBACK = {"Q4_K": "Q5_0", "Q5_K": "Q5_1", "Q6_K": "Q8_0"}
+# Of a mix, and of one with such rows.
+MIXES = (("Q4_K", "Q5_K", "Q6_K", "Q8_0"), ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0"))
+FILE_TYPES = {"Q4_K": "MOSTLY_Q4_K_S", "Q5_K": "MOSTLY_Q5_K_S", "F32": "ALL_F32"}
 SCHEMES = tuple(TYPES)
 
 
@@ -107,6 +116,12 @@ def grids(model: ConvertInput, scheme: str) -> dict[str, Grid]:
     return {name: tensor.grid for tensor in found.values() for name in tensor.names}
 
 
+def mixed(model: ConvertInput) -> tuple[Grid, ...]:
+    coded = [name for name, grid in grids(model, "mix").items() if not isinstance(grid, Dense)]
+    whole = all(model.spec.shape(name)[1] % SUPER == 0 for name in coded)
+    return tuple(map(ggml.named, MIXES[not whole]))
+
+
 def _begun(model: ConvertInput, path: Path, scheme: str) -> tuple[Architecture, dict[str, Tensor], Any]:
     """The architecture, the tensors, and the writer of a file that lacks nothing but their data."""
     if scheme not in TYPES:
@@ -126,7 +141,9 @@ def _begun(model: ConvertInput, path: Path, scheme: str) -> tuple[Architecture, 
     writer.add_name(_gguf_tokenizer.model_name(name, words))
     if license := model.metadata.get("source", {}).get("license"):
         writer.add_license(license)
-    writer.add_file_type(getattr(gguf.LlamaFileType, _file_type(TYPES[scheme][0])))
+    body = TYPES[scheme][0]
+    kind = "GUESSED" if scheme == "mix" else FILE_TYPES.get(body, f"MOSTLY_{body}")
+    writer.add_file_type(gguf.LlamaFileType[kind])
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
     for key, value in keys.items():
         _add(writer, f"{arch.name}.{key}", value)
@@ -199,9 +216,7 @@ def tensors(model: ConvertInput, arch: Architecture, scheme: str) -> dict[str, T
         k = model.spec.shape(name)[-1]
         if kind == "weight" and part in MATRICES - {"router"}:
             widest = part == "head" or (part == "embed" and model.spec.tied)
-            tensor.grid = _grid(output if widest else matrix)
-            if tensor.grid.group and k % tensor.grid.group:
-                tensor.grid = Dense("F16")
+            tensor.grid = _grid(output if widest else matrix, k)
     for theirs, tensor in found.items():
         if tensor.names:
             shapes = [model.spec.shape(name) for name in tensor.names]
@@ -209,8 +224,7 @@ def tensors(model: ConvertInput, arch: Architecture, scheme: str) -> dict[str, T
             tensor.shape = (rows, *shapes[0][1:])
             if "_exps." in theirs:
                 tensor.shape = (len(shapes), rows // len(shapes), *shapes[0][1:])
-            own = {model.grid(name, tensor.grid) for name in tensor.names}
-            tensor.grid = own.pop() if len(own) == 1 else tensor.grid
+            tensor.grid = model.grid_of_all(tensor.names, tensor.grid)
     return found
 
 
@@ -263,15 +277,26 @@ def _scaled(spec: ModelSpec) -> tuple[str, ...]:
 
 def _fitted(model: ConvertInput, arch: Architecture, grid: Grid, name: str, first: int, last: int) -> Fitted:
     found = model.fitted(name, grid, (first, last))
-    scale = query_scale(model.spec, arch) if name.rsplit(".", 1)[-1] in _scaled(model.spec) else 1.0
-    groups = (_ordered(model, arch, name, each) for each in found.parameters.groups)
-    scaled = ((each * np.float32(scale)).astype(each.dtype) for each in groups)
-    return Fitted(_ordered(model, arch, name, found.codes), Parameters(tuple(scaled)))
+    ordered = Fitted(
+        _ordered(model, arch, name, found.codes),
+        Parameters(tuple(_ordered(model, arch, name, each) for each in found.parameters.groups)),
+    )
+    if name.rsplit(".", 1)[-1] in _scaled(model.spec):
+        factors = np.full(ordered.parameters.groups[0].shape, query_scale(model.spec, arch), np.float32)
+        parameters = grid.rescaled(ordered.parameters, factors)
+        assert parameters is not None
+        ordered = Fitted(ordered.codes, parameters)
+    return ordered
 
 
-def _grid(kind: str) -> Grid:
-    """Of a type, in ggml's words."""
-    return ggml.named(kind) if kind in ggml.LAYOUTS else Dense(kind)
+def _grid(kind: str, k: int) -> Grid:
+    """Of a type, in ggml's words, for rows of `k` columns."""
+    if kind not in ggml.LAYOUTS:
+        return Dense(kind)
+    grid = ggml.named(kind)
+    if k % grid.span == 0:
+        return grid
+    return _grid(FALLBACK.get(kind, "F16"), k)
 
 
 def _ordered(model: ConvertInput, arch: Architecture, name: str, values: NDArray[Any]) -> NDArray[Any]:
@@ -296,10 +321,6 @@ def _size_bytes(tensor: Tensor) -> int:
 
 def _aligned(size: int, alignment: int) -> int:
     return -(-size // alignment) * alignment
-
-
-def _file_type(kind: str) -> str:
-    return "ALL_F32" if kind == "F32" else f"MOSTLY_{kind}"
 
 
 def _add(writer: Any, key: str, value: Any) -> None:

@@ -68,7 +68,9 @@ SCHEME_OF_NAME: dict[str, Scheme] = {
     "f16": Scheme(dtype="F16"),
     "bf16": Scheme(dtype="BF16"),
     "f32": Scheme(dtype="F32"),
+    "mix": Scheme("affine", 4, 64),
 }
+MIX_BITS = (3, 4, 5, 6, 8)
 SCHEMES = tuple(SCHEME_OF_NAME)
 
 # The last part of the spec's names: what mlx-lm can quantize. Routers are small and sensitive.
@@ -193,13 +195,17 @@ def grids(model: ConvertInput, scheme: str) -> dict[str, Grid]:
     return {name: _grid(model, tensor, chosen) for tensor in tensors(model) for name, _, _ in tensor.parts}
 
 
+def mixed(model: ConvertInput) -> tuple[Grid, ...]:
+    chosen = _scheme(model, "mix")
+    return tuple(dataclasses.replace(chosen, bits=bits).grid for bits in MIX_BITS)
+
+
 def _grid(model: ConvertInput, tensor: Tensor, scheme: Scheme) -> Grid:
     """That of the checkpoint's own codes where all parts of a matrix have such, and they can stay."""
     plain = Dense(str(scheme.dtype))
     if not tensor.matrix:
         return plain
-    own = {model.grid(name, scheme.grid) for name, _, _ in tensor.parts}
-    grid = own.pop() if len(own) == 1 else scheme.grid
+    grid = model.grid_of_all([name for name, _, _ in tensor.parts], scheme.grid)
     return plain if grid.group and tensor.k % grid.group else grid
 
 

@@ -14,9 +14,10 @@ from typing import Any
 from edgekit.converters.checkpoint_files import copy_files, flat_config, write_card, write_json
 from edgekit.converters.convert import ConvertInput, Progress, silent
 from edgekit.converters.formats import Output
-from edgekit.converters.formats._onnx_decoder import Decoder, Scheme
+from edgekit.converters.formats._onnx_decoder import EMBED_BITS, Decoder, Scheme
 from edgekit.converters.formats._onnx_ring import OPSET, RingDecoder
 from edgekit.converters.formats._onnx_weights import Weights
+from edgekit.converters.quant.blocks import Blocks
 from edgekit.converters.quant.grid import Grid
 from edgekit.converters.spec import ModelSpec
 from edgekit.converters.text.tokenizer import compile_tokenizer
@@ -38,6 +39,7 @@ SCHEME_OF_NAME: dict[str, Scheme] = {
     "q4f16": Scheme("F16", bits=4, accuracy_level=4),
     "f16": Scheme("F16"),
     "f32": Scheme("F32"),
+    "mix": Scheme(bits=4, accuracy_level=4),
 }
 SCHEMES = tuple(SCHEME_OF_NAME)
 # `opset_only`: standard operators alone, in constant memory (`_onnx_ring.py`).
@@ -122,6 +124,11 @@ def grids(model: ConvertInput, scheme: str, *, opset_only: bool = False) -> dict
     """Of each matrix."""
     decoder = _decoder(model, scheme, opset_only=opset_only)
     return {name: decoder.grid(name) for name in model.spec.matrices()}
+
+
+def mixed(model: ConvertInput) -> tuple[Grid, ...]:
+    scheme = SCHEME_OF_NAME["mix"]
+    return tuple(Blocks(bits, scheme.block, scheme.type) for bits in EMBED_BITS)
 
 
 def _decoder(

@@ -19,8 +19,8 @@ from edgekit.converters.codes import Codes, Layout
 
 from .affine import Affine
 from .blocks import Blocks
-from .k_quants import SUPER, AffineSuperBlocks, SymmetricSuperBlocks
 from .grid import Array, Fitted, Grid, Parameters
+from .k_quants import SUPER, AffineSuperBlocks, SymmetricSuperBlocks
 
 U8 = NDArray[np.uint8]
 
@@ -127,7 +127,7 @@ def codes(kind: str, data: U8) -> Codes:
     """Of rows of blocks `[n, bytes]`."""
     grid = named(kind)
     fitted = grid.unpack(data)
+    scale, other = grid.line(fitted.parameters)
     if LAYOUTS[kind].zero == "free":
-        return Codes(fitted.codes, *grid.line(fitted.parameters))
-    scale, middle = grid.scale(fitted.parameters), np.float32(1 << (grid.bits - 1))
-    return Codes(fitted.codes, scale, -scale * middle, np.full(scale.shape, middle, np.uint8))
+        return Codes(fitted.codes, scale, other)
+    return Codes(fitted.codes, scale, -scale * other, other.astype(np.uint8))

@@ -128,22 +128,22 @@ class SymmetricSuperBlocks(SuperBlocks):
         weights = None if importance is None else by_group(importance[None], w.shape[1], self.group)
         return _symmetric_steps(blocks.best_scales(w, 32, (1.0,), weights))
 
-    def scale(self, parameters: Parameters) -> F32:
-        """`[n, groups]`"""
+    def line(self, parameters: Parameters) -> tuple[F32, F32]:
+        """Scales, and the codes that stand for 0, `[n, groups]`."""
         small, step = (each.astype(np.float32) for each in parameters.groups)
-        return np.asarray(step * small)
+        return step * small, np.full(small.shape, 32, np.float32)
 
     def rescaled(self, parameters: Parameters, factors: F32) -> Parameters:
-        return _symmetric_steps(self.scale(parameters) * factors)
+        return _symmetric_steps(self.line(parameters)[0] * factors)
 
     def nearest(self, rows: F32, parameters: Parameters) -> U8:
-        scale = self.scale(parameters)
+        scale, _ = self.line(parameters)
         codes = by_group(rows, scale.shape[1], self.group) * inverse(scale)[..., None]
         codes = np.clip(np.rint(codes) + 32, 0, 63)
         return codes.astype(np.uint8).reshape(len(rows), -1)
 
     def restore(self, fitted: Fitted) -> F32:
-        scale = self.scale(fitted.parameters)
+        scale, _ = self.line(fitted.parameters)
         whole = fitted.codes.astype(np.float32) - 32
         values = by_group(whole, scale.shape[1], self.group) * scale[..., None]
         return np.asarray(values.reshape(whole.shape), np.float32)

@@ -322,8 +322,8 @@ class _Compiler:
         self.flags[list(whole_tokens(symbols, left, right, result))] |= WHOLE
 
     def cut_before_spaces(self) -> None:
-        """Cuts text before each run of U+2581, where merges cannot tell: not after a character that is followed
-        by one within a token.
+        """Cuts text before each run of U+2581, where merges cannot tell: not after a character that one
+        follows within a token.
         """
         mark = SPACE_MARK
         if self.steps.byte_level or mark not in self.vocab:

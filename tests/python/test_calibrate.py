@@ -19,7 +19,7 @@ from edgekit.converters.calibrate import gptq, second_moments, sensitivity
 from edgekit.converters.calibrate.store import Store
 from edgekit.converters.convert import ConvertInput
 from edgekit.converters.interpreters.numpy import Array, Reference
-from edgekit.converters.quality import log_softmax
+from edgekit.converters.quality import compare, log_softmax
 from edgekit.converters.quant.affine import Affine
 from edgekit.converters.quant.blocks import Blocks
 from edgekit.converters.quant.grid import Grid
@@ -140,6 +140,28 @@ def test_inputs_that_changed_are_made_up_for() -> None:
     )
     asked = wanted @ w.T
     assert np.square(x @ with_it.T - asked).sum() < 0.5 * np.square(x @ without.T - asked).sum()
+
+
+@pytest.mark.parametrize("name", ["llama", "qwen2"])
+def test_codes_of_the_output_are_chosen_too(name: str, tmp_path: Path) -> None:
+    """Of a matrix of its own, and of one that is the embedding too."""
+    model = source.read(tiny_models.make_checkpoint(name, tmp_path), name)
+    output, store = "embed" if model.spec.tied else "head", Store(tmp_path / "codes")
+    moments = gptq.choose(model, {output: GRID}, TEXTS, store)
+    fresh = [[(11 * i + 17 * text) % 190 for i in range(40)] for text in range(6)]
+    w, chosen = model.load(output), store.get(output, GRID)
+    assert w is not None and chosen is not None
+    divergence = []
+    for values in (GRID.restore(chosen), GRID.changed(w, moments[output])):
+
+        def load(wanted: str, rows: tuple[int, int] | None = None) -> Array | None:
+            found = values if wanted == output else model.load(wanted)  # noqa: B023
+            return found if found is None or rows is None else found[slice(*rows)]
+
+        right, wrong = Reference(model.spec, model.load), Reference(model.spec, load)
+        found = [compare("", text, wrong.logits(text), right.logits(text)).kl_mean for text in fresh]
+        divergence.append(np.mean(found))
+    assert divergence[0] < 0.9 * divergence[1]
 
 
 def bodies(model: ConvertInput) -> dict[str, Grid]:

@@ -43,9 +43,13 @@ def gaussian(n: int = 48, k: int = 128) -> NDArray[np.float32]:
     return np.random.default_rng(k).standard_normal((n, k)).astype(np.float32)
 
 
+def wide_enough(grid: Grid) -> NDArray[np.float32]:
+    return gaussian(k=max(128, 2 * grid.span))
+
+
 @pytest.mark.parametrize("grid", CODED, ids=str)
 def test_a_grid_gives_back_what_it_can_hold(grid: Grid) -> None:
-    rows = gaussian()
+    rows = wide_enough(grid)
     fitted = grid.quantize(rows)
     restored = grid.restore(fitted)
     assert np.square(restored - rows).sum() <= ERRORS[grid.bits] * np.square(rows).sum()
@@ -62,8 +66,8 @@ def test_a_grid_gives_back_what_it_can_hold(grid: Grid) -> None:
 
 @pytest.mark.parametrize("grid", [grid for grid in CODED if grid.bits < 8], ids=str)
 def test_importance_draws_the_error_to_other_columns(grid: Grid) -> None:
-    rows = gaussian()
-    importance = np.where(np.arange(128) % 8 == 0, 100, 1).astype(np.float32)
+    rows = wide_enough(grid)
+    importance = np.where(np.arange(rows.shape[1]) % 8 == 0, 100, 1).astype(np.float32)
     errors = [np.square(grid.changed(rows, each) - rows) @ importance for each in (importance, None)]
     assert errors[0].sum() < errors[1].sum()
 
@@ -71,11 +75,11 @@ def test_importance_draws_the_error_to_other_columns(grid: Grid) -> None:
 @pytest.mark.parametrize("grid", [grid for grid in CODED if grid.group], ids=str)
 def test_a_group_is_fitted_and_coded_alone(grid: Grid) -> None:
     """As calibration does, with the header of whole rows."""
-    rows = gaussian()
+    rows = wide_enough(grid)
     whole = grid.fit(rows)
     parts = [
-        grid.fit(rows[:, first : first + grid.group], None, whole.header)
-        for first in range(0, rows.shape[1], grid.group)
+        grid.fit(rows[:, first : first + grid.span], None, whole.header)
+        for first in range(0, rows.shape[1], grid.span)
     ]
     beside = Parameters.beside(parts)
     for ours, theirs in zip(beside.groups, whole.groups, strict=True):
@@ -125,11 +129,11 @@ def test_a_mix_fills_its_bytes_where_bits_count(tmp_path: Path) -> None:
     least, most = (size(dict.fromkeys(names, edge.GRIDS[each])) for each in ("q3_block32", "q8_block32"))
     budget = (least + most) // 2
     sensitivity = {name: 100.0 if name == "layers.1.down" else 1.0 for name in names}
-    chosen = mix.allocate(model, names, edge.MIXED, budget, sensitivity=sensitivity)
+    chosen = mix.allocate(model, names, edge.mixed(model), budget, sensitivity=sensitivity)
     assert 0.9 * budget < size(chosen) <= budget
     assert chosen["layers.1.down"].bits == max(grid.bits for grid in chosen.values())
     little = sensitivity | {"layers.1.down": 1e-6}
-    chosen = mix.allocate(model, names, edge.MIXED, budget, sensitivity=little)
+    chosen = mix.allocate(model, names, edge.mixed(model), budget, sensitivity=little)
     assert chosen["layers.1.down"].bits == 3
     with pytest.raises(UsageError, match=f"{least:,} to {most:,}"):
-        mix.allocate(model, names, edge.MIXED, least - 1)
+        mix.allocate(model, names, edge.mixed(model), least - 1)

@@ -207,6 +207,45 @@ def test_precompiled_charsmap(tmp_path: Path) -> None:
     assert_agree(expected, tmp_path)
 
 
+@pytest.mark.parametrize("unknown", ["u", None])
+def test_merges_of_any_order_and_length(unknown: str | None, tmp_path: Path) -> None:
+    """Ranks that follow no ids, parts of over 255 bytes, spaces within tokens, dropped characters."""
+    rng = random.Random(5)
+    spelt = {*"abc>/u\u2581", ">\u2581/", ">\u2581", *("a" * 2**i for i in range(10))}
+    while len(spelt) < 150:
+        spelt.add("".join(rng.choices([each for each in sorted(spelt) if len(each) < 6], k=2)))
+    spelt = {each for each in spelt if "\u2581" not in each.lstrip("\u2581") or ">\u2581" in each}
+    order = rng.sample(sorted(spelt), len(spelt))
+    splits = [(each[:at], each[at:]) for each in order for at in range(1, len(each))]
+    merges = [" ".join(parts) for parts in splits if spelt.issuperset(parts)]
+    space = {"String": " "}, {"String": "\u2581"}
+    definition = small() | {
+        "normalizer": {"type": "Replace", "pattern": space[0], "content": "\u2581"},
+        "decoder": {"type": "Replace", "pattern": space[1], "content": " "},
+        "model": {
+            "type": "BPE",
+            "unk_token": unknown,
+            "fuse_unk": True,
+            "vocab": {each: id for id, each in enumerate(order)},
+            "merges": rng.sample(merges, len(merges)),
+        },
+    }
+    expected = tokenizers.Tokenizer.from_str(json.dumps(definition))
+    tokenizer = compile_definition(definition, tmp_path)
+    texts = ["".join(rng.choices("abc>/ x", k=rng.randint(1, 90))) for _ in range(400)]
+    for text in [*texts, "a" * 1500, "x" + "a" * 700 + " "]:
+        ids = expected.encode(text).ids
+        assert tokenizer.encode(text) == ids, text
+        assert tokenizer.decode(ids) == "".join(order[id] for id in ids).replace("\u2581", " ")
+
+
+def test_a_token_is_stored_once(tmp_path: Path) -> None:
+    """Of a byte-level vocabulary of 900 tokens, each of which merges make, no more than 20 bytes a token."""
+    (tmp_path / "tokenizer.json").write_text(byte_level(BYTES_OF_GPT2).to_str())
+    compiled = compile_tokenizer(tmp_path)
+    assert compiled is not None and len(compiled.blob) < 9000 + 20 * compiled.vocab_size
+
+
 # ---- refusals
 # ------------------------------------------------------------------------------------------------
 
