@@ -102,8 +102,8 @@ class _Gptq(SecondMoments):
 def _output(
     model: ConvertInput, output: str, grid: Grid, texts: Sequence[Sequence[int]], progress: Progress
 ) -> Fitted:
-    """Codes of the output matrix, whose name is `output`: of those that are nearest and those of the walk the ones that change
-    the unquantized model's probabilities less.
+    """Codes of the matrix `output`: of those that are nearest and those of the walk the ones that change the
+    unquantized model's probabilities less.
     """
     held_out = max(1, len(texts) // HELD_OUT_OF)
     seen, unseen = texts[held_out:] or texts, texts[:held_out]
