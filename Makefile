@@ -12,7 +12,8 @@ STAMPS := $(VENV)/stamps
 SHELL := /bin/bash -o pipefail
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # pyproject.toml's build-system.requires: built without isolation, so that a second build compiles only what changed.
-BUILD_REQUIRES := 'setuptools>=77' 'pybind11>=2.13' 'cmake>=3.21' ninja wgpu==0.32.0
+BUILD_REQUIRES := 'setuptools>=77' 'pybind11>=2.13' 'cmake>=3.21' ninja \
+    'wgpu==0.32.0; platform_machine in "x86_64 AMD64 aarch64 arm64 ARM64"'
 CMAKE := PATH="$(CURDIR)/$(BIN):$$PATH" cmake
 CTEST := PATH="$(CURDIR)/$(BIN):$$PATH" ctest
 

@@ -49,6 +49,7 @@ class Model:
     edgekit's own engine: `isa`, one of `edgekit.isas()`, None takes EDGEKIT_ISA from the environment, else
     the best; `verify_hashes` reads the whole file and checks its sums first; `in_memory` reads the file into
     memory, so that it may be replaced or cut while the model is open: a mapped one must stay as it is.
+    A model with parts that the GPU does not compute yet is computed by the processor: `relayed` says why.
     `progress(task, done, total)` is told of downloads and packing.
 
     Raises InvalidFile, UnsupportedModel, IoFailure, OutOfMemory, UsageError.
@@ -90,6 +91,7 @@ class Model:
         self.file_bytes = facts.file_bytes
         self.weight_bytes = facts.weight_bytes
         self.n_parameters = facts.n_parameters
+        self.relayed = facts.relayed
         self.has_tokenizer = opened.tokenizer is not None
         self.has_chat_template = facts.has_chat_template
         self.metadata = opened.metadata

@@ -158,7 +158,12 @@ def open_model(name: str, options: Mapping[str, Any]) -> Model:
     from edgekit.model import Model
 
     with _output.progress() as progress:
-        return Model(name, options["threads"], options["isa"], backend=options["backend"], progress=progress)
+        opened = Model(
+            name, options["threads"], options["isa"], backend=options["backend"], progress=progress
+        )
+    if opened.relayed:
+        _output.note(f"note: the processor computes: {opened.relayed}")
+    return opened
 
 
 def session(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -74,6 +74,8 @@ def command(model: str, prompt: str | None, **options: Any) -> None:
             if options["echo"]:
                 show(text)
             result = _stream(events, session, show, as_ids=options["ids"])
+            if result["relayed"] and not package.relayed:
+                _output.note(f"\nnote: the processor went on: {result['relayed']}")
             if options["as_json"]:
                 facts = {"isa": package.isa, "threads": package.threads}
                 _output.emit_json(result | facts | {"memory_plan": asdict(session.plan)})
@@ -120,6 +122,7 @@ def _stream(
                 "finish": event.finish,
                 "evicted_tokens": evicted,
                 "seed": event.seed,
+                "relayed": event.relayed,
             }
             return result | asdict(stats) | speed
         if event.kind == "evicted":

@@ -48,6 +48,8 @@ class Facts:
     weight_bytes: int
     n_parameters: int
     has_chat_template: bool
+    relayed: str = ""
+    """Why another backend computes than the one that was asked for; "" when that one does."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -399,6 +399,7 @@ public:
         out["isa"] = text(info_.isa);
         out["model_type"] = text(info_.model_type);
         out["scheme"] = text(info_.scheme);
+        out["relayed"] = text(info_.relayed);
         return out;
     }
     py::str metadata() const { return text(info_.metadata); }

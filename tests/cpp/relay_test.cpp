@@ -10,6 +10,8 @@ namespace {
 struct Fault {
     uint32_t pass = UINT32_MAX;  // how many passes it computes
     bool lost = false;           // and its memory cannot be read then
+    bool full = false;           // there is no room for a text
+    bool foreign = false;        // it cannot compute this model
 } fault;
 uint32_t passes = 0;
 
@@ -38,6 +40,7 @@ public:
     uint32_t threads() const override { return cpu_->threads(); }
     const edgekit::Kernels& kernels() const override { return cpu_->kernels(); }
     std::unique_ptr<edgekit::Context> open(const edgekit::CacheLayout& layout) override {
+        if (fault.full) throw edgekit::BackendFailure("no room");
         return std::make_unique<FaultyContext>(cpu_->open(layout));
     }
     bool forward(std::span<const edgekit::Part> parts, edgekit::Output output, float* out,
@@ -63,6 +66,7 @@ const edgekit::BackendKind kFaulty{
     .measure = edgekit::kCpuBackend.measure,
     .open = [](const edgekit::ModelSpec& spec, const edgekit::Weights& weights,
                const edgekit_model_options& options) -> std::unique_ptr<edgekit::Backend> {
+        if (fault.foreign) throw edgekit::BackendFailure("not this model");
         return std::make_unique<FaultyBackend>(edgekit::kCpuBackend.open(spec, weights, options));
     }};
 
@@ -127,12 +131,38 @@ void test_two_texts() {
     expect_ok(edgekit_session_fork(two, &three, &error), "fork a text that is still with the device");
     check(edgekit_session_state_size(three) == edgekit_session_state_size(two), "the fork has its cells");
     const int32_t id = 7;
-    std::vector<float> left(256), right(256);
+    std::vector<float> left(model->model->spec().vocab_size), right(left.size());
     expect_ok(edgekit_session_forward(two, &id, 1, 0, left.data(), &error), "the text goes on");
     expect_ok(edgekit_session_forward(three, &id, 1, 0, right.data(), &error), "and its fork");
     check(left == right, "alike");
     for (edgekit_session* each : {one, two, three, four}) edgekit_session_free(each);
     edgekit_model_free(model);
+}
+
+// Neither a model that the device cannot have nor a text that it has no room for is refused.
+void test_no_beginning() {
+    fault = {};
+    passes = 0;
+    edgekit_model* model = open_model("text.edge");
+    edgekit_session* session = session_of(model, 40);
+    const Generated expected = story(session);
+    edgekit_session_free(session);
+    edgekit_model_free(model);
+    for (const bool full : {false, true}) {
+        fault = {.full = full, .foreign = !full};
+        model = open_model("text.edge");
+        session = session_of(model, 40);
+        const Generated text = story(session);
+        check(text.ids == expected.ids, "the processor computes from the beginning");
+        const std::string wanted = full ? "no room" : "not this model";
+        check(std::string(text.done.relayed.data, text.done.relayed.size) == wanted, "the event says why");
+        edgekit_model_info info{};
+        info.struct_size = sizeof info;
+        expect_ok(edgekit_model_get_info(model, &info, &error), "info");
+        check(std::string(info.relayed.data, info.relayed.size) == wanted, "and so does the model");
+        edgekit_session_free(session);
+        edgekit_model_free(model);
+    }
 }
 
 // A text whose beginning has left the history cannot be computed again.
@@ -160,6 +190,7 @@ int main() {
     for (const bool lost : {false, true})
         for (const uint32_t window : {64, 16}) test_every_step(window, lost);
     test_two_texts();
+    test_no_beginning();
     test_forgotten_beginning();
     return report();
 }

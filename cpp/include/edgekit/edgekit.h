@@ -178,6 +178,8 @@ typedef struct edgekit_model_info {
     edgekit_span model_type;
     edgekit_span scheme;
     edgekit_span metadata; /* the package's whole metadata as JSON */
+    edgekit_span relayed;  /* why the processor computes, and not the backend that was asked for; empty: that
+                              one does. Of the moment */
 } edgekit_model_info;
 
 EDGEKIT_API void edgekit_model_options_init(edgekit_model_options* options);

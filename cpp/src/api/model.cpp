@@ -150,6 +150,7 @@ edgekit_status edgekit_model_get_info(const edgekit_model* model, edgekit_model_
         result.model_type = span_of(m.spec().model_type);
         result.scheme = span_of(m.scheme());
         result.metadata = span_of(m.metadata_json());
+        result.relayed = span_of(m.relay().reason(m.backend()));
         edgekit::api::write_result(result, info);
         return EDGEKIT_OK;
     });

@@ -63,7 +63,8 @@ public:
     virtual uint32_t threads() const = 0;
     // Of the processor that it runs on, or beside: what samples uses them too.
     virtual const Kernels& kernels() const = 0;
-    // Memory for one text, all cells zero. Throws Error(out_of_memory).
+    // Memory for one text, all cells zero. Throws Error(out_of_memory), Error(unsupported) for a type of
+    // cells that it has not, BackendFailure.
     virtual std::unique_ptr<Context> open(const CacheLayout& layout) = 0;
     // One pass over the next rows of one or several texts, each its own context: their cells are written, and
     // the outputs that are wanted into rows of `out`, in the order of the parts. What a row gives does not
@@ -86,7 +87,7 @@ struct BackendKind {
     ContextBytes (*measure)(const ModelSpec& spec, const Weights& weights, const CacheLayout& layout,
                             uint32_t n_threads);
     // The spec and the weights must outlive it. Throws Error(unsupported) for what it cannot run, and for
-    // options that ask for what this machine has not.
+    // options that ask for what this machine has not, BackendFailure for a model that another may run.
     std::unique_ptr<Backend> (*open)(const ModelSpec& spec, const Weights& weights,
                                      const edgekit_model_options& options);
 };

@@ -59,7 +59,6 @@ Model::Model(std::unique_ptr<MappedFile> bytes, const edgekit_model_options& opt
       file_(bytes_->bytes()),
       spec_(ModelSpec::parse(file_.spec())),
       weights_(spec_, file_),
-      kind_(kind),
       relay_(kind, spec_, weights_, options),
       sampling_([this] { return std::make_unique<Sampling>(backend().kernels(), spec_.vocab_size); }),
       generate_defaults_(advised_options(file_.document("generation"))),
@@ -79,8 +78,8 @@ Model::Model(std::unique_ptr<MappedFile> bytes, const edgekit_model_options& opt
 }
 
 SessionPlan Model::plan_session(const edgekit_session_options& options) const {
-    return edgekit::plan_session(kind_, spec_, weights_, text_bytes(), own_bytes(), backend().threads(),
-                                 options);
+    return edgekit::plan_session(relay_.kind(), spec_, weights_, text_bytes(), own_bytes(),
+                                 backend().threads(), options);
 }
 
 // A tensor that is checked when it is opened and trusted from then on: whoever writes to a mapped file would

@@ -92,7 +92,6 @@ private:
     EdgeFile file_;
     ModelSpec spec_;
     Weights weights_;
-    const BackendKind& kind_;
     mutable Relay relay_;
     PerProcess<Sampling> sampling_;
     std::vector<std::unique_ptr<std::byte[]>> copies_;  // of own_tensor

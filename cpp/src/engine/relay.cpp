@@ -4,26 +4,36 @@ namespace edgekit {
 
 Relay::Relay(const BackendKind& kind, const ModelSpec& spec, const Weights& weights,
              const edgekit_model_options& options)
-    : spec_(spec),
-      weights_(weights),
-      n_threads_(options.n_threads),
-      first_(kind.open(spec, weights, options)) {}
+    : kind_(kind), spec_(spec), weights_(weights), n_threads_(options.n_threads) {
+    try {
+        first_ = kind.open(spec, weights, options);
+    } catch (const BackendFailure& failure) {
+        open_second(failure);
+    }
+}
+
+void Relay::open_second(const BackendFailure& failure) {
+    edgekit_model_options options{};
+    options.struct_size = sizeof options;
+    options.n_threads = n_threads_;
+    second_ = kCpuBackend.open(spec_, weights_, options);
+    failure_ = failure.what();
+}
 
 Backend& Relay::backend() const {
     const std::lock_guard lock(mutex_);
     return second_ ? *second_ : *first_;
 }
 
+const BackendKind& Relay::kind() const {
+    const std::lock_guard lock(mutex_);
+    return second_ ? kCpuBackend : kind_;
+}
+
 Backend& Relay::after(const Backend& failed, const BackendFailure& failure) {
     const std::lock_guard lock(mutex_);
     if (&failed == second_.get()) throw BackendFailure(failure);
-    if (!second_) {
-        edgekit_model_options options{};
-        options.struct_size = sizeof options;
-        options.n_threads = n_threads_;
-        second_ = kCpuBackend.open(spec_, weights_, options);
-        failure_ = failure.what();
-    }
+    if (!second_) open_second(failure);
     return *second_;
 }
 

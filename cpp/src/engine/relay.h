@@ -12,22 +12,29 @@ namespace edgekit {
 
 class Relay {
 public:
-    // The spec and the weights must outlive it. Throws what BackendKind::open does.
+    // The spec and the weights must outlive it. When the backend cannot compute this model, the processor
+    // does from the beginning. Throws what else BackendKind::open does.
     Relay(const BackendKind& kind, const ModelSpec& spec, const Weights& weights,
           const edgekit_model_options& options);
 
     Backend& backend() const;
+    // Of that backend.
+    const BackendKind& kind() const;
     // Who goes on after `failed` threw `failure`, for texts that were with it: at first the processor, opened
     // for the first text that asks. Throws the failure when that is who failed.
     Backend& after(const Backend& failed, const BackendFailure& failure);
-    // Why this backend computes: empty for the first, else what the first failed with. Lives as long as this.
+    // Why this backend computes: empty for the one that was asked for, else what that one failed with. Lives
+    // as long as this.
     std::string_view reason(const Backend& backend) const;
 
 private:
+    void open_second(const BackendFailure& failure);
+
+    const BackendKind& kind_;  // of the first
     const ModelSpec& spec_;
     const Weights& weights_;
     const uint32_t n_threads_;
-    const std::unique_ptr<Backend> first_;
+    std::unique_ptr<Backend> first_;  // nullptr: it could not be opened
     std::unique_ptr<Backend> second_;
     std::string failure_;
     mutable std::mutex mutex_;

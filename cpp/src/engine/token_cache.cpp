@@ -28,7 +28,7 @@ TokenCache::TokenCache(Relay& relay, const ModelSpec& spec, const CacheOptions& 
       backend_(&relay.backend()),
       sinks_(options.sinks),
       layout_(spec, options),
-      context_(backend_->open(layout_)),
+      context_(open_context()),
       tokens_(history_size(options)) {}
 
 bool TokenCache::append(std::span<const int32_t> ids, uint32_t wanted, float* logits, const GiveUp& give_up) {
@@ -52,6 +52,15 @@ bool TokenCache::append(std::span<const int32_t> ids, uint32_t wanted, float* lo
     if (!completed) return false;
     for (const int32_t id : ids) tokens_.append(id);
     return true;
+}
+
+std::unique_ptr<Context> TokenCache::open_context() {
+    try {
+        return backend_->open(layout_);
+    } catch (const BackendFailure& failure) {
+        backend_ = &relay_.after(*backend_, failure);
+        return backend_->open(layout_);
+    }
 }
 
 void TokenCache::move_cells(const Context& from, Context& to) const {

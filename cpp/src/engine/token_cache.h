@@ -55,6 +55,8 @@ public:
                  uint64_t written, const std::byte* cells);
 
 private:
+    // The backend's, or of the one after it.
+    std::unique_ptr<Context> open_context();
     // Every cell in use into another context of the same layout.
     void move_cells(const Context& from, Context& to) const;
     // The cells to the backend after the one that failed: as they are where they can still be read, else

@@ -67,11 +67,10 @@ public:
                 Status::unsupported,
                 "the GPU keeps keys and values as f32, f16 or int8, not as int4: use the cpu backend");
         if (layout.bytes() > gpu_.device->limits().buffer_bytes)
-            throw Error(Status::out_of_memory, "the cache is " + std::to_string(layout.bytes()) +
-                                                   " bytes, and " + gpu_.device->name() +
-                                                   " reads no more than " +
-                                                   std::to_string(gpu_.device->limits().buffer_bytes) +
-                                                   " at a time: use a smaller window");
+            throw Error(Status::out_of_memory,
+                        "a cache of " + std::to_string(layout.bytes()) + " bytes is more than " +
+                            gpu_.device->name() + " reads at a time (" +
+                            std::to_string(gpu_.device->limits().buffer_bytes) + "): use a smaller window");
         return std::make_unique<GpuContext>(gpu_, layout.bytes());
     }
     bool forward(std::span<const Part> parts, Output output, float* out, const GiveUp& give_up) override {

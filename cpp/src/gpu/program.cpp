@@ -32,13 +32,15 @@ uint64_t ring_key(const Mixer& mixer) {
 }
 
 [[noreturn]] void unsupported(const std::string& what) {
-    throw Error(Status::unsupported, "the GPU does not compute " + what + " yet: use the cpu backend");
+    throw BackendFailure("the GPU does not compute " + what + " yet");
 }
 
 // What the kernels know of a model; what has tensors of its own is found out by their bytes.
 void check(const ModelSpec& spec, const Weights& weights) {
     if (spec.ple.dim) unsupported("per-layer embeddings");
     if (spec.v_norm) unsupported("norms of values");
+    if (spec.activation > Activation::relu2) unsupported("this model's activation");
+    if (spec.qk_norm > QkNorm::layer_per_head) unsupported("norms of rotated queries and keys");
     for (size_t i = 0; i < spec.layers.size(); ++i) {
         if (spec.layers[i].kv_layer >= 0) unsupported("keys and values that layers share");
         const Mixer& mixer = *weights.layers[i].mixer;
@@ -146,11 +148,7 @@ Program::Program(const ModelSpec& spec, const Weights& weights, Device& device)
       rows_plan_(spec, weights),
       table_(rows_plan_.words) {
     const uint64_t arena_bytes = arena_plan_.words * sizeof(uint32_t);
-    if (arena_bytes > device.limits().buffer_bytes)
-        throw Error(Status::unsupported, "the model's activations are " + std::to_string(arena_bytes) +
-                                             " bytes, and " + device.name() + " reads no more than " +
-                                             std::to_string(device.limits().buffer_bytes) +
-                                             " at a time: use the cpu backend");
+    if (arena_bytes > device.limits().buffer_bytes) unsupported("activations this large");
     place_weights();
     arena_ = device.buffer(Device::Use::storage, arena_bytes);
     rows_ = device.buffer(Device::Use::storage, table_.size() * sizeof(uint32_t));
@@ -215,6 +213,8 @@ void Program::place_weights() {
         for (const NormWeights* norm :
              {&layer.attn_norm, &layer.attn_post_norm, &layer.ffn_norm, &layer.ffn_post_norm})
             place(*norm, spec_.d_model, vectors);
+        place(layer.o_norm, layer.mixer->width(), vectors);
+        place(layer.dense.down_norm, layer.dense.down.weight.k, vectors);
         if (const auto* attention = as<AttentionLayer>(*layer.mixer)) {
             const AttentionDescription a = attention->description();
             const bool per_head = spec_.qk_norm == QkNorm::head;
@@ -228,10 +228,11 @@ void Program::place_weights() {
             for (const Linear& linear : {conv.in, conv.out}) take(linear);
         }
         for (const Linear& linear : {layer.dense.gate, layer.dense.up, layer.dense.down}) take(linear);
-        take({layer.router, nullptr});
+        take(layer.router);
         for (const ExpertPart part : {&FeedForward::gate, &FeedForward::up, &FeedForward::down})
             for (const FeedForward& expert : layer.experts) take(expert.*part);
     }
+    place(weights_.embed_norm, spec_.d_model, vectors);
     place(weights_.final_norm, spec_.d_model, vectors);
     take(weights_.head);
 
@@ -309,7 +310,7 @@ void Program::build() {
     for (uint32_t i = 0; i < spec_.layers.size(); ++i) {
         const LayerWeights& w = weights_.layers[i];
         const bool kept = i + 1 == spec_.layers.size();  // once its cells are written
-        norm(body_, static_cast<uint32_t>(spec_.norm) + 1, w.attn_norm, arena_plan_.x, false,
+        norm(body_, w.attn_norm, spec_.d_model, arena_plan_.x, false,
              {.floats = arena_plan_.input, .codes = arena_plan_.input_codes});
         if (spec_.layers[i].parallel) feed_forward(i, kept);
         if (const auto* layer = as<AttentionLayer>(*w.mixer))
@@ -317,7 +318,7 @@ void Program::build() {
         else
             short_conv(i, *as<ShortConvLayer>(*w.mixer), kept);
         if (!spec_.layers[i].parallel) {
-            norm(body_, static_cast<uint32_t>(spec_.norm) + 1, w.ffn_norm, arena_plan_.x, kept,
+            norm(body_, w.ffn_norm, spec_.d_model, arena_plan_.x, kept,
                  {.floats = arena_plan_.input, .codes = arena_plan_.input_codes});
             if (spec_.layers[i].n_experts) {
                 experts(i, kept);
@@ -335,7 +336,7 @@ void Program::embed() {
     const LayoutInfo& info = layout_info(matrix.layout);
     const auto kernels = product_kernels("embed", matrix.layout);
     for (const Placed& part : matrices_at_.at(matrix.data))
-        add(body_, kernels, Variant::none,
+        add(embed_, kernels, Variant::none,
             EmbedParams{.groups = matrix.n_groups(),
                         .codes = static_cast<uint32_t>(info.codes_offset(matrix.k) / kVector),
                         .tile = static_cast<uint32_t>(matrix.tile_bytes / kVector),
@@ -347,26 +348,22 @@ void Program::embed() {
                         .out = arena_plan_.x,
                         .scale = spec_.embed_scale},
             1, false, part.page);
+    if (weights_.embed_norm)
+        norm(embed_, weights_.embed_norm, spec_.d_model, arena_plan_.x, false, {.floats = arena_plan_.x});
 }
 
 // `places`: where the results go.
-void Program::norm(std::vector<Node>& to, uint32_t kind, const NormWeights& weights, uint32_t input,
+void Program::norm(std::vector<Node>& to, const NormWeights& weights, uint32_t width, uint32_t input,
                    bool kept, const NormParams& places) {
     NormParams params = places;
-    params.kind = weights ? kind : 0;
-    params.width = spec_.d_model;
+    params.kind = weights ? static_cast<uint32_t>(spec_.norm) + 1 : 0;
+    params.width = width;
     params.input = input;
     params.weight = vector(weights.weight);
     params.bias = vector(weights.bias);
     params.kept = kept;
     params.eps = spec_.norm_eps;
     add(to, {kernel("norm", "", {"common", "quantize", "norm"})}, Variant::none, params, 1, kept);
-}
-
-// Codes of rows that are floats.
-void Program::prepare(uint32_t width, uint32_t source, uint32_t codes, bool kept) {
-    add(body_, {kernel("norm", "", {"common", "quantize", "norm"})}, Variant::none,
-        NormParams{.width = width, .input = source, .kept = kept, .codes = codes}, 1, kept);
 }
 
 // Neighbours of one layout on one page share a grid.
@@ -426,7 +423,7 @@ void Program::add_branch(const Linear& linear, Input input, const NormWeights& p
         return project(body_, {{&linear, arena_plan_.x, spec_.d_model}}, input,
                        {.kept = kept, .add = true, .scale = spec_.residual_scale});
     project(body_, {{&linear, arena_plan_.branch, spec_.d_model}}, input, {.kept = kept});
-    norm(body_, static_cast<uint32_t>(spec_.norm) + 1, post_norm, arena_plan_.branch, kept,
+    norm(body_, post_norm, spec_.d_model, arena_plan_.branch, kept,
          {.sum = arena_plan_.x, .scale = spec_.residual_scale});
 }
 
@@ -486,6 +483,8 @@ void Program::attention(uint32_t layer, const AttentionLayer& mixer, bool kept) 
                    .codes = at.mixed_codes,
                    .kept = kept},
         (q_size + kStoredColumns - 1) / kStoredColumns, kept);
+    if (const NormWeights& o_norm = weights_.layers[layer].o_norm)
+        norm(body_, o_norm, q_size, at.mixed, kept, {.floats = at.mixed, .codes = at.mixed_codes});
     add_branch(a.o, {at.mixed, at.mixed_codes}, weights_.layers[layer].attn_post_norm, kept);
 }
 
@@ -504,7 +503,8 @@ void Program::short_conv(uint32_t layer, const ShortConvLayer& mixer, bool kept)
                    .layer = rows_plan_.layers + 2 * layer,
                    .kept = kept},
         (conv.d_model + 63) / 64, false);
-    prepare(conv.d_model, at.mixed, at.mixed_codes, kept);
+    norm(body_, weights_.layers[layer].o_norm, conv.d_model, at.mixed, kept,
+         {.floats = at.mixed, .codes = at.mixed_codes});
     add_branch(conv.out, {at.mixed, at.mixed_codes}, weights_.layers[layer].attn_post_norm, kept);
 }
 
@@ -519,6 +519,8 @@ void Program::feed_forward(uint32_t layer, bool kept) {
     else
         project(body_, {{&w.up, at.up, d_ff}}, input, {.kept = kept});
     activate(d_ff, kept, 1);
+    if (w.down_norm)
+        norm(body_, w.down_norm, d_ff, at.hidden, kept, {.floats = at.hidden, .codes = at.hidden_codes});
 }
 
 void Program::activate(uint32_t d_ff, bool kept, uint32_t choices) {
@@ -545,9 +547,8 @@ void Program::experts(uint32_t layer, bool kept) {
     const LayerWeights& w = weights_.layers[layer];
     const uint32_t n_experts = spec_.layers[layer].n_experts, d_ff = spec_.layers[layer].d_ff,
                    top_k = spec_.moe_top_k;
-    const Linear router{w.router, nullptr};
     const Input input{at.input, at.input_codes};
-    project(body_, {{&router, at.scores, n_experts}}, input, {.kept = kept});
+    project(body_, {{&w.router, at.scores, n_experts}}, input, {.kept = kept});
     add(body_, {kernel("route", "", {"common", "route"})}, Variant::none,
         RouteParams{.n_experts = n_experts,
                     .top_k = top_k,
@@ -576,7 +577,7 @@ void Program::experts(uint32_t layer, bool kept) {
                       .scale = post_norm ? 1 : spec_.residual_scale},
         (spec_.d_model + 63) / 64, kept);
     if (post_norm)
-        norm(body_, static_cast<uint32_t>(spec_.norm) + 1, w.ffn_post_norm, at.branch, kept,
+        norm(body_, w.ffn_post_norm, spec_.d_model, at.branch, kept,
              {.sum = at.x, .scale = spec_.residual_scale});
 }
 
@@ -627,9 +628,9 @@ void Program::project_experts(uint32_t layer, std::initializer_list<std::pair<Ex
 
 void Program::outputs() {
     const ArenaPlan& at = arena_plan_;
-    const uint32_t kind = static_cast<uint32_t>(spec_.norm) + 1;
-    norm(hidden_, kind, weights_.final_norm, at.x, true, {.compact = 1, .floats = at.out});
-    norm(logits_, kind, weights_.final_norm, at.x, true, {.floats = at.input, .codes = at.input_codes});
+    norm(hidden_, weights_.final_norm, spec_.d_model, at.x, true, {.compact = 1, .floats = at.out});
+    norm(logits_, weights_.final_norm, spec_.d_model, at.x, true,
+         {.floats = at.input, .codes = at.input_codes});
     project(logits_, {{&weights_.head, at.out, spec_.vocab_size}}, {at.input, at.input_codes},
             {.kept = true, .compact = true, .scale = spec_.logit_scale, .softcap = spec_.logit_softcap});
 }
@@ -648,7 +649,7 @@ void Program::fill_rows(const Part& part, uint32_t pieces, uint32_t piece_slots)
         table_[rows_plan_.layers + 2 * i + 1] = ring.slots;
     }
     for (uint32_t row = 0; row < part.rows; ++row)
-        table_[rows_plan_.ids + row] = part.ids ? static_cast<uint32_t>(part.ids[row]) : kNone;
+        table_[rows_plan_.ids + row] = part.ids ? static_cast<uint32_t>(part.ids[row]) : 0;
 
     const uint64_t capacity = part.layout.capacity();
     for (size_t i = 0; i < spec_.ropes.size(); ++i) {
@@ -721,11 +722,13 @@ void Program::run(const Part& part, const TextBindings& bindings, Output output,
     const uint32_t pieces = (used + piece - 1) / piece;
     fill_rows(part, pieces, piece);
     device_.write(*rows_, 0, std::as_bytes(std::span(table_)));
-    if (!part.ids)
+    dispatches_.clear();
+    if (part.ids)
+        dispatch(embed_, bindings, part, part.wanted, pieces);
+    else
         device_.write(*arena_, uint64_t{arena_plan_.x} * sizeof(uint32_t),
                       std::as_bytes(std::span(part.embeddings, size_t{part.rows} * spec_.d_model)));
 
-    dispatches_.clear();
     dispatch(body_, bindings, part, part.wanted, pieces);
     const uint32_t width = output == Output::logits ? spec_.vocab_size : spec_.d_model;
     for (uint32_t done = 0; done < part.wanted;) {

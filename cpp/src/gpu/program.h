@@ -56,7 +56,7 @@ struct RowsPlan {
 
 class Program {
 public:
-    // Throws Error(unsupported) for a model with parts that have no kernel.
+    // Throws BackendFailure for a model with parts that have no kernel.
     Program(const ModelSpec& spec, const Weights& weights, Device& device);
     // Of the arena and the table, which all texts share.
     static uint64_t shared_bytes(const ModelSpec& spec, const Weights& weights);
@@ -120,9 +120,8 @@ private:
     void project_experts(uint32_t layer, std::initializer_list<std::pair<ExpertPart, uint32_t>> parts,
                          Input input, bool by_choice, bool kept);
     void outputs();
-    void norm(std::vector<Node>& to, uint32_t kind, const NormWeights& weights, uint32_t input, bool kept,
+    void norm(std::vector<Node>& to, const NormWeights& weights, uint32_t width, uint32_t input, bool kept,
               const NormParams& places);
-    void prepare(uint32_t width, uint32_t source, uint32_t codes, bool kept);
     void project(std::vector<Node>& to, std::initializer_list<Projection> all, Input input,
                  const Target& target);
     void add_branch(const Linear& linear, Input input, const NormWeights& post_norm, bool kept);
@@ -142,7 +141,7 @@ private:
     std::unique_ptr<Buffer> vectors_, params_, arena_, rows_;
     std::vector<std::byte> params_bytes_;
     uint32_t next_expert_ = rows_plan_.experts;  // in the table, while the list is made
-    std::vector<Node> body_, logits_, hidden_;
+    std::vector<Node> embed_, body_, logits_, hidden_;
     std::vector<uint32_t> table_;       // of the rows
     std::vector<Dispatch> dispatches_;  // of a pass
 };

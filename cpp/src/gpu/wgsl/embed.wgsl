@@ -23,6 +23,6 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     prepare(lane);
     let id = rows[p.ids + group.y];
     let tile = id / 16u - p.first_tile;
-    if (id == NONE || id / 16u < p.first_tile || tile >= p.n_tiles) { return; }
+    if (id / 16u < p.first_tile || tile >= p.n_tiles) { return; }
     dequantize(p.base + tile * p.tile, id % 16u, p.width, p.scale, p.out + group.y * p.width, lane);
 }
