@@ -266,7 +266,9 @@ def check_weights(
     Raises VerificationFailed when one is missing.
     """
     worst = (0.0, "")
-    for done, name in enumerate(source.tensors, 1):
+    twice = ["head"] if source.spec.tied and not output.spec.tied else []
+    names, load = [*source.tensors, *twice], formats.untied(source.load)
+    for done, name in enumerate(names, 1):
         shape = source.spec.shape(name)
         spans: list[tuple[int, int] | None] = [None]
         if len(shape) == 2:
@@ -274,7 +276,7 @@ def check_weights(
             spans = [(start, min(start + WEIGHT_ROWS, shape[0])) for start in starts]
         share = 0.0
         for rows in spans:
-            want, got = source.load(name, rows), output.load(name, rows)
+            want, got = load(name, rows), output.load(name, rows)
             if want is None or got is None or want.shape != got.shape:
                 raise VerificationFailed(f"the output lacks {name} of shape {list(shape)}", hint=_REPORT)
             limit = WEIGHT_LIMITS.get(output.layout(name), WEIGHT_LIMITS["q2"])
@@ -287,8 +289,8 @@ def check_weights(
                 break
             share = max(share, error / (limit * size) if size else 0.0)
         worst = max(worst, (share, name))
-        progress("comparing the weights", done, len(source.tensors))
-    return WeightCheck(len(source.tensors), *worst)
+        progress("comparing the weights", done, len(names))
+    return WeightCheck(len(names), *worst)
 
 
 def differences(told: ModelSpec, wanted: ModelSpec) -> list[str]:

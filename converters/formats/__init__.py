@@ -24,6 +24,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from edgekit.converters.convert import ConvertInput, Progress, silent
 from edgekit.converters.interpreters.numpy import Loader, Reference
 from edgekit.converters.spec import ModelSpec
@@ -54,7 +57,19 @@ class Output:
 
     def reference(self, load: Loader | None = None) -> Reference:
         """numpy on these weights, or on others."""
-        return Reference(self.spec, load or self.load, cache=self.cache, context=self.context)
+        return Reference(
+            self.spec, untied(load) if load else self.load, cache=self.cache, context=self.context
+        )
+
+
+def untied(load: Loader) -> Loader:
+    """A checkpoint's weights for outputs that hold a tied matrix twice: in a graph, and as rows beside it."""
+
+    def both(name: str, rows: tuple[int, int] | None = None) -> NDArray[np.float32] | None:
+        values = load(name, rows)
+        return load("embed", rows) if values is None and name == "head" else values
+
+    return both
 
 
 class Format(Protocol):

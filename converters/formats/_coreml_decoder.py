@@ -1,21 +1,23 @@
 """A spec as functions of an ML Program (iOS 18, macOS 15), through coremltools' builder.
 
-    input_ids      int32 [1, tokens]
-    cos_R, sin_R                 [1, 1, tokens, dim / 2]     angles of rope R at the tokens' positions
-    sink_cos_R, sink_sin_R                                   at the positions from which they see the sinks
-    mask_K         [1, 1, tokens, slots]                     0 or a large negative number, for rings of kind K
-    write_K        float16 [1, 1, slots, tokens]             1 where a token goes into a slot
-    slot_K         int32 [1]                                 the same for one token on a GPU
-    select         [1, 1, tokens]                            1 for the token whose logits are wanted
-    conv_tail      [1, 1, kernel - 1 + tokens, kernel - 1]   1 for the inputs that a convolution keeps
-    key_cache_N, value_cache_N   state, float16 [1, n_kv_heads, slots, head_dim]
-    conv_cache_N                 state, float16 [1, d_model, 1, kernel - 1]
-    logits         [1, vocab_size]
+    embeddings                   the tokens' rows of the embedding
+    cos_R, sin_R                 angles of rope R at the tokens' positions
+    sink_cos_R, sink_sin_R       at the positions from which they see the sinks
+    mask_K                       0 or a large negative number, for rings of kind K
+    slot_K         int32 [1]     where the first token goes; the others follow
+    select         [1, 1, 1, tokens]     1 for the token whose logits are wanted, where there are several
+    conv_tail      [1, 1, STATE_WIDTH + tokens, STATE_WIDTH]   1 for the inputs that a convolution keeps
+    key_cache_N, value_cache_N   state, float16 [1, n_kv_heads * head_dim, 1, slots]
+    conv_cache_N                 state, float16 [1, d_model, 1, STATE_WIDTH]
+    logits         [1, vocab_size], or [1, 1, 1, vocab_size and what fills it up]
 
-`Decoder` is laid out for GPUs: `[1, tokens, d_model]`, linear layers, the residual in float32.
-`NeuralEngineDecoder` is laid out for the Neural Engine: `[1, d_model, 1, tokens]`, 1x1 convolutions, float16
-throughout, an output matrix in chunks. Constants are only shapes while the program is built; `WeightFile`
-streams their values.
+`Decoder` is laid out for GPUs: `[1, tokens, d_model]`, linear layers, the residual in float32, the heads of a
+group of queries side by side. `NeuralEngineDecoder` is laid out for the Neural Engine: a token is a column,
+`[1, d_model, 1, tokens]`, 1x1 convolutions, float16 throughout, a head of keys at a time, nothing that moves
+the last axis; a step is `WIDTH` tokens, because narrower rows are filled up to that. Constants are only shapes while
+the program is built; `WeightFile` streams their values.
+
+A model of several parts is as many programs: the next takes the residual, `hidden`, that the last one gives.
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ from numpy.typing import NDArray
 from edgekit.converters import decoder
 from edgekit.converters.convert import ConvertInput
 from edgekit.converters.formats._coreml_codes import BUILTIN, Scheme, SignedBlocks
-from edgekit.converters.formats._coreml_session import Cache, Ring
+from edgekit.converters.formats._coreml_session import HIDDEN, STATE_WIDTH, Cache, Ring, Step
 from edgekit.converters.formats._coreml_weights import Tensor, WeightFile
 from edgekit.converters.formats._parallel import SLAB_WEIGHTS, in_order, row_slabs
 from edgekit.converters.quant.dense import Dense, narrowed
@@ -48,23 +50,27 @@ from edgekit.errors import UnsupportedModel
 TARGET = coremltools.target.iOS18
 QUANTIZED = frozenset(["embed", "head", "q", "k", "v", "o", "gate", "up", "down", "conv_in", "conv_out"])
 HEAD_ROWS = 16384  # of the output matrix in one convolution
+ALIGNED = 32  # float16 numbers in 64 bytes
 
 Value = Any  # a coremltools Var
 Slab = tuple[int, int]
 
 
 class Decoder(decoder.Decoder[Value]):
-    """Builds functions; each primitive appends operations and returns the value they give."""
+    """Builds the functions of some layers; each primitive appends operations and returns the value they give.
+    """
 
     channels = -1  # axis of d_model
+    head_axis = -1  # of head_dim, in what `split_heads` gives
     wide = types.fp32  # of the residual and the norms
     gain = 1.0  # on the residual, a power of 2 that no norm lets through
 
-    def __init__(self, model: ConvertInput, scheme: Scheme, cache: Cache) -> None:
+    def __init__(self, model: ConvertInput, scheme: Scheme, cache: Cache, layers: Slab | None = None) -> None:
         self.model = model
         self.spec = model.spec
         self.scheme = scheme
         self.cache = cache
+        self.layers = layers or (0, len(model.spec.layers))
         self.rings = cache.rings(model.spec)
         self.weights = WeightFile()
         self.type = types.fp16 if scheme.type == "F16" else types.fp32
@@ -73,57 +79,74 @@ class Decoder(decoder.Decoder[Value]):
                 "the short convolutions of this model differ in length, Core ML output takes one"
             )
 
-    def function(self, tokens: int) -> Any:
-        """The program of a step of so many tokens."""
-        spec = self.spec
-        self.tokens = tokens
+    def functions(self, steps: Sequence[Step]) -> dict[str, Any]:
+        """Programs by name."""
+        return {step.name: self.function(step) for step in steps}
+
+    def function(self, step: Step) -> Any:
+        self.at, self.tokens = step, step.tokens
         self.known: dict[Any, Value] = {}
+        self.keys_values = {}
+        first, last = self.layers
         function = Function(self.placeholders(), opset_version=TARGET)
         self.inputs = function.inputs
         with function:
-            x = self.blocks(self.scaled(self.widened(self.embed()), spec.embed_scale * self.gain))
-            if tokens > 1:
-                x = self.selected(x)
-            logits = self.head(self.norm(x, "final_norm"))
-            function.set_outputs([mb.reshape(x=logits, shape=[1, spec.vocab_size], name="logits")])
+            if first:
+                x = self.inputs["hidden"]
+            else:
+                x = self.widened(self.inputs["embeddings"])
+                x = self.scaled(x, self.spec.embed_scale * self.gain)
+            for index in range(first, last):
+                x = self.block(x, f"layers.{index}", self.spec.layers[index])
+            if step.logits and last == len(self.spec.layers):
+                function.set_outputs([self.head(self.norm(x, "final_norm"))])
+            else:
+                function.set_outputs([mb.identity(x=x, name="hidden_out")])
         return function
 
     def placeholders(self) -> dict[str, Any]:
         spec, tokens = self.spec, self.tokens
-        given: dict[str, Any] = {"input_ids": Placeholder((1, tokens), dtype=types.int32)}
+        given: dict[str, Any] = {}
         states: dict[str, Any] = {}
 
         def take(name: str, shape: tuple[int, ...], dtype: Any = None) -> None:
             given[name] = Placeholder(shape, dtype=dtype or self.type)
 
-        for index, layer in enumerate(spec.layers):
+        first, last = self.layers
+        if first:
+            take("hidden", self.residual_shape(), self.wide)
+        else:
+            take("embeddings", self.residual_shape())
+        for index in range(first, last):
+            layer = spec.layers[index]
             if layer.mixer == "conv":
-                shape: tuple[int, ...] = (1, spec.d_model, 1, layer.conv_kernel - 1)
-                take("conv_tail", (1, 1, layer.conv_kernel - 1 + tokens, layer.conv_kernel - 1))
+                take("conv_tail", (1, 1, STATE_WIDTH + tokens, STATE_WIDTH))
+                shape: tuple[int, ...] = (1, spec.d_model, 1, STATE_WIDTH)
                 states[f"conv_cache_{index}"] = StateTensorPlaceholder(shape, dtype=types.fp16)
                 continue
             ring = self.cache.ring(layer)
             kind = self.rings.index(ring)
-            take(f"mask_{kind}", (1, 1, tokens, ring.slots))
-            if self.writes_slices():
-                take(f"slot_{kind}", (1,), types.int32)
-            else:
-                take(f"write_{kind}", (1, 1, ring.slots, tokens), types.fp16)
+            take(f"mask_{kind}", self.mask_shape(self.read(ring)))
+            take(f"slot_{kind}", (1,), types.int32)
             if layer.rope is not None:
                 half = spec.ropes[layer.rope].dim // 2
-                for prefix in ("", "sink_") if ring.sinks else ("",):
+                for prefix in ("", "sink_") if self.sees_sinks_apart(ring) else ("",):
                     for part in ("cos", "sin"):
-                        take(f"{prefix}{part}_{layer.rope}", (1, 1, tokens, half))
-            shape = (1, layer.n_kv_heads, ring.slots, layer.head_dim)
+                        take(f"{prefix}{part}_{layer.rope}", self.angles_shape(half))
+            shape = (1, layer.n_kv_heads * layer.head_dim, 1, ring.slots)
             for part in ("key", "value"):
                 states[f"{part}_cache_{index}"] = StateTensorPlaceholder(shape, dtype=types.fp16)
-        if tokens > 1:
-            take("select", (1, 1, tokens))
+        if self.at.logits and tokens > 1 and last == len(spec.layers):
+            take("select", (1, 1, 1, tokens))
         return given | states
 
-    def writes_slices(self) -> bool:
-        """Whether new keys replace a slice of the cache, rather than being added where there is a zero."""
-        return self.tokens == 1
+    def read(self, ring: Ring) -> int:
+        """How many of its slots this step sees."""
+        return min(self.at.context, ring.slots)
+
+    def sees_sinks_apart(self, ring: Ring) -> bool:
+        """As if they were nearer than they are: in steps that are for any position."""
+        return ring.sinks > 0 and self.read(ring) == ring.slots
 
     def addend(self, x: Value, norm: str) -> Value:
         """What a part of a layer adds to the residual; its norm, if there is one, does the scaling."""
@@ -134,8 +157,14 @@ class Decoder(decoder.Decoder[Value]):
 
     # ---- layout
 
-    def embed(self) -> Value:
-        return mb.gather(x=self.matrix("embed"), indices=self.inputs["input_ids"], axis=0)
+    def residual_shape(self) -> tuple[int, ...]:
+        return (1, self.tokens, self.spec.d_model)
+
+    def mask_shape(self, slots: int) -> tuple[int, ...]:
+        return (1, 1, self.tokens, slots)
+
+    def angles_shape(self, half: int) -> tuple[int, ...]:
+        return (1, 1, self.tokens, half)
 
     def linear(self, x: Value, name: str) -> Value:
         bias = {"bias": self.vector(f"{name}_bias")} if f"{name}_bias" in self.model.tensors else {}
@@ -144,21 +173,18 @@ class Decoder(decoder.Decoder[Value]):
     def head(self, x: Value) -> Value:
         bias = {"bias": self.vector("head_bias")} if "head_bias" in self.model.tensors else {}
         matrix = self.matrix("embed" if self.spec.tied else "head")
-        return self.finished(mb.linear(x=self.narrowed(x), weight=matrix, **bias))
-
-    def selected(self, x: Value) -> Value:
-        """The token whose logits are wanted."""
-        return mb.matmul(x=self.cast(self.inputs["select"], x.dtype), y=x)
+        logits = self.finished(mb.linear(x=self.narrowed(x), weight=matrix, **bias))
+        return mb.reshape(x=logits, shape=[1, self.spec.vocab_size], name="logits")
 
     def split_heads(self, x: Value, path: str, heads: int, head_dim: int) -> Value:
         """-> `[1, heads, tokens, head_dim]`"""
         apart = mb.reshape(x=self.narrowed(x), shape=[1, self.tokens, heads, head_dim])
         return mb.transpose(x=apart, perm=[0, 2, 1, 3])
 
-    def joined_heads(self, x: Value) -> Value:
-        """Inverse of `split_heads`."""
-        size = x.shape[1] * x.shape[3]
-        return mb.reshape(x=mb.transpose(x=x, perm=[0, 2, 1, 3]), shape=[1, self.tokens, size])
+    def head_columns(self, x: Value) -> Value:
+        """What `split_heads` gave as columns of tokens: `[1, heads * head_dim, 1, tokens]`."""
+        columns = mb.transpose(x=x, perm=[0, 1, 3, 2])
+        return mb.reshape(x=columns, shape=[1, x.shape[1] * x.shape[3], 1, self.tokens])
 
     def channels_first(self, x: Value) -> Value:
         """-> `[1, channels, 1, tokens]`"""
@@ -204,80 +230,91 @@ class Decoder(decoder.Decoder[Value]):
         return mb.mul(x=x, y=mb.rsqrt(x=mean, epsilon=epsilon))
 
     def head_norm(self, x: Value, name: str) -> Value:
-        kind, weight = self.spec.norm, self.values(name)
+        kind, weight = self.spec.norm, self.along(self.head_axis, self.values(name))
         if self.spec.qk_norm == "layer_per_head":
-            kind, weight = "layer", weight[None, :, None]  # [1, heads, 1, head_dim]
-        return self.narrowed(self.normalized(x, name, weight, kind, -1))
+            kind = "layer"
+            weight = np.expand_dims(self.values(name), (0, 2 if self.head_axis == -1 else 3))
+        return self.narrowed(self.normalized(x, name, weight, kind, self.head_axis))
 
     def attend(self, q: Value, k: Value, v: Value, at: str, layer: Layer) -> Value:
-        spec, index, ring = self.spec, decoder.number(at), self.cache.ring(layer)
-        heads, kv_heads, dim = layer.n_heads, layer.n_kv_heads, layer.head_dim
-        q = self.scaled(q, spec.attn_scale)
+        index, ring = decoder.number(at), self.cache.ring(layer)
+        q = self.scaled(q, self.spec.attn_scale)
         keys = self.stored(f"key_cache_{index}", self.rotated(k, layer), ring)
         values = self.stored(f"value_cache_{index}", v, ring)
-        scores = self.scores(self.rotated(q, layer), keys)
-        if ring.sinks and layer.rope is not None:
-            sinks = self.part(keys, 2, 0, ring.sinks)
-            far = self.scores(self.rotated(q, layer, "sink_"), sinks)
-            scores = mb.concat(values=[far, self.part(scores, 3, ring.sinks, ring.slots)], axis=-1)
-        scores = self.softcap(scores, spec.attn_softcap)
-        weights = mb.softmax(x=mb.add(x=scores, y=self.inputs[f"mask_{self.rings.index(ring)}"]), axis=-1)
-        grouped = mb.reshape(x=weights, shape=[1, kv_heads, heads // kv_heads * self.tokens, ring.slots])
-        mixed = mb.reshape(x=mb.matmul(x=grouped, y=values), shape=[1, heads, self.tokens, dim])
-        return self.joined_heads(mixed)
+        apart = self.sees_sinks_apart(ring) and layer.rope is not None
+        far = self.rotated(q, layer, "sink_") if apart else None
+        return self.mixed(self.rotated(q, layer), far, keys, values, ring)
+
+    def mixed(self, q: Value, far: Value | None, keys: Value, values: Value, ring: Ring) -> Value:
+        """The heads' values, as channels; sinks are seen by the queries `far` if there are some. Keys and
+        values are `[1, n_kv_heads, head_dim, slots]`.
+        """
+        _, heads, tokens, dim = q.shape
+        kv_heads = keys.shape[1]
+        scores = self.scores(q, keys)
+        if far is not None:
+            sinks = self.scores(far, self.part(keys, 3, 0, ring.sinks))
+            scores = mb.concat(values=[sinks, self.part(scores, 3, ring.sinks, ring.slots)], axis=-1)
+        weights = self.softmax(scores, ring, -1)
+        grouped = mb.reshape(x=weights, shape=[1, kv_heads, heads // kv_heads * tokens, keys.shape[3]])
+        mixed = mb.matmul(x=grouped, y=values, transpose_y=True)
+        apart = mb.transpose(x=mb.reshape(x=mixed, shape=[1, heads, tokens, dim]), perm=[0, 2, 1, 3])
+        return mb.reshape(x=apart, shape=[1, tokens, heads * dim])
 
     def scores(self, q: Value, keys: Value) -> Value:
         """`[1, heads, tokens, slots]`; the heads of a group share their keys."""
         _, heads, tokens, dim = q.shape
-        kv_heads, slots = keys.shape[1:3]
+        kv_heads, slots = keys.shape[1], keys.shape[3]
         grouped = mb.reshape(x=q, shape=[1, kv_heads, heads // kv_heads * tokens, dim])
-        scores = mb.matmul(x=grouped, y=keys, transpose_y=True)
-        return mb.reshape(x=scores, shape=[1, heads, tokens, slots])
+        return mb.reshape(x=mb.matmul(x=grouped, y=keys), shape=[1, heads, tokens, slots])
+
+    def softmax(self, scores: Value, ring: Ring, axis: int) -> Value:
+        """Of what a step's tokens see."""
+        scores = self.softcap(scores, self.spec.attn_softcap)
+        return mb.softmax(x=mb.add(x=scores, y=self.mask(ring, scores.shape[3])), axis=axis)
+
+    def mask(self, ring: Ring, last: int) -> Value:
+        """In the shape of scores, whose last axis is `last`."""
+        return self.inputs[f"mask_{self.rings.index(ring)}"]
 
     def rotated(self, x: Value, layer: Layer, prefix: str = "") -> Value:
-        """`[1, heads, tokens, head_dim]`, the first numbers of each head rotated."""
+        """What `split_heads` gives, the first numbers of each head rotated."""
         if layer.rope is None:
             return x
-        dim = self.spec.ropes[layer.rope].dim
+        dim, axis = self.spec.ropes[layer.rope].dim, self.head_axis
         cos, sin = (self.inputs[f"{prefix}{part}_{layer.rope}"] for part in ("cos", "sin"))
         sizes = [dim // 2, dim // 2, *([layer.head_dim - dim] if layer.head_dim > dim else [])]
-        a, b, *rest = mb.split(x=x, split_sizes=sizes, axis=-1)
+        a, b, *rest = mb.split(x=x, split_sizes=sizes, axis=axis)
         first = mb.sub(x=mb.mul(x=a, y=cos), y=mb.mul(x=b, y=sin))
         second = mb.add(x=mb.mul(x=b, y=cos), y=mb.mul(x=a, y=sin))
-        return mb.concat(values=[first, second, *rest], axis=-1)
+        return mb.concat(values=[first, second, *rest], axis=axis)
 
     def stored(self, name: str, new: Value, ring: Ring) -> Value:
-        """The cache with this step's `new` `[1, n_kv_heads, tokens, head_dim]` in it."""
-        state, kind = self.inputs[name], self.rings.index(ring)
-        new = self.cast(new, types.fp16)
-        if self.writes_slices():
-            begin, end = self.bounds(kind)
-            mask = [True, True, False, True]
-            # Read, updated and written in a row, which Core ML does in place.
-            old = mb.read_state(input=state)
-            whole = mb.slice_update(x=old, update=new, begin=begin, end=end, begin_mask=mask, end_mask=mask)
-        else:
-            write, kept = self.inputs[f"write_{kind}"], self.kept(kind)
-            placed = mb.mul(x=write, y=new) if self.tokens == 1 else mb.matmul(x=write, y=new)
-            whole = mb.add(x=mb.mul(x=mb.read_state(input=state), y=kept), y=placed)
-        return self.cast(mb.coreml_update_state(state=state, value=whole), self.type)
+        """The cache `[1, heads, head_dim, slots]` with this step's `new`, as `split_heads` shapes it, in
+        it.
+        """
+        heads, dim = new.shape[1], new.shape[self.head_axis]
+        state, columns = self.inputs[name], self.cast(self.head_columns(new), types.fp16)
+        begin, end = self.bounds(self.rings.index(ring))
+        mask = [True, True, True, False]
+        # Read, updated and written in a row, which Core ML does in place.
+        old = mb.read_state(input=state)
+        whole = mb.slice_update(x=old, update=columns, begin=begin, end=end, begin_mask=mask, end_mask=mask)
+        whole = mb.coreml_update_state(state=state, value=whole)
+        seen = self.read(ring)
+        if seen < ring.slots:
+            whole = self.part(whole, 3, 0, seen)
+        return self.cast(mb.reshape(x=whole, shape=[1, heads, dim, seen]), self.type)
 
     def bounds(self, kind: int) -> tuple[Value, Value]:
-        """The slice of a slot."""
+        """The slice of the slots of this step's tokens."""
         if ("bounds", kind) not in self.known:
             slot, zero = self.inputs[f"slot_{kind}"], np.zeros(1, np.int32)
-            next_slot = mb.add(x=slot, y=np.int32(1))
+            after = mb.add(x=slot, y=np.int32(self.tokens))
             self.known["bounds", kind] = tuple(
-                mb.concat(values=[zero, zero, at, zero], axis=0) for at in (slot, next_slot)
+                mb.concat(values=[zero, zero, zero, at], axis=0) for at in (slot, after)
             )
         return self.known["bounds", kind]
-
-    def kept(self, kind: int) -> Value:
-        """0 for slots that are written, else 1; `[1, 1, slots, 1]`."""
-        if ("kept", kind) not in self.known:
-            written = mb.reduce_sum(x=self.inputs[f"write_{kind}"], axes=[-1], keep_dims=True)
-            self.known["kept", kind] = mb.sub(x=np.float16(1), y=written)
-        return self.known["kept", kind]
 
     def parts(self, x: Value, count: int, path: str) -> Sequence[Value]:
         return list(mb.split(x=x, num_splits=count, axis=self.channels))
@@ -292,13 +329,14 @@ class Decoder(decoder.Decoder[Value]):
         mb.coreml_update_state(state=state, value=mb.matmul(x=padded, y=tail))
         taps = self.small(f"{at}.conv", self.values(f"{at}.conv").reshape(d, 1, 1, kernel), self.type)
         bias = {"bias": self.vector(f"{at}.conv_bias")} if f"{at}.conv_bias" in self.model.tensors else {}
-        mixed = mb.conv(x=self.cast(padded, self.type), weight=taps, groups=d, pad_type="valid", **bias)
+        used = self.part(padded, 3, STATE_WIDTH - kernel + 1, STATE_WIDTH + self.tokens)
+        mixed = mb.conv(x=self.cast(used, self.type), weight=taps, groups=d, pad_type="valid", **bias)
         return self.channels_back(mixed)
 
     def activate(self, x: Value, path: str) -> Value:
         kind = self.spec.activation
-        if kind == "silu":
-            return mb.silu(x=x)
+        if kind == "silu":  # as one operation it is computed in float32
+            return mb.mul(x=x, y=mb.sigmoid(x=x))
         if kind in ("gelu", "gelu_tanh"):
             return mb.gelu(x=x, mode="EXACT" if kind == "gelu" else "TANH_APPROXIMATION")
         kept = mb.relu(x=x)
@@ -453,17 +491,21 @@ class Decoder(decoder.Decoder[Value]):
 
 class NeuralEngineDecoder(Decoder):
     channels = 1
+    head_axis = 2
     wide = types.fp16
 
-    def __init__(self, model: ConvertInput, scheme: Scheme, cache: Cache) -> None:
-        super().__init__(model, scheme, cache)
+    def __init__(self, model: ConvertInput, scheme: Scheme, cache: Cache, layers: Slab | None = None) -> None:
+        super().__init__(model, scheme, cache, layers)
         self.gain = residual_gain(self.spec)
 
-    def writes_slices(self) -> bool:
-        return False
+    def residual_shape(self) -> tuple[int, ...]:
+        return (1, self.spec.d_model, 1, self.tokens)
 
-    def embed(self) -> Value:
-        return super().channels_first(super().embed())
+    def mask_shape(self, slots: int) -> tuple[int, ...]:
+        return (1, slots, 1, self.tokens)
+
+    def angles_shape(self, half: int) -> tuple[int, ...]:
+        return (1, 1, half, self.tokens)
 
     def linear(self, x: Value, name: str) -> Value:
         bias = {"bias": self.vector(f"{name}_bias")} if f"{name}_bias" in self.model.tensors else {}
@@ -478,19 +520,68 @@ class NeuralEngineDecoder(Decoder):
             some = f"head_bias_rows_{first}"
             given = {} if bias is None else {"bias": self.small(some, bias[first:last], self.type)}
             matrix = self.matrix(name, (first, last), filters=True)
-            parts.append(self.finished(mb.conv(x=x, weight=matrix, **given)))
-        return mb.concat(values=parts, axis=1) if len(parts) > 1 else parts[0]
-
-    def selected(self, x: Value) -> Value:
-        return mb.matmul(x=x, y=mb.expand_dims(x=self.inputs["select"], axes=[1]), transpose_y=True)
+            rows = mb.reshape(x=mb.conv(x=x, weight=matrix, **given), shape=[1, 1, last - first, self.tokens])
+            # The token that is wanted, as a row.
+            parts.append(self.finished(mb.matmul(x=self.inputs["select"], y=rows, transpose_y=True)))
+        if n % ALIGNED:
+            parts.append(mb.const(val=np.full((1, 1, 1, -n % ALIGNED), HIDDEN, np.float16)))
+        if len(parts) == 1:
+            return mb.identity(x=parts[0], name="logits")
+        return mb.concat(values=parts, axis=3, name="logits")
 
     def split_heads(self, x: Value, path: str, heads: int, head_dim: int) -> Value:
-        apart = mb.reshape(x=self.narrowed(x), shape=[1, heads, head_dim, self.tokens])
-        return mb.transpose(x=apart, perm=[0, 1, 3, 2])
+        """-> `[1, heads, head_dim, tokens]`"""
+        return mb.reshape(x=x, shape=[1, heads, head_dim, self.tokens])
 
-    def joined_heads(self, x: Value) -> Value:
-        size = x.shape[1] * x.shape[3]
-        return mb.reshape(x=mb.transpose(x=x, perm=[0, 1, 3, 2]), shape=[1, size, 1, self.tokens])
+    def head_columns(self, x: Value) -> Value:
+        return mb.reshape(x=x, shape=[1, x.shape[1] * x.shape[2], 1, self.tokens])
+
+    def mixed(self, q: Value, far: Value | None, keys: Value, values: Value, ring: Ring) -> Value:
+        """Key by key: the queries that share one lie side by side, so that it is read once."""
+        group = q.shape[1] // keys.shape[1]
+        beside = [self.beside(queries, group) if queries else None for queries in (q, far)]
+        every = zip(*(self.each(x) for x in (keys, values)), strict=True)
+        mixed = [
+            self.mixed_head(*(queries and queries[i] for queries in beside), k, v, ring)
+            for i, (k, v) in enumerate(every)
+        ]
+        heads = [head for one in mixed for head in self.apart(one, group)]
+        dim = values.shape[2]
+        columns = [mb.reshape(x=head, shape=[1, dim, 1, self.tokens]) for head in heads]
+        return mb.concat(values=columns, axis=1) if len(columns) > 1 else columns[0]
+
+    def beside(self, x: Value, group: int) -> list[Value]:
+        """`[1, 1, head_dim, group * tokens]` for each group of heads."""
+        heads = self.each(x)
+        groups = [heads[first : first + group] for first in range(0, len(heads), group)]
+        return [mb.concat(values=each, axis=3) if group > 1 else each[0] for each in groups]
+
+    def apart(self, x: Value, group: int) -> list[Value]:
+        """Inverse of `beside`, of one group."""
+        return list(mb.split(x=x, num_splits=group, axis=3)) if group > 1 else [x]
+
+    def mixed_head(self, q: Value, far: Value | None, keys: Value, values: Value, ring: Ring) -> Value:
+        """What the queries `[1, 1, head_dim, n]` see, in the same shape."""
+        slots, queries = keys.shape[3], q.shape[3]
+        scores = mb.matmul(x=keys, y=q, transpose_x=True)  # [1, 1, slots, n]
+        if far is not None:
+            some = min(-(-ring.sinks // ALIGNED) * ALIGNED, slots)
+            sinks = mb.matmul(x=self.part(keys, 3, 0, some), y=far, transpose_x=True)
+            near = self.part(scores, 2, ring.sinks, slots)
+            scores = mb.concat(values=[self.part(sinks, 2, 0, ring.sinks), near], axis=2)
+        weights = self.softmax(mb.reshape(x=scores, shape=[1, slots, 1, queries]), ring, 1)
+        return mb.matmul(x=values, y=mb.reshape(x=weights, shape=[1, 1, slots, queries]))
+
+    def mask(self, ring: Ring, last: int) -> Value:
+        kind, group = self.rings.index(ring), last // self.tokens
+        if group > 1 and ("mask", kind, group) not in self.known:
+            mask = [self.inputs[f"mask_{kind}"]] * group
+            self.known["mask", kind, group] = mb.concat(values=mask, axis=3)
+        return self.known["mask", kind, group] if group > 1 else self.inputs[f"mask_{kind}"]
+
+    def each(self, x: Value) -> list[Value]:
+        """The heads one by one."""
+        return list(mb.split(x=x, num_splits=x.shape[1], axis=1)) if x.shape[1] > 1 else [x]
 
     def channels_first(self, x: Value) -> Value:
         return x
@@ -499,7 +590,7 @@ class NeuralEngineDecoder(Decoder):
         return x
 
     def along(self, axis: int, values: NDArray[np.float32]) -> NDArray[np.float32]:
-        return values.reshape(-1, 1, 1) if axis == 1 else values
+        return values.reshape(-1, *[1] * (3 - axis))
 
     def rms_normalized(self, x: Value, axis: int, epsilon: Any) -> Value:
         """As a layer norm of the numbers and their negatives, whose mean is 0: the Neural Engine has that

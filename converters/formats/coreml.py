@@ -1,5 +1,6 @@
-"""Core ML: a directory with `model.mlpackage`, an ML Program for iOS 18 and macOS 15, and the checkpoint's
-tokenizer files (docs/coreml.md). Written without torch, in one pass over the checkpoint.
+"""Core ML: a directory with `model.mlpackage`, an ML Program for iOS 18 and macOS 15, the rows of the
+embedding and the checkpoint's tokenizer files (docs/coreml.md). Written without torch, in one pass over the
+checkpoint. Models whose weights iOS would not map are several packages, `model_1.mlpackage` and so on.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ import importlib.util
 import json
 import logging
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +20,9 @@ from numpy.typing import NDArray
 
 from edgekit.converters.checkpoint_files import copy_files, flat_config, write_card, write_json
 from edgekit.converters.convert import ConvertInput, Progress, silent
-from edgekit.converters.formats import Output
+from edgekit.converters.formats import Output, _embeddings
 from edgekit.converters.formats._coreml_codes import Scheme
-from edgekit.converters.formats._coreml_session import Cache, facts
+from edgekit.converters.formats._coreml_session import STATE_WIDTH, Cache, Step, facts
 from edgekit.converters.formats._coreml_weights import WeightFile
 from edgekit.converters.formats._parts import require
 from edgekit.converters.quant.grid import Grid
@@ -33,8 +36,8 @@ if TYPE_CHECKING:
 SUFFIX = ""
 BACKEND = "coreml"
 WINDOW, SINKS, CHUNK = 2048, 4, 64
-KEPT_BYTES = 1 << 30  # of weights that the interpreter keeps decompressed between steps
-PACKAGE = "model.mlpackage"
+PART_BYTES = 1_900_000_000  # of weights in a package: iOS takes less than 2 GB
+WIDTH = 32  # tokens in a step with logits on the Neural Engine, which fills narrower rows up to 64 bytes
 
 SCHEME_OF_NAME = {
     "q4": Scheme(bits=4, codes="block"),
@@ -49,10 +52,10 @@ SCHEME_OF_NAME = {
 SCHEMES = tuple(SCHEME_OF_NAME)
 
 _USE = """let configuration = MLModelConfiguration()
-configuration.functionName = "prefill"  // and another model with "decode", on the same state
+configuration.functionName = "extend_256_1"  // docs/coreml.md of edgekit tells which function takes a step
 let compiled = try await MLModel.compileModel(at: packageURL)
-let prefill = try await MLModel.load(contentsOf: compiled, configuration: configuration)
-let state = prefill.makeState()"""
+let extend = try await MLModel.load(contentsOf: compiled, configuration: configuration)
+let state = extend.makeState()"""
 
 
 def write(
@@ -72,21 +75,26 @@ def write(
     Raises UsageError for an unknown scheme or without coremltools, UnsupportedModel.
     """
     require(model, "Core ML output")
-    cache = Cache(_window(model) if window is None else window, sinks, chunk)
-    program, weights = _built(model, scheme, cache)
+    cache = _cache(model, scheme, window, sinks, chunk)
+    parts = _built(model, scheme, cache, cache.steps(model.spec))
     from edgekit.converters.formats import _coreml_package
 
-    description = program.description.metadata
     source = model.metadata.get("source", {})
-    description.shortDescription = f"{source.get('name', model.spec.model_type)}, {scheme}"
-    description.license = source.get("license", "")
-    known = facts(model.spec, cache) | {"scheme": scheme, "eos_ids": model.metadata.get("eos_ids", [])}
-    description.userDefined["edgekit"] = json.dumps(known)
-    description.userDefined["edgekit.source"] = json.dumps(source)
-    description.userDefined["edgekit.spec"] = json.dumps(model.spec.to_json())
-
+    known = facts(model.spec, cache, columns=SCHEME_OF_NAME[scheme].neural_engine) | {
+        "scheme": scheme,
+        "eos_ids": model.metadata.get("eos_ids", []),
+        "packages": package_names(len(parts)),
+    }
     path.mkdir()
-    _coreml_package.save(path / PACKAGE, program, weights, progress)
+    for name, (program, weights) in zip(known["packages"], parts, strict=True):
+        description = program.description.metadata
+        description.shortDescription = f"{source.get('name', model.spec.model_type)}, {scheme}"
+        description.license = source.get("license", "")
+        description.userDefined["edgekit"] = json.dumps(known)
+        description.userDefined["edgekit.source"] = json.dumps(source)
+        description.userDefined["edgekit.spec"] = json.dumps(model.spec.to_json())
+        _coreml_package.save(path / name, program, weights, progress)
+    _embeddings.write(model, path, SCHEME_OF_NAME[scheme])
     copy_files(model, path)
     write_json(path / "config.json", flat_config(model))
     note = f"Sees the last {cache.window} tokens and the first {cache.sinks}, in constant memory."
@@ -94,74 +102,89 @@ def write(
 
 
 def size_bytes(model: ConvertInput, scheme: str) -> int:
-    """Of the package."""
-    program, weights = _built(model, scheme, Cache(_window(model), SINKS, CHUNK))
-    return int(program.ByteSize()) + weights.size_bytes
+    """Of the packages and the embedding; the functions for all contexts are as long as those for one."""
+    cache = _cache(model, scheme)
+    *_, longest = contexts = cache.contexts(model.spec)
+    steps = [step for step in cache.steps(model.spec) if step.context == longest]
+    parts = _built(model, scheme, cache, steps)
+    packages = sum(
+        len(contexts) * int(program.ByteSize()) + weights.size_bytes for program, weights in parts
+    )
+    return packages + _embeddings.grid(SCHEME_OF_NAME[scheme]).size_bytes(*model.spec.shape("embed"))
 
 
 def cache_bytes(model: ConvertInput, scheme: str, tokens: int) -> int:
     """The states, float16; of a size that does not depend on the text."""
-    cache, spec = Cache(_window(model), SINKS, CHUNK), model.spec
+    cache, spec = _cache(model, scheme), model.spec
     attention = [layer for layer in spec.layers if layer.mixer == "attention"]
     numbers = sum(2 * cache.ring(layer).slots * layer.n_kv_heads * layer.head_dim for layer in attention)
-    return 2 * (numbers + sum(spec.d_model * (x.conv_kernel - 1) for x in spec.layers if x.conv_kernel))
+    return 2 * (numbers + sum(spec.d_model * STATE_WIDTH for x in spec.layers if x.conv_kernel))
 
 
 def grids(model: ConvertInput, scheme: str) -> dict[str, Grid]:
     """Of each matrix."""
-    decoder = _decoder(model, scheme, Cache(_window(model), SINKS, CHUNK))
-    return {name: decoder.grid(name) for name in model.spec.matrices()}
+    decoder = _decoders(model, scheme, _cache(model, scheme))[0]
+    found = {name: decoder.grid(name) for name in model.spec.matrices()}
+    return found if model.spec.tied else found | {"embed": _embeddings.grid(SCHEME_OF_NAME[scheme])}
+
+
+def package_names(count: int) -> list[str]:
+    """Of the parts, in order."""
+    return ["model.mlpackage"] if count == 1 else [f"model_{i + 1}.mlpackage" for i in range(count)]
 
 
 def holds(path: Path) -> bool:
-    return (path / PACKAGE).is_dir()
+    return any((path / package_names(count)[0]).is_dir() for count in (1, 2))
 
 
 def read_back(path: Path, spec: ModelSpec | None = None) -> Output:
     """Norms come without what was folded into them."""
-    _need_coremltools()
     from edgekit.converters.formats._coreml_decoder import path_of, residual_gain
     from edgekit.converters.interpreters.mil import MilProgram
 
-    program = MilProgram(path / PACKAGE, exact=False, keep=False)
-    words = program.model.description.metadata.userDefined
-    if "edgekit.spec" not in words:
-        raise UnsupportedModel(
-            f"{path} does not say what it should compute: edgekit did not write it, or long ago",
-            hint="convert the checkpoint again",
-        )
-    told, known = ModelSpec.from_json(json.loads(words["edgekit.spec"])), json.loads(words["edgekit"])
+    known, _ = described(path)
+    programs = [MilProgram(path / name, exact=False, keep=False) for name in known["packages"]]
+    words = programs[0].model.description.metadata.userDefined
+    told = ModelSpec.from_json(json.loads(words["edgekit.spec"]))
     scheme = SCHEME_OF_NAME[known["scheme"]]
     gain = told.residual_scale * (residual_gain(told) if scheme.neural_engine else 1.0)
-    names = program.constant_names("decode")
+    rows = _embeddings.reader(path, scheme, *told.shape("embed"))
+    head = "embed" if told.tied else "head"
     compiled = compile_tokenizer(path)
+    step = next(iter(programs[0].functions))
+    constants = {constant: program for program in programs for constant in program.constant_names(step)}
 
     def places(name: str) -> list[str]:
         """The constants that are its rows."""
-        path, first = path_of(name), f"{path_of(name)}_rows_"
-        parts = [n for n in names if n.startswith(first) and n.removeprefix(first).isdigit()]
-        return [path] if path in names else sorted(parts, key=lambda n: int(n.removeprefix(first)))
+        path = path_of(head if name == "head" else name)
+        parts = [n for n in constants if n.removeprefix(f"{path}_rows_").isdigit()]
+        return [path] if path in constants else sorted(parts, key=lambda n: int(n.rpartition("_")[2]))
 
     @functools.lru_cache(1)
     def whole(name: str) -> NDArray[np.float32] | None:
-        parts = [program.constant("decode", place).astype(np.float32) for place in places(name)]
+        parts = [constants[place].constant(step, place).astype(np.float32) for place in places(name)]
         if not parts:
             return None
         values = np.concatenate(parts).reshape(told.shape(name))
         return values / np.float32(gain) if "_post_norm" in name else values
 
-    def load(name: str, rows: tuple[int, int] | None = None) -> NDArray[np.float32] | None:
+    def load(name: str, some: tuple[int, int] | None = None) -> NDArray[np.float32] | None:
+        if name == "embed":
+            return rows(slice(*some) if some else slice(None))
         values = whole(name)
-        return values if rows is None or values is None else values[slice(*rows)]
+        return values if some is None or values is None else values[slice(*some)]
 
     def layout(name: str) -> str:
-        bits, codes = program.bits("decode", places(name)[0])
+        if name == "embed":
+            return "q8" if scheme.bits else scheme.type.lower()
+        place = places(name)[0]
+        bits, codes = constants[place].bits(step, place)
         return f"{'q' if codes else 'f'}{bits}"
 
     return Output(
         known["scheme"],
-        spec or told,
-        told,
+        replace(spec or told, tied=False),
+        replace(told, tied=False),
         load,
         layout,
         sys.platform != "darwin",  # elsewhere its operators are computed in numpy, in float32
@@ -171,36 +194,76 @@ def read_back(path: Path, spec: ModelSpec | None = None) -> Output:
     )
 
 
-def described(path: Path) -> tuple[dict[str, Any], dict[str, list[str]]]:
-    """A written directory's facts for drivers, and the inputs of each function."""
-    import coremltools
+def described(path: Path) -> tuple[dict[str, Any], list[dict[str, list[str]]]]:
+    """A written directory's facts for drivers, and of each part the inputs of its functions. Raises
+    UnsupportedModel for packages that do not say what they compute.
+    """
+    _need_coremltools()
+    from edgekit.converters.interpreters.mil import model_of
 
-    description = coremltools.utils.load_spec(str(path / PACKAGE)).description
-    inputs = {function.name: [given.name for given in function.input] for function in description.functions}
-    return json.loads(description.metadata.userDefined["edgekit"]), inputs
+    first = next((path / name for name in (*package_names(1), *package_names(2)) if (path / name).is_dir()))
+    words = model_of(first).description.metadata.userDefined
+    if "edgekit" not in words or "packages" not in (known := json.loads(words["edgekit"])):
+        raise UnsupportedModel(
+            f"{path} does not say what it should compute: edgekit did not write it, or long ago",
+            hint="convert the checkpoint again",
+        )
+    return known, [
+        {
+            function.name: [given.name for given in function.input]
+            for function in model_of(path / name).description.functions
+        }
+        for name in known["packages"]
+    ]
 
 
-def _window(model: ConvertInput) -> int:
-    return min(model.spec.context or WINDOW, WINDOW)
+def _cache(
+    model: ConvertInput, scheme: str, window: int | None = None, sinks: int = SINKS, chunk: int = CHUNK
+) -> Cache:
+    window = min(model.spec.context or WINDOW, WINDOW) if window is None else window
+    return Cache(window, sinks, chunk, WIDTH if _scheme(scheme).neural_engine else 1)
 
 
-def _built(model: ConvertInput, scheme: str, cache: Cache) -> tuple[Any, WeightFile]:
-    """The model's protobuf message, and its weights before they are written."""
-    decoder = _decoder(model, scheme, cache)
+def _scheme(name: str) -> Scheme:
+    if name not in SCHEME_OF_NAME:
+        raise UsageError(f"scheme {name!r} is not one Core ML has; choose from {', '.join(SCHEMES)}")
+    return SCHEME_OF_NAME[name]
+
+
+def _built(
+    model: ConvertInput, scheme: str, cache: Cache, steps: Sequence[Step]
+) -> list[tuple[Any, WeightFile]]:
+    """Of each part the protobuf message of those functions, and its weights before they are written."""
+    decoders = _decoders(model, scheme, cache)
     from edgekit.converters.formats import _coreml_package
 
-    functions = {"decode": decoder.function(1), "prefill": decoder.function(cache.chunk)}
-    return _coreml_package.message(functions, decoder.weights), decoder.weights
+    return [(_coreml_package.message(each.functions(steps), each.weights), each.weights) for each in decoders]
 
 
-def _decoder(model: ConvertInput, scheme: str, cache: Cache) -> Decoder:
-    if scheme not in SCHEME_OF_NAME:
-        raise UsageError(f"scheme {scheme!r} is not one Core ML has; choose from {', '.join(SCHEMES)}")
+def _decoders(model: ConvertInput, scheme: str, cache: Cache) -> list[Decoder]:
+    """One for each part: layers until their matrices have PART_BYTES."""
+    chosen = _scheme(scheme)
     _need_coremltools()
     from edgekit.converters.formats._coreml_decoder import Decoder, NeuralEngineDecoder
 
-    chosen = SCHEME_OF_NAME[scheme]
-    return (NeuralEngineDecoder if chosen.neural_engine else Decoder)(model, chosen, cache)
+    kind = NeuralEngineDecoder if chosen.neural_engine else Decoder
+    whole, spec = kind(model, chosen, cache), model.spec
+    sizes = [0] * (len(spec.layers) + 1)  # the last is the output matrix's
+    for name in spec.matrices():
+        index = int(name.split(".")[1]) if name.startswith("layers.") else -1
+        if name != "embed" or spec.tied:
+            sizes[index] += whole.grid(name).size_bytes(*spec.shape(name))
+    begins, used = [0], 0
+    for index, size in enumerate(sizes[:-1]):
+        size += sizes[-1] if index == len(spec.layers) - 1 else 0
+        if used and used + size > PART_BYTES:
+            begins.append(index)
+            used = 0
+        used += size
+    return [
+        kind(model, chosen, cache, part)
+        for part in zip(begins, [*begins[1:], len(spec.layers)], strict=True)
+    ]
 
 
 def _need_coremltools() -> None:

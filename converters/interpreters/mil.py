@@ -27,6 +27,7 @@ from edgekit.errors import InvalidFile
 Array = NDArray[Any]
 
 MIL = proto.MIL_pb2
+DATA = Path("Data") / "com.apple.CoreML"
 NUMPY: dict[int, np.dtype[Any]] = {
     MIL.FLOAT16: np.dtype("<f2"),
     MIL.FLOAT32: np.dtype("<f4"),
@@ -85,17 +86,22 @@ class WeightBin:
         return values.reshape(shape)
 
 
+def model_of(package: Path) -> Any:
+    """Its protobuf message. Raises InvalidFile."""
+    model, file = proto.Model_pb2.Model(), package / DATA / "model.mlmodel"
+    try:
+        model.ParseFromString(file.read_bytes())
+    except (DecodeError, OSError):
+        raise InvalidFile(f"{file}: no Core ML model, or a damaged one") from None
+    return model
+
+
 class MilProgram:
     """`keep`: constants stay in memory, decompressed, from one call to the next."""
 
     def __init__(self, package: Path, *, exact: bool = True, keep: bool = True) -> None:
-        data = package / "Data" / "com.apple.CoreML"
-        self.model = proto.Model_pb2.Model()
-        try:
-            self.model.ParseFromString((data / "model.mlmodel").read_bytes())
-        except DecodeError:
-            raise InvalidFile(f"{data / 'model.mlmodel'}: no Core ML model, or a damaged one") from None
-        self.weights = WeightBin(data / "weights" / "weight.bin")
+        self.model = model_of(package)
+        self.weights = WeightBin(package / DATA / "weights" / "weight.bin")
         self.exact, self.keep = exact, keep
         self._values: dict[tuple[int, int, tuple[int, ...]], Array] = {}
         self._constants: dict[tuple[str, str], Array] = {}
@@ -365,11 +371,6 @@ def _topk(x: Array, k: Array, axis: Array, **given: Any) -> tuple[Array, Array]:
     return np.take_along_axis(x, chosen, int(axis)), chosen.astype(np.int32)
 
 
-def _gather(x: Array, indices: Array, axis: Array, **given: Any) -> Array:
-    assert indices.min() >= 0 and indices.max() < x.shape[int(axis)] and not given.get("batch_dims")
-    return x.take(indices, int(axis))
-
-
 def _matmul(x: Array, y: Array, transpose_x: Array, transpose_y: Array) -> Array:
     x = x.swapaxes(-1, -2) if transpose_x else x
     return np.matmul(x, y.swapaxes(-1, -2) if transpose_y else y)
@@ -397,7 +398,7 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "rsqrt": _float32(lambda x, epsilon: 1 / np.sqrt(x + epsilon)),
     "tanh": _float32(lambda x: np.tanh(x)),
     "relu": lambda x: np.maximum(x, 0),
-    "silu": _float32(lambda x: x / (1 + np.exp(-np.maximum(x, -80)))),
+    "sigmoid": _float32(lambda x: 1 / (1 + np.exp(-np.maximum(x, -80)))),
     "gelu": _float32(_gelu),
     "softmax": _float32(_softmax),
     "layer_norm": _float32(_layer_norm),
@@ -407,7 +408,6 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "matmul": _float32(_matmul),
     "linear": _float32(_linear),
     "conv": _float32(_conv),
-    "gather": _gather,
     "topk": _topk,
     "split": _split,
     "concat": lambda values, axis, interleave: np.concatenate(values, int(axis)),
@@ -415,6 +415,7 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "slice_update": _slice_update,
     "reshape": lambda x, shape: x.reshape(shape),
     "transpose": lambda x, perm: x.transpose(perm),
+    "identity": lambda x: x,
     "expand_dims": lambda x, axes: np.expand_dims(x, _axes(axes)),
     "squeeze": lambda x, axes: np.squeeze(x, _axes(axes)),
     "cast": lambda x, dtype: x.astype(CAST[dtype]),

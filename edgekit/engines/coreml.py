@@ -22,6 +22,7 @@ from edgekit.files import bytes_of
 BACKENDS = ("coreml",)
 OPTIONS = ()
 AUTOMATIC = True
+Arrays = dict[str, npt.NDArray[Any]]
 KEPT_BYTES = 1 << 30  # of weights that stay decompressed between steps, where numpy computes
 
 
@@ -44,31 +45,33 @@ class Engine(LogitsEngine):
     ALL_LOGITS = False
 
     def __init__(self, path: Path) -> None:
-        from edgekit.converters.formats import coreml
+        from edgekit.converters.formats import _embeddings, coreml
 
         self.path = path
-        self.said, self.inputs = coreml.described(path)
-        package = path / coreml.PACKAGE
-        if sys.platform == "darwin":
-            import coremltools
+        self.said, self.parts = coreml.described(path)
+        self.inputs = {
+            name: list(dict.fromkeys(x for part in self.parts for x in part[name] if x != "hidden"))
+            for name in self.parts[0]
+        }
+        scheme = coreml.SCHEME_OF_NAME[self.said["scheme"]]
+        self.embed = _embeddings.reader(path, scheme, self.said["vocab_size"], self.said["d_model"])
+        packages = [path / name for name in self.said["packages"]]
+        self._programs = [(_CoreML if sys.platform == "darwin" else _Numpy)(package) for package in packages]
 
-            self._functions = {
-                name: coremltools.models.MLModel(str(package), function_name=name)
-                for name in ("decode", "prefill")
-            }
-        else:
-            from edgekit.converters.interpreters.mil import MilProgram
+    def predictor(self) -> Callable[[str, Arrays], npt.NDArray[Any] | None]:
+        """The logits of a function, for the inputs of a step; its states are a new text's. Each part takes
+        what the last one gives.
+        """
+        states = [program.new_state(next(iter(self.inputs))) for program in self._programs]
 
-            size = (package / "Data/com.apple.CoreML/weights/weight.bin").stat().st_size
-            self._program = MilProgram(package, exact=False, keep=size <= KEPT_BYTES)
+        def predict(function: str, given: Arrays) -> npt.NDArray[Any] | None:
+            found: Arrays = {}
+            for program, names, state in zip(self._programs, self.parts, states, strict=True):
+                every = given | {"hidden": found["hidden_out"]} if found else given
+                found = program.predict(function, {name: every[name] for name in names[function]}, state)
+            return found.get("logits")
 
-    def predictor(self) -> Callable[[str, dict[str, npt.NDArray[Any]]], npt.NDArray[Any]]:
-        """The logits of a function of the package, for the inputs of a step; its states are a new text's."""
-        if sys.platform == "darwin":
-            state = self._functions["decode"].make_state()
-            return lambda function, given: self._functions[function].predict(given, state)["logits"]
-        values = self._program.make_state("decode")
-        return lambda function, given: self._program.predict(function, given, values)["logits"]
+        return predict
 
     @property
     def directory(self) -> Path:
@@ -135,6 +138,42 @@ class Engine(LogitsEngine):
         return self.session()
 
 
+class _CoreML:
+    """A package in Core ML; its functions are loaded when they are first needed."""
+
+    def __init__(self, package: Path) -> None:
+        self.package = package
+
+    @functools.lru_cache(maxsize=None)  # noqa: B019: lives as long as the package
+    def _function(self, name: str) -> Any:
+        import coremltools
+
+        return coremltools.models.MLModel(str(self.package), function_name=name)
+
+    def new_state(self, function: str) -> Any:
+        return self._function(function).make_state()
+
+    def predict(self, function: str, given: Arrays, state: Any) -> Arrays:
+        found: Arrays = self._function(function).predict(given, state)
+        return found
+
+
+class _Numpy:
+    """A package's operators in numpy."""
+
+    def __init__(self, package: Path) -> None:
+        from edgekit.converters.interpreters.mil import DATA, MilProgram
+
+        size = (package / DATA / "weights" / "weight.bin").stat().st_size
+        self.program = MilProgram(package, exact=False, keep=size <= KEPT_BYTES)
+
+    def new_state(self, function: str) -> Arrays:
+        return self.program.make_state(function)
+
+    def predict(self, function: str, given: Arrays, state: Arrays) -> Arrays:
+        return self.program.predict(function, given, state)
+
+
 class Session(LogitsSession):
     evicts = True
 
@@ -150,7 +189,8 @@ class Session(LogitsSession):
         from edgekit.converters.formats._coreml_session import Session as Steps
 
         if not count:
-            self._steps = Steps(self.model.said, self.model.inputs, self.model.predictor())
+            model = self.model
+            self._steps = Steps(model.said, model.inputs, model.embed, model.predictor())
 
     def step(self, ids: list[int], all_logits: bool) -> Logits:
         parts = [[id] for id in ids] if all_logits else [ids]

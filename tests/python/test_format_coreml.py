@@ -1,10 +1,11 @@
-"""The Core ML package: what its saved program computes from its saved weights, over prefill, decode and past
-the end of the ring.
+"""The Core ML package: what its saved program computes from its saved weights, in every function and past the
+end of the ring, and whether it keeps Apple's rules.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,20 +21,22 @@ pytest.importorskip("transformers", reason="needs the [test] extra")
 import coremltools
 from coremltools.converters.mil.frontend.milproto.load import load as load_program
 from coremltools.libmilstoragepython import _BlobStorageReader
+from coreml_rules import broken_rules, cache_traffic
 from packed_checkpoints import quantize
 from tiny_models import TINY_CONFIGS, make_checkpoint
 
 from edgekit.conversion import convert as convert_checkpoint
 from edgekit.converters import convert
 from edgekit.converters.convert import ConvertInput
-from edgekit.converters.formats import coreml
+from edgekit.converters.formats import _coreml_session, _embeddings, coreml
 from edgekit.converters.formats._coreml_session import HIDDEN, Cache, Ring, Session, facts
 from edgekit.converters.formats._coreml_weights import Tensor, WeightFile
 from edgekit.converters.interpreters.mil import MIL, MilProgram
 from edgekit.converters.interpreters.numpy import Loader, Reference
 from edgekit.converters.quant.palette import Palette
 from edgekit.converters.spec import ModelSpec
-from edgekit.errors import UnsupportedModel, UsageError
+from edgekit.engines.coreml import Engine
+from edgekit.errors import InvalidFile, UnsupportedModel, UsageError
 
 ROOT = Path(__file__).resolve().parents[2]
 WINDOW, SINKS, CHUNK = 12, 3, 8
@@ -59,15 +62,26 @@ def read(tmp_path_factory: pytest.TempPathFactory) -> Reader:
 
 
 def written(model: ConvertInput, tmp_path: Path, scheme: str) -> Path:
-    coreml.write(model, tmp_path / scheme, scheme, window=WINDOW, sinks=SINKS, chunk=CHUNK)
+    coreml.write(model, tmp_path / scheme, scheme, window=WINDOW, sinks=SINKS, chunk=chunk_of(scheme))
     return tmp_path / scheme
 
 
-def session(program: MilProgram, path: Path) -> Session:
-    """One text; both functions share its states."""
-    state = program.make_state("decode")
-    known, inputs = coreml.described(path)
-    return Session(known, inputs, lambda name, given: program.predict(name, given, state)["logits"])
+def chunk_of(scheme: str) -> int:
+    return coreml.WIDTH if scheme.startswith("neural_engine") else CHUNK
+
+
+def program(path: Path) -> MilProgram:
+    """Of its only package, computed in float32."""
+    (package,) = path.glob("*.mlpackage")
+    return MilProgram(package, exact=False)
+
+
+def session(path: Path, exact: bool = False) -> Session:
+    """One text. `exact`: every float16 value is rounded to float16."""
+    engine = Engine(path)
+    for part in engine._programs:
+        part.program.exact = exact
+    return Session(engine.said, engine.inputs, engine.embed, engine.predictor())
 
 
 def stepped(text: Session, ids: list[int] = IDS) -> F32:
@@ -112,8 +126,7 @@ def test_families_without_a_form_are_refused_by_name(read: Reader, kind: str, tm
 def test_every_family_gives_the_checkpoints_logits(read: Reader, name: str, tmp_path: Path) -> None:
     model = read(name)
     path = written(model, tmp_path, "f32")
-    got = stepped(session(MilProgram(path / coreml.PACKAGE), path))
-    assert relative(got, expected(model)) <= 1e-3  # the caches are float16
+    assert relative(stepped(session(path, exact=True)), expected(model)) <= 1e-3  # the caches are float16
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -122,9 +135,9 @@ def test_every_family_runs_in_the_layout_of_the_neural_engine(
 ) -> None:
     model = read(name)
     path = written(model, tmp_path, "neural_engine_q8")
-    program = MilProgram(path / coreml.PACKAGE, exact=False)
     want = expected(model, own(path, "neural_engine_q8"))
-    assert relative(stepped(session(program, path)), want) <= 2e-5
+    assert relative(stepped(session(path)), want) <= 2e-5
+    assert broken_rules(program(path)) == []
 
 
 @pytest.mark.parametrize("name", ["llama_mqa", "gemma3", "lfm2"])
@@ -134,17 +147,61 @@ def test_packages_give_the_logits_of_their_own_weights(
 ) -> None:
     model = read(name)
     path = written(model, tmp_path, scheme)
-    program = MilProgram(path / coreml.PACKAGE, exact=False)
     want = expected(model, own(path, scheme))
-    assert relative(stepped(session(program, path)), want) <= 2e-5
-    rounded = stepped(session(MilProgram(path / coreml.PACKAGE), path))
-    assert relative(rounded, want) <= 1e-2  # in float16
+    assert relative(stepped(session(path)), want) <= 2e-5
+    assert relative(stepped(session(path, exact=True)), want) <= 1e-2  # in float16
+
+
+@pytest.mark.parametrize(
+    ("name", "scheme"), [("gemma3", "f16"), ("gemma3", "neural_engine_f16"), ("lfm2", "neural_engine_f16")]
+)
+def test_every_function_gives_the_logits(
+    read: Reader, name: str, scheme: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of texts that grow from the shortest context to past the end of the ring."""
+    monkeypatch.setattr(_coreml_session, "SHORTEST", 32)
+    model, window, chunk = read(name), 130, chunk_of(scheme)
+    coreml.write(model, tmp_path / "out", scheme, window=window, sinks=SINKS, chunk=chunk)
+    ids = [int(i) for i in np.random.default_rng(1).integers(0, 199, 250)]
+    spec, load = own(tmp_path / "out", scheme)
+    reference = Reference(spec, load, cache=(SINKS, window), context=window + SINKS).logits(ids)
+    used = set()
+    for counts, length in ([chunk + 3, 1, 2], len(ids)), ([1, chunk + 3], 40):
+        text, count = session(tmp_path / "out"), itertools.cycle(counts)
+        predict = text.predict
+        text.predict = lambda name, given, run=predict: (used.add(name), run(name, given))[1]
+        while text.position < length:
+            first = text.position
+            got = text.feed(ids[first : first + next(count)])
+            assert relative(got, reference[text.position - 1]) <= 2e-5, text.position
+    assert len(text.facts["contexts"]) == 4
+    assert used == text.inputs.keys()
+
+
+@pytest.mark.parametrize("scheme", ["q4", "neural_engine_q8"])
+def test_models_in_parts(
+    read: Reader, scheme: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(coreml, "PART_BYTES", 40_000)
+    model = read("llama")
+    path = written(model, tmp_path, scheme)
+    packages = sorted(package.name for package in path.glob("*.mlpackage"))
+    assert packages == ["model_1.mlpackage", "model_2.mlpackage", "model_3.mlpackage"]
+    assert coreml.holds(path)
+    want = expected(model, own(path, scheme))
+    assert relative(stepped(session(path)), want) <= 2e-5
+    (first, *_) = session(path).inputs
+    constants = [set(MilProgram(path / package).constant_names(first)) for package in packages]
+    assert [sorted(n for n in names if n.endswith("_down")) for names in constants] == [
+        ["layers_0_down"], ["layers_1_down"], ["layers_2_down"],
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("scheme", coreml.SCHEMES)
 def test_restored_rows_are_those_of_the_package(read: Reader, scheme: str, tmp_path: Path) -> None:
     model = read("llama")
-    values = MilProgram(written(model, tmp_path, scheme) / coreml.PACKAGE).constants("decode")
+    saved = program(written(model, tmp_path, scheme))
+    values = saved.constants(next(iter(saved.functions)))
     rows = model.load("layers.1.gate")
     assert rows is not None and rows.shape == (112, 64)
     found = values["layers_1_gate"].reshape(rows.shape).astype(np.float32)
@@ -170,8 +227,7 @@ def test_codes_of_quantized_checkpoints_are_kept(
     packed, _ = quantize(source, tmp_path / "packed", method, bits, symmetric=symmetric)
     model = convert.read(packed, "packed")
     path = written(model, tmp_path, scheme)
-    program = MilProgram(path / coreml.PACKAGE, exact=False)
-    values = program.constants("decode")
+    values = program(path).constants("extend_64_1")
     kept = [name for name in model.tensors if model.layout(name) is not None]
     assert len(kept) == 3 * 7
     grids = coreml.grids(model, scheme)
@@ -181,7 +237,7 @@ def test_codes_of_quantized_checkpoints_are_kept(
         found = values[name.replace(".", "_")]
         assert np.abs(found - want).max() <= 1e-3 * np.abs(want).max(), name  # scales are float16
     want = expected(model, own(path, scheme))
-    assert relative(stepped(session(program, path)), want) <= 2e-5
+    assert relative(stepped(session(path)), want) <= 2e-5
 
 
 def test_dry_run_knows_sizes(tmp_path: Path) -> None:
@@ -190,23 +246,24 @@ def test_dry_run_knows_sizes(tmp_path: Path) -> None:
     assert report.preflight is not None
     model = convert.read(checkpoint, "gemma3")
     coreml.write(model, tmp_path / "out")
-    states = MilProgram(tmp_path / "out" / coreml.PACKAGE).make_state("decode")
+    (package,) = (tmp_path / "out").glob("*.mlpackage")
+    saved = MilProgram(package)
+    states = saved.make_state(next(iter(saved.functions)))
     assert coreml.cache_bytes(model, "q4", 1) == sum(state.nbytes for state in states.values())
 
 
 @pytest.mark.parametrize("scheme", ["q4", "neural_engine_q6", "neural_engine_f16"])
 def test_coremltools_reads_the_package(read: Reader, scheme: str, tmp_path: Path) -> None:
     """Its own reader of weights gives our values, and its own types are those of our program."""
-    path = written(read("llama"), tmp_path, scheme) / coreml.PACKAGE
+    (path,) = written(read("llama"), tmp_path, scheme).glob("*.mlpackage")
     model = coremltools.models.MLModel(str(path), skip_model_load=True)
     weights = path / "Data" / "com.apple.CoreML" / "weights"
     loaded = load_program(
         model.get_spec(), specification_version=model.get_spec().specificationVersion,
         file_weights_dir=str(weights),
     )  # fmt: skip
-    assert set(loaded.functions) == {"decode", "prefill"}
-
-    program = MilProgram(path)
+    saved = MilProgram(path)
+    assert set(loaded.functions) == set(saved.functions)
     reader = _BlobStorageReader(str(weights / "weight.bin"))
     read_as = {
         MIL.FLOAT16: lambda at: reader.read_fp16_data(at).view(np.float16),
@@ -215,22 +272,21 @@ def test_coremltools_reads_the_package(read: Reader, scheme: str, tmp_path: Path
         MIL.INT8: reader.read_int8_data,
         MIL.UINT6: reader.read_uint6_data,
     }
-    program.constants("decode")
-    program.constants("prefill")
-    assert len(program._values) > 20
-    for (offset, type, shape), values in program._values.items():
+    for function in saved.functions:
+        saved.constants(function)
+    assert len(saved._values) > 20
+    for (offset, type, shape), values in saved._values.items():
         assert np.array_equal(read_as[type](offset).reshape(shape), values)
 
 
 def test_the_functions_share_their_weights(read: Reader, tmp_path: Path) -> None:
-    path = written(read("qwen2"), tmp_path, "q8")
-    program = MilProgram(path / coreml.PACKAGE)
-    program.constants("decode")
-    alone = len(program._values)
-    program.constants("prefill")
-    assert len(program._values) == alone
-    description = program.model.description
-    assert description.defaultFunctionName == "decode"
+    saved = program(written(read("qwen2"), tmp_path, "q8"))
+    saved.constants("extend_64_1")
+    alone = len(saved._values)
+    saved.constants("prompt_64_8")
+    assert len(saved._values) == alone
+    description = saved.model.description
+    assert description.defaultFunctionName == "extend_64_1"
     states = [[(s.name, s.type.SerializeToString()) for s in f.state] for f in description.functions]
     assert states[0] == states[1] and len(states[0]) == 6
     assert all(
@@ -247,10 +303,11 @@ def test_tied_matrices_lie_in_the_file_once(read: Reader, scheme: str, tmp_path:
     most = sum(n * k * (2 if scheme == "q8" and k % 32 else 1 + 2 / 32) for n, k in matrices)
     slack = 320 * len(shapes)
     assert slack < model.spec.vocab_size * model.spec.d_model
-    size = (path / coreml.PACKAGE / "Data/com.apple.CoreML/weights/weight.bin").stat().st_size
+    data = path / "model.mlpackage/Data/com.apple.CoreML"
+    size = (data / "weights/weight.bin").stat().st_size
     assert sum(n * k for n, k in matrices) < size < most + slack
-    program = (path / coreml.PACKAGE / "Data/com.apple.CoreML/model.mlmodel").stat().st_size
-    assert coreml.size_bytes(model, scheme) == pytest.approx(size + program, rel=0.02)
+    size += (data / "model.mlmodel").stat().st_size + (path / _embeddings.FILE).stat().st_size
+    assert coreml.size_bytes(model, scheme) == pytest.approx(size, rel=0.02)
 
 
 @pytest.mark.parametrize("vocab_size", [199, 208])
@@ -265,13 +322,12 @@ def test_chunks_of_the_output_matrix_are_rows_of_the_embedding(
     model = read(name)
     for scheme in ("neural_engine_q8", "neural_engine_q6", "neural_engine_f16"):
         path = written(model, tmp_path, scheme)
-        program = MilProgram(path / coreml.PACKAGE, exact=False)
-        last = program.constants("decode")["embed_rows_192"]
+        last = program(path).constants("extend_128_32")["embed_rows_192"]
         assert last.shape == (vocab_size - 192, 64, 1, 1)
         if scheme == "neural_engine_q6" and vocab_size == 208:
             assert len(np.unique(last)) <= 64
         want = expected(model, own(path, scheme))
-        assert relative(stepped(session(program, path)), want) <= 2e-5
+        assert relative(stepped(session(path)), want) <= 2e-5
 
 
 @pytest.mark.parametrize("scheme", ["q4", "neural_engine_q6"])
@@ -297,10 +353,11 @@ def test_masks_and_slots_of_the_ring() -> None:
         (2, 6, 5, 10**12),
         (0, 3, 3, 1),
     ]:
-        slots = sinks + window + chunk - 1 + int(random.integers(3))
-        ring = Ring(sinks, window, slots)
+        turn = window + chunk - 1
+        slots = sinks + turn + int(random.integers(3))
+        ring = Ring(sinks, window, turn, slots)
         held: dict[int, int] = {}
-        for position in [*range(sinks), *range(max(sinks, start - slots), start)]:
+        for position in [*range(sinks), *range(max(sinks, start - turn), start)]:
             held[ring.slot(position)] = position
         position = start
         for _ in range(60):
@@ -334,18 +391,56 @@ def test_residuals_that_outgrow_float16(scheme: str, tmp_path: Path) -> None:
     model = convert.read(file.parent, "gemma3")
     reference = Reference(model.spec, model.load)
     path = written(model, tmp_path, scheme)
-    got = session(MilProgram(path / coreml.PACKAGE), path).feed(IDS[:CHUNK])
+    got = session(path, exact=True).feed(IDS[:CHUNK])
     assert relative(got, reference.logits(IDS[:CHUNK])[-1]) <= 2e-2
 
 
 def test_facts_are_what_a_driver_needs(read: Reader, tmp_path: Path) -> None:
     model = read("gemma3")
-    known, inputs = coreml.described(written(model, tmp_path, "q4"))
-    plain = json.loads(json.dumps(facts(model.spec, Cache(WINDOW, SINKS, CHUNK))))
-    assert known == plain | {"scheme": "q4", "eos_ids": model.metadata["eos_ids"]}
+    known, (inputs,) = coreml.described(written(model, tmp_path, "q4"))
+    plain = json.loads(json.dumps(facts(model.spec, Cache(WINDOW, SINKS, CHUNK), columns=False)))
+    more = {"scheme": "q4", "eos_ids": model.metadata["eos_ids"], "packages": ["model.mlpackage"]}
+    assert known == plain | more
     assert [ring["sinks"] for ring in known["rings"]] == [0, SINKS]
-    assert {"input_ids", "slot_0", "mask_1", "cos_1", "sink_sin_0"} <= set(inputs["decode"])
-    assert {"write_0", "select"} <= set(inputs["prefill"])
+    assert set(inputs) == {"extend_64_1", "prompt_64_8"}
+    for names in inputs.values():
+        assert {"embeddings", "slot_0", "mask_1", "cos_1", "sink_sin_0"} <= set(names)
+
+
+@pytest.mark.parametrize("scheme", ["q4", "neural_engine_q6"])
+def test_the_cache_is_read_once_and_written_in_slices(read: Reader, scheme: str, tmp_path: Path) -> None:
+    """What a token's step moves, counted in the program, beside the slots that it sees."""
+    model = read("llama_llama3")
+    coreml.write(model, tmp_path / "out", scheme, window=2048, sinks=4)
+    saved = program(tmp_path / "out")
+    layer = model.spec.layers[0]
+    slot = 2 * len(model.spec.layers) * 2 * layer.n_kv_heads * layer.head_dim
+    contexts = coreml.described(tmp_path / "out")[0]["contexts"]
+    assert contexts == [256, 512, 1024, 2048, 2176]
+    for context in contexts:
+        width = 1 if scheme == "q4" else coreml.WIDTH
+        used = min(context, 2052) * slot
+        assert used <= cache_traffic(saved, f"extend_{context}_{width}") <= 1.1 * used + width * slot
+
+
+def test_rules_name_the_operation_that_breaks_them(read: Reader, tmp_path: Path) -> None:
+    """What is laid out for GPUs breaks most of the Neural Engine's."""
+    broken = broken_rules(program(written(read("lfm2"), tmp_path, "f16")))
+    for rule in ("float32", "transpose", "64 bytes", "mask", "convolution"):
+        assert any(rule in one and "prompt_64_8: " in one for one in broken), (rule, broken)
+
+
+def test_embeddings_lie_beside_the_program(read: Reader, tmp_path: Path) -> None:
+    model = read("qwen2")
+    path = written(model, tmp_path, "neural_engine_q6")
+    scheme = coreml.SCHEME_OF_NAME["neural_engine_q6"]
+    rows = _embeddings.reader(path, scheme, 199, model.spec.d_model)
+    want = model.load("embed")
+    assert want is not None
+    assert np.abs(rows([5, 198, 5]) - want[[5, 198, 5]]).max() <= np.abs(want).max() / 250
+    (path / _embeddings.FILE).write_bytes(b"short")
+    with pytest.raises(InvalidFile, match="199 rows"):
+        _embeddings.reader(path, scheme, 199, model.spec.d_model)
 
 
 @pytest.mark.parametrize(("bits", "error"), [(4, 0.0985), (6, 0.0275)])
@@ -374,6 +469,8 @@ def test_refusals(read: Reader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         coreml.write(model, tmp_path / "out", "q7")
     with pytest.raises(UsageError, match="window of 0"):
         coreml.write(model, tmp_path / "out", window=0)
+    with pytest.raises(UsageError, match="multiples of 32"):
+        coreml.write(model, tmp_path / "out", "neural_engine_q6", chunk=8)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UsageError, match="coremltools"):
         coreml.write(model, tmp_path / "out")
