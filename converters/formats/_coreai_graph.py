@@ -14,12 +14,15 @@ from typing import Any
 
 import numpy as np
 from coreai import authoring as ai
-from coreai._compiler.ir import ArrayAttr, DictAttr, StringAttr
+from coreai._compiler._mlir_libs._coreaiIR._bindings.mlir.dialects.coreai import create_elements_attr
+from coreai._compiler.dialects.coreai import ConstantOp
+from coreai._compiler.ir import ArrayAttr, DictAttr, Location, StringAttr
 from coreai.authoring.constant import constant
 from coreai.authoring.graph_builder import GraphOp
 from numpy.typing import NDArray
 
-from edgekit.converters.interpreters.mil import MIL, MilProgram
+from edgekit.converters.formats._coreml_weights import pack
+from edgekit.converters.interpreters.mil import BITS, MIL, MilProgram
 
 Array = NDArray[Any]
 Value = Any  # a value of a graph, or numpy's of a constant that is none yet
@@ -125,7 +128,15 @@ class _Graph:
         kind = value.type.tensorType.dataType
         if value.WhichOneof("value") != "blobFileValue":
             return stored
-        return constant(np.ascontiguousarray(stored), dtype=TYPES[kind])
+        return packed(stored, TYPES[kind], BITS[kind])
+
+
+def packed(values: Array, dtype: Any, bits: int) -> Value:
+    """A constant of numbers of any width, which lie side by side as in Core ML's file."""
+    flat = values if bits >= 8 else np.concatenate(list(pack(iter([values.astype(np.int8)]), bits)))
+    kind = ai.TensorType(np.shape(values), dtype)._to_mlir()
+    attribute = create_elements_attr(Location.unknown(), kind, np.ascontiguousarray(flat))
+    return ai.Value._from_mlir(ConstantOp(value=attribute).result)
 
 
 def shape(x: Value) -> tuple[int, ...]:
@@ -151,9 +162,8 @@ def _like(x: Value, number: float) -> Value:
 
 
 def _blockwise(data: Value, scale: Value, offset: Value = None) -> Value:
-    kind = data.type.dtype
-    zeros = np.zeros(shape(scale), np.int8)
-    middle = constant(zeros, dtype=kind) if offset is None else offset
+    kind, zeros = data.type.dtype, np.zeros(shape(scale), np.int8)
+    middle = packed(zeros, kind, 4 if kind == ai.int4 else 8) if offset is None else offset
     nothing = constant(zeros.astype(scale.type.dtype.numpy))
     return ai.blockwise_shift_scale(data, scale, middle, nothing)
 
@@ -175,12 +185,14 @@ def _layer_norm(x: Value, axes: Array, epsilon: Array) -> Value:
 
 
 def _gelu(x: Value, mode: str) -> Value:
-    return ai.gelu(x, "none" if mode == "EXACT" else "tanh")
+    return ai.gelu(x, approximate="none" if mode == "EXACT" else "tanh")
 
 
 def _conv(x: Value, weight: Value, groups: Array, bias: Value = None, **given: Any) -> Value:
     y = ai.conv2d(x, weight, counts(1, 1), counts(1, 1), np.uint32(groups))
-    return y if bias is None else ai.broadcasting_add(y, ai.reshape(tensor(bias), counts(1, *shape(bias), 1, 1)))
+    return (
+        y if bias is None else ai.broadcasting_add(y, ai.reshape(tensor(bias), counts(1, *shape(bias), 1, 1)))
+    )
 
 
 def _matmul(x: Value, y: Value, transpose_x: Array, transpose_y: Array) -> Value:
@@ -208,11 +220,9 @@ def _topk(x: Value, k: Array, axis: Array, **given: Any) -> list[Value]:
     return [top, top]
 
 
-def _split(x: Value, axis: Array, num_splits: Array = None, split_sizes: Array = None) -> list[Value]:
-    if num_splits is not None:
-        parts = int(num_splits)
-        split_sizes = [shape(x)[int(axis)] // parts] * parts
-    return ai.split(x, counts(*split_sizes), np.int32(axis))
+def _split(x: Value, axis: Array, num_splits: int = 1, split_sizes: Sequence[int] = ()) -> list[Value]:
+    sizes = list(split_sizes) or [shape(x)[int(axis)] // int(num_splits)] * int(num_splits)
+    return ai.split(x, counts(*sizes), np.int32(axis))
 
 
 def _slice_by_index(x: Value, begin: Array, end: Array, **given: Any) -> Value:

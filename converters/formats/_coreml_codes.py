@@ -37,6 +37,18 @@ class Scheme:
         return SignedBlocks(self.bits, BLOCK if self.codes == "block" else 0, self.type)
 
 
+SCHEME_OF_NAME = {
+    "q4": Scheme(bits=4, codes="block"),
+    "q8": Scheme(bits=8, codes="block"),
+    "f16": Scheme(),
+    "f32": Scheme(type="F32"),
+    "neural_engine_q8": Scheme(neural_engine=True, bits=8, codes="row"),
+    "neural_engine_q6": Scheme(neural_engine=True, bits=6, codes="palette"),
+    "neural_engine_q4": Scheme(neural_engine=True, bits=4, codes="palette"),
+    "neural_engine_f16": Scheme(neural_engine=True),
+}
+
+
 class SignedBlocks(Blocks):
     """Codes around 0, in integers of 4 or 8 bits."""
 

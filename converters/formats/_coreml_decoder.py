@@ -14,8 +14,8 @@
 `Decoder` is laid out for GPUs: `[1, tokens, d_model]`, linear layers, the residual in float32, the heads of a
 group of queries side by side. `NeuralEngineDecoder` is laid out for the Neural Engine: a token is a column,
 `[1, d_model, 1, tokens]`, 1x1 convolutions, float16 throughout, a head of keys at a time, nothing that moves
-the last axis; a step is `WIDTH` tokens, because narrower rows are filled up to that. Constants are only shapes while
-the program is built; `WeightFile` streams their values.
+the last axis; a step is `WIDTH` tokens, because narrower rows are filled up to that. Constants are only
+shapes while the program is built; `WeightFile` streams their values.
 
 A model of several parts is as many programs: the next takes the residual, `hidden`, that the last one gives.
 """
@@ -57,7 +57,8 @@ Slab = tuple[int, int]
 
 
 class Decoder(decoder.Decoder[Value]):
-    """Builds the functions of some layers; each primitive appends operations and returns the value they give.
+    """Builds the functions of some layers; each primitive appends operations and returns the value they
+    give.
     """
 
     channels = -1  # axis of d_model
@@ -539,13 +540,13 @@ class NeuralEngineDecoder(Decoder):
     def mixed(self, q: Value, far: Value | None, keys: Value, values: Value, ring: Ring) -> Value:
         """Key by key: the queries that share one lie side by side, so that it is read once."""
         group = q.shape[1] // keys.shape[1]
-        beside = [self.beside(queries, group) if queries else None for queries in (q, far)]
-        every = zip(*(self.each(x) for x in (keys, values)), strict=True)
-        mixed = [
-            self.mixed_head(*(queries and queries[i] for queries in beside), k, v, ring)
-            for i, (k, v) in enumerate(every)
+        near, split_keys, split_values = self.beside(q, group), self.each(keys), self.each(values)
+        distant = [None] * len(near) if far is None else self.beside(far, group)
+        heads = [
+            head
+            for each in zip(near, distant, split_keys, split_values, strict=True)
+            for head in self.apart(self.mixed_head(*each, ring), group)
         ]
-        heads = [head for one in mixed for head in self.apart(one, group)]
         dim = values.shape[2]
         columns = [mb.reshape(x=head, shape=[1, dim, 1, self.tokens]) for head in heads]
         return mb.concat(values=columns, axis=1) if len(columns) > 1 else columns[0]

@@ -51,7 +51,9 @@ def write(model: ConvertInput, path: Path, scheme: Scheme) -> None:
             file.write(slab.data)
 
 
-def reader(path: Path, scheme: Scheme, vocab_size: int, d_model: int) -> Callable[[Sequence[int] | slice], F32]:
+def reader(
+    path: Path, scheme: Scheme, vocab_size: int, d_model: int
+) -> Callable[[Sequence[int] | slice], F32]:
     """Reads rows `[n, d_model]` as float32, of ids or of a slice. Raises InvalidFile for a file of another
     size.
     """

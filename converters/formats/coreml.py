@@ -11,24 +11,20 @@ import json
 import logging
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from edgekit.converters.checkpoint_files import copy_files, flat_config, write_card, write_json
 from edgekit.converters.convert import ConvertInput, Progress, silent
 from edgekit.converters.formats import Output, _embeddings
-from edgekit.converters.formats._coreml_codes import Scheme
+from edgekit.converters.formats._coreml_codes import SCHEME_OF_NAME, Scheme
+from edgekit.converters.formats._coreml_output import Constant, facts_of, output
 from edgekit.converters.formats._coreml_session import STATE_WIDTH, Cache, Step, facts
 from edgekit.converters.formats._coreml_weights import WeightFile
 from edgekit.converters.formats._parts import require
 from edgekit.converters.quant.grid import Grid
 from edgekit.converters.spec import ModelSpec
-from edgekit.converters.text.tokenizer import compile_tokenizer
-from edgekit.errors import UnsupportedModel, UsageError
+from edgekit.errors import UsageError
 
 if TYPE_CHECKING:
     from edgekit.converters.formats._coreml_decoder import Decoder
@@ -39,16 +35,6 @@ WINDOW, SINKS, CHUNK = 2048, 4, 64
 PART_BYTES = 1_900_000_000  # of weights in a package: iOS takes less than 2 GB
 WIDTH = 32  # tokens in a step with logits on the Neural Engine, which fills narrower rows up to 64 bytes
 
-SCHEME_OF_NAME = {
-    "q4": Scheme(bits=4, codes="block"),
-    "q8": Scheme(bits=8, codes="block"),
-    "f16": Scheme(),
-    "f32": Scheme(type="F32"),
-    "neural_engine_q8": Scheme(neural_engine=True, bits=8, codes="row"),
-    "neural_engine_q6": Scheme(neural_engine=True, bits=6, codes="palette"),
-    "neural_engine_q4": Scheme(neural_engine=True, bits=4, codes="palette"),
-    "neural_engine_f16": Scheme(neural_engine=True),
-}
 SCHEMES = tuple(SCHEME_OF_NAME)
 
 _USE = """let configuration = MLModelConfiguration()
@@ -107,9 +93,7 @@ def size_bytes(model: ConvertInput, scheme: str) -> int:
     *_, longest = contexts = cache.contexts(model.spec)
     steps = [step for step in cache.steps(model.spec) if step.context == longest]
     parts = _built(model, scheme, cache, steps)
-    packages = sum(
-        len(contexts) * int(program.ByteSize()) + weights.size_bytes for program, weights in parts
-    )
+    packages = sum(len(contexts) * int(program.ByteSize()) + weights.size_bytes for program, weights in parts)
     return packages + _embeddings.grid(SCHEME_OF_NAME[scheme]).size_bytes(*model.spec.shape("embed"))
 
 
@@ -138,60 +122,21 @@ def holds(path: Path) -> bool:
 
 
 def read_back(path: Path, spec: ModelSpec | None = None) -> Output:
-    """Norms come without what was folded into them."""
-    from edgekit.converters.formats._coreml_decoder import path_of, residual_gain
     from edgekit.converters.interpreters.mil import MilProgram
 
-    known, _ = described(path)
+    known, functions = described(path)
     programs = [MilProgram(path / name, exact=False, keep=False) for name in known["packages"]]
+    step = next(iter(functions[0]))
+    constants = {
+        name: Constant(
+            functools.partial(program.constant, step, name), functools.partial(program.bits, step, name)
+        )
+        for program in programs
+        for name in program.constant_names(step)
+    }
     words = programs[0].model.description.metadata.userDefined
-    told = ModelSpec.from_json(json.loads(words["edgekit.spec"]))
-    scheme = SCHEME_OF_NAME[known["scheme"]]
-    gain = told.residual_scale * (residual_gain(told) if scheme.neural_engine else 1.0)
-    rows = _embeddings.reader(path, scheme, *told.shape("embed"))
-    head = "embed" if told.tied else "head"
-    compiled = compile_tokenizer(path)
-    step = next(iter(programs[0].functions))
-    constants = {constant: program for program in programs for constant in program.constant_names(step)}
-
-    def places(name: str) -> list[str]:
-        """The constants that are its rows."""
-        path = path_of(head if name == "head" else name)
-        parts = [n for n in constants if n.removeprefix(f"{path}_rows_").isdigit()]
-        return [path] if path in constants else sorted(parts, key=lambda n: int(n.rpartition("_")[2]))
-
-    @functools.lru_cache(1)
-    def whole(name: str) -> NDArray[np.float32] | None:
-        parts = [constants[place].constant(step, place).astype(np.float32) for place in places(name)]
-        if not parts:
-            return None
-        values = np.concatenate(parts).reshape(told.shape(name))
-        return values / np.float32(gain) if "_post_norm" in name else values
-
-    def load(name: str, some: tuple[int, int] | None = None) -> NDArray[np.float32] | None:
-        if name == "embed":
-            return rows(slice(*some) if some else slice(None))
-        values = whole(name)
-        return values if some is None or values is None else values[slice(*some)]
-
-    def layout(name: str) -> str:
-        if name == "embed":
-            return "q8" if scheme.bits else scheme.type.lower()
-        place = places(name)[0]
-        bits, codes = constants[place].bits(step, place)
-        return f"{'q' if codes else 'f'}{bits}"
-
-    return Output(
-        known["scheme"],
-        replace(spec or told, tied=False),
-        replace(told, tied=False),
-        load,
-        layout,
-        sys.platform != "darwin",  # elsewhere its operators are computed in numpy, in float32
-        compiled.blob if compiled else None,
-        (known["sinks"], known["window"]),
-        known["sinks"] + known["window"],
-    )
+    # Elsewhere its operators are computed in numpy, in float32.
+    return output(path, words, constants, spec, exact=sys.platform != "darwin")
 
 
 def described(path: Path) -> tuple[dict[str, Any], list[dict[str, list[str]]]]:
@@ -201,13 +146,8 @@ def described(path: Path) -> tuple[dict[str, Any], list[dict[str, list[str]]]]:
     _need_coremltools()
     from edgekit.converters.interpreters.mil import model_of
 
-    first = next((path / name for name in (*package_names(1), *package_names(2)) if (path / name).is_dir()))
-    words = model_of(first).description.metadata.userDefined
-    if "edgekit" not in words or "packages" not in (known := json.loads(words["edgekit"])):
-        raise UnsupportedModel(
-            f"{path} does not say what it should compute: edgekit did not write it, or long ago",
-            hint="convert the checkpoint again",
-        )
+    first = next(path / name for name in (*package_names(1), *package_names(2)) if (path / name).is_dir())
+    known = facts_of(path, model_of(first).description.metadata.userDefined)
     return known, [
         {
             function.name: [given.name for given in function.input]
@@ -261,8 +201,7 @@ def _decoders(model: ConvertInput, scheme: str, cache: Cache) -> list[Decoder]:
             used = 0
         used += size
     return [
-        kind(model, chosen, cache, part)
-        for part in zip(begins, [*begins[1:], len(spec.layers)], strict=True)
+        kind(model, chosen, cache, part) for part in zip(begins, [*begins[1:], len(spec.layers)], strict=True)
     ]
 
 

@@ -38,20 +38,15 @@ NUMPY: dict[int, np.dtype[Any]] = {
     MIL.BOOL: np.dtype("?"),
 }
 BITS: dict[int, int] = {
-    MIL.FLOAT32: 32, MIL.FLOAT16: 16, MIL.INT8: 8, MIL.UINT8: 8, MIL.UINT6: 6, MIL.INT4: 4, MIL.UINT4: 4,
+    MIL.FLOAT32: 32, MIL.FLOAT16: 16, MIL.INT32: 32, MIL.INT8: 8, MIL.UINT8: 8, MIL.UINT6: 6, MIL.INT4: 4,
+    MIL.UINT4: 4,
 }  # fmt: skip
 CAST = {"fp16": np.dtype("<f2"), "fp32": np.dtype("<f4"), "int32": np.dtype("<i4")}
-# type in a record of weight.bin -> (type of the program, bits, signed)
-STORED: dict[int, tuple[int, int, bool]] = {
-    1: (MIL.FLOAT16, 16, True),
-    2: (MIL.FLOAT32, 32, True),
-    3: (MIL.UINT8, 8, False),
-    4: (MIL.INT8, 8, True),
-    8: (MIL.INT4, 4, True),
-    11: (MIL.UINT4, 4, False),
-    13: (MIL.UINT6, 6, False),
-    14: (MIL.INT32, 32, True),
-}
+# type in a record of weight.bin -> type of the program
+STORED: dict[int, int] = {
+    1: MIL.FLOAT16, 2: MIL.FLOAT32, 3: MIL.UINT8, 4: MIL.INT8,
+    8: MIL.INT4, 11: MIL.UINT4, 13: MIL.UINT6, 14: MIL.INT32,
+}  # fmt: skip
 
 
 class WeightBin:
@@ -63,27 +58,37 @@ class WeightBin:
         _expect(version == 2, f"{path}: version {version} of a file of weights; 2 is expected")
 
     def read(self, offset: int, type: int, shape: tuple[int, ...]) -> Array:
+        """Numbers of a record, which must be `type` and as many as `shape` has."""
+        return unpacked(self.data(offset, type, shape), type, shape)
+
+    def data(self, offset: int, type: int, shape: tuple[int, ...]) -> Array:
+        """Their bytes."""
         sentinel, code, size, begin, spare = struct.unpack(
             "<IIQQQ", self.bytes[offset : offset + 32].tobytes().ljust(32, b"\0")
         )
         record = sentinel == 0xDEADBEEF and offset % 64 == 0 and begin % 64 == 0 and code in STORED
         _expect(record, f"weight.bin: there is no record at {offset}")
-        stored, bits, signed = STORED[code]
+        stored, bits = STORED[code], BITS[STORED[code]]
         _expect(stored == type, f"weight.bin: type {stored} at {offset}, the program says {type}")
-        count = math.prod(shape)
         _expect(
-            size * 8 - spare == count * bits,
-            f"weight.bin: {size} bytes at {offset} for {count} values of {bits} bits",
+            size * 8 - spare == math.prod(shape) * bits,
+            f"weight.bin: {size} bytes at {offset} for {math.prod(shape)} values of {bits} bits",
         )
         data = np.asarray(self.bytes[begin : begin + size])
         _expect(data.size == size, f"weight.bin: it ends before byte {begin + size}")
-        if bits % 8 == 0:
-            return data.view(NUMPY[type]).reshape(shape)
-        stream = np.unpackbits(data, bitorder="little")[: count * bits].reshape(count, bits)
-        values = (stream.astype(np.int16) << np.arange(bits, dtype=np.int16)).sum(1).astype(np.int16)
-        if signed:
-            values = np.where(values >= 1 << (bits - 1), values - (1 << bits), values)
-        return values.reshape(shape)
+        return data
+
+
+def unpacked(data: Array, type: int, shape: tuple[int, ...]) -> Array:
+    """Numbers of a program's type from their bytes."""
+    bits, count = BITS[type], math.prod(shape)
+    if bits % 8 == 0:
+        return data.view(NUMPY[type]).reshape(shape)
+    stream = np.unpackbits(data, bitorder="little")[: count * bits].reshape(count, bits)
+    values = (stream.astype(np.int16) << np.arange(bits, dtype=np.int16)).sum(1).astype(np.int16)
+    if type == MIL.INT4:
+        values = np.where(values >= 1 << (bits - 1), values - (1 << bits), values)
+    return values.reshape(shape)
 
 
 def model_of(package: Path) -> Any:
@@ -180,6 +185,29 @@ class MilProgram:
         codes = operation.inputs["data" if "data" in operation.inputs else "indices"].arguments[0]
         return BITS[codes.value.type.tensorType.dataType], True
 
+    def stored(self, function: str, name: str) -> tuple[str, dict[str, tuple[int, tuple[int, ...], Array]]]:
+        """A constant as it is stored: the operation that decompresses it ("const": none), and the type, shape
+        and bytes of each of its parts.
+        """
+        operation = self._definitions[function][name]
+        if operation.type == "const":
+            return "const", {"val": self._record(operation.attributes["val"])}
+        given = {part: one.arguments[0] for part, one in operation.inputs.items()}
+        return operation.type, {
+            part: self._record(
+                self._definitions[function][binding.name].attributes["val"]
+                if binding.WhichOneof("binding") == "name"
+                else binding.value
+            )
+            for part, binding in given.items()
+        }
+
+    def _record(self, value: Any) -> tuple[int, tuple[int, ...], Array]:
+        kind, shape = value.type.tensorType.dataType, _dims(value.type)
+        if value.WhichOneof("value") != "blobFileValue":
+            return kind, shape, np.ascontiguousarray(self._value(value)).view(np.uint8).reshape(-1)
+        return kind, shape, self.weights.data(value.blobFileValue.offset, kind, shape)
+
     def _argument(self, function: str, given: Any) -> Any:
         """Of an operation on constants."""
         binding = given.arguments[0]
@@ -219,8 +247,7 @@ class MilProgram:
         return self.constant(function, binding.name) if found is None else found
 
     def _value(self, value: Any) -> Any:
-        shape = tuple(dim.constant.size for dim in value.type.tensorType.dimensions)
-        kind = value.type.tensorType.dataType
+        shape, kind = _dims(value.type), value.type.tensorType.dataType
         if value.WhichOneof("value") == "blobFileValue":
             file = value.blobFileValue.fileName
             _expect(file == "@model_path/weights/weight.bin", f"the program's weights lie in {file!r}")
@@ -239,6 +266,10 @@ class MilProgram:
         if field == "bytes":
             return self._rounded(np.frombuffer(values, NUMPY[kind]).reshape(shape))
         return np.array(values, NUMPY[kind]).reshape(shape)
+
+
+def _dims(type: Any) -> tuple[int, ...]:
+    return tuple(dim.constant.size for dim in type.tensorType.dimensions)
 
 
 def _expect(condition: bool, otherwise: str) -> None:

@@ -90,7 +90,7 @@ session_options = _all(
     click.option("--isa", metavar="NAME", help="Instruction set to use (avx2, neon, …) instead of the best."),
     click.option(
         "--backend",
-        type=click.Choice(["auto", "coreml", "cpu", "gpu", "llama_cpp", "mlx", "onnx"]),
+        type=click.Choice(["auto", "coreai", "coreml", "cpu", "gpu", "llama_cpp", "mlx", "onnx"]),
         default="auto",
         show_default=True,
         help="Engine that runs the model; auto: edgekit's own, or ONNX Runtime for a directory of its.",

@@ -8,7 +8,7 @@ import functools
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -43,30 +43,41 @@ class Engine(LogitsEngine):
 
     NAME = "Core ML" if sys.platform == "darwin" else "Core ML's program in numpy"
     ALL_LOGITS = False
+    ISA: ClassVar[str] = "coreml" if sys.platform == "darwin" else "numpy"
 
     def __init__(self, path: Path) -> None:
-        from edgekit.converters.formats import _embeddings, coreml
+        from edgekit.converters.formats import _embeddings
+        from edgekit.converters.formats._coreml_codes import SCHEME_OF_NAME
 
         self.path = path
-        self.said, self.parts = coreml.described(path)
+        self.said, self.parts = self.format().described(path)
         self.inputs = {
             name: list(dict.fromkeys(x for part in self.parts for x in part[name] if x != "hidden"))
             for name in self.parts[0]
         }
-        scheme = coreml.SCHEME_OF_NAME[self.said["scheme"]]
+        scheme = SCHEME_OF_NAME[self.said["scheme"]]
         self.embed = _embeddings.reader(path, scheme, self.said["vocab_size"], self.said["d_model"])
-        packages = [path / name for name in self.said["packages"]]
-        self._programs = [(_CoreML if sys.platform == "darwin" else _Numpy)(package) for package in packages]
+        self.programs = [self.program(path / name) for name in self.said["packages"]]
+
+    @staticmethod
+    def format() -> Any:
+        """The module that reads its directories."""
+        from edgekit.converters.formats import coreml
+
+        return coreml
+
+    def program(self, package: Path) -> Program:
+        return (CoreML if sys.platform == "darwin" else Numpy)(package)
 
     def predictor(self) -> Callable[[str, Arrays], npt.NDArray[Any] | None]:
         """The logits of a function, for the inputs of a step; its states are a new text's. Each part takes
         what the last one gives.
         """
-        states = [program.new_state(next(iter(self.inputs))) for program in self._programs]
+        states = [program.new_state(next(iter(self.inputs))) for program in self.programs]
 
         def predict(function: str, given: Arrays) -> npt.NDArray[Any] | None:
             found: Arrays = {}
-            for program, names, state in zip(self._programs, self.parts, states, strict=True):
+            for program, names, state in zip(self.programs, self.parts, states, strict=True):
                 every = given | {"hidden": found["hidden_out"]} if found else given
                 found = program.predict(function, {name: every[name] for name in names[function]}, state)
             return found.get("logits")
@@ -101,7 +112,7 @@ class Engine(LogitsEngine):
             d_model=spec.d_model,
             context=spec.context,
             threads=1,
-            isa="coreml" if sys.platform == "darwin" else "numpy",
+            isa=self.ISA,
             model_type=spec.model_type,
             scheme=self.said["scheme"],
             file_bytes=size,
@@ -112,7 +123,7 @@ class Engine(LogitsEngine):
 
     def kv_type(self, wanted: str) -> KvType:
         if wanted not in ("auto", "f16"):
-            raise UsageError(f"kv is {wanted!r}; a Core ML package keeps keys and values in f16")
+            raise UsageError(f"kv is {wanted!r}; {self.NAME} keeps keys and values in f16")
         return "f16"
 
     def cache_bytes(self, window: int, kv: KvType) -> int:
@@ -138,17 +149,27 @@ class Engine(LogitsEngine):
         return self.session()
 
 
-class _CoreML:
+class Program(Protocol):
+    """A package, loaded; its states belong to one text."""
+
+    def new_state(self, function: str) -> Any: ...
+    def predict(self, function: str, given: Arrays, state: Any) -> Arrays: ...
+
+
+class CoreML:
     """A package in Core ML; its functions are loaded when they are first needed."""
 
     def __init__(self, package: Path) -> None:
         self.package = package
+        self._functions: dict[str, Any] = {}
 
-    @functools.lru_cache(maxsize=None)  # noqa: B019: lives as long as the package
     def _function(self, name: str) -> Any:
         import coremltools
 
-        return coremltools.models.MLModel(str(self.package), function_name=name)
+        if name not in self._functions:
+            model = coremltools.models.MLModel(str(self.package), function_name=name)
+            self._functions[name] = model
+        return self._functions[name]
 
     def new_state(self, function: str) -> Any:
         return self._function(function).make_state()
@@ -158,7 +179,7 @@ class _CoreML:
         return found
 
 
-class _Numpy:
+class Numpy:
     """A package's operators in numpy."""
 
     def __init__(self, package: Path) -> None:

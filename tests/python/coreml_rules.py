@@ -10,7 +10,6 @@ from typing import Any
 
 from edgekit.converters.interpreters.mil import MIL, MilProgram
 
-FLOATS = (MIL.FLOAT16,)
 SIZES = {MIL.FLOAT16: 2, MIL.FLOAT32: 4}
 VIEWS = ("reshape", "split", "slice_by_index")  # of a cache: what follows reads them
 
@@ -78,7 +77,7 @@ def _operations(program: MilProgram, function: str) -> Iterator[str]:
             if any(dim <= 0 for dim in dims):
                 yield f"{name} has no static shape"
             if operation.type in ("transpose", "gather", "linear", "silu", "einsum"):
-                yield f"{name}: a {operation.type} leaves the layout; 1x1 convolution and columns are expected"
+                yield f"{name}: a {operation.type}, where 1x1 convolutions of columns are expected"
             if operation.type in ("reshape", "expand_dims", "squeeze"):
                 before = shapes[operation.inputs["x"].arguments[0].name]
                 if before[-1] != dims[-1]:

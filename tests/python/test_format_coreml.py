@@ -19,9 +19,9 @@ pytest.importorskip("coremltools", reason="needs coremltools (the [coreml] extra
 pytest.importorskip("transformers", reason="needs the [test] extra")
 
 import coremltools
+from coreml_rules import broken_rules, cache_traffic
 from coremltools.converters.mil.frontend.milproto.load import load as load_program
 from coremltools.libmilstoragepython import _BlobStorageReader
-from coreml_rules import broken_rules, cache_traffic
 from packed_checkpoints import quantize
 from tiny_models import TINY_CONFIGS, make_checkpoint
 
@@ -179,9 +179,7 @@ def test_every_function_gives_the_logits(
 
 
 @pytest.mark.parametrize("scheme", ["q4", "neural_engine_q8"])
-def test_models_in_parts(
-    read: Reader, scheme: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_models_in_parts(read: Reader, scheme: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(coreml, "PART_BYTES", 40_000)
     model = read("llama")
     path = written(model, tmp_path, scheme)
