@@ -266,8 +266,8 @@ def check_weights(
     Raises VerificationFailed when one is missing.
     """
     worst = (0.0, "")
-    twice = ["head"] if source.spec.tied and not output.spec.tied else []
-    names, load = [*source.tensors, *twice], formats.untied(source.load)
+    names = [*source.tensors, *(["head"] if output.twice else [])]
+    load = formats.untied(source.load)
     for done, name in enumerate(names, 1):
         shape = source.spec.shape(name)
         spans: list[tuple[int, int] | None] = [None]

@@ -54,16 +54,19 @@ class Output:
     tokenizer: bytes | None = None
     cache: tuple[int, int] | None = None
     context: int | None = None
+    twice: bool = False
+    """Whether a tied matrix is there as "embed" and, on another grid, as "head"."""
 
     def reference(self, load: Loader | None = None) -> Reference:
         """numpy on these weights, or on others."""
-        return Reference(
-            self.spec, untied(load) if load else self.load, cache=self.cache, context=self.context
-        )
+        spec, load = self.spec, load or self.load
+        if self.twice:
+            spec, load = replace(spec, tied=False), untied(load)
+        return Reference(spec, load, cache=self.cache, context=self.context)
 
 
 def untied(load: Loader) -> Loader:
-    """A checkpoint's weights for outputs that hold a tied matrix twice: in a graph, and as rows beside it."""
+    """With the embedding as "head" where there is none."""
 
     def both(name: str, rows: tuple[int, int] | None = None) -> NDArray[np.float32] | None:
         values = load(name, rows)

@@ -7,7 +7,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -87,12 +87,13 @@ def output(
 
     return Output(
         known["scheme"],
-        replace(spec or told, tied=False),
-        replace(told, tied=False),
+        spec or told,
+        told,
         load,
         layout,
         exact,
         compiled.blob if compiled else None,
         (known["sinks"], known["window"]),
         known["sinks"] + known["window"],
+        twice=told.tied,
     )

@@ -103,8 +103,8 @@ def test_who_opens_what(paths: dict[str, Path], tmp_path: Path) -> None:
         module = engines.of(path)
         assert module is not None and backend in module.BACKENDS
     assert engines.of(SAMPLE) is None
-    with pytest.raises(UsageError, match="one of: auto, coreai, coreml, cpu, llama_cpp, mlx, onnx"):
-        edgekit.Model(paths["cpu"], backend="gpu")
+    with pytest.raises(UsageError, match="one of: auto, coreai, coreml, cpu, gpu, llama_cpp, mlx, onnx"):
+        edgekit.Model(paths["cpu"], backend="tpu")
 
 
 @pytest.mark.parametrize("backend", BACKENDS[:2])

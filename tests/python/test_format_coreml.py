@@ -111,7 +111,7 @@ def own(path: Path, scheme: str) -> tuple[ModelSpec, Loader]:
     if scheme.startswith("neural_engine"):
         names += ["embed_scale", "residual_scale", "norm_eps"]
     scales = {name: narrowed(getattr(told.spec, name)) for name in names}
-    return replace(told.spec, **scales), told.load
+    return replace(told.spec, tied=False, **scales), told.load
 
 
 @pytest.mark.parametrize("kind", REFUSED)
