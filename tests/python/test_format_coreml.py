@@ -79,7 +79,7 @@ def program(path: Path) -> MilProgram:
 def session(path: Path, exact: bool = False) -> Session:
     """One text. `exact`: every float16 value is rounded to float16."""
     engine = Engine(path)
-    for part in engine._programs:
+    for part in engine.programs:
         part.program.exact = exact
     return Session(engine.said, engine.inputs, engine.embed, engine.predictor())
 
