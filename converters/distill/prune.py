@@ -10,7 +10,7 @@ from edgekit.converters.convert import Progress, silent
 from edgekit.converters.distill.student import units
 from edgekit.converters.interpreters.torch import Tensor, TorchDecoder, Weights, torch
 from edgekit.converters.spec import Layer, ModelSpec
-from edgekit.errors import UsageError
+from edgekit.errors import UnsupportedModel, UsageError
 
 Texts = Sequence[Sequence[int]]
 HEAD_ROWS = 128  # whose logits are in memory at once
@@ -21,6 +21,10 @@ def layers(spec: ModelSpec, weights: Weights, texts: Texts, n: int, progress: Pr
     distribution is nearest (KL, in nats a token) to the whole model's.
     """
     _within(n, len(spec.layers), "layers")
+    if not spec.layers_stand_alone:
+        raise UnsupportedModel(
+            f"layers of {spec.model_type!r} share more than the residual: none can be dropped"
+        )
     kept = list(range(len(spec.layers)))
     to_try = sum(range(n + 1, len(kept) + 1))
     tried = 0

@@ -143,6 +143,11 @@ def of(teacher: ConvertInput, parts: Parts) -> Student:
     """The student that has these parts of its teacher. Raises UnsupportedModel when configs of the family
     cannot say what it is.
     """
+    if parts != Parts() and not teacher.spec.layers_stand_alone:
+        raise UnsupportedModel(
+            f"layers of {teacher.spec.model_type!r} share more than the residual: such a model is not cut",
+            hint="train it as it is, or choose another teacher",
+        )
     spec = parts.spec(teacher.spec)
     config = flat_config(teacher)
     if parts.tokens is not None:

@@ -184,6 +184,15 @@ def test_what_a_config_cannot_say_is_refused(checkpoints: Path) -> None:
         prune.layers(opened.spec, weights.fixed(opened.load), [IDS], 4)
 
 
+def test_models_whose_layers_share_more_than_the_residual_are_not_cut(checkpoints: Path) -> None:
+    opened = convert.read(make_checkpoint("gemma4_shared", checkpoints), "gemma4_shared")
+    assert student.of(opened, Parts()).spec == opened.spec
+    with pytest.raises(UnsupportedModel, match="is not cut"):
+        student.of(opened, Parts(tokens=range(50)))
+    with pytest.raises(UnsupportedModel, match="none can be dropped"):
+        prune.layers(opened.spec, weights.fixed(opened.load), [IDS], 2)
+
+
 def test_losses_are_divergences() -> None:
     torch.manual_seed(0)
     p, q = torch.randn(2, 5, 30).log_softmax(-1)
