@@ -81,7 +81,7 @@ demo-chat: build/demo/smollm2-135m.edge
 	@printf '\n\nGo on talking: $(BIN)/edgekit chat $<\n'
 
 demo-distill: $(STAMPS)/train
-	$(BIN)/python samples/distill_sample_model.py -o build/distilled
+	$(BIN)/python samples/distill_sample_model.py -o build/distilled $(DISTILL)
 
 # ---- tests ---------------------------------------------------------------------------------------------------------------
 

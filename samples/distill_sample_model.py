@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -59,6 +60,7 @@ def main() -> None:
         write_stories(model, args.out / "stories.jsonl", range(args.stories))
         write_stories(model, args.out / "held-out.jsonl", range(args.stories, args.stories + 6))
     say(f"the student learns from {args.tokens} tokens of them")
+    shutil.rmtree(args.out / "student", ignore_errors=True)  # of an earlier run
     report = edgekit.distill(
         TEACHER,
         args.out / "student",
