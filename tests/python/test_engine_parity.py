@@ -181,7 +181,7 @@ def test_the_ring_agrees_with_transformers_seeing_the_same_keys(name: str, direc
     ("known", "other", "error", "message"),
     [
         ("v_norm", "w_norm", UnsupportedModel, "member 'w_norm' in its spec.*update"),
-        ("k_eq_v", "q_eq_v", UnsupportedModel, "member 'q_eq_v' in its layer.*update"),
+        ("parallel", "parallex", UnsupportedModel, "member 'parallex' in its layer.*update"),
         ('kv_layer\\":2', 'kv_layer\\":0', InvalidFile, "layer 4 cannot read .* layer 0"),  # other heads
         ('kv_layer\\":2', 'kv_layer\\":3', InvalidFile, "layer 4 cannot read .* layer 3"),  # which has none
         ('kv_layer\\":2', 'kv_layer\\":9', InvalidFile, "layer 4 cannot read .* layer 9"),
