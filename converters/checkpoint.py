@@ -92,7 +92,7 @@ class TensorSource(Protocol):
         """How a quantized matrix is stored; None for floats."""
 
     def codes(self, name: str, rows: tuple[int, int]) -> Codes:
-        """Rows of a matrix whose layout is not "other"."""
+        """Rows of a matrix whose layout is not "other"; of a stack of them, one below another."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit.converters import models
-from edgekit.converters.checkpoint import TensorSource, stored_rows
+from edgekit.converters.checkpoint import TensorSource, source_shape, stored_rows
 from edgekit.converters.codes import Codes, Layout
 from edgekit.converters.quant.grid import Fitted, Grid
 from edgekit.converters.spec import ModelSpec, Source
@@ -99,12 +99,13 @@ class ConvertInput:
         "other".
         """
         where = self.tensors[name]
+        above = 0 if where.index is None else where.index * source_shape(self.checkpoint, where)[0]
         if where.order:
-            stored = stored_rows(where, *rows)
+            stored = above + stored_rows(where, *rows)
             begin = int(stored.min())
             found = self.checkpoint.codes(where.name, (begin, int(stored.max()) + 1))
             return found.rows(stored - begin)
-        first = where.rows[0] if where.rows else 0
+        first = above + (where.rows[0] if where.rows else 0)
         return self.checkpoint.codes(where.name, (first + rows[0], first + rows[1]))
 
     def grid(self, name: str, wanted: Grid) -> Grid:

@@ -82,7 +82,8 @@ BY_MODEL_TYPE: dict[str, Architecture] = {
     "mistral": LLAMA,
     "ministral": LLAMA,
     "ministral3": LLAMA,
-    "granite": dataclasses.replace(LLAMA, name="granite"),
+    **dict.fromkeys(("ernie4_5", "helium", "internlm3", "seed_oss"), LLAMA),
+    **dict.fromkeys(("granite", "granitemoehybrid", "minicpm"), dataclasses.replace(LLAMA, name="granite")),
     "smollm3": Architecture("smollm3", pairs=True),
     "qwen2": Architecture("qwen2"),
     "qwen3": Architecture("qwen3"),
@@ -119,6 +120,10 @@ def architecture(model: ConvertInput) -> Architecture:
         why = f"biases of {', '.join(sorted(parts - set(arch.biases)))}"
     elif arch.name == "smollm3" and rotated != [(i + 1) % 4 != 0 for i in range(len(rotated))]:
         why = "layers without positions (every fourth is what it has)"
+    elif arch.name in ("llama", "granite") and not all(rotated):
+        why = "layers without positions"
+    elif arch.name != "phi3" and any(rope.long_inv_freq for rope in spec.ropes):
+        why = "angles of long texts (longrope)"
     elif spec.moe and (
         arch.normalizes_experts != spec.moe.normalize or not all(x.n_experts for x in spec.layers)
     ):

@@ -14,15 +14,21 @@ from edgekit.converters.spec import ModelSpec
 from edgekit.errors import UnsupportedModel
 
 # Families that mlx-lm computes with another's file.
-MODEL_TYPE = {"ministral": "llama"}
+MODEL_TYPE = {
+    **dict.fromkeys(("ministral", "ernie4_5", "helium", "internlm3"), "llama"),
+    "minicpm": "granite",
+}
 # Families whose files read `layer_types`; they need one layer without a window.
-LAYER_TYPES = ("llama", "mistral", "ministral", "ministral3", "smollm3")
+LAYER_TYPES = ("llama", "mistral", "ministral", "ministral3", "smollm3", "olmo3")
 # Parts that may have a bias. In other families' files none may.
 ATTENTION, FEED_FORWARD = ("q", "k", "v", "o"), ("gate", "up", "down")
 BIASES: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(
-        ("llama", "mistral", "ministral", "smollm3", "granite", "olmo2"), ATTENTION + FEED_FORWARD
+        ("llama", "mistral", "smollm3", "granite", "olmo2", *MODEL_TYPE), ATTENTION + FEED_FORWARD
     ),
+    "seed_oss": ATTENTION + FEED_FORWARD,
+    "olmo3": ATTENTION,
+
     **dict.fromkeys(("qwen2", "stablelm"), ("q", "k", "v")),
     "phi": (*ATTENTION, "up", "down", "head"),
     "nemotron": (*ATTENTION, "up", "down"),
@@ -82,6 +88,10 @@ def refuse(model: ConvertInput) -> None:
         why = f"activation {spec.activation} ({wanted} is what it has)"
     elif parts - set(allowed):
         why = f"biases of {', '.join(sorted(parts - set(allowed)))}"
+    elif MODEL_TYPE.get(spec.model_type) == "llama" and "q" in parts and "o" not in parts:
+        why = "biases of q, k and v without one of o"
+    elif MODEL_TYPE.get(spec.model_type) == "granite" and any(rope.long_inv_freq for rope in spec.ropes):
+        why = "angles of long texts (longrope)"
     elif spec.model_type == "gemma2" and not (spec.attn_softcap and spec.logit_softcap):
         why = "no soft-caps"
     elif spec.model_type == "gemma3_text" and not _pattern(spec):
@@ -113,7 +123,8 @@ def config(model: ConvertInput) -> dict[str, Any]:
     biased = {name.rsplit(".", 1)[-1] for name in model.tensors if name.endswith("_bias")}
     if spec.model_type not in ("qwen2", "stablelm", "phi") and "q" in BIASES[spec.model_type]:
         values |= {"attention_bias": "q_bias" in biased, "mlp_bias": "up_bias" in biased}
-    if spec.model_type == "granite":
+    kind = MODEL_TYPE.get(spec.model_type, spec.model_type)
+    if kind == "granite":
         values |= {
             "embedding_multiplier": spec.embed_scale,
             "attention_multiplier": spec.attn_scale,
@@ -168,7 +179,7 @@ def config(model: ConvertInput) -> dict[str, Any]:
         }
     if spec.model_type == "gemma4_text":
         values |= _gemma4(spec)
-    values["model_type"] = MODEL_TYPE.get(spec.model_type, spec.model_type)
+    values["model_type"] = kind
     values["tie_word_embeddings"] = spec.tied
     return values
 

@@ -1,8 +1,6 @@
 """LFM2: short gated convolutions, with attention in some layers."""
 
-import dataclasses
 from collections.abc import Sequence
-from typing import Any
 
 from edgekit.converters.models import _rotary
 from edgekit.converters.models import _standard as standard
@@ -58,9 +56,8 @@ def spec(config: Config) -> ModelSpec:
 
 def with_convolutions(attention: Sequence[Layer], types: Sequence[str], kernel: int) -> list[Layer]:
     """Layers of attention, those of type "conv" replaced."""
-    none: dict[str, Any] = {"n_heads": 0, "n_kv_heads": 0, "head_dim": 0, "rope": None, "window": None}
     return [
-        dataclasses.replace(layer, mixer="conv", conv_kernel=kernel, **none) if kind == "conv" else layer
+        Layer("conv", rope=None, d_ff=layer.d_ff, conv_kernel=kernel) if kind == "conv" else layer
         for layer, kind in zip(attention, types, strict=True)
     ]
 

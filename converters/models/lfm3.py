@@ -35,6 +35,6 @@ def spec(config: Config) -> ModelSpec:
 def tensors(config: Config, spec: ModelSpec) -> dict[str, Source]:
     layer = LAYER | (SANDWICH if config.flag("use_sandwich_norm", True) else {})
     layer |= GATE if spec.attn_gate == "head" else {}
-    biases = ("conv_in", "conv", "conv_out") if config.flag("conv_bias") else ()
-    biases += ("q", "k", "v", "o") if config.flag("attention_bias") else ()
-    return standard.tensors(spec, layer, biases=biases, final_norm="embedding_norm")
+    conv = ("conv_in", "conv", "conv_out") if config.flag("conv_bias") else ()
+    attention = ("q", "k", "v", "o") if config.flag("attention_bias") else ()
+    return standard.tensors(spec, layer, biases=conv + attention, final_norm="embedding_norm")

@@ -12,7 +12,7 @@ def spec(config: Config) -> ModelSpec:
 
 
 def tensors(config: Config, spec: ModelSpec) -> dict[str, Source]:
-    biases = ("q", "k", "v") if config.flag("attention_bias", True) else ()
-    biases += ("o",) if config.flag("attention_out_bias") else ()
-    biases += ("gate", "up", "down") if config.flag("mlp_bias") else ()
-    return standard.tensors(spec, biases=biases)
+    qkv = ("q", "k", "v") if config.flag("attention_bias", True) else ()
+    out = ("o",) if config.flag("attention_out_bias") else ()
+    mlp = ("gate", "up", "down") if config.flag("mlp_bias") else ()
+    return standard.tensors(spec, biases=qkv + out + mlp)

@@ -17,7 +17,7 @@ from edgekit.errors import UnsupportedModel
 
 def open_source(path: str | os.PathLike[str]) -> Checkpoint:
     """The checkpoint at `path`: a GGUF file (or any part of a split one, or a directory that holds only
-    that), an MLX directory, AWQ, GPTQ, compressed-tensors, or Hugging Face's own layout.
+    that), an MLX directory, AWQ, GPTQ, compressed-tensors, MXFP4, or Hugging Face's own layout.
 
     Raises InvalidFile, and UnsupportedModel for a quantization that edgekit does not read.
     """
@@ -47,9 +47,13 @@ def open_source(path: str | os.PathLike[str]) -> Checkpoint:
         from edgekit.converters.sources.compressed_tensors import reader
 
         return reader(quantization, given.name)(given)
+    if method == "mxfp4":
+        from edgekit.converters.sources.mxfp4 import Mxfp4Checkpoint
+
+        return Mxfp4Checkpoint(given)
     if method:
         raise UnsupportedModel(
-            f"{given}: quantized by {method!r}; MLX, GGUF, AWQ, GPTQ and compressed-tensors are read",
+            f"{given}: quantized by {method!r}; MLX, GGUF, AWQ, GPTQ, compressed-tensors and MXFP4 are read",
             hint="take the unquantized checkpoint",
         )
     return Checkpoint(given)

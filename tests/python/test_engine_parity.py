@@ -4,6 +4,7 @@ ring.
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,11 @@ from edgekit.bench.cost import Cost
 from edgekit.converters import convert
 from edgekit.converters.formats import edge
 from edgekit.converters.interpreters.numpy import Reference
+from edgekit.converters.spec import Source
 from edgekit.errors import EdgekitError, InvalidFile, UnsupportedModel
 
+WRAPPED = ("llama", "llama_yarn", "qwen3", "gemma3", "gemma2", "gemma4_shared", "smollm3", "olmo2", "lfm2",
+           "lfm3", "gpt_oss", "granite_swa", "hunyuan", "cohere2")  # fmt: skip
 TOLERANCE = 1e-4
 LENGTH = 40
 
@@ -90,11 +94,17 @@ def test_experts_of_different_layouts(tmp_path: Path, monkeypatch: pytest.Monkey
     assert relative(model.session(window=64, sinks=0, kv="f32").forward(ids), expected) <= 0.02
 
 
+def test_a_tensor_that_no_layer_asks_for_is_refused(tmp_path: Path) -> None:
+    """It may be a part that a later edgekit computes with."""
+    model = convert.read(make_checkpoint("llama", tmp_path), "llama")
+    more = {"layers.1.conv_bias": Source("", add=1.0, shape=(64,))}
+    edge.write(dataclasses.replace(model, tensors=model.tensors | more), tmp_path / "out.edge", "f32")
+    with pytest.raises(UnsupportedModel, match=r"'layers\.1\.conv_bias', which this version"):
+        Model(tmp_path / "out.edge")
+
+
 @pytest.mark.parametrize("kv, tolerance", [("f32", 1e-4), ("f16", 2e-3)])
-@pytest.mark.parametrize(
-    "name",
-    ["llama", "llama_yarn", "qwen3", "gemma3", "gemma2", "gemma4_shared", "smollm3", "olmo2", "lfm2"],
-)
+@pytest.mark.parametrize("name", WRAPPED)
 def test_sinks_and_window_after_many_wraps(name: str, kv: Any, tolerance: float, directory: Path) -> None:
     sinks, window, length = 3, 16, 200
     path = package(name, directory)

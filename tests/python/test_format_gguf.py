@@ -57,6 +57,8 @@ REFUSED = {
     "starcoder2_no_bias": "activation",
     "phi_gqa": "activation",
     "openelm_untied": "output matrix",
+    "granitemoehybrid_no_positions": "positions",
+    "minicpm_long": "longrope",
     **{
         name: "architecture"
         for name, config in tiny_models.TINY_CONFIGS.items()

@@ -84,6 +84,8 @@ REFUSED = {
     "qwen3_moe_plain": "biases",
     "lfm2_bias": "output matrix",
     "phi_gqa": "activation",
+    "helium_bias": "biases",
+    "minicpm_long": "longrope",
     **{
         name: "does not know"  # gemma and starcoder2 have exact GELU there
         for name, config in TINY_CONFIGS.items()

@@ -51,6 +51,7 @@ Matrix Binder::matrix(const std::string& name, uint32_t n, uint32_t k) {
 Matrix Binder::table(const std::string& name, uint32_t n, uint32_t k) {
     const Matrix found = file_.matrix(name, n, k);
     if (!found) missing(name);
+    found_.insert(name);
     weights_.n_parameters += uint64_t{n} * k;
     return found;
 }
@@ -58,7 +59,11 @@ Matrix Binder::table(const std::string& name, uint32_t n, uint32_t k) {
 const float* Binder::vector(const std::string& name, uint32_t n, bool required) {
     const float* found = file_.vector(name, n);
     if (!found && required) missing(name);
-    if (found) weights_.bytes += round_up64(uint64_t{n} * 4), weights_.n_parameters += n;
+    if (found) {
+        found_.insert(name);
+        weights_.bytes += round_up64(uint64_t{n} * 4);
+        weights_.n_parameters += n;
+    }
     return found;
 }
 
@@ -82,6 +87,13 @@ FeedForward Binder::feed_forward(const std::string& prefix, const ModelSpec& spe
     return ffn;
 }
 
+void Binder::check_all_found() const {
+    for (const std::string& name : file_.names())
+        if (name.starts_with("layers.") && !found_.contains(name))
+            throw Error(Status::unsupported, "the package has a tensor '" + name +
+                                                 "', which this version of edgekit does not know: update it");
+}
+
 Weights::Weights(const ModelSpec& spec, const EdgeFile& file) {
     Binder bind(file, *this);
     embed = bind.matrix("embed", spec.vocab_size, spec.d_model);
@@ -97,6 +109,7 @@ Weights::Weights(const ModelSpec& spec, const EdgeFile& file) {
     final_norm = bind.norm("final_norm", spec.d_model, true);
     head.weight = spec.tied ? embed : bind.matrix("head", spec.vocab_size, spec.d_model);
     head.bias = bind.vector("head_bias", spec.vocab_size, false);
+    bind.check_all_found();
 }
 
 }  // namespace edgekit

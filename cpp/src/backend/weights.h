@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -75,10 +76,14 @@ public:
     Linear linear(const std::string& name, uint32_t n, uint32_t k);
     NormWeights norm(const std::string& name, uint32_t n, bool required = false);
     FeedForward feed_forward(const std::string& prefix, const ModelSpec& spec, uint32_t d_ff);
+    // Throws Error(unsupported) for a tensor of a layer that nobody asked for: what it says would be left
+    // out.
+    void check_all_found() const;
 
 private:
     const EdgeFile& file_;
     Weights& weights_;
+    std::set<std::string, std::less<>> found_;
 };
 
 }  // namespace edgekit
