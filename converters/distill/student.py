@@ -225,10 +225,12 @@ def save(
 
 
 def _blocks(stored: Stored, name: str, load: Load, dtype: str) -> Iterable[NDArray[Any]]:
-    if stored.parts[0][1].order:
+    if stored.parts[0][1].order or stored.parts[0][1].index is not None:
         whole = np.empty(stored.shape, np.float32)
         for ours, where in stored.parts:
-            whole[stored_rows(where, 0, len(whole) // where.period * len(where.order))] = _values(load, ours)
+            values, there = _values(load, ours), whole if where.index is None else whole[where.index]
+            there = there.swapaxes(-1, -2) if where.transpose else there
+            there[stored_rows(where, 0, len(values)) if where.order else slice(None)] = values
         yield bits(whole, dtype)
         return
     for ours, where in stored.parts:

@@ -87,7 +87,16 @@ def stored(family: Family) -> dict[str, Stored]:
             rest.insert(0, 1)
         above = found.get(where.name, Stored((0,), ()))
         found[where.name] = Stored((above.shape[0] + rows, *rest), (*above.parts, (name, where)))
-    return found
+    return {theirs: _stacked(tensor) for theirs, tensor in found.items()}
+
+
+def _stacked(tensor: Stored) -> Stored:
+    """A stack's matrices along an axis of their own."""
+    (_, where), count = tensor.parts[0], len({where.index for _, where in tensor.parts})
+    if where.index is None:
+        return tensor
+    one = (tensor.shape[0] // count, *tensor.shape[1:])
+    return dataclasses.replace(tensor, shape=(count, *(one[::-1] if where.transpose else one)))
 
 
 def known() -> list[str]:

@@ -14,8 +14,10 @@ from edgekit.converters.checkpoint import Checkpoint
 from edgekit.converters.interpreters.numpy import Reference
 from edgekit.errors import IoFailure, UnsupportedModel, UsageError
 
+NEW = ("helium", "gpt_oss", "apertus", "nanochat")  # rows in another order, stacks, functions, no weights
 
-@pytest.mark.parametrize("name", ["llama_mqa", "phi3", "gemma3", "lfm2_bias", "qwen3_moe", "stablelm"])
+
+@pytest.mark.parametrize("name", ["llama_mqa", "phi3", "gemma3", "lfm2_bias", "qwen3_moe", "stablelm", *NEW])
 def test_a_synthetic_checkpoint_is_a_model_of_its_family(name: str, tmp_path: Path) -> None:
     synth.synth(TINY_CONFIGS[name], tmp_path / "m")
     model = models.open_model(Checkpoint(tmp_path / "m"))
