@@ -231,10 +231,11 @@ def _angles(spec: ModelSpec, given: dict[str, Any]) -> dict[str, Any]:
     scaled = rope if rope.get("rope_type", "default") != "default" else given.get("rope_scaling")
     if scaled:
         found["rope_scaling"] = scaled
-    inv_freq = spec.ropes[0].inv_freq
+    plain = spec.model_type == "olmo3"  # its last angles, which no rule scales
+    inv_freq = spec.ropes[-1 if plain else 0].inv_freq
     if "rope_theta" in rope:
         found["rope_theta"] = rope["rope_theta"]
-    elif not scaled and len(inv_freq) > 1:
+    elif (plain or not scaled) and len(inv_freq) > 1:
         found["rope_theta"] = round(inv_freq[1] ** -len(inv_freq), 3)
     else:
         found["rope_theta"] = 10000.0

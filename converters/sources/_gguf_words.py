@@ -92,6 +92,8 @@ def config(words: Words, shapes: Shapes) -> dict[str, Any]:
     biased = {name.split(".", 2)[-1] for name in shapes if name.endswith(".bias")}
     if kind in ("llama", "granite", "smollm3", "nemotron"):
         found |= {"attention_bias": "attn_q.bias" in biased, "mlp_bias": "ffn_up.bias" in biased}
+    if kind == "llama" and ("attn_q.bias" in biased) != ("attn_output.bias" in biased):
+        found |= {"model_type": "seed_oss", "attention_out_bias": "attn_output.bias" in biased}
     if kind == "starcoder2":
         found["use_bias"] = "attn_q.bias" in biased
     if key("rope.dimension_count", head_dim) != head_dim or kind in LAYER_NORM:
