@@ -43,6 +43,7 @@ void check(const ModelSpec& spec, const Weights& weights) {
     if (spec.qk_norm > QkNorm::layer_per_head) unsupported("norms of rotated queries and keys");
     for (size_t i = 0; i < spec.layers.size(); ++i) {
         if (spec.layers[i].kv_layer >= 0) unsupported("keys and values that layers share");
+        if (spec.layers[i].d_ff == 0) unsupported("layers without a feed-forward part");
         const Mixer& mixer = *weights.layers[i].mixer;
         if (!as<AttentionLayer>(mixer) && !as<ShortConvLayer>(mixer))
             unsupported("layers other than attention and short convolutions");
