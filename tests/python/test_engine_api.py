@@ -496,7 +496,7 @@ MISTAKES: dict[str, tuple[Callable[[edgekit.Model, edgekit.Session], object], st
     "seed": (lambda m, _: m.session(seed="x"), "seed is 'x'"),
     "isa": (lambda m, _: edgekit.Model(m.path, isa=["avx2"]), "isa is of type list"),
     "backends": (lambda m, _: edgekit.Model(m.path, backend=["cpu"]), "backend is of type list"),
-    "backend": (lambda m, _: edgekit.Model(m.path, backend="gpu"), "choose one of: auto, "),
+    "backend": (lambda m, _: edgekit.Model(m.path, backend="tpu"), "choose one of: auto, "),
     "path": (lambda *_: edgekit.Model(5), "the path is 5"),
     "can_load": (lambda *_: edgekit.can_load(5), "the path is 5"),
     "resolve": (lambda *_: edgekit.resolve(None), "the name is None"),
