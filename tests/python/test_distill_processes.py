@@ -28,7 +28,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def launched(folder: Path, launcher: str, *words: str) -> subprocess.CompletedProcess[str]:
+def launched(
+    folder: Path, launcher: str, *words: str, precision: str = "no"
+) -> subprocess.CompletedProcess[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
@@ -40,16 +42,18 @@ def launched(folder: Path, launcher: str, *words: str) -> subprocess.CompletedPr
     return subprocess.run(
         [sys.executable, *by[launcher].split(), *([port] if by[launcher] else []), *words],
         cwd=folder,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        env=os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_MIXED_PRECISION": precision},
         capture_output=True,
         text=True,
         timeout=300,
     )
 
 
-def distilled(folder: Path, launcher: str, out: str, *options: str) -> subprocess.CompletedProcess[str]:
+def distilled(
+    folder: Path, launcher: str, out: str, *options: str, precision: str = "no"
+) -> subprocess.CompletedProcess[str]:
     words = ["-m", "edgekit", "distill", "teacher", "-o", out, "--text", "text.txt", *OPTIONS, *options]
-    return launched(folder, launcher, *words)
+    return launched(folder, launcher, *words, precision=precision)
 
 
 def losses(path: Path) -> list[float]:
@@ -69,6 +73,17 @@ def test_two_processes_find_what_one_finds(folder: Path) -> None:
     for name, values in load_file(two / "model.safetensors").items():
         torch.testing.assert_close(values, want[name], rtol=1e-3, atol=1e-4)
     assert not list(folder.glob(".*"))
+
+
+def test_bfloat16_finds_nearly_the_same(folder: Path) -> None:
+    done = distilled(folder, "alone", "bf16", precision="bf16")
+    assert done.returncode == 0, done.stderr
+    want, got = losses(folder / "alone"), losses(folder / "bf16")
+    assert got != want
+    assert got == pytest.approx(want, rel=0.1)
+    done = distilled(folder, "alone", "fp16", precision="fp16")
+    assert "does not train in fp16" in done.stderr
+    assert not (folder / "fp16").exists()
 
 
 def test_texts_that_cannot_be_shared_are_told(folder: Path) -> None:
