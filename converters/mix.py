@@ -19,8 +19,10 @@ SAMPLE_WEIGHTS = 1 << 15  # of a matrix, by which the error of a grid is told
 # of small models.
 _HARM = {"v": 12.0, "k": 5.0, "down": 5.0, "up": 2.0, "q": 1.5, "o": 1.5}
 _HARM_OF_OUTER_LAYERS = 2.0  # the first two and the last
-# Of embedding and output together, beside that of all layers: it does not grow with the vocabulary.
-_HARM_OF_ENDS = 1 / 3
+# Of the output matrix, and of an embedding that is not the output too, beside that of all layers: it does not
+# grow with the vocabulary.
+_HARM_OF_OUTPUT = 1 / 3
+_HARM_OF_EMBEDDING = 1 / 30
 
 
 def allocate(
@@ -103,5 +105,9 @@ def _harms(model: ConvertInput, names: Sequence[str]) -> dict[str, float]:
         if parts[0] == "layers":
             outer = _HARM_OF_OUTER_LAYERS if int(parts[1]) in (0, 1, layers - 1) else 1.0
             harms[name] = prod(model.spec.shape(name)) * _HARM.get(parts[-1], 1.0) * outer
-    ends = [name for name in names if name not in harms]
-    return harms | dict.fromkeys(ends, _HARM_OF_ENDS * sum(harms.values()) / max(len(ends), 1))
+    all_layers, output = sum(harms.values()), "embed" if model.spec.tied else "head"
+    return harms | {
+        name: all_layers * (_HARM_OF_OUTPUT if name == output else _HARM_OF_EMBEDDING)
+        for name in names
+        if name not in harms
+    }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -117,6 +118,27 @@ def test_a_toy_grid_is_a_class_and_a_row(tmp_path: Path, monkeypatch: pytest.Mon
     assert package.layout("layers.0.up") == toy.name and package.layout("embed") == "q8_block32"
     want, got = model.load("layers.0.up"), package.load("layers.0.up")
     assert want is not None and got is not None and np.array_equal(got, toy.changed(want))
+
+
+def test_an_embedding_gets_the_bits_of_an_output_only_where_it_is_one(tmp_path: Path) -> None:
+    model = convert.read(tiny_chat_model.write(tmp_path / "tiny"), "tiny")
+    assert model.spec.tied
+    apart = dataclasses.replace(
+        model,
+        spec=dataclasses.replace(model.spec, tied=False),
+        tensors={**model.tensors, "head": model.tensors["embed"]},
+    )
+    body = [name for name in edge.grids(model, "q4") if name.startswith("layers.")]
+    grids = [edge.GRIDS[f"q{bits}_block32"] for bits in (4, 6)]
+
+    def bits(model: convert.ConvertInput, ends: list[str]) -> list[int]:
+        names = [*body, *ends]
+        sizes = [sum(grid.size_bytes(*model.spec.shape(name)) for name in names) for grid in grids]
+        chosen = mix.allocate(model, names, grids, sum(sizes) // 2)
+        return [chosen[name].bits for name in ends]
+
+    assert bits(model, ["embed"]) == [6]
+    assert bits(apart, ["embed", "head"]) == [4, 6]
 
 
 def test_a_mix_fills_its_bytes_where_bits_count(tmp_path: Path) -> None:
