@@ -239,12 +239,14 @@ class Decoder(decoder.Decoder[Value]):
 
     def attend(self, q: Value, k: Value, v: Value, at: str, layer: Layer) -> Value:
         index, ring = decoder.number(at), self.cache.ring(layer)
-        q = self.scaled(q, self.spec.attn_scale)
         keys = self.stored(f"key_cache_{index}", self.rotated(k, layer), ring)
         values = self.stored(f"value_cache_{index}", v, ring)
         apart = self.sees_sinks_apart(ring) and layer.rope is not None
-        far = self.rotated(q, layer, "sink_") if apart else None
-        return self.mixed(self.rotated(q, layer), far, keys, values, ring)
+        near, far = (
+            self.scaled(self.rotated(q, layer, prefix), self.spec.attn_scale) if apart or not prefix else None
+            for prefix in ("", "sink_")
+        )
+        return self.mixed(near, far, keys, values, ring)
 
     def mixed(self, q: Value, far: Value | None, keys: Value, values: Value, ring: Ring) -> Value:
         """The heads' values, as channels; sinks are seen by the queries `far` if there are some. Keys and

@@ -183,7 +183,8 @@ def _part(data: Array, type: int, shape: list[int], offset: int, size: int) -> A
     if offset + size > data.size:
         raise InvalidFile(f"{PROGRAM} ends before byte {offset + size}", hint="convert the checkpoint again")
     whole = -(-math.prod(shape) * BITS[type] // 8)
-    return unpacked(np.resize(data[offset : offset + size], whole), type, tuple(shape))
+    values = unpacked(np.resize(data[offset : offset + size], whole), type, tuple(shape))
+    return values.astype(np.float32) if values.dtype == np.float16 else values
 
 
 def _bits(kind: str, parts: dict[str, Any]) -> tuple[int, bool]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import threading
 from collections.abc import Coroutine
 from pathlib import Path
@@ -51,6 +52,20 @@ class Engine(coreml.Engine):
         return Asset(package)
 
 
+def _check(path: Path) -> None:
+    """A damaged program ends the process in Apple's compiler. Raises InvalidFile."""
+    from edgekit.converters.formats.coreai import PROGRAM
+
+    try:
+        program, digest = (path / PROGRAM).read_bytes(), (path / "main.hash").read_bytes()
+    except OSError as error:
+        raise InvalidFile(f"{path}: no Core AI asset, or a damaged one: {error}") from None
+    if hashlib.sha256(program).digest() != digest:
+        raise InvalidFile(
+            f"{path / PROGRAM} is not what main.hash is the sum of", hint="copy it again, or convert again"
+        )
+
+
 class Asset:
     """An asset in Apple's runtime, whose calls are awaited in a thread of its own."""
 
@@ -63,6 +78,7 @@ class Asset:
                 f"{path}: Core AI assets need coreai-core, which is not installed",
                 hint="pip install 'edgekit[coreai]'",
             ) from None
+        _check(path)
         self._array = NDArray
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, daemon=True).start()

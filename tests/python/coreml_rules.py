@@ -85,8 +85,8 @@ def _operations(program: MilProgram, function: str) -> Iterator[str]:
             if operation.type == "softmax" and dims[0] * dims[2] != 1:
                 yield f"{name} {dims}: heads are taken one by one"
             if operation.type == "constexpr_blockwise_shift_scale":
-                scale = operation.inputs["scale"].arguments[0].name
-                if shapes[scale][1] != 1:
+                scale = operation.inputs["scale"].arguments[0]
+                if (shapes[scale.name] if scale.name else shape(scale.value.type))[1] != 1:
                     yield f"{name}: blocks along k"
 
 
