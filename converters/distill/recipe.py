@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgekit.converters.distill.trackers import TRACKERS
 from edgekit.errors import InvalidFile, UsageError
 
 # What says of which parts of its teacher a student is made.
 MADE_BY = ("vocabulary", "vocabulary_size", "layers", "ffn", "kv_heads", "width", "target_params")
-TRACKERS = ("tensorboard", "wandb")
 OFF_POLICY = ("vocabulary", "vocabulary_size", "hidden_weight", "validation", "cache", "scheme")
 
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from edgekit.converters.distill.recipe import Recipe
 from edgekit.errors import UnsupportedModel
+
+if TYPE_CHECKING:
+    from edgekit.converters.distill.recipe import Recipe
 
 Track = Callable[[int, dict[str, float]], None]
 
@@ -19,7 +22,7 @@ def opened(name: str | None, out: Path, recipe: Recipe) -> Track | None:
     if name is None:
         return None
     try:
-        return OPENED[name](out, recipe)
+        return TRACKERS[name](out, recipe)
     except ImportError:
         raise UnsupportedModel(f"{name} is not installed", hint=f"pip install {name}") from None
 
@@ -44,4 +47,4 @@ def _wandb(out: Path, recipe: Recipe) -> Track:
     return lambda step, values: run.log(values, step=step)
 
 
-OPENED: dict[str, Callable[[Path, Recipe], Track]] = {"tensorboard": _tensorboard, "wandb": _wandb}
+TRACKERS: dict[str, Callable[[Path, Recipe], Track]] = {"tensorboard": _tensorboard, "wandb": _wandb}
