@@ -25,6 +25,7 @@ from edgekit.converters.formats import edge
 from edgekit.converters.quality import Quality
 from edgekit.converters.quant.block32 import Block32
 from edgekit.converters.quant.tiles import F32, U8
+from edgekit.converters.text import tokenizer
 from edgekit.errors import UsageError
 from edgekit.files import bytes_of
 from edgekit.in_place_of import in_place_of
@@ -237,7 +238,8 @@ def packed(checkpoint: Path, progress: Progress = silent) -> Path:
     """
     files = sorted(checkpoint.iterdir()) if checkpoint.is_dir() else [checkpoint]
     facts = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-    identity = repr((edge.FORMAT_VERSION, version("edgekit"), os.fspath(checkpoint.resolve()), facts))
+    versions = (edge.FORMAT_VERSION, tokenizer.VERSION, version("edgekit"))
+    identity = repr((*versions, os.fspath(checkpoint.resolve()), facts))
     target = hub.home() / "packed" / f"{hashlib.sha256(identity.encode()).hexdigest()[:32]}{edge.SUFFIX}"
     if target.exists():
         return target

@@ -29,6 +29,8 @@ from edgekit.converters.quality import compare
 from edgekit.converters.quant.grid import Fitted, Grid, Parameters
 
 SHRINKAGE = 0.2  # of the correlations
+# Of those of the output's inputs: where it is the embedding too, codes should not stray far from its weights.
+OUTPUT_SHRINKAGE = 0.5
 MADE_UP_FOR = 0.5  # of the change of a matrix's inputs
 COLUMNS = 128  # whose errors are carried over to the rest at once
 ROWS = 1 << 14  # of the output matrix that are walked at once
@@ -109,7 +111,7 @@ def _output(
     seen, unseen = texts[held_out:] or texts, texts[:held_out]
     wanted = _hidden(model, unseen, model.load, progress)
     inputs = _hidden(model, seen, model.load, progress)
-    known = Inputs(inputs, len(inputs))
+    known = Inputs(inputs, len(inputs), shrinkage=OUTPUT_SHRINKAGE)
     nearest, walked = [], []
     n, _ = model.spec.shape(output)
     for first in range(0, n, ROWS):
@@ -145,11 +147,14 @@ def _hidden(model: ConvertInput, texts: Sequence[Sequence[int]], load: Loader, p
 
 class Inputs:
     """What a walk needs to know of a matrix's inputs: the first `count` of `rows[…, d_in]`. `wanted` are
-    those that it would have if nothing had been rounded, where they are known.
+    those that it would have if nothing had been rounded, where they are known. `shrinkage` is that of their
+    correlations.
     """
 
-    def __init__(self, rows: Array, count: int, wanted: Array | None = None) -> None:
-        self.rows, self.count = rows, count
+    def __init__(
+        self, rows: Array, count: int, wanted: Array | None = None, shrinkage: float = SHRINKAGE
+    ) -> None:
+        self.rows, self.count, self._shrinkage = rows, count, shrinkage
         self._x, self._wanted = bounded(rows[:count]), wanted
         self._held_out = np.arange(count) // RUN % HELD_OUT_OF == HELD_OUT_OF - 1
 
@@ -164,7 +169,7 @@ class Inputs:
         size = np.sqrt(of(seen))
         seen /= size
         shrunk = seen.T @ seen
-        shrunk *= (1 - SHRINKAGE) / len(seen)
+        shrunk *= (1 - self._shrinkage) / len(seen)
         np.fill_diagonal(shrunk, 1)
         upper = np.linalg.cholesky(shrunk[::-1, ::-1])[::-1, ::-1]  # times its transpose: `shrunk`
         return np.asarray(inverted(upper) / size)

@@ -173,6 +173,23 @@ def test_a_mix_fills_the_bytes_it_is_given(checkpoint: Path, tmp_path: Path) -> 
             edgekit.convert(checkpoint, tmp_path / "m.edge", verify=False, **wrong)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("name", ["mlx", "onnx", "gguf"])
+def test_other_formats_mix_too(checkpoint: Path, tmp_path: Path, name: str) -> None:
+    out = tmp_path / ("m.gguf" if name == "gguf" else "m")
+    sizes = [
+        edgekit.convert(checkpoint, out, format=name, scheme=scheme, dry_run=True).bytes or 0
+        for scheme in ("q4", "q8")
+    ]
+    wanted = sum(sizes) // 2
+    plan = edgekit.convert(checkpoint, out, format=name, target_bytes=wanted, dry_run=True)
+    assert plan.bytes is not None and plan.bytes <= wanted and plan.bytes == pytest.approx(wanted, rel=0.1)
+    # ONNX Runtime is everywhere, so what it computes is checked.
+    report = edgekit.convert(checkpoint, out, format=name, target_bytes=wanted, verify=name == "onnx")
+    assert report.grids is not None and len({*report.grids.values()} - {"f32"}) > 1
+    with pytest.raises(edgekit.UsageError, match="these have: edge, gguf, mlx, onnx"):
+        edgekit.convert(checkpoint, out, format="coreml", target_bpw=5)
+
+
 def test_unknown_formats_and_schemes_are_refused(checkpoint: Path, tmp_path: Path) -> None:
     with pytest.raises(edgekit.UsageError, match="edge"):
         edgekit.convert(checkpoint, tmp_path / "m", format="tape")

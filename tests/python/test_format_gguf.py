@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+import edgekit
 from edgekit.converters import convert
-from edgekit.converters.formats import _gguf_architecture, _gguf_tokenizer, gguf
+from edgekit.converters.formats import _gguf_architecture, _gguf_tokenizer, edge, gguf
 from edgekit.converters.formats._gguf_architecture import computed
 from edgekit.converters.interpreters.numpy import Reference
 from edgekit.errors import UnsupportedModel, UsageError
@@ -122,6 +123,48 @@ def test_quantized_files_give_the_logits_of_their_own_weights(scheme: str, tmp_p
     want = gguf.read_back(tmp_path / "out.gguf").reference().logits(IDS)
     # llama.cpp rounds activations: to 8 bits before blocks, to the weights' type before floats
     assert relative(llama_logits(tmp_path / "out.gguf", IDS), want) <= (5e-2 if scheme[0] == "q" else 2e-2)
+
+
+def wide(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A checkpoint whose rows are whole super-blocks."""
+    config = {"hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": 1}
+    monkeypatch.setitem(tiny_models.TINY_CONFIGS, "llama_256", tiny_models.TINY_CONFIGS["llama"] | config)
+    return make_checkpoint("llama_256", directory)
+
+
+@needs_llama
+@pytest.mark.parametrize(
+    ("scheme", "types"),
+    [("q4_k", {"Q4_K", "Q6_K"}), ("q5_k", {"Q5_K", "Q6_K"}), ("q6_k", {"Q6_K"}), ("mix", {"Q5_K", "Q6_K"})],
+)
+def test_super_blocks_give_the_logits_of_their_own_weights(
+    scheme: str, types: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint, out = wide(tmp_path, monkeypatch), tmp_path / "out.gguf"
+    how: dict[str, Any] = {"target_bpw": 6.5} if scheme == "mix" else {"scheme": scheme}
+    report = edgekit.convert(checkpoint, out, format="gguf", calibrate=None, verify=False, **how)
+    assert report.grids is not None and types <= {*report.grids.values()}
+    want = gguf.read_back(out).reference().logits(IDS)
+    assert relative(llama_logits(out, IDS), want) <= 5e-2
+
+
+def test_codes_of_super_blocks_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a file as they are, in a package but for the rounding of scales."""
+    first, again, package = (tmp_path / name for name in ("first.gguf", "again.gguf", "m.edge"))
+    edgekit.convert(
+        wide(tmp_path, monkeypatch), first, format="gguf", scheme="q4_k", calibrate=None, verify=False
+    )
+    source = convert.read(first, "first")
+    gguf.write(source, again, "q8_0")
+    edge.write(source, package, "q8")
+    same, found = convert.read(again, "again"), edge.Package(package)
+    for name in ("layers.0.gate", "layers.0.q", "head"):
+        want, got = source.load(name), found.load(name)
+        np.testing.assert_array_equal(same.load(name), want)
+        assert want is not None and got is not None
+        if name != "head":
+            assert found.layout(name) == "q4_affine32"
+            assert np.linalg.norm(got - want) < 1.5e-3 * np.linalg.norm(want)
 
 
 @needs_llama
