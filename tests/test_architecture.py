@@ -81,7 +81,8 @@ CONVERTERS_MAY_IMPORT = {
     "checkpoint_writer": {"checkpoint", "checkpoint_files", "convert", "quant"},
     "synth": FOUNDATION | {"checkpoint_writer", "convert", "models"},
     "train": {"convert", "interpreters"},
-    "calibrate": FOUNDATION | {"convert", "decoder", "distill", "interpreters", "quant", "text", "train"},
+    "calibrate": FOUNDATION
+    | {"convert", "decoder", "distill", "interpreters", "quality", "quant", "text", "train"},
     "distill": FOUNDATION
     | {"checkpoint_files", "checkpoint_writer", "convert", "decoder", "interpreters", "models", "quant"}
     | {"text", "train"},
