@@ -14,6 +14,8 @@ from typing import Generic, TypeVar
 from edgekit.converters.spec import Layer, ModelSpec
 from edgekit.errors import UnsupportedModel
 
+RECURRENT = "the model has recurrent layers, which this output cannot express: use --format edge"
+
 Value = TypeVar("Value")
 
 SWIGLU_SLOPE, SWIGLU_LIMIT = 1.702, 7.0  # of swiglu_oai
@@ -50,10 +52,12 @@ class Decoder(ABC, Generic[Value]):
 
     def block(self, x: Value, at: str, layer: Layer) -> Value:
         normed = self.norm(x, f"{at}.attn_norm")
-        mix = self.attention if layer.mixer == "attention" else self.conv
+        mix = {"attention": self.attention, "conv": self.conv, "recurrent": self.recurrent}[layer.mixer]
         mixed = self.addend(mix(normed, at, layer), f"{at}.attn_post_norm")
         if not layer.parallel:
             x = self.add(x, mixed, f"{at}.residual")
+            if not layer.d_ff:
+                return x
             normed = self.norm(x, f"{at}.ffn_norm")
         fed = self.experts(normed, at, layer) if layer.n_experts else self.feed_forward(normed, at)
         x = self.add(x, self.addend(fed, f"{at}.ffn_post_norm"), f"{at}.out")
@@ -109,6 +113,16 @@ class Decoder(ABC, Generic[Value]):
         mixed = self.convolve(self.multiply(b, inner, f"{at}.gated"), at, layer)
         return self.linear(self.multiply(c, mixed, f"{at}.chosen"), f"{at}.conv_out")
 
+    def recurrent(self, x: Value, at: str, layer: Layer) -> Value:
+        """A state per head in place of a cache: see Recurrence."""
+        of = layer.recurrence
+        assert of is not None
+        q, k, v = (self.linear(x, f"{at}.state_{part}") for part in "qkv")
+        dt = self.linear(x, f"{at}.state_dt")
+        beta = self.linear(x, f"{at}.state_beta") if of.delta else None
+        out = self.recur(q, k, v, dt, beta, at, layer)
+        return self.linear(self.gated_norm(out, self.linear(x, f"{at}.state_z"), at, layer), f"{at}.state_o")
+
     def feed_forward(self, x: Value, at: str) -> Value:
         hidden = self.linear(x, f"{at}.up")
         if self.spec.gated:
@@ -160,6 +174,16 @@ class Decoder(ABC, Generic[Value]):
     @abstractmethod
     def convolve(self, x: Value, at: str, layer: Layer) -> Value:
         """Causal, depthwise, over the layer's last inputs, with the taps `{at}.conv`."""
+
+    def recur(
+        self, q: Value, k: Value, v: Value, dt: Value, beta: Value | None, at: str, layer: Layer
+    ) -> Value:
+        """What `Recurrence` says up to its gate, the convolution included: `n_heads·value_dim` channels."""
+        raise UnsupportedModel(RECURRENT)
+
+    def gated_norm(self, x: Value, z: Value, at: str, layer: Layer) -> Value:
+        """Gated by silu(z) and normalised with `{at}.state_scale`, in the order of its Recurrence."""
+        raise UnsupportedModel(RECURRENT)
 
     @abstractmethod
     def activate(self, x: Value, path: str) -> Value:

@@ -29,6 +29,15 @@ Shapes are written `[rows, columns]`; a linear layer's weight is `[d_out, d_in]`
     layers.N.conv_in            [3·d_model, d_model]    short convolution: B, C, x stacked (+ _bias)
     layers.N.conv               [d_model, kernel]       depthwise taps, oldest first       (+ _bias)
     layers.N.conv_out           [d_model, d_model]                                     (+ _bias)
+    layers.N.state_q | state_k  [n_key_heads·key_dim, d_model]     a recurrent layer: see Recurrence (+ _bias)
+    layers.N.state_v | state_z  [n_heads·value_dim, d_model]       z: the output's gate             (+ _bias)
+    layers.N.state_dt           [n_heads, d_model]                 steps, before their softplus     (+ _bias)
+    layers.N.state_beta         [n_heads, d_model]                 of the delta rule, before its sigmoid
+    layers.N.taps_q | taps_k | taps_v                  depthwise taps over these, oldest first      (+ _bias)
+    layers.N.state_a            [n_heads]               the logarithm of a state's rate of decay
+    layers.N.state_d            [n_heads]               how much of v is added to the output
+    layers.N.state_scale        [value_dim], or [n_heads·value_dim] when `norm == "group"`
+    layers.N.state_o            [d_model, n_heads·value_dim]                                        (+ _bias)
     layers.N.ple_gate           [ple.dim, d_model]      per-layer embeddings
     layers.N.ple_out            [d_model, ple.dim]
     layers.N.ple_post_norm      [d_model]
@@ -52,13 +61,19 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 SPEC_VERSION = 1
+UNIT_EPS = 1e-6  # under the root of what brings a recurrent layer's queries and keys to length 1
+
+# What multiplies by weights in a mixer of each kind.
+MIXER_MATRICES: dict[str, tuple[str, ...]] = {
+    "attention": ("q", "k", "v", "o"),
+    "conv": ("conv_in", "conv_out"),
+    "recurrent": ("state_q", "state_k", "state_v", "state_z", "state_dt", "state_beta", "state_o"),
+}
 
 # Last parts of the names of matrices; every other tensor is a vector, or small.
 MATRICES = frozenset(
-    """
-    embed head q k v attn_gate o gate up down router conv_in conv_out ple_embed ple_proj ple_gate ple_out
-    """.split()
-)
+    "embed head attn_gate gate up down router ple_embed ple_proj ple_gate ple_out".split()
+).union(*MIXER_MATRICES.values())
 
 
 def added(default: Any) -> Any:
@@ -85,13 +100,59 @@ class Rope:
 
 
 @dataclass(frozen=True)
+class Recurrence:
+    """A mixer with a state S `[key_dim, value_dim]` per head in place of a cache (gated delta net, Mamba-2).
+
+    q, k and v pass a causal convolution and SiLU when `kernel` is not 0; heads share the keys and queries of
+    `n_key_heads` evenly. With dt = softplus(state_dt), at least `dt_min`, and decay = exp(-exp(state_a)·dt)
+
+        S = decay·S + k ⊗ β·(v - kᵀ·decay·S)     delta: β = beta_scale·sigmoid(state_beta)
+        S = decay·S + k ⊗ dt·v                   otherwise
+        out = q_scale·qᵀ·S + state_d·v
+
+    and out, gated by silu(state_z) and normalised with `state_scale`, goes through `state_o`.
+    """
+
+    n_heads: int
+    n_key_heads: int
+    key_dim: int
+    value_dim: int
+    kernel: int = 0
+    delta: bool = False
+    unit_keys: bool = False  # q and k of each head are brought to length 1
+    q_scale: float = 1.0
+    beta_scale: float = 1.0
+    dt_min: float = 0.0
+    # none | head: each head with one [value_dim] weight | group: the values of all heads that share a key
+    norm: Literal["none", "head", "group"] = "none"
+    norm_eps: float = 1e-5
+    gate_first: bool = False  # gated before it is normalised, not after
+
+    @property
+    def keys(self) -> int:
+        """Channels of q, and of k."""
+        return self.n_key_heads * self.key_dim
+
+    @property
+    def values(self) -> int:
+        """Channels of v, z and the output."""
+        return self.n_heads * self.value_dim
+
+    @property
+    def numbers(self) -> int:
+        """Of one state, with the inputs that its convolution remembers."""
+        remembered = max(self.kernel - 1, 0) * (2 * self.keys + self.values)
+        return self.n_heads * self.key_dim * self.value_dim + remembered
+
+
+@dataclass(frozen=True)
 class Layer:
-    """One block: a mixer (attention or short convolution), then a feed-forward part, each with a residual.
+    """One block: a mixer, then a feed-forward part unless `d_ff` is 0, each with a residual.
 
     `parallel` feeds both from the same input and adds both to the residual (StableLM's parallel residual).
     """
 
-    mixer: Literal["attention", "conv"] = "attention"
+    mixer: Literal["attention", "conv", "recurrent"] = "attention"
     n_heads: int = 0
     n_kv_heads: int = 0
     head_dim: int = 0
@@ -104,9 +165,12 @@ class Layer:
     # an earlier layer, whose keys and values this one attends to; None: it has its own
     kv_layer: int | None = added(None)
     k_eq_v: bool = added(False)  # values are what `k` gives, before its norm and rotation
+    recurrence: Recurrence | None = None  # of the mixer "recurrent"
 
     def missing(self) -> tuple[str, ...]:
-        """Parts of attention that this layer does not have."""
+        """Parts of its mixer that this layer does not have."""
+        if self.recurrence is not None:
+            return () if self.recurrence.delta else ("state_beta",)
         return ("k", "v", "k_norm") if self.kv_layer is not None else ("v",) if self.k_eq_v else ()
 
 
@@ -183,7 +247,8 @@ class ModelSpec:
             for layer in self.layers
             if layer.kv_layer is None
         )
-        return attention + sum(self.d_model * (x.conv_kernel - 1) for x in self.layers if x.conv_kernel)
+        convolutions = sum(self.d_model * (x.conv_kernel - 1) for x in self.layers if x.conv_kernel)
+        return attention + convolutions + sum(x.recurrence.numbers for x in self.layers if x.recurrence)
 
     def matrices(self) -> list[str]:
         """The names of all matrices, in the order of the layers."""
@@ -191,10 +256,9 @@ class ModelSpec:
         names += ["ple_embed", "ple_proj"] if self.ple else []
         fed = ("gate", "up", "down") if self.gated else ("up", "down")
         for index, layer in enumerate(self.layers):
-            parts = ["q", "k", "v", "o"] if layer.mixer == "attention" else ["conv_in", "conv_out"]
-            parts = [part for part in parts if part not in layer.missing()]
+            parts = [part for part in MIXER_MATRICES[layer.mixer] if part not in layer.missing()]
             parts += ["attn_gate"] if layer.mixer == "attention" and self.attn_gate != "none" else []
-            parts += ["router"] if layer.n_experts else fed
+            parts += ["router"] if layer.n_experts else fed if layer.d_ff else ()
             parts += [f"experts.{expert}.{part}" for expert in range(layer.n_experts) for part in fed]
             parts += ["ple_gate", "ple_out"] if self.ple else []
             names += [f"layers.{index}.{part}" for part in parts]
@@ -251,6 +315,7 @@ class ModelSpec:
             "ple_gate": (ple, d),
             "ple_out": (d, ple),
             "scalar": (1,),
+            **({} if layer.recurrence is None else _recurrent_shapes(layer.recurrence, d)),
         }
         return shapes[parts[-1]]
 
@@ -267,9 +332,7 @@ class ModelSpec:
     def from_json(data: dict[str, Any]) -> ModelSpec:
         """Inverse of `to_json`. Raises TypeError or KeyError on unknown or missing members."""
         data = dict(data)
-        data["layers"] = tuple(
-            Layer(**layer) if "rope" in layer else Layer(**layer, rope=None) for layer in data["layers"]
-        )
+        data["layers"] = tuple(_layer(layer) for layer in data["layers"])
         data["ropes"] = tuple(Rope(**_tuples(rope)) for rope in data["ropes"])
         for member, kind in (("moe", Moe), ("ple", PerLayerEmbedding)):
             if data.get(member) is not None:
@@ -305,6 +368,19 @@ class Source:
         return (self.name, *self.stack) if self.name else ()
 
 
+def _recurrent_shapes(of: Recurrence, d_model: int) -> dict[str, tuple[int, ...]]:
+    return {
+        **dict.fromkeys(("state_q", "state_k"), (of.keys, d_model)),
+        **dict.fromkeys(("state_v", "state_z"), (of.values, d_model)),
+        **dict.fromkeys(("state_dt", "state_beta"), (of.n_heads, d_model)),
+        "state_o": (d_model, of.values),
+        **dict.fromkeys(("taps_q", "taps_k"), (of.keys, of.kernel)),
+        "taps_v": (of.values, of.kernel),
+        **dict.fromkeys(("state_a", "state_d"), (of.n_heads,)),
+        "state_scale": (of.value_dim,) if of.norm == "head" else (of.values,),
+    }
+
+
 def _tuples(value: dict[str, Any]) -> dict[str, Any]:
     return {name: tuple(v) if isinstance(v, list) else v for name, v in value.items()}
 
@@ -318,3 +394,10 @@ def _json(value: Any) -> Any:
             if given is not None and not ("added" in member.metadata and given == member.default)
         }
     return [_json(item) for item in value] if isinstance(value, tuple) else value
+
+
+def _layer(data: dict[str, Any]) -> Layer:
+    data = {"rope": None} | data
+    if data.get("recurrence") is not None:
+        data["recurrence"] = Recurrence(**data["recurrence"])
+    return Layer(**data)

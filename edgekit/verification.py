@@ -434,6 +434,8 @@ def _maths(spec: ModelSpec) -> dict[str, Any]:
             words |= {name: getattr(layer, name) for name in ("n_heads", "n_kv_heads", "head_dim", "window")}
             rope = None if layer.rope is None else spec.ropes[layer.rope]
             words["rope"] = rope and [rope.dim, *rope.inv_freq, rope.factor, *(rope.long_inv_freq or ())]
+        if layer.recurrence:
+            words |= asdict(layer.recurrence)
         found |= {f"{at}.{name}": value for name, value in words.items()}
     return found
 

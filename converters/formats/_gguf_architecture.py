@@ -114,7 +114,9 @@ def architecture(model: ConvertInput) -> Architecture:
     parts = {n.rsplit(".", 1)[-1].removesuffix("_bias") for n in model.tensors if n.endswith("_bias")}
     rotated = [layer.rope is not None for layer in spec.layers]
     why = None
-    if spec.activation != arch.activation:
+    if any(layer.recurrence for layer in spec.layers):
+        why = "recurrent layers"
+    elif spec.activation != arch.activation:
         why = f"activation {spec.activation} ({arch.activation} is what it has)"
     elif parts - set(arch.biases):
         why = f"biases of {', '.join(sorted(parts - set(arch.biases)))}"

@@ -22,6 +22,7 @@ from edgekit.converters.convert import ConvertInput
 from edgekit.converters.decoder import SWIGLU_LIMIT, SWIGLU_SLOPE
 from edgekit.converters.formats._onnx_graph import Block, Dim, Graph, Weight
 from edgekit.converters.formats._parallel import in_order, row_slabs
+from edgekit.converters.formats._parts import PARTS, require
 from edgekit.converters.quant.blocks import Blocks
 from edgekit.converters.quant.dense import Dense, narrowed
 from edgekit.converters.quant.grid import Grid
@@ -32,6 +33,7 @@ MAX_POSITIONS = 131072  # of the tables of angles
 SINKS_INPUT = 11  # of GroupQueryAttention
 EMBED_BITS = (4, 8)  # of GatherBlockQuantized
 QUANTIZED = MATRICES - {"router"}
+LACKING = {"recurrent layers", "layers without a feed-forward part"}
 GATHERED = ("embed", "ple_embed")  # of which a token reads a row
 
 
@@ -58,6 +60,7 @@ class Decoder(decoder.Decoder[str]):
         self.type = scheme.type
         self.positions = ""
         self.here: dict[int, list[str]] = {}
+        require(model, "ONNX output", PARTS.keys() - LACKING)
         self.check()
         self.context = min(self.spec.context or MAX_POSITIONS, MAX_POSITIONS)
 

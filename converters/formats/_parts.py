@@ -24,6 +24,8 @@ PARTS: dict[str, Callable[[ConvertInput], bool]] = {
     "layers that share keys and values": lambda model: not model.spec.layers_stand_alone,
     "norms of the values": lambda model: model.spec.v_norm,
     "layers times a number": _holds("scalar"),
+    "recurrent layers": lambda model: any(layer.recurrence for layer in model.spec.layers),
+    "layers without a feed-forward part": lambda model: not all(layer.d_ff for layer in model.spec.layers),
     "activation xielu": lambda model: model.spec.activation == "xielu",
     "activation swiglu_oai": lambda model: model.spec.activation == "swiglu_oai",
 }

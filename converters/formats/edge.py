@@ -45,8 +45,8 @@ SPARE_HEADER_BYTES = 48 * 1024
 
 # Of which a token reads one row: it is stored as the 16 rows of a tile, so that its bytes lie together.
 TABLES = frozenset(["ple_embed"])
-# Small and sensitive: a wrong expert costs more than these bytes.
-KEPT_WIDE = frozenset(["router"])
+# Small and sensitive: a wrong expert, or a state that fades too fast, costs more than these bytes.
+KEPT_WIDE = frozenset(["router", "state_dt", "state_beta"])
 
 # What turns ids into vectors and back: at 4 bits these cost as much quality as all the rest.
 ENDS = frozenset(["embed", "head"])

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit.converters.decoder import SWIGLU_LIMIT, SWIGLU_SLOPE, Decoder
-from edgekit.converters.spec import Layer, ModelSpec, Rope
+from edgekit.converters.spec import UNIT_EPS, Layer, ModelSpec, Rope
 from edgekit.errors import UsageError
 
 Array = NDArray[np.float32]
@@ -196,12 +196,56 @@ class Reference(Decoder[Array]):
         return np.split(x, count, axis=-1)
 
     def convolve(self, x: Array, at: str, layer: Layer) -> Array:
-        taps = self._need(f"{at}.conv")  # [d_model, kernel]
-        padded = np.concatenate((np.zeros((layer.conv_kernel - 1, x.shape[1]), np.float32), x))
-        shifted = (padded[i : i + len(x)] * taps[:, i] for i in range(layer.conv_kernel))
-        mixed = functools.reduce(np.add, shifted)
-        bias = self.load(f"{at}.conv_bias")
+        return self._convolve(x, f"{at}.conv")
+
+    def _convolve(self, x: Array, name: str) -> Array:
+        taps = self._need(name)  # [channels, kernel]
+        kernel = taps.shape[1]
+        padded = np.concatenate((np.zeros((kernel - 1, x.shape[1]), np.float32), x))
+        mixed = functools.reduce(np.add, (padded[i : i + len(x)] * taps[:, i] for i in range(kernel)))
+        bias = self.load(f"{name}_bias")
         return mixed if bias is None else mixed + bias
+
+    def recur(
+        self, q: Array, k: Array, v: Array, dt: Array, beta: Array | None, at: str, layer: Layer
+    ) -> Array:
+        of = layer.recurrence
+        assert of is not None
+        if of.kernel:
+            q, k, v = (
+                _silu(self._convolve(x, f"{at}.taps_{part}"))
+                for part, x in zip("qkv", (q, k, v), strict=True)
+            )
+        q, k = (x.reshape(len(x), of.n_key_heads, of.key_dim) for x in (q, k))
+        v = v.reshape(len(v), of.n_heads, of.value_dim)
+        if of.unit_keys:
+            q, k = (x / np.sqrt((x * x).sum(-1, keepdims=True) + np.float32(UNIT_EPS)) for x in (q, k))
+        q, k = (x.repeat(of.n_heads // of.n_key_heads, 1) for x in (q * np.float32(of.q_scale), k))
+        dt = np.maximum(np.logaddexp(dt, np.float32(0)), np.float32(of.dt_min))
+        decay = np.exp(-np.exp(self._need(f"{at}.state_a")) * dt)
+        weight = dt if beta is None else np.float32(of.beta_scale) / (1 + np.exp(-beta))
+        state = np.zeros((of.n_heads, of.key_dim, of.value_dim), np.float32)
+        out = np.empty_like(v)
+        for t in range(len(v)):
+            state *= decay[t, :, None, None]
+            new = v[t] if beta is None else v[t] - (k[t, :, :, None] * state).sum(1)
+            state += k[t, :, :, None] * (weight[t, :, None] * new)[:, None]
+            out[t] = (q[t, :, :, None] * state).sum(1)
+        skip = self.load(f"{at}.state_d")
+        return (out if skip is None else out + skip[:, None] * v).reshape(len(v), -1)
+
+    def gated_norm(self, x: Array, z: Array, at: str, layer: Layer) -> Array:
+        of = layer.recurrence
+        assert of is not None
+        if of.gate_first:
+            x = x * _silu(z)
+        if of.norm != "none":
+            groups = of.n_heads if of.norm == "head" else of.n_key_heads
+            weight = self._need(f"{at}.state_scale").reshape(-1, x.shape[1] // groups)
+            apart = x.reshape(len(x), groups, -1)
+            mean = np.square(apart).mean(-1, keepdims=True, dtype=np.float32)
+            x = (apart / np.sqrt(mean + np.float32(of.norm_eps)) * weight).reshape(x.shape)
+        return x if of.gate_first else x * _silu(z)
 
     def activate(self, x: Array, path: str) -> Array:
         if self.spec.activation == "xielu":

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 from edgekit.converters.decoder import SWIGLU_LIMIT, SWIGLU_SLOPE, Decoder
-from edgekit.converters.spec import Layer, ModelSpec, Rope
+from edgekit.converters.spec import UNIT_EPS, Layer, ModelSpec, Rope
 from edgekit.errors import UnsupportedModel
 
 try:
@@ -172,9 +172,55 @@ class TorchDecoder(Decoder[Tensor]):
         return x.chunk(count, -1)
 
     def convolve(self, x: Tensor, at: str, layer: Layer) -> Tensor:
-        taps = self._need(f"{at}.conv")  # [d_model, kernel]
-        before = functional.pad(x.mT, (layer.conv_kernel - 1, 0))
-        return functional.conv1d(before, taps[:, None], self.weights(f"{at}.conv_bias"), groups=len(taps)).mT
+        return self._convolve(x, f"{at}.conv")
+
+    def _convolve(self, x: Tensor, name: str) -> Tensor:
+        taps = self._need(name)  # [channels, kernel]
+        before = functional.pad(x.mT, (taps.shape[1] - 1, 0))
+        return functional.conv1d(before, taps[:, None], self.weights(f"{name}_bias"), groups=len(taps)).mT
+
+    def recur(
+        self, q: Tensor, k: Tensor, v: Tensor, dt: Tensor, beta: Tensor | None, at: str, layer: Layer
+    ) -> Tensor:
+        of = layer.recurrence
+        assert of is not None
+        if of.kernel:
+            q, k, v = (
+                functional.silu(self._convolve(x, f"{at}.taps_{part}"))
+                for part, x in zip("qkv", (q, k, v), strict=True)
+            )
+        narrow, wide = v.dtype, torch.promote_types(v.dtype, torch.float32)  # a state sums up whole texts
+        q, k = (self.split_heads(x.to(wide), at, of.n_key_heads, of.key_dim) for x in (q, k))
+        v = self.split_heads(v.to(wide), at, of.n_heads, of.value_dim)
+        if of.unit_keys:
+            q, k = (x * torch.rsqrt(x.square().sum(-1, keepdim=True) + UNIT_EPS) for x in (q, k))
+        q, k = (x.repeat_interleave(of.n_heads // of.n_key_heads, 1) for x in (q * of.q_scale, k))
+        dt = functional.softplus(dt.to(wide)).clamp(of.dt_min).mT  # [batch, heads, time]
+        decay = torch.exp(-self._need(f"{at}.state_a").exp()[:, None] * dt)
+        weight = dt if beta is None else of.beta_scale * beta.to(wide).sigmoid().mT
+        state = v.new_zeros((*v.shape[:2], of.key_dim, of.value_dim))
+        rows = []
+        for t in range(v.shape[2]):
+            state = state * decay[:, :, t, None, None]
+            new = v[:, :, t] if beta is None else v[:, :, t] - (k[:, :, t, None] @ state)[:, :, 0]
+            state = state + k[:, :, t, :, None] * (weight[:, :, t, None] * new)[:, :, None]
+            rows.append((q[:, :, t, None] @ state)[:, :, 0])
+        out, skip = torch.stack(rows, 2), self.weights(f"{at}.state_d")
+        out = out if skip is None else out + skip[:, None, None] * v
+        return out.transpose(1, 2).flatten(2).to(narrow)
+
+    def gated_norm(self, x: Tensor, z: Tensor, at: str, layer: Layer) -> Tensor:
+        of = layer.recurrence
+        assert of is not None
+        if of.gate_first:
+            x = x * functional.silu(z)
+        if of.norm != "none":
+            groups = of.n_heads if of.norm == "head" else of.n_key_heads
+            apart = x.unflatten(-1, (groups, -1)).to(torch.promote_types(x.dtype, torch.float32))
+            apart = apart * torch.rsqrt(apart.square().mean(-1, keepdim=True) + of.norm_eps)
+            weight = self._need(f"{at}.state_scale").view(-1, apart.shape[-1])
+            x = (apart * weight).flatten(-2).to(x.dtype)
+        return x if of.gate_first else x * functional.silu(z)
 
     def activate(self, x: Tensor, path: str) -> Tensor:
         if self.spec.activation == "xielu":

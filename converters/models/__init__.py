@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from edgekit.converters.checkpoint import TensorSource, source_shape
 from edgekit.converters.models._config import Config, unread_warnings
+from edgekit.converters.models._standard import TAPS
 from edgekit.converters.spec import ModelSpec, Source
 from edgekit.errors import InvalidFile, UnsupportedModel
 from edgekit.submodules import submodules
@@ -83,7 +84,7 @@ def stored(family: Family) -> dict[str, Stored]:
             for row, theirs in enumerate((where.name, *where.stack)):
                 found[theirs] = Stored((*rest,), ((name, where),), row)
             continue
-        if name.endswith(".conv"):  # Conv1d keeps an axis for the channels of its only group
+        if name.rpartition(".")[2] in TAPS:
             rest.insert(0, 1)
         above = found.get(where.name, Stored((0,), ()))
         found[where.name] = Stored((above.shape[0] + rows, *rest), (*above.parts, (name, where)))

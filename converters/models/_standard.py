@@ -9,7 +9,7 @@ from typing import Any
 
 from edgekit.converters.models import _rotary
 from edgekit.converters.models._config import MAX_HEAD_DIM, MAX_HEADS, MAX_LAYERS, Config
-from edgekit.converters.spec import Layer, ModelSpec, Moe, Rope, Source
+from edgekit.converters.spec import Layer, ModelSpec, Moe, Recurrence, Rope, Source
 from edgekit.errors import InvalidFile, UnsupportedModel
 
 ACTIVATIONS = {
@@ -45,11 +45,19 @@ EXPERTS = {
     "experts.down": "mlp.experts.{}.down_proj",
 }
 
-ATTENTION_PARTS = {"q", "k", "v", "attn_gate", "o", "q_norm", "k_norm", "sinks", "o_norm"}
-CONV_PARTS = {"conv_in", "conv", "conv_out"}
+MIXER_PARTS = {
+    "attention": {"q", "k", "v", "attn_gate", "o", "q_norm", "k_norm", "sinks", "o_norm"},
+    "conv": {"conv_in", "conv", "conv_out"},
+    "recurrent": {
+        *("state_q", "state_k", "state_v", "state_z", "state_dt", "state_beta", "state_o"),
+        *("taps_q", "taps_k", "taps_v", "state_a", "state_d", "state_dt_bias", "state_scale"),
+    },
+}
+TAPS = {"conv", "taps_q", "taps_k", "taps_v"}  # Conv1d keeps an axis for the channels of its only group
 DENSE_PARTS = {"gate", "up", "down", "down_norm", "alpha_p", "alpha_n"}
 SLOPES = {"alpha_p": 0.0, "alpha_n": 0.5}  # of xIELU: the least that each may be
-BARE = {"sinks", *SLOPES}  # parts whose names have no ".weight"
+BARE = {"sinks", *SLOPES, "state_a", "state_d", "state_dt_bias"}  # parts whose names have no ".weight"
+MAX_KERNEL = 64  # taps of a convolution
 
 
 def spec(
@@ -126,6 +134,11 @@ def attention_layers(
     return tuple(dataclasses.replace(layer, window=w, rope=r) for w, r in zip(windows, ropes, strict=True))
 
 
+def recurrent(layer: Layer, of: Recurrence) -> Layer:
+    """The layer with a recurrent mixer in place of its attention."""
+    return Layer("recurrent", rope=None, d_ff=layer.d_ff, n_experts=layer.n_experts, recurrence=of)
+
+
 def layer_types(
     config: Config, default: Sequence[str], known: Iterable[str] = ("full_attention", "sliding_attention")
 ) -> list[str]:
@@ -200,7 +213,7 @@ def tensors(
                 rows_used[theirs] += shape[0]
             add = norm_offset if part.endswith("norm") else 0.0
             tail = "" if part in BARE else ".weight"
-            found[name] = Source(f"{theirs}{tail}", rows, add, shape if part == "conv" else None)
+            found[name] = Source(f"{theirs}{tail}", rows, add, shape if part in TAPS else None)
             if part in SLOPES:
                 found[name] = Source(theirs, add=SLOPES[part], map="softplus")
             if part in biases:
@@ -237,12 +250,11 @@ def _parts(spec: ModelSpec, block: Layer, layer: Mapping[str, str]) -> Iterable[
             for expert in range(block.n_experts):
                 yield part, expert
         elif (
-            (part not in ATTENTION_PARTS or block.mixer == "attention")
-            and (part not in CONV_PARTS or block.mixer == "conv")
-            and (part not in DENSE_PARTS or block.n_experts == 0)
+            all(part not in parts or block.mixer == mixer for mixer, parts in MIXER_PARTS.items())
+            and (part not in DENSE_PARTS or (block.n_experts == 0 and block.d_ff > 0))
             and (part != "router" or block.n_experts > 0)
             and (part != "gate" or spec.gated)
-            and (part != "ffn_norm" or not block.parallel)
+            and (part != "ffn_norm" or (not block.parallel and block.d_ff > 0))
             and part not in block.missing()
         ):
             yield part, None

@@ -15,6 +15,9 @@ from edgekit.converters.sources import gguf
 from edgekit.converters.spec import Layer, ModelSpec
 from edgekit.errors import EdgekitError
 
+# What a layer's cells are written from, of a row whose output nobody wants.
+WRITTEN = ("k", "v", "conv_in", "state_q", "state_k", "state_v", "state_dt", "state_beta")
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -39,7 +42,7 @@ class Cost:
         # Of the last layer with a cache of its own, most of a prompt needs what goes into it and no more; of
         # those after it, nothing.
         end = spec.last_writer
-        cached = {f"layers.{end}.{part}" for part in ("k", "v", "conv_in")}
+        cached = {f"layers.{end}.{part}" for part in WRITTEN}
         for name, matrix in metadata["matrices"].items():
             n, k = matrix["shape"]
             begin, stop = entries[name]["data_offsets"]

@@ -71,7 +71,7 @@ def test_prefill_and_decode_agree_with_transformers(name: str, directory: Path) 
 
 
 @pytest.mark.parametrize("isa", isas())
-@pytest.mark.parametrize("name", ["llama_mqa", "gemma3", "gemma4_shared", "olmoe", "lfm2"])
+@pytest.mark.parametrize("name", ["llama_mqa", "gemma3", "gemma4_shared", "olmoe", "lfm2", "qwen3_5"])
 def test_every_instruction_set_agrees(name: str, isa: str, directory: Path) -> None:
     model = Model(package(name, directory), isa=isa)
     ids = tokens(model, LENGTH)

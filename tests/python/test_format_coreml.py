@@ -23,7 +23,7 @@ from coreml_rules import broken_rules, cache_traffic
 from coremltools.converters.mil.frontend.milproto.load import load as load_program
 from coremltools.libmilstoragepython import _BlobStorageReader
 from packed_checkpoints import quantize
-from tiny_models import TINY_CONFIGS, make_checkpoint
+from tiny_models import RECURRENT, TINY_CONFIGS, make_checkpoint
 
 from edgekit.conversion import convert as convert_checkpoint
 from edgekit.converters import convert
@@ -54,9 +54,16 @@ REFUSED = (
     "granite_swa",
     "hunyuan_v1_dense",
     "lfm3",
+    "mamba2",
     "nanochat",
+    "nemotron_h",
+    "qwen3_5_text",
 )
-TAKEN = {name: kind for name, c in TINY_CONFIGS.items() if (kind := c["model_type"]) not in REFUSED}
+TAKEN = {
+    name: kind
+    for name, config in TINY_CONFIGS.items()
+    if (kind := config["model_type"]) not in REFUSED and name not in RECURRENT
+}
 FAMILIES = list({kind: name for name, kind in reversed(TAKEN.items())}.values())
 
 

@@ -59,6 +59,7 @@ REFUSED = {
     "phi_gqa": "activation",
     "openelm_untied": "output matrix",
     "granitemoehybrid_no_positions": "positions",
+    "granitemoehybrid_mamba": "recurrent layers",
     "minicpm_long": "longrope",
     **{
         name: "architecture"

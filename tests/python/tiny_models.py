@@ -346,6 +346,52 @@ TINY_CONFIGS: dict[str, dict[str, Any]] = {
         "decoder_sparse_step": 2,
         "attention_bias": True,
     },
+    "mamba2": {
+        "model_type": "mamba2",
+        "vocab_size": 199,
+        "hidden_size": 64,
+        "num_hidden_layers": 3,
+        "num_heads": 8,
+        "head_dim": 16,
+        "state_size": 24,
+        "n_groups": 2,
+        "chunk_size": 16,
+    },
+    "qwen3_5": SMALL
+    | {
+        "model_type": "qwen3_5_text",
+        "num_hidden_layers": 4,
+        "head_dim": 32,
+        "linear_key_head_dim": 16,
+        "linear_value_head_dim": 24,
+        "linear_num_key_heads": 2,
+        "linear_num_value_heads": 4,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.25},
+    },
+    "qwen3_5_tied": SMALL
+    | {
+        "model_type": "qwen3_5_text",
+        "layer_types": ["linear_attention", "full_attention", "linear_attention"],
+        "head_dim": 16,
+        "linear_key_head_dim": 12,
+        "linear_value_head_dim": 16,
+        "linear_num_key_heads": 3,
+        "linear_num_value_heads": 3,
+        "tie_word_embeddings": True,
+        "attention_bias": True,
+    },
+    "nemotron_h": SMALL
+    | {
+        "model_type": "nemotron_h",
+        "hybrid_override_pattern": "M-M*-",
+        "num_hidden_layers": 5,
+        "head_dim": 16,
+        "ssm_state_size": 20,
+        "mamba_num_heads": 6,
+        "mamba_head_dim": 16,
+        "n_groups": 2,
+        "chunk_size": 16,
+    },
     "gemma": SMALL | {"model_type": "gemma", "head_dim": 24, "num_key_value_heads": 1, "hidden_act": "gelu"},
     "gemma_untied": SMALL
     | {"model_type": "gemma", "head_dim": 16, "tie_word_embeddings": False, "attention_bias": True},
@@ -409,6 +455,8 @@ TINY_CONFIGS: dict[str, dict[str, Any]] = {
     "granitemoehybrid": GRANITE4,
     "granitemoehybrid_no_positions": GRANITE4
     | {"position_embedding_type": "nope", "attention_bias": True, "num_key_value_heads": 4},
+    "granitemoehybrid_mamba": GRANITE4
+    | {"layer_types": ["mamba", "attention", "mamba"], "mamba_d_state": 20, "mamba_n_groups": 2},
     "internlm3": SMALL | {"model_type": "internlm3", "rope_scaling": {"rope_type": "dynamic", "factor": 6.0}},
     "internlm3_bias": SMALL | {"model_type": "internlm3", "head_dim": 24, "qkv_bias": True, "bias": True},
     "vaultgemma": SMALL
@@ -524,6 +572,8 @@ TINY_CONFIGS: dict[str, dict[str, Any]] = {
 }
 
 
+# Of those above, the ones that --format edge alone has a form for.
+RECURRENT = ("mamba2", "nemotron_h", "qwen3_5", "qwen3_5_tied", "granitemoehybrid_mamba")
 OFFSET_NORMS = ("gemma", "gemma2", "gemma3_text", "nemotron")  # 1 + w
 
 
@@ -546,7 +596,9 @@ def make_model(name: str) -> Any:
         model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
     with torch.no_grad():
         for key, values in model.named_parameters():
-            if values.ndim == 1:
+            if key.endswith("A_log"):  # states that forget little by little
+                values.copy_(torch.randn_like(values) - 3.0)
+            elif values.ndim == 1:
                 centre = 0.0 if key.endswith("bias") or family in OFFSET_NORMS else 1.0
                 values.copy_(centre + 0.3 * torch.randn_like(values))
                 if family == "gemma4_text" and key.endswith("q_norm.weight"):

@@ -32,6 +32,15 @@ public:
     virtual void copy_cells(const Context& from) = 0;
 };
 
+// Where a pass finds and leaves the states of recurrent layers: indices of what LayerRing::state places.
+struct StateStep {
+    uint32_t from = 0;      // the state at the position of the first row, or
+    uint32_t replayed = 0;  // so many rows before it: their inputs are in the ring
+    uint32_t to = 0;        // after the last row; may be `from`
+    uint32_t between = 0;   // another state, as it is
+    uint32_t after = 0;     // so many rows before the end; 0: is not wanted
+};
+
 // What one text brings to a pass.
 struct Part {
     Context& context;
@@ -41,6 +50,7 @@ struct Part {
     const int32_t* ids;                 // [rows], below vocab_size; or nullptr and
     const float* embeddings = nullptr;  // [rows][d_model], as the first layer reads them
     uint32_t wanted = 0;                // of the last rows, for which there is to be an output
+    StateStep states{};
 };
 
 // Rows of vocab_size, or of d_model: what the last norm gives.

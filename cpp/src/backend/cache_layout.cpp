@@ -41,6 +41,7 @@ uint32_t CacheLayout::most_slots() const {
 uint64_t CacheLayout::rewindable(uint64_t position, uint64_t written) const {
     uint64_t most = position;
     for (const LayerRing& ring : rings_) {
+        if (ring.state_bytes) continue;
         // Position p is still there when written - p <= ring; after a rewind to r, the token at r sees back
         // to r - window + 1.
         const uint64_t kept = ring.sinks + uint64_t{ring.ring};
@@ -52,7 +53,12 @@ uint64_t CacheLayout::rewindable(uint64_t position, uint64_t written) const {
     return most;
 }
 
-std::vector<CellRange> CacheLayout::used(uint64_t written) const {
+bool CacheLayout::has_states() const {
+    return std::any_of(rings_.begin(), rings_.end(),
+                       [](const LayerRing& ring) { return ring.state_bytes > 0; });
+}
+
+std::vector<CellRange> CacheLayout::used(uint64_t written, uint32_t states) const {
     std::vector<CellRange> ranges;
     for (const LayerRing& ring : rings_) {
         const uint64_t blocks = (std::min<uint64_t>(ring.slots, written) + ring.block - 1) / ring.block;
@@ -61,6 +67,8 @@ std::vector<CellRange> CacheLayout::used(uint64_t written) const {
             ranges.push_back({ring.keys(head), ring.key_bytes * blocks});
             if (ring.value_bytes) ranges.push_back({ring.values(head), ring.value_bytes * blocks});
         }
+        for (uint32_t state = 0; ring.state_bytes && state < kStates; ++state)
+            if (states >> state & 1) ranges.push_back({ring.state(state), ring.state_bytes});
     }
     return ranges;
 }

@@ -15,6 +15,9 @@
 // what fits the session (StreamingLLM, arXiv:2309.17453, which re-rotates keys to the same effect).
 //
 // A convolution layer keeps its last inputs in a ring of the same kind.
+//
+// A recurrent layer keeps kStates states beside the last inputs: which of them are at which position, and so
+// where a text can return to, the session decides (engine/state_slots.h) and tells in each Part.
 
 #include <cstdint>
 #include <vector>
@@ -24,6 +27,9 @@
 namespace edgekit {
 
 struct ModelSpec;
+
+// Of a recurrent layer: its states, and the inputs in its ring.
+inline constexpr uint32_t kStates = 4, kStateInputs = 32;
 
 struct CacheOptions {
     uint32_t window = 0;  // recent positions
@@ -51,6 +57,7 @@ struct LayerRing {
     uint32_t block = 1;        // slots
     uint64_t key_bytes = 0;    // of a block
     uint64_t value_bytes = 0;  // of a block
+    uint64_t state_bytes = 0;  // of a state; 0: not a recurrent layer
     uint64_t offset = 0;       // of the first head, from the cache's beginning
 
     uint32_t slot(uint64_t position) const {
@@ -64,7 +71,8 @@ struct LayerRing {
     }
     uint64_t keys(uint32_t head) const { return offset + slots / block * (key_bytes + value_bytes) * head; }
     uint64_t values(uint32_t head) const { return keys(head) + slots / block * key_bytes; }
-    uint64_t bytes() const { return keys(heads) - offset; }
+    uint64_t state(uint32_t index) const { return keys(heads) + state_bytes * index; }
+    uint64_t bytes() const { return state(kStates) - offset; }
     bool operator==(const LayerRing&) const = default;
 };
 
@@ -80,13 +88,16 @@ public:
     const LayerRing& ring(size_t layer) const { return rings_[layer]; }
     // Of the longest ring.
     uint32_t most_slots() const;
+    // Whether some layer is recurrent.
+    bool has_states() const;
     // Positions after which the first tokens leave some layer.
     uint64_t capacity() const { return options_.capacity(); }
     // How many of the last tokens can be taken back when `position` have been processed and `written` at
-    // most.
+    // most, as far as layers other than recurrent ones are concerned.
     uint64_t rewindable(uint64_t position, uint64_t written) const;
-    // The cells that positions before `written` use, in the order in which a saved session has them.
-    std::vector<CellRange> used(uint64_t written) const;
+    // The cells that positions before `written` use, and of recurrent layers the states whose bits are set
+    // in `states`, in the order in which a saved session has them.
+    std::vector<CellRange> used(uint64_t written, uint32_t states = 0) const;
 
 private:
     CacheOptions options_;

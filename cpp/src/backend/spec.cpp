@@ -84,7 +84,8 @@ int32_t read_kv_layer(const json::Value& value, const LayerSpec& layer, const Mo
     const auto index = static_cast<int32_t>(count_at(value, "kv_layer", 0, kMaxLayers));
     constexpr CacheOptions any{.window = 64, .sinks = 0, .chunk = 16, .type = KvType::f32};
     const bool earlier = static_cast<size_t>(index) < spec.layers.size() && spec.layers[index].kv_layer < 0;
-    if (!earlier || spec.layers[index].mixer->ring(any) != layer.mixer->ring(any))
+    if (!earlier || layer.mixer->ring(any).state_bytes ||
+        spec.layers[index].mixer->ring(any) != layer.mixer->ring(any))
         throw Error(Status::invalid_file, "layer " + std::to_string(spec.layers.size()) +
                                               " cannot read the keys and values of layer " +
                                               std::to_string(index) +
@@ -92,27 +93,21 @@ int32_t read_kv_layer(const json::Value& value, const LayerSpec& layer, const Mo
     return index;
 }
 
-// A member that this build does not know would change what the model computes.
-void know(const json::Value& value, std::string_view what, std::initializer_list<std::string_view> members) {
-    for (const auto& [name, ignored] : value.as_object(what))
-        if (std::ranges::find(members, name) == members.end())
-            throw Error(Status::unsupported, "the model's description has a member '" + name + "' in its " +
-                                                 std::string(what) +
-                                                 ", which this version of edgekit does not know: update it");
-}
-
 LayerSpec parse_layer(const json::Value& value, const ModelSpec& spec) {
     know(value, "layer",
          {"mixer", "n_heads", "n_kv_heads", "head_dim", "rope", "window", "d_ff", "n_experts", "conv_kernel",
-          "parallel", "kv_layer", "k_eq_v"});
+          "parallel", "kv_layer", "k_eq_v", "recurrence"});
     LayerSpec layer;
     const std::string& name = value.string_at("mixer");
     for (const MixerKind& kind : mixer_kinds())
         if (kind.name == name) layer.mixer = kind.parse(value, spec);
     if (!layer.mixer) unknown("mixer", name);
     layer.parallel = value.bool_at("parallel");
-    layer.d_ff = count_at(value, "d_ff", 1, kMaxWidth);
+    layer.d_ff = count_at(value, "d_ff", 0, kMaxWidth);
     layer.n_experts = count_at(value, "n_experts", 0, kMaxExperts);
+    if (!layer.d_ff && (layer.parallel || layer.n_experts))
+        throw Error(Status::invalid_file,
+                    "a layer has a parallel residual or experts, but no width of its feed-forward part");
     if (value.find("kv_layer")) layer.kv_layer = read_kv_layer(value, layer, spec);
     return layer;
 }
@@ -126,6 +121,14 @@ PerLayerEmbeddingSpec parse_ple(const json::Value& value) {
 }
 
 }  // namespace
+
+void know(const json::Value& value, std::string_view what, std::initializer_list<std::string_view> members) {
+    for (const auto& [name, ignored] : value.as_object(what))
+        if (std::ranges::find(members, name) == members.end())
+            throw Error(Status::unsupported, "the model's description has a member '" + name + "' in its " +
+                                                 std::string(what) +
+                                                 ", which this version of edgekit does not know: update it");
+}
 
 uint32_t count_at(const json::Value& value, std::string_view key, int64_t low, int64_t high) {
     return static_cast<uint32_t>(value.at(key).as_int_in(low, high, key));

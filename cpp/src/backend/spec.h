@@ -3,6 +3,7 @@
 // decoder reads, checked. What only a kind of layer reads is its Mixer's.
 
 #include <cstdint>
+#include <initializer_list>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -71,6 +72,8 @@ struct ModelSpec {
     uint32_t last_writer = 0;  // the last layer with cells of its own
 };
 
+// Throws Error(unsupported) for a member that is none of these: it would change what the model computes.
+void know(const json::Value& value, std::string_view what, std::initializer_list<std::string_view> members);
 // The whole number `key` of an object. Throws Error(invalid_file) when it is not in [low, high].
 uint32_t count_at(const json::Value& value, std::string_view key, int64_t low, int64_t high);
 

@@ -27,7 +27,7 @@ LayerWeights bind_layer(Binder& bind, const ModelSpec& spec, const LayerSpec& la
         for (uint32_t e = 0; e < layer.n_experts; ++e)
             w.experts.push_back(
                 bind.feed_forward(prefix + "experts." + std::to_string(e) + ".", spec, layer.d_ff));
-    } else {
+    } else if (layer.d_ff) {
         w.dense = bind.feed_forward(prefix, spec, layer.d_ff);
         w.dense.down_norm = bind.norm(prefix + "down_norm", layer.d_ff);
     }

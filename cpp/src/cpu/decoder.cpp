@@ -17,6 +17,7 @@ bool Decoder::forward(std::span<const Part> parts, Output output, float* out, Wo
         for (uint32_t i = 0; i < part.rows; ++i) {
             const Row row{.sequence = static_cast<const Sequence*>(&part.context),
                           .layout = &part.layout,
+                          .states = &part.states,
                           .position = part.position + i,
                           .place = memory.rows.n,
                           .id = part.ids ? part.ids[i] : 0,
@@ -99,6 +100,7 @@ bool Decoder::layers(Step& step) const {
         step.add_to_residual(mixer.out(), step.prepare(w.o_norm, memory.mixed, mixer.width()),
                              w.attn_post_norm);
         if (step.given_up()) return false;
+        if (!spec.d_ff) continue;
         const float scalar = spec_.ple.dim ? 1.0f : w.scalar;
         const PreparedRows& ffn = memory.ffn;
         if (spec.n_experts) {

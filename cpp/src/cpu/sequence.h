@@ -17,9 +17,13 @@ public:
     void load_cells(CellRange range, const std::byte* bytes) override;
     void copy_cells(const Context& from) override;
 
-    // A position's cell in a layer of one head, and the keys and values of one head.
+    // A position's cell in a layer of one head, a recurrent layer's state, and the keys and values of one
+    // head.
     float* cell(const LayerRing& ring, uint64_t position) const {
         return reinterpret_cast<float*>(cells_.data() + ring.keys(0) + ring.key_bytes * ring.slot(position));
+    }
+    float* state(const LayerRing& ring, uint32_t index) const {
+        return reinterpret_cast<float*>(cells_.data() + ring.state(index));
     }
     KvHead head(const LayerRing& ring, uint32_t kv_head, KvType type, uint32_t head_dim) const {
         return {cells_.data() + ring.keys(kv_head), cells_.data() + ring.values(kv_head), type, head_dim};

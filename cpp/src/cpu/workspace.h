@@ -20,6 +20,7 @@ inline constexpr uint32_t kExpertRows = 64;
 struct Row {
     const Sequence* sequence;
     const CacheLayout* layout;
+    const StateStep* states;
     uint64_t position;
     uint32_t place;  // among the rows with which the pass begins
     int32_t id;

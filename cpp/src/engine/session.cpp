@@ -158,6 +158,7 @@ void Session::prefill_step() {
     const std::lock_guard turn(sampling.turns);
     if (!append(ids, false, sampling.logits.get())) return;
     prompt_done_ = prompt_.size();
+    cache_.keep();
     generation_.prefilled = Clock::now();
     generation_.done.prefill_ms = milliseconds_since(generation_.started);
     phase_ = Phase::decode;

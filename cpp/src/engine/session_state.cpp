@@ -7,9 +7,11 @@
 //              u64 bytes of the text that the tokens spell (0: unknown)
 //          64  32 bytes each: the digest of the tokens before the history's, and of that text
 //         128  64 bytes of the weights' identity in hexadecimal, u64 sinks in use
-//         200  the history's tokens, u32 each, from its first up to the position
+//         200  of a model with recurrent layers alone: u64 position of each of 4 states, of the first input that
+//              is remembered, of the one after the last, of the state that is kept (-1: no state)
+//              the history's tokens, u32 each, from its first up to the position
 //              for each layer and key/value head: the used slots' keys, then their values;
-//              for a convolution: its used inputs
+//              for a convolution: its used inputs; for a recurrent layer: those, then its states
 //   end - 64   SHA-256 of everything before, in hexadecimal
 
 #include <algorithm>
@@ -46,6 +48,22 @@ constexpr uint64_t kMaxPosition = uint64_t{1} << 48;
     throw Error(Status::invalid_file, "this saved session cannot be restored here: " + what);
 }
 
+static_assert(sizeof(StateSlots::Record) == 56);
+
+uint64_t record_size(const CacheLayout& layout) {
+    return layout.has_states() ? sizeof(StateSlots::Record) : 0;
+}
+
+// Whether the text can go on from one of the states.
+bool sound(const StateSlots::Record& states, const Header& header, const CacheLayout& layout) {
+    if (!layout.has_states()) return true;
+    StateSlots slots;
+    slots.restore(states);
+    const uint64_t oldest = header.position - layout.rewindable(header.position, header.written);
+    return states.sound(header.position) &&
+           slots.first(std::max(oldest, header.history_first)) <= header.position;
+}
+
 uint64_t size_of(const std::vector<CellRange>& cells) {
     uint64_t size = 0;
     for (const CellRange& range : cells) size += range.size;
@@ -56,8 +74,9 @@ uint64_t size_of(const std::vector<CellRange>& cells) {
 
 uint64_t Session::state_size() const {
     const TokenHistory& tokens = cache_.tokens();
-    return sizeof(Header) + (tokens.size() - tokens.first()) * sizeof(int32_t) +
-           size_of(cache_.layout().used(cache_.written())) + kHashChars;
+    return sizeof(Header) + record_size(cache_.layout()) +
+           (tokens.size() - tokens.first()) * sizeof(int32_t) +
+           size_of(cache_.layout().used(cache_.written(), cache_.states().used())) + kHashChars;
 }
 
 template <class Put>
@@ -87,6 +106,7 @@ void Session::write_pieces(const Put& put) const {
     std::memcpy(header.identity, model_->identity().data(), kHashChars);
     header.sinks_now = cache_.options().sinks;
     add(&header, sizeof header);
+    add(&cache_.states(), record_size(cache_.layout()));
     for (uint64_t p = tokens.first(); p < tokens.size(); ++p) {
         const int32_t id = tokens.at(p);
         add(&id, sizeof id);
@@ -102,7 +122,9 @@ void Session::write_state(std::byte* out) const {
 
 void Session::read_state(std::span<const std::byte> bytes) {
     Header header;
-    if (bytes.size() < sizeof header + kHashChars)
+    const CacheLayout& layout = cache_.layout();
+    const size_t before_tokens = sizeof header + record_size(layout);
+    if (bytes.size() < before_tokens + kHashChars)
         unfit("it has only " + std::to_string(bytes.size()) + " bytes");
     std::memcpy(&header, bytes.data(), sizeof header);
     if (std::memcmp(header.magic, kMagic, sizeof kMagic) != 0) unfit("these bytes are no saved session");
@@ -125,30 +147,32 @@ void Session::read_state(std::span<const std::byte> bytes) {
     const std::span<const std::byte> content = bytes.first(bytes.size() - kHashChars);
     const std::string_view hash(reinterpret_cast<const char*>(content.data() + content.size()), kHashChars);
     if (sha256_hex(content) != hash) unfit("its SHA-256 does not match: it is damaged");
-    const CacheLayout& layout = cache_.layout();
+    StateSlots::Record states;
+    std::memcpy(&states, bytes.data() + sizeof header, record_size(layout));
     // The position was reached by taking tokens back from the furthest one, and the history reaches as far.
-    const bool sound =
+    const bool agrees =
         header.written <= kMaxPosition && header.position <= header.written &&
         header.written - header.position <= layout.rewindable(header.written, header.written) &&
         header.history_first <= header.position &&
         header.position - header.history_first <= cache_.tokens().capacity() &&
-        header.position - header.history_first >= layout.rewindable(header.position, header.written) &&
+        (layout.has_states() ||
+         header.position - header.history_first >= layout.rewindable(header.position, header.written)) &&
         header.pending <= model_->spec().vocab_size && header.sinks_now >= cache.sinks &&
-        header.sinks_now < cache.capacity();
-    if (!sound) unfit("its numbers do not agree with each other");
-    const uint64_t needed = sizeof header + (header.position - header.history_first) * sizeof(int32_t) +
-                            size_of(layout.used(header.written)) + kHashChars;
+        header.sinks_now < cache.capacity() && sound(states, header, layout);
+    if (!agrees) unfit("its numbers do not agree with each other");
+    const uint64_t needed = before_tokens + (header.position - header.history_first) * sizeof(int32_t) +
+                            size_of(layout.used(header.written, states.used())) + kHashChars;
     if (needed != bytes.size())
         unfit("it has " + std::to_string(bytes.size()) + " bytes, " + std::to_string(needed) + " are needed");
 
-    const std::byte* in = content.data() + sizeof header;
+    const std::byte* in = content.data() + before_tokens;
     std::vector<int32_t> ids(header.position - header.history_first);
     std::memcpy(ids.data(), in, ids.size() * sizeof(int32_t));
     model_->check_ids(ids, "the saved session");
 
     reset();
     cache_.set_sinks(static_cast<uint32_t>(header.sinks_now));
-    cache_.restore(header.history_first, header.history_digest, ids, header.written,
+    cache_.restore(header.history_first, header.history_digest, ids, header.written, states,
                    in + ids.size() * sizeof(int32_t));
     known_text_ = {header.text_size, header.text_digest};
     if (header.pending) pending_ = static_cast<int32_t>(header.pending - 1);

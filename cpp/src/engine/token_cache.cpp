@@ -31,17 +31,44 @@ TokenCache::TokenCache(Relay& relay, const ModelSpec& spec, const CacheOptions& 
       context_(open_context()),
       tokens_(history_size(options)) {}
 
+uint64_t TokenCache::rewindable() const {
+    const uint64_t attended = layout_.rewindable(position(), written_);
+    if (!layout_.has_states()) return attended;
+    // From a state on, the tokens after it can be computed again.
+    return position() - states_.first(std::max(position() - attended, tokens_.first()));
+}
+
 bool TokenCache::append(std::span<const int32_t> ids, uint32_t wanted, float* logits, const GiveUp& give_up) {
+    if (layout_.has_states()) {
+        for (;;) {
+            const uint64_t start = states_.start(position(), ids.size());
+            if (start == position()) break;
+            int32_t again[StateSlots::kFewRows];
+            const uint64_t n = std::min<uint64_t>(std::size(again), position() - start);
+            for (uint64_t i = 0; i < n; ++i) again[i] = tokens_.at(start + i);
+            if (!pass(start, {again, n}, 0, nullptr, give_up)) return false;
+        }
+    }
+    if (!pass(position(), ids, wanted, logits, give_up)) return false;
+    for (const int32_t id : ids) tokens_.append(id);
+    return true;
+}
+
+bool TokenCache::pass(uint64_t position, std::span<const int32_t> ids, uint32_t wanted, float* logits,
+                      const GiveUp& give_up) {
+    const auto rows = static_cast<uint32_t>(ids.size());
+    const StateStep states = states_.begin(position, rows);
     const auto compute = [&] {
         const Part part{.context = *context_,
                         .layout = layout_,
-                        .position = position(),
-                        .rows = static_cast<uint32_t>(ids.size()),
+                        .position = position,
+                        .rows = rows,
                         .ids = ids.data(),
-                        .wanted = wanted};
+                        .wanted = wanted,
+                        .states = states};
         return backend_->forward({&part, 1}, Output::logits, logits, give_up);
     };
-    written_ = std::max(written_, position() + ids.size());
+    written_ = std::max(written_, position + rows);
     bool completed = false;
     try {
         completed = compute();
@@ -49,9 +76,8 @@ bool TokenCache::append(std::span<const int32_t> ids, uint32_t wanted, float* lo
         hand_over(failure);
         completed = compute();
     }
-    if (!completed) return false;
-    for (const int32_t id : ids) tokens_.append(id);
-    return true;
+    if (completed) states_.complete(states, position, rows);
+    return completed;
 }
 
 std::unique_ptr<Context> TokenCache::open_context() {
@@ -64,7 +90,7 @@ std::unique_ptr<Context> TokenCache::open_context() {
 }
 
 void TokenCache::move_cells(const Context& from, Context& to) const {
-    for (const CellRange& range : layout_.used(written_)) {
+    for (const CellRange& range : layout_.used(written_, states().used())) {
         uint64_t at = range.offset;
         from.save_cells(range, [&](std::span<const std::byte> bytes) {
             to.load_cells({at, bytes.size()}, bytes.data());
@@ -103,10 +129,12 @@ void TokenCache::take_back(uint64_t count) {
                                                   " tokens: the session holds what is needed for " +
                                                   std::to_string(rewindable()));
     tokens_.truncate(position() - count);
+    states_.truncate(position());
 }
 
 void TokenCache::clear() {
     tokens_.truncate(0);
+    states_ = {};
     written_ = 0;
     set_sinks(sinks_);
 }
@@ -115,6 +143,7 @@ void TokenCache::copy(const TokenCache& from) {
     set_sinks(from.options().sinks);
     tokens_ = from.tokens_;
     written_ = from.written_;
+    states_ = from.states_;
     if (backend_ == from.backend_)
         context_->copy_cells(*from.context_);
     else  // whose backend has failed for other texts
@@ -122,17 +151,18 @@ void TokenCache::copy(const TokenCache& from) {
 }
 
 void TokenCache::save_cells(const Context::Put& put) const {
-    for (const CellRange& range : layout_.used(written_)) context_->save_cells(range, put);
+    for (const CellRange& range : layout_.used(written_, states().used())) context_->save_cells(range, put);
 }
 
 void TokenCache::restore(uint64_t first, const Sha256::Digest& digest, std::span<const int32_t> tokens,
-                         uint64_t written, const std::byte* cells) {
-    for (const CellRange& range : layout_.used(written)) {
+                         uint64_t written, const StateSlots::Record& states, const std::byte* cells) {
+    for (const CellRange& range : layout_.used(written, states.used())) {
         context_->load_cells(range, cells);
         cells += range.size;
     }
     tokens_.restore(first, digest, tokens);
     written_ = written;
+    states_.restore(states);
 }
 
 }  // namespace edgekit

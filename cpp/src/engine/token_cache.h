@@ -9,6 +9,7 @@
 #include "backend/backend.h"
 #include "engine/history.h"
 #include "engine/relay.h"
+#include "engine/state_slots.h"
 
 namespace edgekit {
 
@@ -29,7 +30,7 @@ public:
     // See Relay::reason.
     std::string_view relayed() const { return relay_.reason(*backend_); }
     // How many of the last tokens can be taken back.
-    uint64_t rewindable() const { return layout_.rewindable(position(), written_); }
+    uint64_t rewindable() const;
 
     // Computes at most a chunk of tokens; `logits`, unless nullptr, receives those of the last `wanted`. When
     // the backend fails, the one after it repeats the step.
@@ -37,6 +38,8 @@ public:
     bool append(std::span<const int32_t> ids, uint32_t wanted, float* logits, const GiveUp& give_up);
     // Throws Error(invalid_argument) for more than can be.
     void take_back(uint64_t count);
+    // The text is likely to be taken back to where it ends now: the states stay at hand.
+    void keep() { states_.keep(position()); }
     // And the sinks are as at first.
     void clear();
     // Only as long as can_set_sinks.
@@ -49,14 +52,17 @@ public:
     uint64_t written() const { return written_; }
     // Calls put with the bytes of every cell in use, piece by piece.
     void save_cells(const Context::Put& put) const;
+    const StateSlots::Record& states() const { return states_.record(); }
     // What was saved, after clear and set_sinks: `tokens` from `first` on, the digest of those before, the
     // cells.
     void restore(uint64_t first, const Sha256::Digest& digest, std::span<const int32_t> tokens,
-                 uint64_t written, const std::byte* cells);
+                 uint64_t written, const StateSlots::Record& states, const std::byte* cells);
 
 private:
     // The backend's, or of the one after it.
     std::unique_ptr<Context> open_context();
+    bool pass(uint64_t position, std::span<const int32_t> ids, uint32_t wanted, float* logits,
+              const GiveUp& give_up);
     // Every cell in use into another context of the same layout.
     void move_cells(const Context& from, Context& to) const;
     // The cells to the backend after the one that failed: as they are where they can still be read, else
@@ -70,6 +76,7 @@ private:
     std::unique_ptr<Context> context_;
     TokenHistory tokens_;
     uint64_t written_ = 0;
+    StateSlots states_;
 };
 
 }  // namespace edgekit

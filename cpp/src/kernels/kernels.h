@@ -86,6 +86,23 @@ struct AttendArgs {
     std::byte* scratch = nullptr;  // attend_scratch_bytes(n, head_dim)
 };
 
+// Rows of a text taken into up to 16 columns of a head's state S, one after another: with k and v scaled as
+// the model wants them, S = decay · S + k ⊗ weight · (v - kᵀ · decay · S) by the delta rule, without its
+// second term otherwise, and out = qᵀ · S.
+struct ScanArgs {
+    float* state;  // [key_dim][16]
+    uint32_t key_dim = 0, columns = 0, rows = 0;
+    bool delta = false;
+    const float* q;  // [key_dim], of the next row `stride` further; so are k and v [columns]
+    const float* k;
+    const float* v;
+    size_t stride = 0;
+    const float* decay;    // [rows]
+    const float* weight;   // [rows]
+    float* out = nullptr;  // [columns], of the next row `out_stride` further; nullptr: of no interest
+    size_t out_stride = 0;
+};
+
 struct Kernels {
     const char* isa;
 
@@ -124,6 +141,8 @@ struct Kernels {
     void (*attend_merge)(const AttendState& a, const AttendState& b, uint32_t n, uint32_t head_dim);
     // out = acc / sum, zeros where sum = 0. (int4 caches hold rotated vectors; this turns the result back.)
     void (*attend_finish)(KvType type, const AttendState& state, uint32_t n, uint32_t head_dim, float* out);
+
+    void (*scan)(const ScanArgs& args);
 };
 
 // What matmul expands at once (groups of tiles), and how many rows it multiplies by that.

@@ -9,6 +9,7 @@
 #include "kernels/quantize.h"
 #include "kernels/matmul.h"
 #include "kernels/attend.h"
+#include "kernels/scan.h"
 
 namespace edgekit::EDGEKIT_ISA {
 
@@ -36,6 +37,7 @@ const Kernels table = {
     .attend = attend,
     .attend_merge = attend_merge,
     .attend_finish = attend_finish,
+    .scan = scan,
 };
 
 }  // namespace edgekit::EDGEKIT_ISA

@@ -32,12 +32,14 @@ from edgekit import DoneEvent, Model, TextEvent
 from edgekit.converters import convert
 from edgekit.converters.formats import edge
 
-# file -> (tiny model, scheme): a text model, sliding windows with QK-norm, a short convolution, experts
+# file -> (tiny model, scheme): a text model, sliding windows with QK-norm, a short convolution, experts,
+# recurrent layers
 MODELS = {
     "text.edge": ("chat", "q8"),
     "windows.edge": ("gemma3", "q4"),
     "convolution.edge": ("lfm2", "f16"),
     "experts.edge": ("qwen3_moe", "q4"),
+    "recurrent.edge": ("qwen3_5", "q4"),
 }
 RING = {"window": 24, "sinks": 2, "kv": "int8"}
 WIDE = {"window": 250, "sinks": 4, "kv": "f16"}
@@ -92,6 +94,7 @@ CASES: list[tuple[str, dict[str, Any], Any, dict[str, Any]]] = [
         {"max_tokens": 30, "temperature": 1.0, "seed": 4, "ignore_eos": True},
     ),
     ("convolution.edge", RING, [1, 2, 3, 4, 5, 6, 7], {"max_tokens": 40, "ignore_eos": True}),
+    ("recurrent.edge", RING, [3, 1, 4, 1, 5, 9, 2, 6], {"max_tokens": 40, "ignore_eos": True}),
     ("experts.edge", RING, [8, 6, 7, 5, 3, 0, 9], {"max_tokens": 40, "ignore_eos": True}),
     # The package's own sampling, and as many tokens as the session holds.
     ("text.edge", RING, "Hello", {"seed": 7, "ignore_eos": True}),

@@ -5,6 +5,6 @@
 
 namespace edgekit {
 
-extern const MixerKind kAttention, kShortConv;
+extern const MixerKind kAttention, kRecurrent, kShortConv;
 
 }  // namespace edgekit
