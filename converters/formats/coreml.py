@@ -60,7 +60,6 @@ def write(
 
     Raises UsageError for an unknown scheme or without coremltools, UnsupportedModel.
     """
-    require(model, "Core ML output")
     cache = _cache(model, scheme, window, sinks, chunk)
     parts = _built(model, scheme, cache, cache.steps(model.spec))
     from edgekit.converters.formats import _coreml_package
@@ -182,6 +181,7 @@ def _built(
 
 def _decoders(model: ConvertInput, scheme: str, cache: Cache) -> list[Decoder]:
     """One for each part: layers until their matrices have PART_BYTES."""
+    require(model, "Core ML output")
     chosen = _scheme(scheme)
     _need_coremltools()
     from edgekit.converters.formats._coreml_decoder import Decoder, NeuralEngineDecoder
