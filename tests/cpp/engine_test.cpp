@@ -186,7 +186,8 @@ void replay_chats(const Value& cases) {
 // nothing once it generates.
 void test_memory() {
     constexpr uint64_t kBookkeeping = 16384;  // the objects themselves, beside their buffers
-    for (const char* file : {"text.edge", "windows.edge", "convolution.edge", "experts.edge", "recurrent.edge"}) {
+    for (const char* file :
+         {"text.edge", "windows.edge", "convolution.edge", "experts.edge", "recurrent.edge"}) {
         for (const uint32_t window : {40u, 500u, 3000u}) {
             const uint64_t before = allocated_bytes;
             edgekit_model* model = open_model(file, nullptr, 2);
@@ -476,7 +477,8 @@ struct CancellingExecutor {
 
 // A pass that is given up between two layers leaves the session as it was, also where the ring has wrapped.
 void test_cancel_between_layers() {
-    for (const char* file : {"text.edge", "windows.edge", "convolution.edge", "experts.edge", "recurrent.edge"}) {
+    for (const char* file :
+         {"text.edge", "windows.edge", "convolution.edge", "experts.edge", "recurrent.edge"}) {
         CancellingExecutor executor;
         edgekit_model_options model_options;
         edgekit_model_options_init(&model_options);

@@ -262,7 +262,8 @@ int main() {
     for (size_t i = 0; i < n; ++i) {
         const Kernels counts = counting(*kernels[i]);
         const std::string isa = kernels[i]->isa;
-        for (const char* name : {"text.edge", "windows.edge", "convolution.edge", "experts.edge", "recurrent.edge"})
+        for (const char* name :
+             {"text.edge", "windows.edge", "convolution.edge", "experts.edge", "recurrent.edge"})
             test_company(MappedFile(kGolden + name).bytes(), counts, 1, isa + ", " + name);
         test_company(toy.bytes, *kernels[i], 2, isa + ", a toy layer");
         test_company(text.bytes(), *kernels[i], 3, isa + ", three threads");
