@@ -24,12 +24,14 @@ namespace {
 
 class FadingMean final : public Mixer {
 public:
-    explicit FadingMean(uint32_t width) : width_(width) {}
+    FadingMean(uint32_t width, uint32_t other_width) : width_(width), other_width_(other_width) {}
 
     std::unique_ptr<const Mixer> bind(Binder& bind, const ModelSpec& spec,
                                       const std::string& prefix) const override {
         auto bound = std::make_unique<FadingMean>(*this);
         bound->out_ = bind.linear(prefix + "o", spec.d_model, width_);
+        bind.linear(prefix + "q", width_, spec.d_model);  // of the attention whose place it takes
+        for (const char* other : {"k", "v"}) bind.linear(prefix + other, other_width_, spec.d_model);
         return bound;
     }
     // A cell: the mean so far. Of the last chunk's, so that as many tokens can be taken back.
@@ -65,13 +67,14 @@ public:
 
 private:
     static constexpr float kFading = 0.75f;
-    uint32_t width_;
+    uint32_t width_, other_width_;
     Linear out_;
 };
 
 const MixerKind kFadingMean{
-    "averaging", [](const json::Value&, const ModelSpec& spec) {
-        return std::unique_ptr<const Mixer>(std::make_unique<FadingMean>(spec.d_model));
+    "averaging", [](const json::Value& layer, const ModelSpec& spec) {
+        const uint32_t other = count_at(layer, "n_kv_heads", 1, 64) * count_at(layer, "head_dim", 1, 64);
+        return std::unique_ptr<const Mixer>(std::make_unique<FadingMean>(spec.d_model, other));
     }};
 
 // A copy of text.edge whose first layer is the toy.
