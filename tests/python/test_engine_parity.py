@@ -24,7 +24,7 @@ from edgekit.converters.spec import Source
 from edgekit.errors import EdgekitError, InvalidFile, UnsupportedModel
 
 WRAPPED = ("llama", "llama_yarn", "qwen3", "gemma3", "gemma2", "gemma4_shared", "smollm3", "olmo2", "lfm2",
-           "lfm3", "gpt_oss", "granite_swa", "hunyuan", "cohere2")  # fmt: skip
+           "lfm3", "gpt_oss", "granite_swa", "hunyuan", "cohere2", "qwen3_5")  # fmt: skip
 TOLERANCE = 1e-4
 LENGTH = 40
 
