@@ -33,6 +33,9 @@ endif()
 if(edgekit_processor STREQUAL wasm AND NOT EDGEKIT_ISAS)
     set(EDGEKIT_ISAS scalar wasm_simd)
 endif()
+if(EDGEKIT_ISAS MATCHES "neon_" AND NOT "neon" IN_LIST EDGEKIT_ISAS)
+    list(APPEND EDGEKIT_ISAS neon)  # which the others extend
+endif()
 # Every 64-bit ARM processor has NEON: plain C++ is what the tests hold it against, and no part of an app.
 if(edgekit_processor STREQUAL aarch64 AND NOT EDGEKIT_BUILD_TESTS)
     list(FILTER EDGEKIT_ISA_TABLE EXCLUDE REGEX "^scalar ")

@@ -1,4 +1,5 @@
 #define EDGEKIT_ISA neon_dotprod
+#define EDGEKIT_PRODUCTS_ALONE
 #include "simd/neon.h"
 // clang-format off
 #include "kernels/table.h"

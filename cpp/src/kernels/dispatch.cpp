@@ -2,6 +2,7 @@
 // processor runs.
 
 #include <cstring>
+#include <vector>
 
 #include "kernels/kernels.h"
 
@@ -66,6 +67,7 @@ bool has_feature(const char* name) {
 struct Candidate {
     const Kernels* table;
     bool (*runs_here)();
+    const Kernels* extended = nullptr;  // where the table has products alone: whose kernels the others are
 };
 
 // Best first.
@@ -80,10 +82,10 @@ constexpr Candidate kCandidates[] = {
     {&avx2::table, has_avx2},
 #endif
 #ifdef EDGEKIT_HAVE_NEON_I8MM
-    {&neon_i8mm::table, has_i8mm},
+    {&neon_i8mm::table, has_i8mm, &neon::table},
 #endif
 #ifdef EDGEKIT_HAVE_NEON_DOTPROD
-    {&neon_dotprod::table, has_dotprod},
+    {&neon_dotprod::table, has_dotprod, &neon::table},
 #endif
 #ifdef EDGEKIT_HAVE_NEON
     {&neon::table, always},
@@ -102,19 +104,41 @@ constexpr Candidate kCandidates[] = {
 #endif
 };
 
+Kernels whole(const Candidate& candidate) {
+    const Kernels& table = *candidate.table;
+    if (!candidate.extended) return table;
+    Kernels kernels = *candidate.extended;
+    kernels.isa = table.isa;
+    kernels.quantize = table.quantize;
+    kernels.matmul = table.matmul;
+    kernels.attend_query = table.attend_query;
+    kernels.attend = table.attend;
+    return kernels;
+}
+
+// Those that this processor runs, best first.
+const std::vector<Kernels>& kernels_here() {
+    static const std::vector<Kernels> here = [] {
+        std::vector<Kernels> found;
+        for (const Candidate& candidate : kCandidates)
+            if (candidate.runs_here()) found.push_back(whole(candidate));
+        return found;
+    }();
+    return here;
+}
+
 }  // namespace
 
 size_t list_kernels(const Kernels** out, size_t capacity) {
     size_t n = 0;
-    for (const Candidate& candidate : kCandidates)
-        if (n < capacity && candidate.runs_here()) out[n++] = candidate.table;
+    for (const Kernels& kernels : kernels_here())
+        if (n < capacity) out[n++] = &kernels;
     return n;
 }
 
 const Kernels* find_kernels(const char* isa) {
-    for (const Candidate& candidate : kCandidates)
-        if ((!isa || std::strcmp(isa, candidate.table->isa) == 0) && candidate.runs_here())
-            return candidate.table;
+    for (const Kernels& kernels : kernels_here())
+        if (!isa || std::strcmp(isa, kernels.isa) == 0) return &kernels;
     return nullptr;
 }
 

@@ -113,36 +113,40 @@ struct Kernels {
     // per thread.
     void (*matmul)(const Matrix& w, const Activations& x, const Store& store, uint32_t tile_begin,
                    uint32_t tile_end, std::byte* scratch);
-    // Row `row` of w, times scale.
-    void (*dequantize_row)(const Matrix& w, uint32_t row, float scale, float* out);
-
-    void (*rms_norm)(const float* x, const float* weight, uint32_t n, float eps, float* out);
-    void (*layer_norm)(const float* x, const float* weight, const float* bias, uint32_t n, float eps,
-                       float* out);  // bias may be nullptr
-    // Rotates the first `dim` numbers of each head, halves together: cos and sin have dim / 2 entries.
-    void (*rope)(float* heads, uint32_t n_heads, uint32_t head_dim, uint32_t dim, const float* cos,
-                 const float* sin);
-    // out = f(gate) · up, or f(gate) when up is nullptr. In place allowed. Not xielu, which has parameters;
-    // swiglu_oai (gpt-oss) bounds both and adds 1 to up, which it must have.
-    void (*activate)(Activation f, const float* gate, const float* up, float* out, size_t n);
-    void (*add)(float* x, const float* y, float scale, size_t n);  // x += scale · y
-    void (*softcap)(float* x, float cap, size_t n);                // x = cap · tanh(x / cap)
-    float (*max)(const float* x, size_t n);
-    // out[i] = exp(x[i] - max), returning their sum. In place allowed.
-    float (*exp_sum)(const float* x, float max, float* out, size_t n);
-
-    // Writes one position's k and v (float32 [head_dim], k rotated) into a slot.
-    void (*kv_store)(const KvHead& kv, uint32_t slot, const float* k, const float* v);
-    // Reads a slot back as float32 (for tests, saving and forking).
-    void (*kv_load)(const KvHead& kv, uint32_t slot, float* k, float* v);
     void (*attend_query)(KvType type, const float* q, uint32_t n, uint32_t head_dim, std::byte* prepared);
     void (*attend)(const AttendArgs& args);
-    // a joins b into a, n queries.
-    void (*attend_merge)(const AttendState& a, const AttendState& b, uint32_t n, uint32_t head_dim);
-    // out = acc / sum, zeros where sum = 0. (int4 caches hold rotated vectors; this turns the result back.)
-    void (*attend_finish)(KvType type, const AttendState& state, uint32_t n, uint32_t head_dim, float* out);
 
-    void (*scan)(const ScanArgs& args);
+    // From here on nothing multiplies codes: an instruction set that extends another has its kernels.
+
+    // Row `row` of w, times scale.
+    void (*dequantize_row)(const Matrix& w, uint32_t row, float scale, float* out) = nullptr;
+
+    void (*rms_norm)(const float* x, const float* weight, uint32_t n, float eps, float* out) = nullptr;
+    void (*layer_norm)(const float* x, const float* weight, const float* bias, uint32_t n, float eps,
+                       float* out) = nullptr;  // bias may be nullptr
+    // Rotates the first `dim` numbers of each head, halves together: cos and sin have dim / 2 entries.
+    void (*rope)(float* heads, uint32_t n_heads, uint32_t head_dim, uint32_t dim, const float* cos,
+                 const float* sin) = nullptr;
+    // out = f(gate) · up, or f(gate) when up is nullptr. In place allowed. Not xielu, which has parameters;
+    // swiglu_oai (gpt-oss) bounds both and adds 1 to up, which it must have.
+    void (*activate)(Activation f, const float* gate, const float* up, float* out, size_t n) = nullptr;
+    void (*add)(float* x, const float* y, float scale, size_t n) = nullptr;  // x += scale · y
+    void (*softcap)(float* x, float cap, size_t n) = nullptr;                // x = cap · tanh(x / cap)
+    float (*max)(const float* x, size_t n) = nullptr;
+    // out[i] = exp(x[i] - max), returning their sum. In place allowed.
+    float (*exp_sum)(const float* x, float max, float* out, size_t n) = nullptr;
+
+    // Writes one position's k and v (float32 [head_dim], k rotated) into a slot.
+    void (*kv_store)(const KvHead& kv, uint32_t slot, const float* k, const float* v) = nullptr;
+    // Reads a slot back as float32 (for tests, saving and forking).
+    void (*kv_load)(const KvHead& kv, uint32_t slot, float* k, float* v) = nullptr;
+    // a joins b into a, n queries.
+    void (*attend_merge)(const AttendState& a, const AttendState& b, uint32_t n, uint32_t head_dim) = nullptr;
+    // out = acc / sum, zeros where sum = 0. (int4 caches hold rotated vectors; this turns the result back.)
+    void (*attend_finish)(KvType type, const AttendState& state, uint32_t n, uint32_t head_dim,
+                          float* out) = nullptr;
+
+    void (*scan)(const ScanArgs& args) = nullptr;
 };
 
 // What matmul expands at once (groups of tiles), and how many rows it multiplies by that.

@@ -1,6 +1,7 @@
 #pragma once
 // The table of one instruction set. isa/<isa>.cpp defines EDGEKIT_ISA, includes its simd header and then this
-// one.
+// one. With EDGEKIT_PRODUCTS_ALONE the table has what multiplies codes; dispatch.cpp takes the rest from the
+// instruction set that this one extends, whose code it would be.
 
 #include "kernels/kernels.h"
 // (order matters: each builds on those before it)
@@ -22,6 +23,9 @@ const Kernels table = {
     .isa = EDGEKIT_NAME(EDGEKIT_ISA),
     .quantize = quantize,
     .matmul = matmul,
+    .attend_query = attend_query,
+    .attend = attend,
+#ifndef EDGEKIT_PRODUCTS_ALONE
     .dequantize_row = dequantize_row,
     .rms_norm = rms_norm,
     .layer_norm = layer_norm,
@@ -33,11 +37,10 @@ const Kernels table = {
     .exp_sum = exp_sum,
     .kv_store = kv_store,
     .kv_load = kv_load,
-    .attend_query = attend_query,
-    .attend = attend,
     .attend_merge = attend_merge,
     .attend_finish = attend_finish,
     .scan = scan,
+#endif
 };
 
 }  // namespace edgekit::EDGEKIT_ISA
