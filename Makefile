@@ -29,7 +29,7 @@ $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "error: $(PYTHON) is older than Python 3.10" >&2; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || { echo "error: no virtual environment; on Debian: apt-get install python3-venv" >&2; exit 1; }
 
-$(STAMPS)/build-requires: | $(BIN)/python
+$(STAMPS)/build-requires: pyproject.toml | $(BIN)/python
 	@mkdir -p $(STAMPS)
 	$(PIP) $(BUILD_REQUIRES)
 	@touch $@

@@ -68,6 +68,7 @@ class TorchDecoder(Decoder[Tensor]):
         self, spec: ModelSpec, weights: Weights, *, tap: Tap | None = None, context: int | None = None
     ) -> None:
         self.spec, self.weights, self.tap, self.context = spec, weights, tap, context
+        self.keys_values, self.ple_inputs = {}, []  # for those who run a layer alone
 
     def logits(self, ids: Tensor) -> Tensor:
         """Of the token after each one: `[batch, time, vocab_size]`."""

@@ -126,7 +126,7 @@ def _blocks(config: Config) -> list[str]:
     if not isinstance(given, (str, list)) or len(given) > 2 * MAX_LAYERS:
         raise InvalidFile(f"config: the blocks are {given!r}; a hybrid_override_pattern is expected")
     for kind in given:
-        if kind not in KINDS:
+        if not isinstance(kind, str) or kind not in KINDS:
             raise UnsupportedModel(f"config: block type {kind!r} is not supported; known: {', '.join(KINDS)}")
     return [KINDS[kind] for kind in given]
 
