@@ -601,7 +601,10 @@ TINY_CONFIGS: dict[str, dict[str, Any]] = {
 
 
 # Of those above, the ones that --format edge alone has a form for.
-RECURRENT = ("mamba2", "nemotron_h", "qwen3_5", "qwen3_5_tied", "granitemoehybrid_mamba")
+RECURRENT = (
+    *("mamba2", "mamba2_plain", "nemotron_h", "nemotron_h_bias"),
+    *("qwen3_5", "qwen3_5_tied", "granitemoehybrid_mamba"),
+)
 OFFSET_NORMS = ("gemma", "gemma2", "gemma3_text", "nemotron")  # 1 + w
 
 

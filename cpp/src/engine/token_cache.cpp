@@ -44,8 +44,8 @@ bool TokenCache::append(std::span<const int32_t> ids, uint32_t wanted, float* lo
             const uint64_t start = states_.start(position(), ids.size());
             if (start == position()) break;
             int32_t again[StateSlots::kFewRows];
-            const uint64_t n = std::min<uint64_t>(std::size(again), position() - start);
-            for (uint64_t i = 0; i < n; ++i) again[i] = tokens_.at(start + i);
+            const auto n = static_cast<size_t>(std::min<uint64_t>(std::size(again), position() - start));
+            for (size_t i = 0; i < n; ++i) again[i] = tokens_.at(start + i);
             if (!pass(start, {again, n}, 0, nullptr, give_up)) return false;
         }
     }
