@@ -13,7 +13,7 @@ import pytest
 
 pytest.importorskip("torch", reason="parity needs the test extra: pip install edgekit[test]")
 
-from tiny_models import TINY_CONFIGS, make_checkpoint, make_model, torch_logits
+from tiny_models import TINY_CONFIGS, make_checkpoint, make_model, make_package, torch_logits
 
 from edgekit import Model, isas
 from edgekit.bench.cost import Cost
@@ -27,14 +27,6 @@ WRAPPED = ("llama", "llama_yarn", "qwen3", "gemma3", "gemma2", "gemma4_shared", 
            "lfm3", "gpt_oss", "granite_swa", "hunyuan", "cohere2", "qwen3_5")  # fmt: skip
 TOLERANCE = 1e-4
 LENGTH = 40
-
-
-def package(name: str, directory: Path, scheme: str = "f32") -> Path:
-    """A tiny model as an `.edge` file; made once per directory."""
-    path = directory / f"{name}-{scheme}.edge"
-    if not path.exists():
-        edge.write(convert.read(make_checkpoint(name, directory), name), path, scheme)
-    return path
 
 
 def tokens(model: Model, count: int, seed: int = 0) -> list[int]:
@@ -53,7 +45,7 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("name", TINY_CONFIGS)
 def test_prefill_and_decode_agree_with_transformers(name: str, directory: Path) -> None:
-    model = Model(package(name, directory), threads=2)
+    model = Model(make_package(name, directory), threads=2)
     ids = tokens(model, LENGTH)
     expected = torch_logits(name, ids)
     # longrope chooses its angles by the session's context, Transformers by the text's length
@@ -73,7 +65,7 @@ def test_prefill_and_decode_agree_with_transformers(name: str, directory: Path) 
 @pytest.mark.parametrize("isa", isas())
 @pytest.mark.parametrize("name", ["llama_mqa", "gemma3", "gemma4_shared", "olmoe", "lfm2", "qwen3_5"])
 def test_every_instruction_set_agrees(name: str, isa: str, directory: Path) -> None:
-    model = Model(package(name, directory), isa=isa)
+    model = Model(make_package(name, directory), isa=isa)
     ids = tokens(model, LENGTH)
     assert (
         relative(model.session(window=64, sinks=0, kv="f32").forward(ids), torch_logits(name, ids))
@@ -86,7 +78,7 @@ def test_experts_of_different_layouts(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(
         edge.Scheme, "layout", lambda self, name: "q8_block32" if ".experts.0." in name else "f32"
     )
-    path = package("olmoe", tmp_path)
+    path = make_package("olmoe", tmp_path)
     spec = convert.read(tmp_path / "olmoe", "olmoe").spec
     model = Model(path, threads=2)
     ids = tokens(model, LENGTH)
@@ -107,7 +99,7 @@ def test_a_tensor_that_no_layer_asks_for_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", WRAPPED)
 def test_sinks_and_window_after_many_wraps(name: str, kv: Any, tolerance: float, directory: Path) -> None:
     sinks, window, length = 3, 16, 200
-    path = package(name, directory)
+    path = make_package(name, directory)
     model = Model(path, threads=2)
     ids = tokens(model, length, seed=1)
     spec = convert.read(make_checkpoint(name, directory), name).spec
@@ -175,7 +167,7 @@ def transformers_with_ring(name: str, ids: list[int], sinks: int, window: int) -
 @pytest.mark.parametrize("name", ["llama", "qwen3", "gemma3", "gemma4_shared", "gemma4_k_eq_v"])
 def test_the_ring_agrees_with_transformers_seeing_the_same_keys(name: str, directory: Path) -> None:
     sinks, window, length = 4, 12, 150
-    model = Model(package(name, directory))
+    model = Model(make_package(name, directory))
     ids = tokens(model, length, seed=2)
     expected = transformers_with_ring(name, ids, sinks, window)
     plain = torch_logits(name, ids)
@@ -201,7 +193,7 @@ def test_the_ring_agrees_with_transformers_seeing_the_same_keys(name: str, direc
 def test_descriptions_that_the_engine_cannot_follow_are_refused(
     known: str, other: str, error: type[EdgekitError], message: str, directory: Path, tmp_path: Path
 ) -> None:
-    content = package("gemma4_shared", directory).read_bytes()
+    content = make_package("gemma4_shared", directory).read_bytes()
     assert known.encode() in content
     path = tmp_path / "changed.edge"
     path.write_bytes(content.replace(known.encode(), other.encode()))
@@ -211,7 +203,7 @@ def test_descriptions_that_the_engine_cannot_follow_are_refused(
 
 def test_shared_keys_and_values_are_held_once(directory: Path, tmp_path: Path) -> None:
     """Layers that read another's cells have none: in the plan, in a saved session, in what a text costs."""
-    path = package("gemma4_shared", directory)
+    path = make_package("gemma4_shared", directory)
     model, cost = Model(path, threads=2), Cost.of(path)
     own = [layer for layer in cost.spec.layers if layer.kv_layer is None]
     assert len(own) == 3 < len(cost.spec.layers)
@@ -247,7 +239,7 @@ def test_quantized_weights_compute_what_they_decode_to(
     """Against the reference on the decoded weights: what is left is the rounding of activations to 8 bits,
     which a random tiny model amplifies.
     """
-    path = package(name, directory, scheme)
+    path = make_package(name, directory, scheme)
     model = Model(path)
     ids = tokens(model, LENGTH)
     spec = convert.read(make_checkpoint(name, directory), name).spec

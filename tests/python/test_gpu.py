@@ -16,10 +16,9 @@ if not os.environ.get("EDGEKIT_GPU"):
     pytest.skip("EDGEKIT_GPU=1 runs these; .ci/run gpu installs an adapter", allow_module_level=True)
 pytest.importorskip("torch", reason="tiny models need the test extra: pip install edgekit[test]")
 
-from tiny_models import TINY_CONFIGS, make_checkpoint
+from tiny_models import TINY_CONFIGS, make_package
 
 from edgekit import Model, UnsupportedModel
-from edgekit.converters import convert
 from edgekit.converters.formats import edge
 
 LENGTH = 40
@@ -29,14 +28,6 @@ LAYOUTS = "f32 f16 bf16 q8_block32 q6_block32 q5_block32 q4_block32 q3_block32 q
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("gpu")
-
-
-def package(name: str, directory: Path, scheme: str = "f32") -> Path:
-    """A tiny model as an `.edge` file; made once per directory."""
-    path = directory / f"{name}-{scheme}.edge"
-    if not path.exists():
-        edge.write(convert.read(make_checkpoint(name, directory), name), path, scheme)
-    return path
 
 
 def tokens(model: Model, count: int, seed: int = 0) -> list[int]:
@@ -54,7 +45,7 @@ def pair(path: Path) -> tuple[Model, Model]:
 
 @pytest.mark.parametrize("name", TINY_CONFIGS)
 def test_every_family_is_computed_or_refused(name: str, directory: Path) -> None:
-    path = package(name, directory)
+    path = make_package(name, directory)
     gpu, cpu = pair(path)
     if gpu.relayed:
         assert gpu.relayed.startswith("the GPU does not compute")
@@ -71,14 +62,14 @@ def test_every_family_is_computed_or_refused(name: str, directory: Path) -> None
 
 def test_refusals_are_few(directory: Path) -> None:
     for name in "llama qwen2 qwen3 gemma2 gemma3 phi3 lfm2 olmo2 stablelm_parallel olmoe qwen3_moe".split():
-        assert not Model(package(name, directory), backend="gpu").relayed
+        assert not Model(make_package(name, directory), backend="gpu").relayed
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_every_layout(layout: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """For a token, for the four that share a tile, for a prompt."""
     monkeypatch.setattr(edge.Scheme, "layout", lambda self, name: layout)
-    gpu, cpu = pair(package("llama", tmp_path))
+    gpu, cpu = pair(make_package("llama", tmp_path))
     ids = tokens(gpu, 37)
     options: dict[str, Any] = {"window": 64, "sinks": 0, "kv": "f32"}
     expected = cpu.session(**options).forward(ids)
@@ -91,7 +82,7 @@ def test_every_layout(layout: str, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize("name", ["llama", "gemma3", "lfm2"])
 def test_ring_and_sinks(name: str, kv: Any, tolerance: float, directory: Path) -> None:
     """Past the ring's end; what is taken back; a fork; and a text that changes sides twice."""
-    gpu, cpu = pair(package(name, directory))
+    gpu, cpu = pair(make_package(name, directory))
     ids = tokens(gpu, 120, seed=1)
     options: dict[str, Any] = {"window": 16, "sinks": 3, "kv": kv}
     ours, theirs = gpu.session(**options), cpu.session(**options)
@@ -112,7 +103,7 @@ def test_ring_and_sinks(name: str, kv: Any, tolerance: float, directory: Path) -
 
 
 def test_long_rings_are_cut_into_pieces(directory: Path) -> None:
-    gpu, cpu = pair(package("llama", directory))
+    gpu, cpu = pair(make_package("llama", directory))
     ids = tokens(gpu, 700, seed=2)
     options: dict[str, Any] = {"window": 1100, "sinks": 4, "kv": "f16"}
     ours, theirs = gpu.session(**options), cpu.session(**options)
@@ -123,4 +114,4 @@ def test_long_rings_are_cut_into_pieces(directory: Path) -> None:
 
 def test_what_is_not_there_is_said(directory: Path) -> None:
     with pytest.raises(UnsupportedModel, match="not as int4"):
-        Model(package("llama", directory), backend="gpu").session(kv="int4")
+        Model(make_package("llama", directory), backend="gpu").session(kv="int4")

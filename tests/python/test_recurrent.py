@@ -11,10 +11,9 @@ import pytest
 
 pytest.importorskip("torch", reason="the tiny models need the test extra: pip install edgekit[test]")
 
-from tiny_models import make_checkpoint
+from tiny_models import make_package
 
 from edgekit import DoneEvent, Model, Session, TextEvent, isas
-from edgekit.converters import convert
 from edgekit.converters.formats import edge
 
 NAMES = ("qwen3_5", "mamba2")  # with attention in some layers, and without
@@ -22,10 +21,7 @@ NAMES = ("qwen3_5", "mamba2")  # with attention in some layers, and without
 
 @pytest.fixture(scope="module", params=NAMES)
 def path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("recurrent")
-    package = directory / "model.edge"
-    edge.write(convert.read(make_checkpoint(request.param, directory), request.param), package, "f32")
-    return package
+    return make_package(request.param, tmp_path_factory.mktemp("recurrent"))
 
 
 def tokens(count: int, seed: int = 0) -> list[int]:

@@ -21,6 +21,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgekit.converters import convert
+from edgekit.converters.formats import edge
+
 SMALL = {
     "vocab_size": 199,
     "hidden_size": 64,
@@ -659,6 +662,14 @@ def make_checkpoint(name: str, directory: Path) -> Path:
     path = directory / name
     if not path.exists():
         shutil.copytree(_built(name), path)
+    return path
+
+
+def make_package(name: str, directory: Path, scheme: str = "f32") -> Path:
+    """The same as an `.edge` file; made once per directory."""
+    path = directory / f"{name}-{scheme}.edge"
+    if not path.exists():
+        edge.write(convert.read(make_checkpoint(name, directory), name), path, scheme)
     return path
 
 
