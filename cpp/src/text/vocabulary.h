@@ -97,18 +97,16 @@ struct Vocabulary {
     bool spells(int32_t id, std::string_view wanted) const {
         if (flags[id] & respelt) return respelling(id) == wanted;
         if (space_mark.empty()) return output(id) == wanted;
-        const std::string_view own = output(id);
-        size_t at = 0;
-        for (const char c : own) {
+        for (const char c : output(id)) {
             if (c == ' ') {
-                for (const char m : space_mark) {
-                    if (at == wanted.size() || wanted[at++] != m) return false;
-                }
-            } else if (at == wanted.size() || wanted[at++] != c) {
-                return false;
+                if (!wanted.starts_with(space_mark)) return false;
+                wanted.remove_prefix(space_mark.size());
+            } else {
+                if (wanted.empty() || wanted.front() != c) return false;
+                wanted.remove_prefix(1);
             }
         }
-        return at == wanted.size();
+        return wanted.empty();
     }
 
     /// The token whose text this is, or -1.

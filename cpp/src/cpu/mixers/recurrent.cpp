@@ -190,7 +190,8 @@ struct Recurrent::Pass {
     float* projected(uint32_t row) const { return shared.projected + size_t{row} * r.row(); }
     float* convolved(uint32_t row) const { return shared.convolved + size_t{row} * r.channels(); }
     float* memory(float* state, uint64_t position) const {
-        return state + r.n_heads_ * r.head_floats() + position % r.remembered() * r.channels();
+        const uint64_t slots = std::max(1u, r.remembered());  // 0 without a convolution, which asks for none
+        return state + r.n_heads_ * r.head_floats() + position % slots * r.channels();
     }
     const float* inputs(const Text& text, uint64_t position) const;
     void convolve(const Text& text, uint32_t part, uint32_t head, uint64_t position, uint32_t n, float* to,
