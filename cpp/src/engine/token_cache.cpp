@@ -104,8 +104,10 @@ void TokenCache::hand_over(const BackendFailure& failure) {
     std::unique_ptr<Context> context = next.open(layout_);
     try {
         move_cells(*context_, *context);
-    } catch (const BackendFailure&) {  // gone with the device: only a text that is known from its beginning
-        if (tokens_.first() > 0) throw BackendFailure(failure);
+    } catch (const BackendFailure&) {
+        // Gone with the device: only a text that is known from its beginning, and without states, whose
+        // places this pass has chosen already.
+        if (tokens_.first() > 0 || layout_.has_states()) throw BackendFailure(failure);
         std::vector<int32_t> ids;
         for (uint64_t done = 0; done < position(); done += ids.size()) {
             ids.clear();

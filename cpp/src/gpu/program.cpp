@@ -286,9 +286,9 @@ std::array<const Kernel*, 3> Program::cell_kernels(const std::string& name, uint
     for (const KvType type : {KvType::f32, KvType::f16, KvType::int8}) {
         const std::string word = type == KvType::f32 ? "f32" : type == KvType::f16 ? "f16" : "int8";
         const bool stores = name == "store";
-        out[static_cast<size_t>(type)] =
-            kernel(name + " " + word, stores ? "" : constants,
-                   {"common", "cells", "layout_" + word, (stores ? "store_" : "attend_") + word, name});
+        out[static_cast<size_t>(type)] = kernel(name + " " + word, stores ? "" : constants,
+                                                {"common", "cells", "layout_" + word, stores ? "total" : "",
+                                                 (stores ? "store_" : "attend_") + word, name});
     }
     return out;
 }
@@ -364,7 +364,7 @@ void Program::norm(std::vector<Node>& to, const NormWeights& weights, uint32_t w
     params.bias = vector(weights.bias);
     params.kept = kept;
     params.eps = spec_.norm_eps;
-    add(to, {kernel("norm", "", {"common", "quantize", "norm"})}, Variant::none, params, 1, kept);
+    add(to, {kernel("norm", "", {"common", "quantize", "total", "norm"})}, Variant::none, params, 1, kept);
 }
 
 // Neighbours of one layout on one page share a grid.

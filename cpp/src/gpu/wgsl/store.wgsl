@@ -29,21 +29,8 @@ struct Params {
 }
 
 const LANES = 64u;
-var<workgroup> partial: array<f32, LANES>;
 var<workgroup> head: array<f32, 1024>;
 var<workgroup> keys: array<array<f32, 1024>, 2>;
-
-fn total(x: f32, lane: u32) -> f32 {
-    partial[lane] = x;
-    workgroupBarrier();
-    for (var half = LANES / 2u; half > 0u; half /= 2u) {
-        if (lane < half) { partial[lane] += partial[lane + half]; }
-        workgroupBarrier();
-    }
-    let sum = partial[0];
-    workgroupBarrier();
-    return sum;
-}
 
 // Head `index` of a row at `base`, normalised and scaled, into `head`.
 fn load(base: u32, index: u32, n: u32, weight: u32, bias: u32, scale: f32, lane: u32) {
