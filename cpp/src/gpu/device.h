@@ -11,6 +11,7 @@
 #include <mutex>
 #include <span>
 #include <string>
+#include <string_view>
 
 #include "backend/backend.h"
 
@@ -34,6 +35,12 @@ struct Buffers {
     const Buffer& weights;
     const Buffer& arena;
     const Buffer& cells;
+};
+
+// A number that a kernel is compiled with.
+struct Constant {
+    std::string_view name;
+    uint32_t value;
 };
 
 class Bindings {
@@ -69,8 +76,10 @@ public:
     // Zeroed. `params`: for the parameters of dispatches.
     enum class Use : uint8_t { params, storage };
     virtual std::unique_ptr<Buffer> buffer(Use use, uint64_t bytes) = 0;
-    // Compiled once for all that ask for the same source.
-    virtual const Kernel* kernel(const std::string& name, const std::string& source) = 0;
+    // Compiled once for all that ask for the same: the constants, then the files of these names, in the
+    // device's language.
+    virtual const Kernel* kernel(const std::string& name, std::span<const Constant> constants,
+                                 std::span<const std::string_view> files) = 0;
     virtual std::unique_ptr<Bindings> bind(const Buffers& buffers) = 0;
     // Offsets and sizes are multiples of 4. What was written is seen by dispatches that follow.
     virtual void write(const Buffer& to, uint64_t offset, std::span<const std::byte> bytes) = 0;
@@ -81,9 +90,8 @@ public:
     virtual void read(const Buffer& from, uint64_t offset, std::span<std::byte> bytes) = 0;
 };
 
-// Through webgpu.h, from wgpu-native's library at `library` (UTF-8; nullptr: the loader's own search). One
-// for all models of a process, and a new one after it was lost. Throws Error(unsupported) when there is no
-// library, or no adapter that computes.
-std::shared_ptr<Device> webgpu_device(const char* library);
+// The build's kind of device, one for all models of a process, and a new one after it was lost. Throws
+// Error(unsupported) when there is none that computes.
+std::shared_ptr<Device> open_device(const edgekit_model_options& options);
 
 }  // namespace edgekit::gpu

@@ -108,7 +108,7 @@ const BackendKind kGpuBackend{
         -> ContextBytes { return {.cache = layout.bytes(), .shared = Program::shared_bytes(spec, weights)}; },
     .open = [](const ModelSpec& spec, const Weights& weights,
                const edgekit_model_options& options) -> std::unique_ptr<Backend> {
-        return std::make_unique<GpuBackend>(spec, weights, gpu::webgpu_device(options.webgpu_library));
+        return std::make_unique<GpuBackend>(spec, weights, gpu::open_device(options));
     }};
 
 }  // namespace edgekit

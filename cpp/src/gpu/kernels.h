@@ -1,5 +1,6 @@
 #pragma once
-// The kernels' parameters, as wgsl/<kernel>.wgsl declares and explains them, and their sources. Places in the
+// The kernels' parameters, as wgsl/<kernel>.wgsl declares and explains them, and their sources, of which a
+// build has those of its device. Places in the
 // arena and in the table of rows are in words, places of tiles in vectors of 16 bytes.
 
 #include <cstdint>
@@ -65,7 +66,8 @@ struct CombineParams {
     float scale;
 };
 
-// The text of wgsl/<name>.wgsl, which the build puts into the library.
+// The text of wgsl/<name>.wgsl, or of msl/<name>.metal, which the build puts into the library.
 std::string_view wgsl(std::string_view name);
+std::string_view msl(std::string_view name);
 
 }  // namespace edgekit::gpu

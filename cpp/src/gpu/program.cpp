@@ -252,12 +252,13 @@ void Program::place_weights() {
 
 // ---- kernels ----------------------------------------------------------------------------------------------
 
-const Kernel* Program::kernel(const std::string& name, const std::string& constants,
+// Without those of the files whose names are empty.
+const Kernel* Program::kernel(const std::string& name, std::initializer_list<Constant> constants,
                               std::initializer_list<std::string_view> files) {
-    std::string source = constants + "\n";
-    for (const std::string_view file : files)
-        if (!file.empty()) source += wgsl(file);
-    return device_.kernel(name, source);
+    std::vector<std::string_view> named;
+    std::copy_if(files.begin(), files.end(), std::back_inserter(named),
+                 [](std::string_view file) { return !file.empty(); });
+    return device_.kernel(name, constants, named);
 }
 
 // Over a layout; the files that read it.
@@ -269,7 +270,7 @@ std::array<const Kernel*, 3> Program::product_kernels(const std::string& name, L
     const std::string of = name + " " + info.name;
     std::array<const Kernel*, 3> out{};
     for (size_t i = 0; i < out.size(); ++i)
-        out[i] = kernel(of, name == "matvec" ? "const ROWS = " + std::to_string(kBlockedRows[i]) + "u;" : "",
+        out[i] = kernel(of, {{"ROWS", name == "matvec" ? kBlockedRows[i] : 1}},
                         {"common", info.quantized() ? "block" : "dense",
                          !info.quantized() ? ""
                          : table           ? "codebook"
@@ -281,14 +282,14 @@ std::array<const Kernel*, 3> Program::product_kernels(const std::string& name, L
 
 // Over a type of cells.
 std::array<const Kernel*, 3> Program::cell_kernels(const std::string& name, uint32_t head_dim) {
-    const std::string constants = "const PAIRS = " + std::to_string((head_dim + 127) / 128) + "u;";
+    const Constant pairs{"PAIRS", (head_dim + 127) / 128};
     std::array<const Kernel*, 3> out{};
     for (const KvType type : {KvType::f32, KvType::f16, KvType::int8}) {
         const std::string word = type == KvType::f32 ? "f32" : type == KvType::f16 ? "f16" : "int8";
         const bool stores = name == "store";
-        out[static_cast<size_t>(type)] = kernel(name + " " + word, stores ? "" : constants,
-                                                {"common", "cells", "layout_" + word, stores ? "total" : "",
-                                                 (stores ? "store_" : "attend_") + word, name});
+        const std::string layout = "layout_" + word, access = (stores ? "store_" : "attend_") + word;
+        out[static_cast<size_t>(type)] = kernel(
+            name + " " + word, {pairs}, {"common", "cells", layout, stores ? "total" : "", access, name});
     }
     return out;
 }
@@ -364,7 +365,7 @@ void Program::norm(std::vector<Node>& to, const NormWeights& weights, uint32_t w
     params.bias = vector(weights.bias);
     params.kept = kept;
     params.eps = spec_.norm_eps;
-    add(to, {kernel("norm", "", {"common", "quantize", "total", "norm"})}, Variant::none, params, 1, kept);
+    add(to, {kernel("norm", {}, {"common", "quantize", "total", "norm"})}, Variant::none, params, 1, kept);
 }
 
 // Neighbours of one layout on one page share a grid.
@@ -475,7 +476,7 @@ void Program::attention(uint32_t layer, const AttentionLayer& mixer, bool kept) 
                      .kept = kept,
                      .softcap = spec_.attn_softcap},
         a.n_heads, kept, 0, true);
-    add(body_, {kernel("join", "", {"common", "quantize", "join"})}, Variant::none,
+    add(body_, {kernel("join", {}, {"common", "quantize", "join"})}, Variant::none,
         JoinParams{.n_heads = a.n_heads,
                    .head_dim = a.head_dim,
                    .pieces = kMaxPieces,
@@ -493,7 +494,7 @@ void Program::short_conv(uint32_t layer, const ShortConvLayer& mixer, bool kept)
     const ShortConvDescription conv = mixer.description();
     const ArenaPlan& at = arena_plan_;
     project(body_, {{&conv.in, at.bcx, 3 * conv.d_model}}, {at.input, at.input_codes}, {.kept = false});
-    add(body_, {kernel("conv", "", {"common", "conv"})}, Variant::once,
+    add(body_, {kernel("conv", {}, {"common", "conv"})}, Variant::once,
         ConvParams{.width = conv.d_model,
                    .taps = conv.kernel,
                    .input = at.bcx,
@@ -526,10 +527,8 @@ void Program::feed_forward(uint32_t layer, bool kept) {
 
 void Program::activate(uint32_t d_ff, bool kept, uint32_t choices) {
     const ArenaPlan& at = arena_plan_;
-    static constexpr std::string_view kNames[] = {"silu", "gelu", "gelu_tanh", "relu", "relu2"};
-    const std::string_view name = kNames[static_cast<size_t>(spec_.activation)];
     add(body_,
-        {kernel("activate", "fn activation(x: f32) -> f32 { return " + std::string(name) + "(x); }",
+        {kernel("activate", {{"ACTIVATION", static_cast<uint32_t>(spec_.activation)}},
                 {"common", "quantize", "activate"})},
         Variant::none,
         ActivateParams{.width = d_ff,
@@ -550,7 +549,7 @@ void Program::experts(uint32_t layer, bool kept) {
                    top_k = spec_.moe_top_k;
     const Input input{at.input, at.input_codes};
     project(body_, {{&w.router, at.scores, n_experts}}, input, {.kept = kept});
-    add(body_, {kernel("route", "", {"common", "route"})}, Variant::none,
+    add(body_, {kernel("route", {}, {"common", "route"})}, Variant::none,
         RouteParams{.n_experts = n_experts,
                     .top_k = top_k,
                     .normalize = spec_.moe_normalize,
@@ -567,7 +566,7 @@ void Program::experts(uint32_t layer, bool kept) {
     activate(d_ff, kept, top_k);
     project_experts(layer, {{&FeedForward::down, at.choices}}, {at.hidden, at.hidden_codes}, true, kept);
     const bool post_norm = static_cast<bool>(w.ffn_post_norm);
-    add(body_, {kernel("combine", "", {"common", "combine"})}, Variant::none,
+    add(body_, {kernel("combine", {}, {"common", "combine"})}, Variant::none,
         CombineParams{.width = spec_.d_model,
                       .top_k = top_k,
                       .input = at.choices,

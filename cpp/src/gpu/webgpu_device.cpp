@@ -15,6 +15,7 @@
 
 #include "error.h"
 #include "gpu/device.h"
+#include "gpu/kernels.h"
 
 namespace edgekit::gpu {
 
@@ -153,7 +154,8 @@ public:
                                WGPUBufferUsage_CopyDst | WGPUBufferUsage_CopySrc,
                            bytes);
     }
-    const Kernel* kernel(const std::string& name, const std::string& source) override;
+    const Kernel* kernel(const std::string& name, std::span<const Constant> constants,
+                         std::span<const std::string_view> files) override;
     bool lost() const { return lost_; }
     std::unique_ptr<Bindings> bind(const Buffers& buffers) override;
     void write(const Buffer& to, uint64_t offset, std::span<const std::byte> bytes) override;
@@ -307,7 +309,12 @@ std::unique_ptr<WebGpuBuffer> WebGpuDevice::make_buffer(WGPUBufferUsage usage, u
     return out;
 }
 
-const Kernel* WebGpuDevice::kernel(const std::string& name, const std::string& source) {
+const Kernel* WebGpuDevice::kernel(const std::string& name, std::span<const Constant> constants,
+                                   std::span<const std::string_view> files) {
+    std::string source;
+    for (const Constant& each : constants)
+        source += "const " + std::string(each.name) + " = " + std::to_string(each.value) + "u;\n";
+    for (const std::string_view file : files) source += wgsl(file);
     if (const auto known = kernels_.find(source); known != kernels_.end()) return known->second.get();
     WGPUShaderSourceWGSL wgsl{};
     wgsl.chain.sType = WGPUSType_ShaderSourceWGSL;
@@ -441,7 +448,9 @@ void WebGpuDevice::check() {
 
 }  // namespace
 
-std::shared_ptr<Device> webgpu_device(const char* library) {
+// From wgpu-native's library at options.webgpu_library (UTF-8; nullptr: the loader's own search).
+std::shared_ptr<Device> open_device(const edgekit_model_options& options) {
+    const char* library = options.webgpu_library;
     // Never destroyed: its library's threads would outlive it when the process ends.
     static auto& devices = *new std::map<std::string, std::shared_ptr<WebGpuDevice>>;
     static std::mutex mutex;

@@ -37,6 +37,15 @@ fn gelu(x: f32) -> f32 {
 fn gelu_tanh(x: f32) -> f32 { return x * sigmoid(1.5957691216 * x * (1.0 + 0.044715 * x * x)); }
 fn relu(x: f32) -> f32 { return max(x, 0.0); }
 fn relu2(x: f32) -> f32 { return relu(x) * relu(x); }
+fn activation(x: f32) -> f32 {
+    switch ACTIVATION {
+        case 0u: { return silu(x); }
+        case 1u: { return gelu(x); }
+        case 2u: { return gelu_tanh(x); }
+        case 3u: { return relu(x); }
+        default: { return relu2(x); }
+    }
+}
 
 @compute @workgroup_size(256)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {

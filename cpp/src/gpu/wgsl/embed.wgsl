@@ -15,8 +15,7 @@ struct Params {
 }
 
 const LANES = 64u;
-const ROWS = 1u;
-var<private> sums: array<vec4<f32>, 1>;
+var<private> sums: array<vec4<f32>, ROWS>;
 
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {

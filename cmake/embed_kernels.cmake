@@ -1,9 +1,9 @@
-# cmake -DOUT=<wgsl.cpp> -DKERNELS=<files> -P embed_wgsl.cmake: their texts, by name.
+# cmake -DOUT=<file.cpp> -DLANGUAGE=<wgsl|msl> -DKERNELS=<files> -P embed_kernels.cmake: their texts, by name.
 set(rows "")
 foreach(kernel IN LISTS KERNELS)
     get_filename_component(name ${kernel} NAME_WE)
     file(READ ${kernel} text)
-    string(APPEND rows "    {\"${name}\", R\"wgsl(${text})wgsl\"},\n")
+    string(APPEND rows "    {\"${name}\", R\"kernel(${text})kernel\"},\n")
 endforeach()
 file(WRITE ${OUT} "#include \"gpu/kernels.h\"
 
@@ -11,7 +11,7 @@ file(WRITE ${OUT} "#include \"gpu/kernels.h\"
 
 namespace edgekit::gpu {
 
-std::string_view wgsl(std::string_view name) {
+std::string_view ${LANGUAGE}(std::string_view name) {
     static constexpr struct {
         std::string_view name, text;
     } kFiles[] = {
