@@ -9,7 +9,7 @@ VK_ICD_FILENAMES=/usr/share/vulkan/icd.d/lvp_icd.$(uname -m).json
 EDGEKIT_WEBGPU=$(python -c 'from edgekit.engines import edge; print(edge.webgpu_library())')
 export VK_ICD_FILENAMES EDGEKIT_WEBGPU
 [ -f "$EDGEKIT_WEBGPU" ] || { echo "error: the wheel of wgpu-native is not in .venv" >&2; exit 1; }
-cmake -S . -B build/gpu -GNinja -DEDGEKIT_BUILD_TESTS=ON -DEDGEKIT_WEBGPU_HEADERS="$(dirname "$EDGEKIT_WEBGPU")" >/dev/null
+cmake -S . -B build/gpu -GNinja -DEDGEKIT_BUILD_TESTS=ON -DEDGEKIT_GPU=webgpu -DEDGEKIT_GPU_HEADERS="$(dirname "$EDGEKIT_WEBGPU")" >/dev/null
 cmake --build build/gpu --target session_test
 build/gpu/tests/cpp/session_test
 EDGEKIT_GPU=1 python -m pytest -q tests/python/test_gpu.py

@@ -162,9 +162,15 @@ def test_intrinsics_stay_in_simd() -> None:
     assert {path.relative_to(ROOT) for path in users if path.parent.name != "simd"} == set()
 
 
+OF_DEVICES = {
+    "webgpu_device.cpp": ("webgpu.h", "wgpu.h"),
+    "metal_device.cpp": ("Foundation/Foundation.hpp", "Metal/Metal.hpp"),
+}
+
+
 def test_core_needs_the_standard_library_alone() -> None:
     """Besides C++ headers (no dot in the name): POSIX, Windows and what the compilers themselves bring; and
-    the header of WebGPU, whose library is loaded at run time.
+    the headers of graphics processors.
     """
     system = re.compile(
         r"[a-z_0-9]+|(sys|mach|linux|pthread|emscripten)/\w+\.h|(std\w+|string|math|errno|fcntl|unistd|sched|pthread|windows|cpuid"
@@ -177,7 +183,7 @@ def test_core_needs_the_standard_library_alone() -> None:
             r"^\s*#\s*include\s*<([^>]+)>", path.read_text(encoding="utf-8"), re.MULTILINE
         )
         if not system.fullmatch(include)
-        and not (path.name == "webgpu_device.cpp" and include in ("webgpu.h", "wgpu.h"))
+        and include not in OF_DEVICES.get(path.name, ())
     ]
     assert not wrong, "\n".join(wrong)
 

@@ -76,9 +76,12 @@ public:
     // Zeroed. `params`: for the parameters of dispatches.
     enum class Use : uint8_t { params, storage };
     virtual std::unique_ptr<Buffer> buffer(Use use, uint64_t bytes) = 0;
-    // Compiled once for all that ask for the same: the constants, then the files of these names, in the
-    // device's language.
-    virtual const Kernel* kernel(const std::string& name, std::span<const Constant> constants,
+    // A storage buffer that is memory which outlives it, whole pages of the processor's, and is only read;
+    // nullptr: this device cannot have that.
+    virtual std::unique_ptr<Buffer> adopt(std::span<const std::byte>) { return nullptr; }
+    // Of `lanes` in a workgroup. Compiled once for all that ask for the same: LANES and the constants, then
+    // the files of these names, in the device's language.
+    virtual const Kernel* kernel(const std::string& name, uint32_t lanes, std::span<const Constant> constants,
                                  std::span<const std::string_view> files) = 0;
     virtual std::unique_ptr<Bindings> bind(const Buffers& buffers) = 0;
     // Offsets and sizes are multiples of 4. What was written is seen by dispatches that follow.

@@ -14,8 +14,9 @@ namespace {
 constexpr std::array<uint32_t, 3> kBlockedRows = {1, 4, 16};  // that read a matrix together
 constexpr uint32_t kMaxPieces = 16, kPieceSlots = 512, kBlockSlots = 64;
 constexpr uint64_t kMaxPage = uint64_t{1} << 30;
-constexpr uint32_t kVector = 16;           // bytes of a vector of words
-constexpr uint32_t kStoredColumns = 1024;  // of a workgroup: see wgsl/quantize.wgsl
+constexpr uint32_t kVector = 16;                    // bytes of a vector of words
+constexpr uint32_t kLanes = 64, kRowLanes = 256;    // of a workgroup; of one over a whole row
+constexpr uint32_t kStoredColumns = 4 * kRowLanes;  // of a workgroup: see wgsl/quantize.wgsl
 
 // Words of a row of activations as codes: 8 a group, scales, sums.
 uint32_t code_words(uint32_t width) { return 10 * ((width + kGroup - 1) / kGroup); }
@@ -253,12 +254,13 @@ void Program::place_weights() {
 // ---- kernels ----------------------------------------------------------------------------------------------
 
 // Without those of the files whose names are empty.
-const Kernel* Program::kernel(const std::string& name, std::initializer_list<Constant> constants,
+const Kernel* Program::kernel(const std::string& name, uint32_t lanes,
+                              std::initializer_list<Constant> constants,
                               std::initializer_list<std::string_view> files) {
     std::vector<std::string_view> named;
     std::copy_if(files.begin(), files.end(), std::back_inserter(named),
                  [](std::string_view file) { return !file.empty(); });
-    return device_.kernel(name, constants, named);
+    return device_.kernel(name, lanes, constants, named);
 }
 
 // Over a layout; the files that read it.
@@ -270,7 +272,7 @@ std::array<const Kernel*, 3> Program::product_kernels(const std::string& name, L
     const std::string of = name + " " + info.name;
     std::array<const Kernel*, 3> out{};
     for (size_t i = 0; i < out.size(); ++i)
-        out[i] = kernel(of, {{"ROWS", name == "matvec" ? kBlockedRows[i] : 1}},
+        out[i] = kernel(of, kLanes, {{"ROWS", name == "matvec" ? kBlockedRows[i] : 1}},
                         {"common", info.quantized() ? "block" : "dense",
                          !info.quantized() ? ""
                          : table           ? "codebook"
@@ -288,8 +290,9 @@ std::array<const Kernel*, 3> Program::cell_kernels(const std::string& name, uint
         const std::string word = type == KvType::f32 ? "f32" : type == KvType::f16 ? "f16" : "int8";
         const bool stores = name == "store";
         const std::string layout = "layout_" + word, access = (stores ? "store_" : "attend_") + word;
-        out[static_cast<size_t>(type)] = kernel(
-            name + " " + word, {pairs}, {"common", "cells", layout, stores ? "total" : "", access, name});
+        out[static_cast<size_t>(type)] =
+            kernel(name + " " + word, kLanes, {pairs},
+                   {"common", "cells", layout, stores ? "total" : "", access, name});
     }
     return out;
 }
@@ -365,7 +368,8 @@ void Program::norm(std::vector<Node>& to, const NormWeights& weights, uint32_t w
     params.bias = vector(weights.bias);
     params.kept = kept;
     params.eps = spec_.norm_eps;
-    add(to, {kernel("norm", {}, {"common", "quantize", "total", "norm"})}, Variant::none, params, 1, kept);
+    add(to, {kernel("norm", kRowLanes, {}, {"common", "quantize", "total", "norm"})}, Variant::none, params,
+        1, kept);
 }
 
 // Neighbours of one layout on one page share a grid.
@@ -476,7 +480,7 @@ void Program::attention(uint32_t layer, const AttentionLayer& mixer, bool kept) 
                      .kept = kept,
                      .softcap = spec_.attn_softcap},
         a.n_heads, kept, 0, true);
-    add(body_, {kernel("join", {}, {"common", "quantize", "join"})}, Variant::none,
+    add(body_, {kernel("join", kRowLanes, {}, {"common", "quantize", "join"})}, Variant::none,
         JoinParams{.n_heads = a.n_heads,
                    .head_dim = a.head_dim,
                    .pieces = kMaxPieces,
@@ -494,7 +498,7 @@ void Program::short_conv(uint32_t layer, const ShortConvLayer& mixer, bool kept)
     const ShortConvDescription conv = mixer.description();
     const ArenaPlan& at = arena_plan_;
     project(body_, {{&conv.in, at.bcx, 3 * conv.d_model}}, {at.input, at.input_codes}, {.kept = false});
-    add(body_, {kernel("conv", {}, {"common", "conv"})}, Variant::once,
+    add(body_, {kernel("conv", kLanes, {}, {"common", "conv"})}, Variant::once,
         ConvParams{.width = conv.d_model,
                    .taps = conv.kernel,
                    .input = at.bcx,
@@ -528,7 +532,7 @@ void Program::feed_forward(uint32_t layer, bool kept) {
 void Program::activate(uint32_t d_ff, bool kept, uint32_t choices) {
     const ArenaPlan& at = arena_plan_;
     add(body_,
-        {kernel("activate", {{"ACTIVATION", static_cast<uint32_t>(spec_.activation)}},
+        {kernel("activate", kRowLanes, {{"ACTIVATION", static_cast<uint32_t>(spec_.activation)}},
                 {"common", "quantize", "activate"})},
         Variant::none,
         ActivateParams{.width = d_ff,
@@ -549,7 +553,7 @@ void Program::experts(uint32_t layer, bool kept) {
                    top_k = spec_.moe_top_k;
     const Input input{at.input, at.input_codes};
     project(body_, {{&w.router, at.scores, n_experts}}, input, {.kept = kept});
-    add(body_, {kernel("route", {}, {"common", "route"})}, Variant::none,
+    add(body_, {kernel("route", kLanes, {}, {"common", "total", "route"})}, Variant::none,
         RouteParams{.n_experts = n_experts,
                     .top_k = top_k,
                     .normalize = spec_.moe_normalize,
@@ -566,7 +570,7 @@ void Program::experts(uint32_t layer, bool kept) {
     activate(d_ff, kept, top_k);
     project_experts(layer, {{&FeedForward::down, at.choices}}, {at.hidden, at.hidden_codes}, true, kept);
     const bool post_norm = static_cast<bool>(w.ffn_post_norm);
-    add(body_, {kernel("combine", {}, {"common", "combine"})}, Variant::none,
+    add(body_, {kernel("combine", kLanes, {}, {"common", "combine"})}, Variant::none,
         CombineParams{.width = spec_.d_model,
                       .top_k = top_k,
                       .input = at.choices,

@@ -101,7 +101,7 @@ private:
     void place_weights();
     uint32_t vector(const float* values) const { return values ? vectors_at_.at(values) : kNone; }
 
-    const Kernel* kernel(const std::string& name, std::initializer_list<Constant> constants,
+    const Kernel* kernel(const std::string& name, uint32_t lanes, std::initializer_list<Constant> constants,
                          std::initializer_list<std::string_view> files);
     std::array<const Kernel*, 3> product_kernels(const std::string& name, Layout layout);
     std::array<const Kernel*, 3> cell_kernels(const std::string& name, uint32_t head_dim);

@@ -154,7 +154,7 @@ public:
                                WGPUBufferUsage_CopyDst | WGPUBufferUsage_CopySrc,
                            bytes);
     }
-    const Kernel* kernel(const std::string& name, std::span<const Constant> constants,
+    const Kernel* kernel(const std::string& name, uint32_t lanes, std::span<const Constant> constants,
                          std::span<const std::string_view> files) override;
     bool lost() const { return lost_; }
     std::unique_ptr<Bindings> bind(const Buffers& buffers) override;
@@ -309,9 +309,10 @@ std::unique_ptr<WebGpuBuffer> WebGpuDevice::make_buffer(WGPUBufferUsage usage, u
     return out;
 }
 
-const Kernel* WebGpuDevice::kernel(const std::string& name, std::span<const Constant> constants,
+const Kernel* WebGpuDevice::kernel(const std::string& name, uint32_t lanes,
+                                   std::span<const Constant> constants,
                                    std::span<const std::string_view> files) {
-    std::string source;
+    std::string source = "const LANES = " + std::to_string(lanes) + "u;\n";
     for (const Constant& each : constants)
         source += "const " + std::string(each.name) + " = " + std::to_string(each.value) + "u;\n";
     for (const std::string_view file : files) source += wgsl(file);

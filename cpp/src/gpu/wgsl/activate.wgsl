@@ -47,10 +47,10 @@ fn activation(x: f32) -> f32 {
     }
 }
 
-@compute @workgroup_size(256)
+@compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let row = first_row(p.kept) * p.choices + group.y;
-    let c = 1024u * group.x + 4u * lane;
+    let c = 4u * (LANES * group.x + lane);
     var v = vec4<f32>(0.0);
     for (var b = 0u; b < 4u; b += 1u) {
         if (c + b < p.width) {

@@ -14,11 +14,10 @@ struct Params {
     softcap: f32,  // 0: none
 }
 
-const LANES = 64u;
 var<workgroup> query: array<f32, 2048>;  // and from 1024 on as the sinks see it
 var<workgroup> scores: array<f32, LANES>;
 
-@compute @workgroup_size(64)
+@compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let row = first_row(p.kept) + group.y;
     let source = (row * p.n_heads + group.x) * p.head_dim;

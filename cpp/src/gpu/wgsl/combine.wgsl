@@ -11,7 +11,7 @@ struct Params {
     scale: f32,
 }
 
-@compute @workgroup_size(64)
+@compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let row = first_row(p.kept) + group.y;
     let c = 64u * group.x + lane;

@@ -13,7 +13,7 @@ struct Params {
     kept: u32,
 }
 
-@compute @workgroup_size(64)
+@compute @workgroup_size(LANES)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     let c = id.x;
     if (c >= p.width) { return; }

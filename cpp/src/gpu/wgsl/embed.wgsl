@@ -14,10 +14,9 @@ struct Params {
     codes_in: u32, floats_in: u32,
 }
 
-const LANES = 64u;
 var<private> sums: array<vec4<f32>, ROWS>;
 
-@compute @workgroup_size(64)
+@compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     prepare(lane);
     let id = rows[p.ids + group.y];

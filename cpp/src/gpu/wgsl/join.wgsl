@@ -26,11 +26,11 @@ fn joined(row: u32, c: u32) -> f32 {
     return y * select(0.0, 1.0 / sum, sum > 0.0);
 }
 
-@compute @workgroup_size(256)
+@compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let row = first_row(p.kept) + group.y;
     let width = p.n_heads * p.head_dim;
-    let c = 1024u * group.x + 4u * lane;
+    let c = 4u * (LANES * group.x + lane);
     var v = vec4<f32>(0.0);
     for (var b = 0u; b < 4u; b += 1u) {
         if (c + b < width) { v[b] = joined(row, c + b); }

@@ -29,11 +29,10 @@ struct Params {
     by_choice: u32,  // the input has a row a choice, not a row of the pass
 }
 
-const LANES = 64u;
 var<private> sums: array<vec4<f32>, ROWS>;
 var<workgroup> parts: array<vec4<f32>, LANES>;
 
-@compute @workgroup_size(64)
+@compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     prepare(lane);
     var segment = p.segments[0];

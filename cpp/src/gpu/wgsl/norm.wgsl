@@ -15,9 +15,8 @@ struct Params {
     eps: f32,
 }
 
-const LANES = 256u;
 
-@compute @workgroup_size(256)
+@compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let start = first_row(p.kept);
     let row = start + group.y;

@@ -1,7 +1,7 @@
-// Four neighbouring numbers of each of 256 lanes, columns c … c + 3, as matvec reads them: as floats, unless
+// Four neighbouring numbers of each lane, columns c … c + 3, as matvec reads them: as floats, unless
 // their place is NONE, and as codes of blocks of 32 with their scales. All lanes take part.
 
-var<workgroup> peaks: array<f32, 256>;
+var<workgroup> peaks: array<f32, LANES>;
 
 fn store_row(v: vec4<f32>, c: u32, width: u32, lane: u32, floats: u32, codes: u32) {
     let groups = (width + 31u) / 32u;

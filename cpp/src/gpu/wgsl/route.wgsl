@@ -10,12 +10,10 @@ struct Params {
     kept: u32,
 }
 
-const LANES = 64u;
 var<workgroup> likelihood: array<f32, 1024>;
 var<workgroup> best: array<u32, LANES>;
-var<workgroup> partial: array<f32, LANES>;
 
-@compute @workgroup_size(64)
+@compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let row = first_row(p.kept) + group.y;
     var peak = NEVER;
@@ -25,10 +23,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         likelihood[e] = exp(number(p.scores + row * p.n_experts + e) - peak);
         all += likelihood[e];
     }
-    partial[lane] = all;
-    workgroupBarrier();
-    all = 0.0;
-    for (var i = 0u; i < LANES; i += 1u) { all += partial[i]; }
+    all = total(all, lane);
     var sum = 0.0;
     for (var k = 0u; k < p.top_k; k += 1u) {
         var mine = lane;  // of equals the first

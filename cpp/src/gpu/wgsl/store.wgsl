@@ -28,7 +28,6 @@ struct Params {
     scale: f32,       // of the queries
 }
 
-const LANES = 64u;
 var<workgroup> head: array<f32, 1024>;
 var<workgroup> keys: array<array<f32, 1024>, 2>;
 
@@ -74,7 +73,7 @@ fn rotated(d: u32, at: u32) -> f32 {
     return select(head[i] * c - head[i + p.half] * s, head[i + p.half] * c + head[i] * s, upper);
 }
 
-@compute @workgroup_size(64)
+@compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let row = group.y;
     let ring = p.ring + 8u * row;

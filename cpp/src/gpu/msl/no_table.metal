@@ -1,0 +1,2 @@
+struct Table {};
+inline void prepare(threadgroup Table &, uint) {}
