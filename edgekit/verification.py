@@ -15,14 +15,14 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from edgekit import engines, hub, preflight
 from edgekit.converters import convert, formats
@@ -480,16 +480,20 @@ def golden(model: Model, spec: ModelSpec) -> dict[str, Any]:
 def replay(model: Model, stored: dict[str, Any]) -> GoldenResult:
     """Computes golden vectors again. A first choice counts only where its margin is beyond rounding."""
     logits, greedy, _ = _run(model, stored["ids"])
-    tolerance = GOLDEN_TOLERANCE * max(stored["spread"], 1e-6)
-    found = logits.argmax(axis=1)
-    different = (found != np.array(stored["top1"])) & (np.array(stored["margin"]) > 2 * tolerance)
-    errors = [abs(float(logits[-1, id]) - value) for id, value in stored["logits"]]
-    return GoldenResult(
-        positions=len(found),
-        mismatches=int(different.sum()),
-        largest_error=max(errors) / max(stored["spread"], 1e-6),
-        greedy_matches=greedy == stored["greedy"],
-    )
+    last = [float(logits[-1, id]) for id, _ in stored["logits"]]
+    mismatches, largest_error = deviation(stored, logits.argmax(axis=1), last)
+    return GoldenResult(len(logits), mismatches, largest_error, greedy_matches=greedy == stored["greedy"])
+
+
+def deviation(stored: dict[str, Any], top1: ArrayLike, logits: Sequence[float]) -> tuple[int, float]:
+    """What an engine gave for golden vectors beside what they say: how many first choices are others beyond
+    rounding, and the largest error of the logits, of their spread.
+    """
+    spread = max(stored["spread"], 1e-6)
+    clear = np.array(stored["margin"]) > 2 * GOLDEN_TOLERANCE * spread
+    mismatches = int(((np.asarray(top1) != np.array(stored["top1"])) & clear).sum())
+    errors = [abs(ours - value) for ours, (_, value) in zip(logits, stored["logits"], strict=True)]
+    return mismatches, max(errors) / spread
 
 
 def _run(model: Model, ids: list[int]) -> tuple[NDArray[np.float32], list[int], str]:

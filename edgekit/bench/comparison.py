@@ -2,46 +2,29 @@
 
 from __future__ import annotations
 
-import json
 import random
 import statistics
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from edgekit.bench import machine
-from edgekit.bench.protocol import METRICS, VERSION
-from edgekit.errors import InvalidFile, UsageError
+from edgekit.bench.protocol import METRICS
+from edgekit.errors import UsageError
 
 RESAMPLES = 2000
-SAME_MACHINE = ("cpu", "architecture", "cpus")
-
-
-def read(path: Path) -> dict[str, Any]:
-    """A result of `bench --out`. Raises InvalidFile."""
-    try:
-        document = json.loads(path.read_text())
-        version = document["version"]
-        assert {"machine", "options", "rows", "model"} <= document.keys()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidFile(f"{path}: cannot be read: {error}") from None
-    except (ValueError, KeyError, TypeError, AttributeError, AssertionError):
-        raise InvalidFile(f"{path}: not a result of edgekit bench --out") from None
-    if version != VERSION:
-        raise InvalidFile(f"{path}: a result of version {version}; this is edgekit for version {VERSION}")
-    return document  # type: ignore[no-any-return]
+SAME_DEVICE = ("kind", "name", "cpu", "architecture", "cpus")
 
 
 def obstacles(a: dict[str, Any], b: dict[str, Any]) -> list[str]:
     """Why a ratio of these two would say nothing; empty when it says something."""
     reasons = []
-    for name in SAME_MACHINE:
-        if a["machine"][name] != b["machine"][name]:
-            reasons.append(f"the machines differ: {name} {a['machine'][name]!r} and {b['machine'][name]!r}")
+    for name in SAME_DEVICE:
+        if a["device"][name] != b["device"][name]:
+            reasons.append(f"the devices differ: {name} {a['device'][name]!r} and {b['device'][name]!r}")
     if a["options"]["threads"] != b["options"]["threads"]:
         reasons.append(f"threads differ: {a['options']['threads']} and {b['options']['threads']}")
     for which, document in (("first", a), ("second", b)):
-        for name, share in document["machine"]["moved"].items():
+        for name, share in document["gate"]["moved"].items():
             reasons.append(f"{name} moved by {share:.0%} during the {which} run")
     if not reasons:
         between = machine.movements([_measured(a), _measured(b)])
@@ -100,4 +83,4 @@ def _key(row: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def _measured(document: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name in machine.MEASURED if (value := document["machine"].get(name))}
+    return {name: value for name in machine.MEASURED if (value := document["device"].get(name))}

@@ -7,6 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
+from typing import Any
 
 from edgekit.converters import models
 from edgekit.converters.checkpoint import read_json
@@ -57,6 +58,14 @@ class Cost:
             if name != "ple_embed" and (name != "embed" or spec.tied):
                 weight_bytes += share * (stop - begin)
         return Cost(spec, metadata["scheme"], parameters, weight_bytes, body, last, head)
+
+    def to_json(self) -> dict[str, Any]:
+        return {**self.__dict__, "spec": self.spec.to_json()}
+
+    @staticmethod
+    def from_json(data: dict[str, Any]) -> Cost:
+        """Inverse of `to_json`. Raises TypeError or KeyError."""
+        return Cost(**{**data, "spec": ModelSpec.from_json(data["spec"])})
 
     def prefill_macs(self, prompt: int, depth: int) -> float:
         """Of `prompt` tokens after `depth` others; logits of the last alone."""

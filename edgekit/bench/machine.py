@@ -33,9 +33,12 @@ def native_program() -> str | None:
 def facts() -> dict[str, Any]:
     """What names this machine: results of two machines are not to be compared."""
     return {
+        "kind": "host",
+        "name": None,
         "cpu": _cpu_name(),
         "architecture": platform.machine(),
         "cpus": usable_cpus(),
+        "page_bytes": mmap.PAGESIZE,
         "memory_bytes": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
         "system": f"{platform.system()} {platform.release()}",
     }

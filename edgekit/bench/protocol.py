@@ -20,7 +20,6 @@ from __future__ import annotations
 import datetime
 import json
 import random
-import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -28,13 +27,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edgekit.bench import machine, peers
+from edgekit.bench import machine, peers, result, rows
 from edgekit.bench.child import Child, python_argv
 from edgekit.bench.cost import Cost, parameters
 from edgekit.errors import InvalidFile, UsageError
 from edgekit.files import bytes_of
+from edgekit.model import Model
+from edgekit.verification import replay
 
-VERSION = 1
 OURS = "edgekit"
 FIRST_TOKEN_PROMPT = 16
 SAME_SIZE = 1.1  # parameters of two models that may be called one: embeddings are counted in several ways
@@ -140,6 +140,8 @@ class _Run:
 
     def document(self) -> dict[str, Any]:
         created = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+        self._progress("computing the package's golden vectors", 0, 0)
+        golden = self._golden()
         self._progress("measuring the machine", 0, 0)
         self._probe()
         loads = self._loads()
@@ -157,31 +159,22 @@ class _Run:
             samples = list(self._samples(children, engines))
             sustained = self._sustained(children) if self._options.sustained_minutes else {}
         self._probe()
-        rows = self._rows(samples, engines)
-        moved = machine.movements(self._probes)
-        return {
-            "version": VERSION,
-            "created": created,
-            "options": asdict(self._options),
-            "machine": {
-                **machine.facts(),
-                **{name: self._best(name) for name in machine.MEASURED},
-                "dot_instruction": self._probes[0].get("dot_instruction") if self._probes else None,
-                "samples": self._probes,
-                "moved": moved,
-            },
-            "model": {
-                "name": self._field[0].model.name,
-                "model_type": self._cost.spec.model_type,
-                "scheme": self._cost.scheme,
-                "n_parameters": self._cost.n_parameters,
-                "weight_bytes": self._cost.weight_bytes,
-            },
-            "engines": engines,
-            "loads": loads,
-            "rows": rows,
-            "sustained": sustained,
-        }
+        ours = engines[self._field[0].label]
+        return result.complete(
+            {
+                "created": created,
+                "options": asdict(self._options),
+                "device": machine.facts() | result.limits(self._probes),
+                "build": {name: ours.get(name) for name in ("version", "isa", "driver")},
+                "gate": result.gate(self._probes, golden),
+                "model": result.model_facts(self._field[0].model, self._cost),
+                "engines": engines,
+                "loads": loads,
+                "rows": rows.rows(samples, engines, self._cost, self._probes, self._options.decode),
+                "sustained": sustained,
+                "energy": result.energy("host", []),
+            }
+        )
 
     # ---- measuring -----------------------------------------------------------------------------------------
 
@@ -196,8 +189,14 @@ class _Run:
         with Child("the machine", [program]) as child:
             return child.ask("machine", self._options.threads)
 
-    def _best(self, name: str) -> float | None:
-        return max((sample[name] for sample in self._probes if name in sample), default=None)
+    def _golden(self) -> dict[str, Any] | None:
+        path = self._field[0].model
+        stored = result.metadata_of(path).get("golden")
+        if stored is None:
+            return None
+        with Model(path, self._options.threads) as model:
+            found = replay(model, stored)
+        return result.golden(found.positions, found.mismatches, found.largest_error)
 
     def _loads(self) -> list[dict[str, Any]]:
         """Of each contender, cold and warm: medians over fresh processes."""
@@ -218,7 +217,9 @@ class _Run:
         self._progress("loading", total, total)
         return [
             {"engine": label, "cache": cache, "prompt": FIRST_TOKEN_PROMPT}
-            | _summary({"load_ms": [a for a, _ in pairs], "open_to_first_token_ms": [b for _, b in pairs]})
+            | rows.summary(
+                {"load_ms": [a for a, _ in pairs], "open_to_first_token_ms": [b for _, b in pairs]}
+            )
             for (label, cache), pairs in sorted(samples.items())
         ]
 
@@ -265,7 +266,7 @@ class _Run:
                 points.append(
                     {
                         "minute": elapsed,
-                        "decode_tok_s": _rate(sample["decoded"], sample["decode_ms"]),
+                        "decode_tok_s": rows.rate(sample["decoded"], sample["decode_ms"]),
                         "anonymous_bytes": memory.anonymous_bytes if memory else None,
                         "temperature_c": max(machine.temperatures(), default=None),
                     }
@@ -295,66 +296,6 @@ class _Run:
         if count is not None:
             return max(count, ours) <= SAME_SIZE * min(count, ours)
         return PLAUSIBLE_BITS[0] <= 8 * file_bytes / ours <= PLAUSIBLE_BITS[1]
-
-    def _rows(
-        self, samples: list[dict[str, Any]], engines: dict[str, dict[str, Any]]
-    ) -> list[dict[str, Any]]:
-        groups: dict[tuple[str, int, int], list[dict[str, Any]]] = {}
-        for sample in samples:
-            groups.setdefault((sample["engine"], sample["depth"], sample["prompt"]), []).append(sample)
-        rows = []
-        for (label, depth, prompt), group in sorted(groups.items()):
-            row: dict[str, Any] = {"engine": label, "depth": depth, "prompt": prompt}
-            row["decode"] = self._options.decode
-            row["other_model"] = engines[label]["other_model"]
-            row |= _summary(
-                {
-                    "prefill_tok_s": [_rate(prompt, sample["ttft_ms"]) for sample in group],
-                    "decode_tok_s": [_rate(sample["decoded"], sample["decode_ms"]) for sample in group],
-                    "ttft_ms": [sample["ttft_ms"] for sample in group],
-                }
-            )
-            rows.append(row | self._fractions(row, group, engines[label]))
-        return rows
-
-    def _fractions(
-        self, row: dict[str, Any], group: list[dict[str, Any]], engine: dict[str, Any]
-    ) -> dict[str, float | None]:
-        """Decode over the bytes memory could deliver, prefill over what the dot-product unit could do. What
-        other engines read for a token is not known.
-        """
-
-        def fraction(of: str, rates: list[float], each: float) -> float | None:
-            best = self._best(of)
-            limits = [sample.get("machine", {}).get(of) or best for sample in group]
-            shares = [rate * each / limit for rate, limit in zip(rates, limits, strict=True) if limit]
-            return statistics.median(shares) if shares else None
-
-        of_bandwidth = None
-        if "slots" in engine:
-            position = row["depth"] + row["prompt"] + row["decode"] / 2
-            read = self._cost.decode_bytes(position, engine["cache_bytes"], engine["slots"])
-            of_bandwidth = fraction("read_bytes_s", row["samples"]["decode_tok_s"], read)
-        macs = self._cost.prefill_macs(row["prompt"], row["depth"])
-        prompts = [1e3 / milliseconds for milliseconds in row["samples"]["ttft_ms"]]
-        return {
-            "bandwidth_fraction": of_bandwidth,
-            "dot_peak_fraction": fraction("dot_macs_s", prompts, macs),
-        }
-
-
-def _summary(samples: dict[str, list[float]]) -> dict[str, Any]:
-    """Medians by name; least, greatest and all of them beside."""
-    return {
-        **{name: statistics.median(values) for name, values in samples.items()},
-        "min": {name: min(values) for name, values in samples.items()},
-        "max": {name: max(values) for name, values in samples.items()},
-        "samples": samples,
-    }
-
-
-def _rate(tokens: int, milliseconds: float) -> float:
-    return 1e3 * tokens / milliseconds if milliseconds > 0 else 0.0
 
 
 def _raise_peak(engine: dict[str, Any], memory: machine.Memory | None) -> None:

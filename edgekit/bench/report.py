@@ -43,7 +43,7 @@ def text_tables(result: dict[str, Any]) -> list[tuple[str, Table]]:
 
 def machine_line(result: dict[str, Any]) -> str:
     """The machine in one line: "AMD EPYC, 2 threads, 3.56 GHz, reads 29.4 GB/s, …"."""
-    facts = result["machine"]
+    facts = result["device"]
     parts = [facts["cpu"], f"{result['options']['threads']} threads"]
     if facts["clock_hz"]:
         parts += [f"{facts['clock_hz'] / 1e9:.2f} GHz", f"reads {facts['read_bytes_s'] / 1e9:.1f} GB/s"]
@@ -72,7 +72,7 @@ def warnings(result: dict[str, Any]) -> list[str]:
     """What a reader must know before believing the figures."""
     found = [
         f"{name} moved by {share:.0%} during the run: the machine was busy or slowed down; measure again"
-        for name, share in result["machine"]["moved"].items()
+        for name, share in result["gate"]["moved"].items()
     ]
     ours = quantity(result["model"]["n_parameters"])
     for label, engine in result["engines"].items():
@@ -83,7 +83,7 @@ def warnings(result: dict[str, Any]) -> list[str]:
                 f"{label} ran ANOTHER MODEL: {engine['model']} has {theirs}, ours {ours} parameters; these "
                 "figures say nothing about the engines: give --peer the same checkpoint"
             )
-    if not result["machine"]["samples"]:
+    if not result["gate"]["samples"]:
         found.append(
             "clock, read bandwidth and dot-product peak were not measured: build edgekit_bench (make bench)"
         )
@@ -148,7 +148,7 @@ def _marked(row: dict[str, Any]) -> str:
 
 def _facts(result: dict[str, Any]) -> Table:
     """What was measured, on what, how often."""
-    model, machine, options = result["model"], result["machine"], result["options"]
+    model, device, options = result["model"], result["device"], result["options"]
     scheme = f", {model['scheme']}" if "scheme" in model else ""
     cache = "chosen by the engine" if options["kv"] == "auto" else options["kv"]
     return [
@@ -159,7 +159,7 @@ def _facts(result: dict[str, Any]) -> Table:
         ["machine", machine_line(result)],
         [
             "system",
-            f"{machine['system']}, {machine['architecture']}, {size(machine['memory_bytes'])} of memory",
+            f"{device['system']}, {device['architecture']}, {size(device['memory_bytes'])} of memory",
         ],
         ["repetitions", f"{options['repetitions']}, of all engines in turn, in random order"],
         ["keys and values", cache],

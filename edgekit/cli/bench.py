@@ -163,18 +163,18 @@ def command(
 @click.command()
 @click.argument("a", type=click.Path(path_type=Path))
 @click.argument("b", type=click.Path(path_type=Path))
-@click.option("--force", is_flag=True, help="Compare even though the machines differ, or moved during a run.")
+@click.option("--force", is_flag=True, help="Compare even though the devices differ, or moved during a run.")
 @_options.json_option
 def diff(a: Path, b: Path, force: bool, as_json: bool) -> None:
     """Compare two results of `edgekit bench --out`: B over A, and the interval that holds the ratio in 95 of
     100 cases.
 
-    Refused (exit 2) when the machines differ, or when clock or bandwidth moved by more than a tenth during a
+    Refused (exit 2) when the devices differ, or when clock or bandwidth moved by more than a tenth during a
     run or between them.
     """
-    from edgekit.bench import comparison
+    from edgekit.bench import comparison, result
 
-    before, after = comparison.read(a), comparison.read(b)
+    before, after = result.read(a), result.read(b)
     rows = comparison.compare(before, after, force=force)
     if force:
         for text in comparison.obstacles(before, after):

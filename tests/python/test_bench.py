@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import html
 import html.parser
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
 import xml.etree.ElementTree as xml
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,9 @@ import click
 import pytest
 
 import edgekit
-from edgekit.bench import comparison, machine, peers, protocol, report
+from edgekit.bench import comparison, machine, peers, protocol, report, schema
+from edgekit.bench import result as results
+from edgekit.bench import rows as bench_rows
 from edgekit.bench.child import BenchmarkFailed, Child, python_argv
 from edgekit.bench.cost import Cost, parameters
 from edgekit.cli import cli as program
@@ -190,25 +194,25 @@ def test_a_run_has_every_row(result: dict[str, Any]) -> None:
 
 
 def test_without_the_native_program_the_limits_are_unknown_and_said_so(result: dict[str, Any]) -> None:
-    assert result["machine"]["read_bytes_s"] is None and result["rows"][0]["bandwidth_fraction"] is None
+    assert result["device"]["read_bytes_s"] is None and result["rows"][0]["bandwidth_fraction"] is None
     assert any("make bench" in text for text in report.warnings(result))
 
 
-def test_fractions_are_of_what_was_measured_beside_or_else_of_the_best(result: dict[str, Any]) -> None:
-    run = protocol._Run(Cost.of(TEXT), OPTIONS, [], lambda *_: None)
-    run._probes = [{"read_bytes_s": 1e9, "dot_macs_s": 1e9}, {"read_bytes_s": 2e9, "dot_macs_s": 4e9}]
+def test_fractions_are_of_what_was_measured_beside_or_else_of_the_best() -> None:
+    probes = [{"read_bytes_s": 1e9, "dot_macs_s": 1e9}, {"read_bytes_s": 2e9, "dot_macs_s": 4e9}]
     samples = {"ttft_ms": [10.0, 20.0, 30.0], "decode_tok_s": [100.0, 50.0, 60.0]}
     row = {"depth": 0, "prompt": 5, "decode": 4, "samples": samples}
     engine = {"cache_bytes": 640, "slots": 64}
+    fractions = functools.partial(bench_rows.fractions, cost=Cost.of(TEXT), probes=probes)
     read, macs = Cost.of(TEXT).decode_bytes(7, 640, 64), Cost.of(TEXT).prefill_macs(5, 0)
-    fractions = run._fractions(row, [{}, {}, {}], engine)
-    assert fractions["bandwidth_fraction"] == pytest.approx(60 * read / 2e9)
-    assert fractions["dot_peak_fraction"] == pytest.approx(macs / 20e-3 / 4e9)
-    assert run._fractions(row, [{}, {}, {}], {})["bandwidth_fraction"] is None
+    found = fractions(row, [{}, {}, {}], engine)
+    assert found["bandwidth_fraction"] == pytest.approx(60 * read / 2e9)
+    assert found["dot_peak_fraction"] == pytest.approx(macs / 20e-3 / 4e9)
+    assert fractions(row, [{}, {}, {}], {})["bandwidth_fraction"] is None
     beside = [{"machine": {"read_bytes_s": limit, "dot_macs_s": limit}} for limit in (4e9, 1e9, 3e9)]
-    fractions = run._fractions(row, beside, engine)
-    assert fractions["bandwidth_fraction"] == pytest.approx(100 * read / 4e9)
-    assert fractions["dot_peak_fraction"] == pytest.approx(macs / 10e-3 / 4e9)
+    found = fractions(row, beside, engine)
+    assert found["bandwidth_fraction"] == pytest.approx(100 * read / 4e9)
+    assert found["dot_peak_fraction"] == pytest.approx(macs / 10e-3 / 4e9)
 
 
 def test_sustained_draws_a_curve(no_native: None) -> None:
@@ -371,17 +375,17 @@ def test_an_interval_narrows_with_agreement() -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (lambda d: d["machine"].update(cpu="another"), "the machines differ: cpu"),
+        (lambda d: d["device"].update(cpu="another"), "the devices differ: cpu"),
         (lambda d: d["options"].update(threads=64), "threads differ"),
         (
-            lambda d: d["machine"].update(moved={"clock_hz": 0.4}),
+            lambda d: d["gate"].update(moved={"clock_hz": 0.4}),
             "clock_hz moved by 40% during the second run",
         ),
-        (lambda d: d["machine"].update(clock_hz=2e9), "clock_hz moved by 50% between the runs"),
+        (lambda d: d["device"].update(clock_hz=2e9), "clock_hz moved by 50% between the runs"),
     ],
 )
 def test_what_cannot_be_compared(result: dict[str, Any], change: Any, reason: str) -> None:
-    before = changed(result, lambda document: document["machine"].update(clock_hz=3e9))
+    before = changed(result, lambda document: document["device"].update(clock_hz=3e9))
     after = changed(before, change)
     with pytest.raises(UsageError, match=reason):
         comparison.compare(before, after)
@@ -393,7 +397,126 @@ def test_a_file_that_is_no_result(tmp_path: Path, text: str) -> None:
     path = tmp_path / "r.json"
     path.write_text(text)
     with pytest.raises(InvalidFile, match=r"r\.json"):
-        comparison.read(path)
+        results.read(path)
+
+
+# ---- the schema --------------------------------------------------------------------------------------------
+
+
+def test_a_result_is_what_the_schema_says(result: dict[str, Any]) -> None:
+    assert not schema.faults(json.loads(json.dumps(result)))
+    assert result["model"]["sha256"] == hashlib.sha256(TEXT.read_bytes()).hexdigest()
+    assert result["energy"]["joules_per_token"] is None and result["energy"]["reason"]
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        (lambda d: d.pop("energy"), "the document: has no energy"),
+        (lambda d: d.update(speed=3), "the document: has speed, which is not known"),
+        (lambda d: d["rows"][0].update(depth=-1), "rows[0].depth: is -1, at least 0"),
+        (lambda d: d["rows"][1].update(prompt="5"), 'rows[1].prompt: is "5", no integer'),
+        (lambda d: d["rows"][0]["samples"].update(ttft_ms=[]), "rows[0].samples.ttft_ms: has 0 items"),
+        (lambda d: d["device"].update(kind="toaster"), 'device.kind: is "toaster", none of'),
+        (lambda d: d["model"].update(sha256="ab"), 'model.sha256: is "ab", not of the form'),
+        (lambda d: d.update(flags=["fast"]), 'flags[0]: is "fast", none of'),
+        (lambda d: d["options"].update(decode=True), "options.decode: is true, no integer"),
+    ],
+)
+def test_what_is_no_result(result: dict[str, Any], tmp_path: Path, change: Any, fault: str) -> None:
+    document = changed(result, change)
+    assert any(found.startswith(fault) for found in schema.faults(document)), schema.faults(document)
+    path = tmp_path / "r.json"
+    path.write_text(json.dumps(results.sign(document)))
+    with pytest.raises(InvalidFile, match=re.escape(fault)):
+        results.read(path)
+
+
+def test_the_schema_uses_only_what_is_checked_and_explains_its_members() -> None:
+    def parts(schema: Any) -> Iterator[dict[str, Any]]:
+        if isinstance(schema, dict):
+            yield schema
+            for name in ("properties", "$defs"):
+                for inner in schema.get(name, {}).values():
+                    yield from parts(inner)
+            for name in ("items", "additionalProperties"):
+                yield from parts(schema.get(name))
+
+    assert {word for part in parts(schema.load()) for word in part} <= schema.KEYWORDS
+    assert all("description" in part for part in schema.load()["properties"].values() if "const" not in part)
+    assert (ROOT / "docs" / "results-schema.json").resolve() == Path(schema.__file__).with_name(
+        "results-schema.json"
+    )
+
+
+def test_a_signature_tells_that_something_changed(result: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "r.json"
+    path.write_text(json.dumps(result))
+    assert results.read(path) == json.loads(json.dumps(result))
+    path.write_text(json.dumps(changed(result, lambda d: d["rows"][0].update(decode_tok_s=1e6))))
+    with pytest.raises(InvalidFile, match="changed after it was measured"):
+        results.read(path)
+
+
+def test_a_result_of_version_1_is_read(result: dict[str, Any], tmp_path: Path) -> None:
+    """As bench wrote it before there was a schema."""
+
+    def as_it_was(document: dict[str, Any]) -> None:
+        document["machine"] = document.pop("device") | document.pop("gate")
+        for name in ("kind", "name", "page_bytes", "golden"):
+            document["machine"].pop(name)
+        for name in ("build", "energy", "flags", "signature"):
+            document.pop(name)
+        for name in ("file_bytes", "sha256", "quality"):
+            document["model"].pop(name)
+        document["version"] = 1
+
+    path = tmp_path / "r.json"
+    path.write_text(json.dumps(changed(result, as_it_was)))
+    read = results.read(path)
+    assert read["version"] == 2 and not schema.faults(read)
+    assert read["device"]["kind"] == "host" and read["rows"] == json.loads(json.dumps(result["rows"]))
+    assert all(row["ratio"] == 1 for row in comparison.compare(read, json.loads(json.dumps(result))))
+    path.write_text('{"version": 3}')
+    with pytest.raises(InvalidFile, match="of version 3"):
+        results.read(path)
+
+
+def curve(*speeds: float, **more: Any) -> list[dict[str, Any]]:
+    return [
+        {"minute": i / 6, "decode_tok_s": speed, "seconds": 10.0, "tokens": 10 * speed, **more}
+        for i, speed in enumerate(speeds)
+    ]
+
+
+def test_flags_say_what_happened() -> None:
+    still = {
+        "device": {},
+        "gate": {"moved": {}, "golden": {"passed": True}},
+        "sustained": {"edgekit": curve(20, 20, 20, 20, 19)},
+    }
+    assert results.flags(still) == []
+    hot = {
+        "device": {"charging": True, "hot_start": True},
+        "gate": {"moved": {"clock_hz": 0.3}, "golden": {"passed": False}},
+        "sustained": {"edgekit": curve(20, 20, 19, 15, 12)},
+    }
+    assert results.flags(hot) == ["moved", "wrong", "throttled", "charging", "hot_start"]
+    assert not results.throttled(curve(20, 10))  # two points are no curve
+
+
+def test_energy_has_a_method_or_a_reason() -> None:
+    found = results.energy("adb", curve(20, 20, milliwatts=4000.0, charging=False))
+    assert found["joules_per_token"] == pytest.approx(4.0 / 20) and "current_now" in found["method"]
+    for kind, points, reason in [
+        ("browser", curve(20, milliwatts=None), "a browser does not"),
+        ("adb", [], "no sustained run"),
+        ("adb", curve(20, milliwatts=4000.0, charging=True), "the cable was in"),
+        ("adb", curve(20, milliwatts=None, charging=False), "does not show the battery's current"),
+        ("adb", curve(20, milliwatts=4.0, charging=False), "not in the units"),
+    ]:
+        found = results.energy(kind, points)
+        assert found["joules_per_token"] is None and found["method"] is None and reason in found["reason"]
 
 
 # ---- the report --------------------------------------------------------------------------------------------
@@ -413,7 +536,7 @@ def test_the_page_says_what_was_measured_and_what_its_words_mean(result: dict[st
     assert report.command(result) in page and "text.edge" in page
     for words in (
         "2, of all engines in turn",
-        result["machine"]["system"],
+        result["device"]["system"],
         result["model"]["scheme"],
         "K parameters",
     ):
@@ -508,7 +631,7 @@ def test_the_command(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
     assert {"prefill_tok_s", "decode_tok_s", "ttft_ms"} <= document["rows"][0].keys()
-    assert comparison.read(out) == document and page.read_text().startswith("<!doctype html>")
+    assert results.read(out) == document and page.read_text().startswith("<!doctype html>")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["r.html", "r.json"]
     compared = cli("diff", out, out, "--force", "--json")
     assert compared.returncode == 0, compared.stderr
