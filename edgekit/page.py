@@ -1,4 +1,4 @@
-"""A report as one HTML page that needs nothing else: no scripts, nothing fetched."""
+"""A report as one HTML page that needs nothing else: nothing is fetched."""
 
 from __future__ import annotations
 
@@ -19,18 +19,21 @@ def page(
     facts: Table,
     command: str,
     warnings: Sequence[str] = (),
+    content: str = "",
     figures: Sequence[str] = (),
     tables: Sequence[tuple[str, Table]] = (),
     words: Mapping[str, str],
 ) -> str:
     """`facts` are rows that begin with their heading, `tables` have titles and begin with a row of headings,
-    `figures` are HTML, `words` what the tables' words mean; `command` is what makes the page again.
+    `content` and `figures` are HTML, `words` what the tables' words mean; `command` is what makes the page
+    again.
     """
     parts = {
         "TITLE": html.escape(title),
         "COMMAND": html.escape(command),
         "FACTS": _table(facts, head=False),
         "WARNINGS": "".join(f"<p class=warning>{html.escape(text)}</p>" for text in warnings),
+        "CONTENT": content,
         "FIGURES": "".join(figures),
         "TABLES": "".join(
             f"<h2>{html.escape(heading)}</h2><div class=scroll>{_table(rows)}</div>"

@@ -182,8 +182,7 @@ def test_core_needs_the_standard_library_alone() -> None:
         for include in re.findall(
             r"^\s*#\s*include\s*<([^>]+)>", path.read_text(encoding="utf-8"), re.MULTILINE
         )
-        if not system.fullmatch(include)
-        and include not in OF_DEVICES.get(path.name, ())
+        if not system.fullmatch(include) and include not in OF_DEVICES.get(path.name, ())
     ]
     assert not wrong, "\n".join(wrong)
 

@@ -49,7 +49,8 @@ def make(model: Path, options: Options, start_celsius: float, wait_minutes: floa
             lines.append(cool)
             for prompt in options.prompts:
                 lines += [f"fill {depth}", f"measure {prompt} {decode}"]
-        passes += [[*lines, "state"], [f"machine {threads}"]]
+        passes.append([*lines, "state"])
+    passes.append([f"machine {threads}"])
     greatest = [f"fill {max(options.depths)}", f"measure {max(options.prompts)} {decode}", "memory"]
     passes.append(["memory", opened(), *greatest])
     if options.sustained_minutes:

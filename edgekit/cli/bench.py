@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -36,13 +37,13 @@ class _Counts(click.ParamType[tuple[int, ...]]):
 
 
 class _Bench(click.Command):
-    """`bench diff` is a command of its own."""
+    """`bench diff` and `bench report` are commands of their own."""
 
     def make_context(
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
     ) -> click.Context:
-        if args[:1] == ["diff"]:
-            return diff.make_context(f"{info_name} diff", args[1:], parent, **extra)
+        if args and (other := {"diff": diff, "report": report}.get(args[0])):
+            return other.make_context(f"{info_name} {args[0]}", args[1:], parent, **extra)
         return super().make_context(info_name, args, parent, **extra)
 
 
@@ -130,7 +131,8 @@ def command(
     same checkpoint in its format, by default beside MODEL (m.edge: m.gguf, m.pte, m.litertlm,
     m-onnx, m-mlx).
 
-    `edgekit bench diff A.json B.json` compares two results.
+    `edgekit bench diff A.json B.json` compares two results, `edgekit bench report *.json -o page.html`
+    makes one page of many.
 
     \b
     edgekit bench model.edge
@@ -138,7 +140,8 @@ def command(
     edgekit bench model.edge --peer llama_cpp=model.gguf --peer onnxruntime_genai=model-onnx
     """
     from edgekit import hub
-    from edgekit.bench import protocol, report
+    from edgekit.bench import protocol
+    from edgekit.bench import report as reports
 
     if given["threads"] is None:
         del given["threads"]
@@ -148,14 +151,14 @@ def command(
     if out is not None:
         _write(out, json.dumps(result, indent=1))
     if page is not None:
-        _write(page, report.html_page(result))
-    for text in report.warnings(result):
+        _write(page, reports.html_page(result))
+    for text in reports.warnings(result):
         _output.warning(text)
     if as_json:
         _output.emit_json(result)
         return
-    click.echo(report.machine_line(result))
-    for title, rows in report.text_tables(result):
+    click.echo(reports.machine_line(result))
+    for title, rows in reports.text_tables(result):
         click.echo(f"\n{title}".rstrip())
         click.echo(_output.table(rows, right=range(1, len(rows[0]))))
 
@@ -197,6 +200,25 @@ def diff(a: Path, b: Path, force: bool, as_json: bool) -> None:
             ]
         )
     click.echo(_output.table(table, right=(1, 2, 4, 5, 6, 7)))
+
+
+@click.command()
+@click.argument("results", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="F.json …")
+@click.option(
+    "-o", "--out", type=click.Path(path_type=Path), required=True, metavar="F.html", help="The page to write."
+)
+def report(results: tuple[Path, ...], out: Path) -> None:
+    """One page of many results: devices and models, every measurement to filter and sort, curves.
+
+    Results are those of `edgekit bench --out`, and files that a phone or a browser saved. The page is one
+    file, and needs no server.
+    """
+    from edgekit.bench import board, result
+
+    read = [(path.name, result.read(path)) for path in results]
+    names = shlex.join(path.name for path in results)
+    _write(out, board.html_page(read, f"edgekit bench report {names} -o {shlex.quote(out.name)}"))
+    _output.note(f"{out}: {len(read)} results")
 
 
 def _write(path: Path, text: str) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 import edgekit
 from edgekit import verification
-from edgekit.bench import machine, plan, protocol, recording, report, schema
+from edgekit.bench import board, machine, plan, protocol, recording, report, schema
 from edgekit.bench import result as results
 from edgekit.bench.child import BenchmarkFailed, Child
 from edgekit.bench.cost import Cost
@@ -32,7 +32,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copy(GOLDEN / "text.edge", path)
     with edgekit.Model(path) as opened:
         golden = verification.golden(opened, Cost.of(path).spec)
-    edge.attach(path, {"golden": golden, "quality": {"kl": 0.01}})
+    edge.attach(path, {"golden": golden, "quality": {"kl_mean": 0.01}})
     return path
 
 
@@ -82,7 +82,7 @@ def test_answers_make_a_result(recorded: dict[str, Any], model: Path) -> None:
     device, (engine,) = result["device"], result["engines"].values()
     assert device["kind"] == "adb" and device["name"] == "A phone" and device["clock_hz"] > 1e8
     assert result["gate"]["golden"]["passed"] and result["gate"]["golden"]["positions"] > 16
-    assert result["model"]["quality"] == {"kl": 0.01}
+    assert result["model"]["quality"] == {"kl_mean": 0.01}
     assert result["model"]["sha256"] == results.sha256_of(model)
     assert engine["memory"]["peak_bytes"] > engine["memory_before"]["anonymous_bytes"] > 0
     (curve,) = result["sustained"].values()
@@ -127,6 +127,23 @@ def test_a_device_that_fails_is_no_result(recorded: dict[str, Any]) -> None:
         )
     with pytest.raises(BenchmarkFailed, match=r"answered \d+ of \d+ commands, and not to 'machine'"):
         recording.result_of(changed(recorded, lambda r: r["answers"].pop()))
+
+
+def test_one_page_of_many_results(recorded: dict[str, Any]) -> None:
+    def other(copy: dict[str, Any]) -> None:
+        copy["device"] = {"kind": "ios", "name": "<b>iPhone"}
+        copy["plan"]["model"]["name"] = "other.edge"
+
+    results_ = [
+        (name, recording.result_of(one)) for name, one in (("a", recorded), ("b", changed(recorded, other)))
+    ]
+    page = board.html_page(results_, "edgekit bench report a b")
+    assert "src=" not in page and "http" not in page and "@" not in page.split("</style>")[-1]
+    assert "&lt;b&gt;iPhone (ios)" in page and "<b>" not in page
+    assert page.count("not measured</td>") == 2 * 4  # two devices, each with one of two models, in four cases
+    for word in [*board.COLUMNS, *schema.load()["properties"]["flags"]["items"]["enum"]]:
+        assert f"<dt>{word}</dt>" in page
+    assert page.count("<polyline") == 2  # no temperature is told here: there is no curve of it
 
 
 def test_a_plan_needs_a_package(tmp_path: Path) -> None:
