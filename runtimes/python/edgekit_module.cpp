@@ -608,7 +608,8 @@ private:
                 return py::make_tuple("text", text, py::tuple(py::cast(tokens)));
             case EDGEKIT_EVENT_EVICTED:
                 return py::make_tuple("evicted", event.evicted_first, event.evicted_count);
-            case EDGEKIT_EVENT_PROMPT:  // not asked for
+            case EDGEKIT_EVENT_PROMPT:  // not asked for, nor
+            case EDGEKIT_EVENT_MOVED:
             case EDGEKIT_EVENT_DONE:
                 break;
         }

@@ -35,6 +35,7 @@ static int tell(edgekit_model* model, edgekit_session* session, const char* prom
             case EDGEKIT_EVENT_DONE:
                 fprintf(stderr, "\n%u tokens\n", event.generated_tokens);
                 return 0;
+            case EDGEKIT_EVENT_MOVED:
             case EDGEKIT_EVENT_PROMPT:
                 break; /* not asked for */
         }

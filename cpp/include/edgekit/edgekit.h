@@ -138,6 +138,45 @@ EDGEKIT_CHECKED edgekit_status edgekit_template_encode(const edgekit_template* t
                                                        const char* package, size_t package_size, int32_t* ids,
                                                        size_t capacity, size_t* count, edgekit_error* error);
 
+/* ---- companion ----------------------------------------------------------------------------------------- */
+
+typedef enum edgekit_companion_state {
+    EDGEKIT_COMPANION_LOADING = 0,
+    EDGEKIT_COMPANION_READY = 1,
+    EDGEKIT_COMPANION_RESTING = 2, /* for now: the app is in the background, the device is hot */
+    EDGEKIT_COMPANION_FAILED = 3
+} edgekit_companion_state;
+
+/* Called now and then by the thread that computes; not 0: cancel. */
+typedef int (*edgekit_poll_fn)(void* context);
+
+/* Another program of the same model that the app brings along, such as a Core ML package: slow to load, fast
+ * from then on. The processor computes at once; when the companion is ready, both compute a token, and if
+ * their logits agree the text moves to it. When it rests or fails the text moves back and goes on from there;
+ * an EDGEKIT_EVENT_MOVED tells of both. Calls come from the threads that use the model's sessions, for
+ * different texts at the same time; none may wait for loading. */
+typedef struct edgekit_companion {
+    size_t struct_size;
+    const char* name; /* "coreml": what events call it; copied */
+    void* context;
+    /* What it was written for. A text that grows longer than its cache, or the session's, stays with it where
+     * these are the session's own, as they are unless the session's options say otherwise. */
+    uint32_t vocab_size;
+    uint32_t window;
+    uint32_t sinks;
+    /* Of this moment; `why`: its message, for what is neither loading nor ready. */
+    edgekit_companion_state (*state)(void* context, edgekit_error* why);
+    /* An empty text. */
+    edgekit_status (*open)(void* context, void** text, edgekit_error* error);
+    void (*close)(void* context, void* text);
+    /* Appends `count` tokens after the text's first `position`, and forgets what it held beyond those: that
+     * is asked as long as it never held more than window + sinks. `logits`, unless NULL: vocab_size, of the
+     * last token. EDGEKIT_CANCELLED after poll(poll_context) gave other than 0. */
+    edgekit_status (*append)(void* context, void* text, uint64_t position, const int32_t* ids, size_t count,
+                             float* logits, edgekit_poll_fn poll, void* poll_context, edgekit_error* error);
+    void (*release)(void* context); /* when the model is gone, or could not be opened; NULL: nothing */
+} edgekit_companion;
+
 /* ---- model --------------------------------------------------------------------------------------------- */
 
 typedef struct edgekit_model edgekit_model;
@@ -160,6 +199,8 @@ typedef struct edgekit_model_options {
                       the middle of a step ends the process */
     const char* backend;        /* what computes: NULL or "cpu"; "gpu" where the build has it */
     const char* webgpu_library; /* wgpu-native's library, for "gpu"; NULL: where the system finds it */
+    const edgekit_companion*
+        companion; /* NULL: none; copied. Its release is called also when opening fails */
 } edgekit_model_options;
 
 typedef struct edgekit_model_info {
@@ -232,19 +273,16 @@ typedef enum edgekit_on_full {
  * quarter of the cache: chosen while nothing was evicted; edgekit_session_get_plan tells. */
 #define EDGEKIT_SINKS_AUTO UINT32_MAX
 
-/* Called now and then by the thread that computes, between layers; not 0: cancel. */
-typedef int (*edgekit_poll_fn)(void* context);
-
 typedef struct edgekit_session_options {
     size_t struct_size;
-    uint32_t window; /* recent positions kept; 0: min(model's context, 4096) less the sinks, or what fits the
-                        budget */
-    uint32_t sinks;  /* first positions kept for ever; default EDGEKIT_SINKS_AUTO */
+    uint32_t window; /* recent positions kept; 0: a companion's, else min(model's context, 4096) less the
+                        sinks; or what fits the budget */
+    uint32_t sinks;  /* first positions kept for ever; default EDGEKIT_SINKS_AUTO: a companion's */
     edgekit_kv_type kv_type;
     edgekit_on_full on_full;
     uint64_t memory_budget_bytes; /* 0: none. For all that is allocated: the plan's total_bytes */
     uint32_t chunk;               /* tokens per prefill step; 0: chosen by the engine */
-    edgekit_poll_fn poll;         /* NULL: none */
+    edgekit_poll_fn poll;         /* between layers; NULL: none */
     void* poll_context;
 } edgekit_session_options;
 
@@ -354,7 +392,8 @@ typedef enum edgekit_event_kind {
     EDGEKIT_EVENT_TEXT = 0,
     EDGEKIT_EVENT_EVICTED = 1,
     EDGEKIT_EVENT_DONE = 2,
-    EDGEKIT_EVENT_PROMPT = 3 /* with prompt_events: cached_tokens of the prompt's prompt_tokens are in */
+    EDGEKIT_EVENT_PROMPT = 3, /* with prompt_events: cached_tokens of the prompt's prompt_tokens are in */
+    EDGEKIT_EVENT_MOVED = 4   /* with a companion: computed_by goes on from here, relayed says why */
 } edgekit_event_kind;
 
 typedef enum edgekit_finish {
@@ -385,8 +424,9 @@ typedef struct edgekit_event {
     uint64_t seed;       /* EVENT_DONE: the seed that was used */
     uint32_t taken_back; /* EVENT_DONE with EDGEKIT_FINISH_STOP: tokens of the stop that left the cache again,
                             so that it holds no more than the text says */
-    edgekit_span relayed; /* EVENT_DONE: why the processor went on with a text of another backend; empty: it
-                             did not. Lives as long as the model */
+    edgekit_span relayed; /* EVENT_DONE, EVENT_MOVED: why the processor went on with a text of another backend
+                             or of the companion; empty: it did not. Until the session's next call */
+    edgekit_span computed_by; /* EVENT_DONE, EVENT_MOVED: the companion's name, or "cpu", "gpu" */
 } edgekit_event;
 
 /* Defaults; with `model` not NULL, the sampling that the package's makers advise. */

@@ -35,10 +35,19 @@ const edgekit::BackendKind& backend_kind(std::string_view name) {
                          "this build has no backend '" + std::string(name) + "'; there are: " + names);
 }
 
-edgekit_model* open(std::unique_ptr<edgekit::MappedFile> bytes, const edgekit_model_options& options) {
+// Released from here on, whatever fails.
+std::unique_ptr<edgekit::Companion> companion_of(const edgekit_model_options& options) {
+    if (!options.companion) return nullptr;
+    return std::make_unique<edgekit::Companion>(
+        read_options<edgekit_companion>(options.companion, [](edgekit_companion* table) { *table = {}; }));
+}
+
+edgekit_model* open(std::unique_ptr<edgekit::MappedFile> bytes, const edgekit_model_options& options,
+                    std::unique_ptr<edgekit::Companion> companion) {
     auto handle = std::make_unique<edgekit_model>();
     const edgekit::BackendKind& kind = backend_kind(options.backend ? options.backend : "cpu");
-    handle->model = std::make_shared<const edgekit::Model>(std::move(bytes), options, kind);
+    handle->model =
+        std::make_shared<const edgekit::Model>(std::move(bytes), options, kind, std::move(companion));
     handle->tokenizer.tokenizer = handle->model->tokenizer();
     return handle.release();
 }
@@ -107,11 +116,13 @@ void edgekit_model_options_init(edgekit_model_options* options) {
 edgekit_status edgekit_model_open(const char* path, const edgekit_model_options* options, edgekit_model** out,
                                   edgekit_error* error) {
     return guarded(error, [&] {
-        require(path && out, "path or out is NULL");
         const auto chosen = read_options(options, edgekit_model_options_init);
+        auto companion = companion_of(chosen);
+        require(path && out, "path or out is NULL");
         const auto access = chosen.in_memory ? edgekit::FileAccess::in_memory : edgekit::FileAccess::mapped;
-        *out =
-            reading(path, [&] { return open(std::make_unique<edgekit::MappedFile>(path, access), chosen); });
+        *out = reading(path, [&] {
+            return open(std::make_unique<edgekit::MappedFile>(path, access), chosen, std::move(companion));
+        });
         return EDGEKIT_OK;
     });
 }
@@ -122,8 +133,10 @@ edgekit_status edgekit_model_open_memory(const void* data, size_t size, void (*r
     return guarded(error, [&] {
         auto bytes = std::make_unique<edgekit::MappedFile>(
             std::span(static_cast<const std::byte*>(data), size), release, release_context);
+        const auto chosen = read_options(options, edgekit_model_options_init);
+        auto companion = companion_of(chosen);
         require(data && out, "data or out is NULL");
-        *out = open(std::move(bytes), read_options(options, edgekit_model_options_init));
+        *out = open(std::move(bytes), chosen, std::move(companion));
         return EDGEKIT_OK;
     });
 }

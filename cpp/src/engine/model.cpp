@@ -54,17 +54,20 @@ uint64_t text_bytes(const EdgeFile& file) {
     return file.tensor("tokenizer").size() + file.tensor("chat_template").size();
 }
 
-Model::Model(std::unique_ptr<MappedFile> bytes, const edgekit_model_options& options, const BackendKind& kind)
+Model::Model(std::unique_ptr<MappedFile> bytes, const edgekit_model_options& options, const BackendKind& kind,
+             std::unique_ptr<Companion> companion)
     : bytes_(std::move(bytes)),
       file_(bytes_->bytes()),
       spec_(ModelSpec::parse(file_.spec())),
       weights_(spec_, file_),
+      companion_(std::move(companion)),
       relay_(kind, spec_, weights_, options),
       sampling_([this] { return std::make_unique<Sampling>(backend().kernels(), spec_.vocab_size); }),
       generate_defaults_(advised_options(file_.document("generation"))),
       identity_(file_.identity()),
       metadata_json_(file_.metadata_json()),
       scheme_(file_.text("scheme")) {
+    if (companion_) companion_->check(spec_.vocab_size);
     if (options.verify_hashes) file_.verify_hashes();
     if (const auto blob = own_tensor("tokenizer"); !blob.empty()) tokenizer_.emplace(Tokenizer::open(blob));
     if (const auto blob = own_tensor("chat_template"); !blob.empty())
@@ -77,9 +80,16 @@ Model::Model(std::unique_ptr<MappedFile> bytes, const edgekit_model_options& opt
     bytes_->read_ahead({table.data, table.n_tiles() * table.tile_bytes});
 }
 
+edgekit_session_options Model::fitted(edgekit_session_options options) const {
+    if (!companion_ || options.memory_budget_bytes) return options;
+    if (options.window == 0) options.window = companion_->table().window;
+    if (options.sinks == EDGEKIT_SINKS_AUTO) options.sinks = companion_->table().sinks;
+    return options;
+}
+
 SessionPlan Model::plan_session(const edgekit_session_options& options) const {
     return edgekit::plan_session(relay_.kind(), spec_, weights_, text_bytes(), own_bytes(),
-                                 backend().threads(), options);
+                                 backend().threads(), fitted(options));
 }
 
 // A tensor that is checked when it is opened and trusted from then on: whoever writes to a mapped file would

@@ -9,6 +9,7 @@
 
 #include "backend/backend.h"
 #include "edgekit/edgekit.h"
+#include "engine/companion.h"
 #include "engine/relay.h"
 #include "engine/sampling.h"
 #include "format/edge_file.h"
@@ -45,13 +46,14 @@ SessionPlan plan_session(const BackendKind& kind, const ModelSpec& spec, const W
 class Model {
 public:
     Model(std::unique_ptr<MappedFile> bytes, const edgekit_model_options& options,
-          const BackendKind& kind = kCpuBackend);
+          const BackendKind& kind = kCpuBackend, std::unique_ptr<Companion> companion = nullptr);
 
     const EdgeFile& file() const { return file_; }
     const ModelSpec& spec() const { return spec_; }
     const Weights& weights() const { return weights_; }
     Backend& backend() const { return relay_.backend(); }
     Relay& relay() const { return relay_; }
+    Companion* companion() const { return companion_.get(); }  // nullptr: there is none
     Sampling& sampling() const { return sampling_.get(); }
     uint64_t file_bytes() const { return bytes_->bytes().size(); }
     // nullptr when the package has none.
@@ -71,6 +73,8 @@ public:
     const std::string& metadata_json() const { return metadata_json_; }
     const std::string& scheme() const { return scheme_; }
 
+    // What options leave open as the companion has it.
+    edgekit_session_options fitted(edgekit_session_options options) const;
     // See edgekit::plan_session.
     SessionPlan plan_session(const edgekit_session_options& options) const;
 
@@ -92,6 +96,7 @@ private:
     EdgeFile file_;
     ModelSpec spec_;
     Weights weights_;
+    std::unique_ptr<Companion> companion_;
     mutable Relay relay_;
     PerProcess<Sampling> sampling_;
     std::vector<std::unique_ptr<std::byte[]>> copies_;  // of own_tensor

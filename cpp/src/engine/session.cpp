@@ -18,9 +18,10 @@ constexpr std::chrono::milliseconds kPollEvery{20};
 
 Session::Session(std::shared_ptr<const Model> model, const edgekit_session_options& options)
     : model_(std::move(model)),
-      options_(options),
+      options_(model_->fitted(options)),
       plan_(model_->plan_session(options)),
-      cache_(model_->relay(), model_->spec(), plan_.cache) {}
+      cache_(model_->relay(), model_->companion(), model_->spec(), plan_.cache),
+      computed_by_(cache_.computed_by()) {}
 
 edgekit_memory_plan Session::plan() const {
     edgekit_memory_plan plan = plan_.memory;
@@ -187,8 +188,8 @@ void Session::decode_step() {
     }
     int32_t ids[1 + PromptLookup::kMaxDraft];
     ids[0] = *pending_;
-    const auto limit = std::min<uint64_t>(
-        {PromptLookup::kMaxDraft, plan_.cache.chunk - 1, room() - 1, generation_.tokens_left() - 1});
+    const auto limit = std::min<uint64_t>({cache_.drafts() ? PromptLookup::kMaxDraft : 0,
+                                           plan_.cache.chunk - 1, room() - 1, generation_.tokens_left() - 1});
     const uint32_t drafted =
         allowed_.fill({ids + 1, lookup_.draft(cache_.tokens(), ids[0], std::span(ids + 1, limit))});
     Sampling& sampling = model_->sampling();
@@ -241,6 +242,21 @@ bool Session::evicted_event(edgekit_event& event, uint64_t at_least) {
     return true;
 }
 
+// Of a model with a companion.
+bool Session::moved_event(edgekit_event& event) {
+    if (!model_->companion() || computed_by_ == cache_.computed_by()) return false;
+    event.kind = EDGEKIT_EVENT_MOVED;
+    say_who(event);
+    computed_by_ = cache_.computed_by();
+    return true;
+}
+
+void Session::say_who(edgekit_event& event) const {
+    const std::string_view name = cache_.computed_by(), why = cache_.relayed();
+    event.computed_by = {name.data(), name.size()};
+    event.relayed = {why.data(), why.size()};
+}
+
 void Session::next(edgekit_event& event) {
     if (phase_ == Phase::idle)
         throw Error(Status::invalid_argument, "no generation is in progress: call generate first");
@@ -256,6 +272,7 @@ void Session::next(edgekit_event& event) {
 void Session::advance(edgekit_event& event) {
     generation_.clear_news();  // the last event's text was valid until now
     for (;;) {
+        if (moved_event(event)) return;
         if (!generation_.ended() && cancelled()) generation_.end(EDGEKIT_FINISH_CANCELLED);
         if (!generation_.ended()) {
             if (phase_ == Phase::decode) {
@@ -272,7 +289,7 @@ void Session::advance(edgekit_event& event) {
             if (phase_ == Phase::decode) known_text_ = generation_.known_text();
             event = generation_.done;
             event.kind = EDGEKIT_EVENT_DONE;
-            event.relayed = {cache_.relayed().data(), cache_.relayed().size()};
+            say_who(event);
             phase_ = Phase::idle;
             return;
         }

@@ -34,9 +34,9 @@ public:
 
     // engine/session_state.cpp
     uint64_t state_size() const;
-    void write_state(std::byte* out) const;
+    void write_state(std::byte* out);
     void read_state(std::span<const std::byte> bytes);
-    void save(const std::string& path) const;
+    void save(const std::string& path);
     void restore(const std::string& path);
 
 private:
@@ -57,13 +57,15 @@ private:
     void choose_sinks(uint32_t wanted);
     // Calls put(bytes) for the saved state, piece by piece.
     template <class Put>
-    void write_pieces(const Put& put) const;
+    void write_pieces(const Put& put);
     void advance(edgekit_event& event);
     void prefill_step();
     void decode_step();
     void accept(int32_t id);
     void take_stop_back();
     bool evicted_event(edgekit_event& event, uint64_t at_least);
+    bool moved_event(edgekit_event& event);
+    void say_who(edgekit_event& event) const;
 
     std::shared_ptr<const Model> model_;
     edgekit_session_options options_;
@@ -82,6 +84,7 @@ private:
     std::vector<int32_t> prompt_;  // what of it is not in the cache when the generation begins
     size_t prompt_done_ = 0;
     uint64_t evicted_reported_ = 0;
+    std::string_view computed_by_;  // as events have told
 };
 
 }  // namespace edgekit

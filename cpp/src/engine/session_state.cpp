@@ -80,7 +80,7 @@ uint64_t Session::state_size() const {
 }
 
 template <class Put>
-void Session::write_pieces(const Put& put) const {
+void Session::write_pieces(const Put& put) {
     Sha256 hash;
     const auto add = [&](const void* data, size_t size) {
         const std::span bytes(static_cast<const std::byte*>(data), size);
@@ -116,7 +116,7 @@ void Session::write_pieces(const Put& put) const {
     put(std::as_bytes(std::span(hex)));
 }
 
-void Session::write_state(std::byte* out) const {
+void Session::write_state(std::byte* out) {
     write_pieces([&](std::span<const std::byte> bytes) { out = std::ranges::copy(bytes, out).out; });
 }
 
@@ -179,7 +179,7 @@ void Session::read_state(std::span<const std::byte> bytes) {
     evicted_reported_ = cache_.evicted();
 }
 
-void Session::save(const std::string& path) const {
+void Session::save(const std::string& path) {
     ReplacingFile file(path);
     write_pieces([&](std::span<const std::byte> bytes) { file.write(bytes); });
     file.commit();

@@ -23,13 +23,22 @@ uint64_t TokenCache::own_bytes(const CacheOptions& options) {
     return TokenHistory::bytes(history_size(options));
 }
 
-TokenCache::TokenCache(Relay& relay, const ModelSpec& spec, const CacheOptions& options)
+TokenCache::TokenCache(Relay& relay, Companion* companion, const ModelSpec& spec, const CacheOptions& options)
     : relay_(relay),
       backend_(&relay.backend()),
       sinks_(options.sinks),
       layout_(spec, options),
       context_(open_context()),
-      tokens_(history_size(options)) {}
+      tokens_(history_size(options)),
+      companion_(companion, layout_, spec.vocab_size) {}
+
+std::string_view TokenCache::relayed() const {
+    return companion_.why().empty() ? relay_.reason(*backend_) : companion_.why();
+}
+
+std::string_view TokenCache::computed_by() const {
+    return companion_.leads() ? std::string_view(companion_.name()) : relay_.kind().name;
+}
 
 uint64_t TokenCache::rewindable() const {
     const uint64_t attended = layout_.rewindable(position(), written_);
@@ -39,6 +48,17 @@ uint64_t TokenCache::rewindable() const {
 }
 
 bool TokenCache::append(std::span<const int32_t> ids, uint32_t wanted, float* logits, const GiveUp& give_up) {
+    if (companion_.takes(tokens_, ids.size())) {
+        // No further behind than the tokens are known.
+        while (position() + ids.size() - processed_ > tokens_.capacity()) catch_up_chunk();
+        if (const auto completed = companion_.append(tokens_, ids, wanted, logits, give_up)) {
+            if (!*completed) return false;
+            written_ = std::max(written_, position() + ids.size());
+            for (const int32_t id : ids) tokens_.append(id);
+            return true;
+        }
+    }
+    catch_up();
     if (layout_.has_states()) {
         for (;;) {
             const uint64_t start = states_.start(position(), ids.size());
@@ -51,7 +71,20 @@ bool TokenCache::append(std::span<const int32_t> ids, uint32_t wanted, float* lo
     }
     if (!pass(position(), ids, wanted, logits, give_up)) return false;
     for (const int32_t id : ids) tokens_.append(id);
+    processed_ = position();
+    if (wanted) companion_.follow(tokens_, wanted, logits, give_up);
     return true;
+}
+
+void TokenCache::catch_up() {
+    while (processed_ < position()) catch_up_chunk();
+}
+
+void TokenCache::catch_up_chunk() {
+    std::vector<int32_t> ids(std::min<uint64_t>(options().chunk, position() - processed_));
+    for (size_t i = 0; i < ids.size(); ++i) ids[i] = tokens_.at(processed_ + i);
+    pass(processed_, ids, 0, nullptr, {});
+    processed_ += ids.size();
 }
 
 bool TokenCache::pass(uint64_t position, std::span<const int32_t> ids, uint32_t wanted, float* logits,
@@ -109,9 +142,9 @@ void TokenCache::hand_over(const BackendFailure& failure) {
         // places this pass has chosen already.
         if (tokens_.first() > 0 || layout_.has_states()) throw BackendFailure(failure);
         std::vector<int32_t> ids;
-        for (uint64_t done = 0; done < position(); done += ids.size()) {
+        for (uint64_t done = 0; done < processed_; done += ids.size()) {
             ids.clear();
-            while (ids.size() < options().chunk && done + ids.size() < position())
+            while (ids.size() < options().chunk && done + ids.size() < processed_)
                 ids.push_back(tokens_.at(done + ids.size()));
             const Part part{.context = *context,
                             .layout = layout_,
@@ -132,12 +165,14 @@ void TokenCache::take_back(uint64_t count) {
                                                   std::to_string(rewindable()));
     tokens_.truncate(position() - count);
     states_.truncate(position());
+    processed_ = std::min(processed_, position());
 }
 
 void TokenCache::clear() {
     tokens_.truncate(0);
     states_ = {};
-    written_ = 0;
+    written_ = processed_ = 0;
+    companion_.forget();
     set_sinks(sinks_);
 }
 
@@ -146,13 +181,15 @@ void TokenCache::copy(const TokenCache& from) {
     tokens_ = from.tokens_;
     written_ = from.written_;
     states_ = from.states_;
+    processed_ = from.processed_;
     if (backend_ == from.backend_)
         context_->copy_cells(*from.context_);
     else  // whose backend has failed for other texts
         move_cells(*from.context_, *context_);
 }
 
-void TokenCache::save_cells(const Context::Put& put) const {
+void TokenCache::save_cells(const Context::Put& put) {
+    catch_up();
     for (const CellRange& range : layout_.used(written_, states().used())) context_->save_cells(range, put);
 }
 
@@ -164,6 +201,7 @@ void TokenCache::restore(uint64_t first, const Sha256::Digest& digest, std::span
     }
     tokens_.restore(first, digest, tokens);
     written_ = written;
+    processed_ = position();
     states_.restore(states);
 }
 

@@ -7,6 +7,7 @@
 #include <span>
 
 #include "backend/backend.h"
+#include "engine/companion.h"
 #include "engine/history.h"
 #include "engine/relay.h"
 #include "engine/state_slots.h"
@@ -15,8 +16,8 @@ namespace edgekit {
 
 class TokenCache {
 public:
-    // Throws Error(out_of_memory).
-    TokenCache(Relay& relay, const ModelSpec& spec, const CacheOptions& options);
+    // `companion`: nullptr where there is none. Throws Error(out_of_memory).
+    TokenCache(Relay& relay, Companion* companion, const ModelSpec& spec, const CacheOptions& options);
     // Allocated beside the context.
     static uint64_t own_bytes(const CacheOptions& options);
 
@@ -27,13 +28,16 @@ public:
     uint64_t position() const { return tokens_.size(); }
     // Positions that some layer can no longer attend to: those after the sinks that left the window.
     uint64_t evicted() const { return position() > capacity() ? position() - capacity() : 0; }
-    // See Relay::reason.
-    std::string_view relayed() const { return relay_.reason(*backend_); }
+    // Why the processor computes, and not the companion or the backend that was asked for; empty: these do.
+    std::string_view relayed() const;
+    std::string_view computed_by() const;
+    // Whether several outputs cost about as much as one.
+    bool drafts() const { return !companion_.leads(); }
     // How many of the last tokens can be taken back.
     uint64_t rewindable() const;
 
     // Computes at most a chunk of tokens; `logits`, unless nullptr, receives those of the last `wanted`. When
-    // the backend fails, the one after it repeats the step.
+    // the companion or the backend fails, the one after it repeats the step.
     // False when it was given up: nothing was added then, though less may be left to take back.
     bool append(std::span<const int32_t> ids, uint32_t wanted, float* logits, const GiveUp& give_up);
     // Throws Error(invalid_argument) for more than can be.
@@ -50,8 +54,8 @@ public:
 
     // The furthest position written since the text began.
     uint64_t written() const { return written_; }
-    // Calls put with the bytes of every cell in use, piece by piece.
-    void save_cells(const Context::Put& put) const;
+    // Calls put with the bytes of every cell in use, piece by piece, after computing those that are behind.
+    void save_cells(const Context::Put& put);
     const StateSlots::Record& states() const { return states_.record(); }
     // What was saved, after clear and set_sinks: `tokens` from `first` on, the digest of those before, the
     // cells.
@@ -61,6 +65,9 @@ public:
 private:
     // The backend's, or of the one after it.
     std::unique_ptr<Context> open_context();
+    // The cells of tokens that the companion computed: all, or a chunk.
+    void catch_up();
+    void catch_up_chunk();
     bool pass(uint64_t position, std::span<const int32_t> ids, uint32_t wanted, float* logits,
               const GiveUp& give_up);
     // Every cell in use into another context of the same layout.
@@ -77,6 +84,8 @@ private:
     TokenHistory tokens_;
     uint64_t written_ = 0;
     StateSlots states_;
+    uint64_t processed_ = 0;  // tokens in the context: all, unless the companion leads or has led
+    CompanionText companion_;
 };
 
 }  // namespace edgekit
