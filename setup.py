@@ -10,8 +10,15 @@ from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
+# What `edgekit package` makes SDKs from. MANIFEST.in has the same list, and edgekit.package reads the copy.
+SDK = (
+    *("LICENSE", "CMakeLists.txt", "cmake", "cpp/CMakeLists.txt", "cpp/include", "cpp/src", "cpp/swiftpm"),
+    *("runtimes/android", "runtimes/apple"),
+    *("runtimes/web/dist", "runtimes/web/embed", "runtimes/web/package.json", "runtimes/web/README.md"),
+)
 
 
 def version() -> str:
@@ -25,6 +32,26 @@ def webgpu_headers() -> str:
     return str(Path(found.origin).parent / "resources") if found and found.origin else ""
 
 
+class BuildWithSdk(build_py):
+    """Adds edgekit/sdk to a wheel: the repository's parts of SDK, where they lie in it. runtimes/web/dist is
+    there when runtimes/web/build.sh was run before.
+    """
+
+    def run(self) -> None:
+        super().run()
+        if self.editable_mode:  # which has the repository itself
+            return
+        inside = Path(self.build_lib) / "edgekit" / "sdk"
+        shutil.rmtree(inside, ignore_errors=True)
+        for name in SDK:
+            source, copy = ROOT / name, inside / name
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            if source.is_dir():
+                shutil.copytree(source, copy)
+            elif source.is_file():
+                shutil.copy2(source, copy)
+
+
 class CMakeBuild(build_ext):
     """Lets CMake put the native module, with the benchmark beside it, where setuptools wants the module."""
 
@@ -36,6 +63,8 @@ class CMakeBuild(build_ext):
         folder = ROOT / "edgekit" / "runtimes" if self.editable_mode else target.parent
         # The build directory is kept: the next build compiles what changed and nothing else.
         build = ROOT / "build" / f"python-{sys.implementation.cache_tag}"
+        if os.environ.get("_PYTHON_HOST_PLATFORM"):  # built for another machine: tools/build-wheels.sh
+            build = build.with_name(f"{build.name}-{self.plat_name}")
         ninja = shutil.which("ninja")
         configure = [
             f"-DPython_EXECUTABLE={sys.executable}",
@@ -64,5 +93,5 @@ class CMakeBuild(build_ext):
 setup(
     version=version(),
     ext_modules=[Extension("edgekit.runtimes._edgekit", sources=[])],
-    cmdclass={"build_ext": CMakeBuild},
+    cmdclass={"build_ext": CMakeBuild, "build_py": BuildWithSdk},
 )

@@ -36,8 +36,7 @@ def command(target: str, model: str | None, out: Path, as_json: bool) -> None:
                     f"{model} is a directory; apps take .edge files", hint=f"edgekit convert {model}"
                 )
             Model(path).close()  # that it can be opened is known before the work, not on the phone
-        progress(f"building the {target} SDK", 0, 0)
-        files = package.package(target, path, out)
+        files = package.package(target, path, out, progress)
     if as_json:
         listed = [{"path": str(file), "bytes": file.stat().st_size} for file in files]
         _output.emit_json({"path": str(out), "target": target, "files": listed})

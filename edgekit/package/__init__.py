@@ -1,19 +1,27 @@
 """The SDK an app embeds, as a folder to drop in: the module of a target's name, in this folder.
 
-Each has `package(model, out) -> files written`: it fills the empty directory `out` with the SDK, the model
-unless that is None, and a README with the lines of code to paste and the sizes of everything.
+Each has `package(model, out, report) -> files written`: it fills the empty directory `out` with the SDK, the
+model unless that is None, and a README with the lines of code to paste and the sizes of everything, and tells
+`report` how far it is.
 """
 
 from __future__ import annotations
 
 import importlib
+import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeAlias
 
 from edgekit.errors import UsageError
 from edgekit.in_place_of import in_place_of
 from edgekit.submodules import submodules
 
-ROOT = Path(__file__).resolve().parents[2]
+# What is done, how much of it, of how much (0: not known).
+Report: TypeAlias = Callable[[str, int, int], None]
+_INSTALLED = Path(__file__).resolve().parents[1] / "sdk"
+# What the SDKs are made from: a wheel's copy (setup.py puts it there), or the repository.
+ROOT = _INSTALLED if _INSTALLED.is_dir() else Path(__file__).resolve().parents[2]
 
 
 def targets() -> list[str]:
@@ -26,12 +34,20 @@ def sources(target: str) -> Path:
     if not (path.is_dir() and (ROOT / "cpp" / "include").is_dir()):
         raise UsageError(
             f"the sources of the {target} SDK are not in this installation of edgekit",
-            hint="clone edgekit's repository and install from there: pip install -e .",
+            hint="install its wheel, or clone edgekit's repository and install from there: pip install -e .",
         )
     return path
 
 
-def package(target: str, model: Path | None, out: Path) -> list[Path]:
+def build_folder(name: str) -> Path:
+    """Where compiled objects are kept between builds: in the repository, or in the user's cache."""
+    if ROOT != _INSTALLED:
+        return ROOT / "build" / name
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return cache / "edgekit" / "build" / name
+
+
+def package(target: str, model: Path | None, out: Path, report: Report | None = None) -> list[Path]:
     """Writes the folder `out`, whole or not at all; the files in it. Raises UsageError, what a target needs
     and is missing included, and IoFailure.
     """
@@ -43,5 +59,7 @@ def package(target: str, model: Path | None, out: Path) -> list[Path]:
         raise UsageError(f"{out.absolute().parent} is no directory; create it first")
     with in_place_of(out) as temporary:
         temporary.mkdir()
-        files = importlib.import_module(f"{__name__}.{target}").package(model, temporary)
+        files = importlib.import_module(f"{__name__}.{target}").package(
+            model, temporary, report or (lambda what, done, total: None)
+        )
     return sorted(out / file.relative_to(temporary) for file in files)

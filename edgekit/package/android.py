@@ -15,10 +15,12 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from edgekit.errors import EdgekitError, UsageError
-from edgekit.package import ROOT, sources
+from edgekit.package import ROOT, Report, build_folder, sources
 
 ABIS = ("arm64-v8a", "x86_64")
 MIN_SDK = 26
@@ -36,11 +38,15 @@ METADATA = (
 )
 
 
-def package(model: Path | None, out: Path) -> list[Path]:
+def package(model: Path | None, out: Path, report: Report) -> list[Path]:
     """Fills `out`. Raises UsageError that says what to install, EdgekitError when the build fails."""
     android = sources("android")
-    ndk, cmake, kotlin, java = find_ndk(), find_cmake(), find_kotlin(), find_java()
-    libraries = {abi: build_library(cmake, ndk, abi) for abi in ABIS}
+    ndk, cmake, kotlin, java = find_all(find_ndk, find_cmake, find_kotlin, find_java)
+    libraries = {}
+    for abi in ABIS:
+        report(f"building the library for {abi}", 0, 0)
+        libraries[abi] = build_library(cmake, ndk, abi)
+    report("compiling Kotlin", 0, 0)
     with tempfile.TemporaryDirectory() as folder:
         classes = Path(folder) / "classes.jar"
         compile_kotlin(java, kotlin, android / "src" / "main" / "kotlin", classes)
@@ -59,6 +65,20 @@ def package(model: Path | None, out: Path) -> list[Path]:
         shutil.copyfile(model, out / model.name)
     (out / "README.md").write_text(readme(model, out, libraries), encoding="utf-8")
     return [path for path in out.iterdir() if path.is_file()]
+
+
+def find_all(*finders: Callable[[], Any]) -> list[Any]:
+    """What each of them finds. Raises one UsageError that says all that is missing."""
+    found, missing = [], []
+    for find in finders:
+        try:
+            found.append(find())
+        except UsageError as error:
+            missing.append(error)
+    if missing:
+        hints = [error.hint for error in missing if error.hint]
+        raise UsageError("; ".join(map(str, missing)), hint="; ".join(hints) or None)
+    return found
 
 
 def find_ndk() -> Path:
@@ -115,7 +135,7 @@ def find_java() -> str:
 
 def build_library(cmake: str, ndk: Path, abi: str) -> Path:
     """libedgekit_jni.so, stripped. Its build is kept: the next one compiles what changed."""
-    build = ROOT / "build" / f"android-{abi}-{hashlib.sha256(os.fsencode(ndk)).hexdigest()[:8]}"
+    build = build_folder(f"android-{abi}-{hashlib.sha256(os.fsencode(ndk)).hexdigest()[:8]}")
     configure = [
         "-DCMAKE_BUILD_TYPE=Release",
         f"-DCMAKE_TOOLCHAIN_FILE={toolchain_file(ndk)}",

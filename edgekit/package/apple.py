@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgekit.errors import EdgekitError, UsageError
-from edgekit.package import ROOT, sources
+from edgekit.package import ROOT, Report, sources
 
 
 @dataclass(frozen=True)
@@ -50,14 +50,14 @@ LIBRARY = "libCEdgeKit.a"
 LC_BUILD_VERSION, PLATFORM_IOSSIMULATOR = 0x32, 7  # of mach-o/loader.h
 
 
-def package(model: Path | None, out: Path) -> list[Path]:
+def package(model: Path | None, out: Path, report: Report) -> list[Path]:
     """Fills `out`. Raises UsageError (zig or the sources are missing), EdgekitError (the build fails)."""
     swift = sources("apple")
     zig = find_zig()
     framework = out / "CEdgeKit.xcframework"
     with tempfile.TemporaryDirectory() as work:
         for target in dict.fromkeys(one.target for one in SLICES):
-            objects = compile_core(zig, target, Path(work) / target)
+            objects = compile_core(zig, target, Path(work) / target, report)
             for one in SLICES:
                 if one.target == target:
                     archive(zig, one, objects, framework / one.identifier)
@@ -87,7 +87,7 @@ def core_sources() -> list[Path]:
     return sorted({*core.rglob("*.cpp")} - left_out) + sorted((ROOT / "cpp" / "swiftpm").glob("*.cpp"))
 
 
-def compile_core(zig: list[str], target: str, folder: Path) -> list[Path]:
+def compile_core(zig: list[str], target: str, folder: Path, report: Report) -> list[Path]:
     """The objects of the core, in `folder`."""
     folder.mkdir()
     cpp = ROOT / "cpp"
@@ -99,8 +99,12 @@ def compile_core(zig: list[str], target: str, folder: Path) -> list[Path]:
         run([*zig, "c++", *flags, "-c", str(source), "-o", str(made)])
         return made
 
+    todo, made = core_sources(), []
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return list(pool.map(compile_one, core_sources()))
+        for path in pool.map(compile_one, todo):
+            made.append(path)
+            report(f"compiling the core for {target}", len(made), len(todo))
+    return made
 
 
 def archive(zig: list[str], one: Slice, objects: list[Path], folder: Path) -> None:

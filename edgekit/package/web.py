@@ -11,20 +11,22 @@ import shutil
 from pathlib import Path
 
 from edgekit.errors import UsageError
-from edgekit.package import ROOT, sources
+from edgekit.package import ROOT, Report, sources
 
 VARIANTS = ("simd", "simd-threads", "relaxed", "relaxed-threads")
 
 
-def package(model: Path | None, out: Path) -> list[Path]:
+def package(model: Path | None, out: Path, report: Report) -> list[Path]:
     """Fills `out`. Raises UsageError when the SDK is not built."""
     source = sources("web")
     needed = ["index.js", *(f"wasm/edgekit-{variant}.wasm" for variant in VARIANTS)]
     if missing := [name for name in needed if not (source / "dist" / name).is_file()]:
         raise UsageError(
             f"the web SDK is not built: {', '.join(missing)} missing in {source / 'dist'}",
-            hint="run runtimes/web/build.sh; it needs npm, and brings emscripten on Debian",
+            hint="in edgekit's repository run runtimes/web/build.sh, which needs npm and brings emscripten on"
+            " Debian; a wheel built after it has the SDK inside",
         )
+    report("copying the SDK and the model", 0, 0)
     shutil.copytree(source / "dist", out / "edgekit" / "dist")
     for path in (source / "package.json", source / "README.md", ROOT / "LICENSE"):
         shutil.copyfile(path, out / "edgekit" / path.name)

@@ -50,6 +50,10 @@ def test_what_is_missing_is_said(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "ANDROID_NDK_HOME" in done.stderr and "sdkmanager" in done.stderr
     assert json.loads(done.stdout)["error"]["kind"] == "UsageError"
+    nothing = dict.fromkeys(("PATH", "JAVA_HOME", "KOTLIN_HOME", "EDGEKIT_TOOLCHAINS"), "")
+    done = run("android", MODEL, "-o", tmp_path / "out", **nothing)
+    for missing in ("ANDROID_NDK_HOME is not set", "no Kotlin compiler", "no java"):  # all of it at once
+        assert missing in done.stderr
     done = run("android", MODEL, "-o", tmp_path / "out", ANDROID_NDK_HOME=str(tmp_path))
     assert done.returncode == 2 and "there is no NDK" in done.stderr
     assert list(tmp_path.iterdir()) == []
@@ -74,7 +78,8 @@ def test_a_build_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.M
     file.parent.mkdir(parents=True)
     file.write_text('message(FATAL_ERROR "out of order")')
     monkeypatch.setenv("ANDROID_NDK_HOME", str(tmp_path / "ndk"))
-    monkeypatch.setattr(android, "ROOT", tmp_path)  # so that the build folder goes with the test
+    monkeypatch.setattr(android, "ROOT", tmp_path)
+    monkeypatch.setattr(android, "build_folder", lambda name: tmp_path / name)
     (tmp_path / "CMakeLists.txt").write_text("cmake_minimum_required(VERSION 3.21)\nproject(x CXX)\n")
     monkeypatch.setattr(android, "find_kotlin", lambda: tmp_path)
     with pytest.raises(EdgekitError, match=r"(?s)configuring the library for arm64-v8a failed.*out of order"):

@@ -30,10 +30,11 @@ function sendFile(request, response, path, headers) {
 }
 
 /**
- * Serves the repository's files, folders by their index.html, and /empty, a page with nothing in it. `isolated` pages can have threads.
+ * Serves the files of `root` (the repository's), folders by their index.html, and /empty, a page with nothing in it. `isolated` pages can
+ * have threads.
  * `requests` lists what came; `dictate(path, answer)` has `answer(request, socket)` write to the socket whatever it likes.
  */
-export async function serve({ isolated }) {
+export async function serve({ isolated, root = ROOT }) {
     const requests = [];
     const dictated = new Map();
     const server = createServer((request, response) => {
@@ -45,7 +46,7 @@ export async function serve({ isolated }) {
             : {};
         if (path === "/empty") return response.writeHead(200, { ...headers, "Content-Type": TYPES[".html"] }).end("<!doctype html><title>empty</title>");
         try {
-            return sendFile(request, response, ROOT + path + (path.endsWith("/") ? "index.html" : ""), headers);
+            return sendFile(request, response, root + path + (path.endsWith("/") ? "index.html" : ""), headers);
         } catch {
             return response.writeHead(404, headers).end();
         }
