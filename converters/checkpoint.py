@@ -215,6 +215,7 @@ def read_source(reader: TensorSource, source: Source) -> NDArray[np.float32]:
         values = values.reshape(source.shape)
     if source.map:
         values = MAPS[source.map].forward(values)
+    values = values * np.float32(source.scale) if source.scale != 1 else values
     return values + np.float32(source.add) if source.add else values
 
 

@@ -27,12 +27,13 @@ class Decoder(ABC, Generic[Value]):
     spec: ModelSpec
     keys_values: dict[int, tuple[Value, Value]]  # of layers so far, not yet rotated
     ple_inputs: Sequence[Value]  # of `layer_inputs`
+    waiting: tuple[Value, Value] | None  # what a mixer read and gave that stands beside the next layer's
 
     # ---- the forward pass
 
     def blocks(self, x: Value, rows: Value | None = None) -> Value:
         """The residual after all layers; `x` is the first one's input, `rows` the tokens' of `ple_embed`."""
-        self.keys_values = {}
+        self.keys_values, self.waiting = {}, None
         self.ple_inputs = [] if rows is None else self.layer_inputs(x, rows)
         for index, layer in enumerate(self.spec.layers):
             x = self.block(x, f"layers.{index}", layer)
@@ -51,9 +52,14 @@ class Decoder(ABC, Generic[Value]):
         ]
 
     def block(self, x: Value, at: str, layer: Layer) -> Value:
-        normed = self.norm(x, f"{at}.attn_norm")
+        normed = self.waiting[0] if self.waiting else self.norm(x, f"{at}.attn_norm")
         mix = {"attention": self.attention, "conv": self.conv, "recurrent": self.recurrent}[layer.mixer]
         mixed = self.addend(mix(normed, at, layer), f"{at}.attn_post_norm")
+        if self.waiting is not None:
+            x, self.waiting = self.add(x, self.waiting[1], f"{at}.beside"), None
+        if layer.beside:
+            self.waiting = normed, mixed
+            return x
         if not layer.parallel:
             x = self.add(x, mixed, f"{at}.residual")
             if not layer.d_ff:
@@ -138,7 +144,13 @@ class Decoder(ABC, Generic[Value]):
         """Every expert's answer times its weight, 0 where it was not chosen."""
         weights = self.route(self.linear(x, f"{at}.router"), at, layer)
         fed = (self.expert(x, f"{at}.experts.{i}", weight) for i, weight in enumerate(weights))
-        return self.total(fed, f"{at}.experts")
+        mixed, moe = self.total(fed, f"{at}.experts"), self.spec.moe
+        if moe is None or not moe.d_shared:
+            return mixed
+        shared = self.feed_forward(x, f"{at}.shared")
+        if moe.shared_gate:
+            shared = self.gate(shared, self.linear(x, f"{at}.shared_gate"), f"{at}.shared_gate", layer)
+        return self.add(mixed, shared, f"{at}.shared")
 
     def expert(self, x: Value, at: str, weight: Value) -> Value:
         return self.multiply(self.feed_forward(x, at), weight, f"{at}.weighted")
@@ -191,7 +203,7 @@ class Decoder(ABC, Generic[Value]):
 
     @abstractmethod
     def route(self, logits: Value, at: str, layer: Layer) -> Sequence[Value]:
-        """A weight for each expert: the router's softmax, of those `Moe.top_k` chooses, else 0."""
+        """A weight for each expert, as `Moe` says, of those it chooses; else 0."""
 
     @abstractmethod
     def add(self, a: Value, b: Value, path: str) -> Value: ...
@@ -216,8 +228,8 @@ class Decoder(ABC, Generic[Value]):
     # ---- primitives of few families, which a target may lack
 
     def gate(self, x: Value, gate: Value, path: str, layer: Layer) -> Value:
-        """What `attend` gave, times the sigmoid of a gate for each head or each channel."""
-        raise UnsupportedModel(f"this output has no gates on attention, which {path} is")
+        """`x` times the sigmoid of a gate for each channel, each head, or (of an expert) all of them."""
+        raise UnsupportedModel(f"this output has no gates, which {path} is")
 
     def raised(self, x: Value, path: str) -> Value:
         """swiglu_oai's up part: bounded by ±SWIGLU_LIMIT, plus 1."""

@@ -8,7 +8,8 @@ Shapes are written `[rows, columns]`; a linear layer's weight is `[d_out, d_in]`
 
     embed                       [vocab_size, d_model]
     embed_norm                  [d_model]               on the embedding, after its multiplier
-    layers.N.attn_norm          [d_model]               before the mixer       (absent in post-norm families)
+    layers.N.attn_norm          [d_model]               before the mixer       (absent in post-norm families;
+                                the layer's before where that one is `beside`)
     layers.N.q | k | v          [n_heads·head_dim | n_kv_heads·head_dim, d_model]  (+ .q_bias and so on)
                                 no k and v where `kv_layer` is given, no v where `k_eq_v`
     layers.N.q_norm | k_norm    [head_dim], or [n_heads·head_dim] when `qk_norm == "full"`,
@@ -26,6 +27,10 @@ Shapes are written `[rows, columns]`; a linear layer's weight is `[d_out, d_in]`
     layers.N.ffn_post_norm      [d_model]
     layers.N.router             [n_experts, d_model]    mixture of experts (+ .router_bias); then
     layers.N.experts.E.gate|up|down                     as gate, up, down
+    layers.N.router_choice      [n_experts]             added to scores where experts are chosen
+    layers.N.shared.gate | up   [moe.d_shared, d_model] an expert that every token takes
+    layers.N.shared.down        [d_model, moe.d_shared]
+    layers.N.shared_gate        [1, d_model]            whose sigmoid multiplies what that one gives
     layers.N.conv_in            [3·d_model, d_model]    short convolution: B, C, x stacked (+ _bias)
     layers.N.conv               [d_model, kernel]       depthwise taps, oldest first       (+ _bias)
     layers.N.conv_out           [d_model, d_model]                                     (+ _bias)
@@ -72,7 +77,7 @@ MIXER_MATRICES: dict[str, tuple[str, ...]] = {
 
 # Last parts of the names of matrices; every other tensor is a vector, or small.
 MATRICES = frozenset(
-    "embed head attn_gate gate up down router ple_embed ple_proj ple_gate ple_out".split()
+    "embed head attn_gate gate up down router shared_gate ple_embed ple_proj ple_gate ple_out".split()
 ).union(*MIXER_MATRICES.values())
 
 
@@ -149,7 +154,8 @@ class Recurrence:
 class Layer:
     """One block: a mixer, then a feed-forward part unless `d_ff` is 0, each with a residual.
 
-    `parallel` feeds both from the same input and adds both to the residual (StableLM's parallel residual).
+    `parallel` feeds both from the same input and adds both to the residual (StableLM's parallel residual);
+    `beside` does so with this layer's mixer, which has no feed-forward part, and the next one's (Falcon-H1).
     """
 
     mixer: Literal["attention", "conv", "recurrent"] = "attention"
@@ -162,6 +168,7 @@ class Layer:
     n_experts: int = 0  # 0: a dense feed-forward part
     conv_kernel: int = 0
     parallel: bool = False
+    beside: bool = added(False)
     # an earlier layer, whose keys and values this one attends to; None: it has its own
     kv_layer: int | None = added(None)
     k_eq_v: bool = added(False)  # values are what `k` gives, before its norm and rotation
@@ -176,10 +183,17 @@ class Layer:
 
 @dataclass(frozen=True)
 class Moe:
-    """The router's softmax picks `top_k` experts; `normalize` rescales their weights to sum 1."""
+    """The router's scores pick `top_k` experts, which they weigh: its softmax, or the sigmoid of each.
+    `normalize` rescales the weights to sum 1, `scale` multiplies them then. Where `d_shared` is not 0, every
+    token takes one more expert of that width, which `shared_gate` says has a gate.
+    """
 
     top_k: int
     normalize: bool
+    score: Literal["softmax", "sigmoid"] = added("softmax")
+    scale: float = added(1.0)
+    d_shared: int = added(0)
+    shared_gate: bool = added(False)
 
 
 @dataclass(frozen=True)
@@ -238,7 +252,7 @@ class ModelSpec:
     @property
     def layers_stand_alone(self) -> bool:
         """Whether a layer needs nothing but the residual of the layers before it."""
-        return self.ple is None and all(layer.kv_layer is None for layer in self.layers)
+        return self.ple is None and all(x.kv_layer is None and not x.beside for x in self.layers)
 
     def cache_numbers(self, tokens: int) -> int:
         """Keys, values and the states of convolutions after `tokens` tokens."""
@@ -260,6 +274,9 @@ class ModelSpec:
             parts += ["attn_gate"] if layer.mixer == "attention" and self.attn_gate != "none" else []
             parts += ["router"] if layer.n_experts else fed if layer.d_ff else ()
             parts += [f"experts.{expert}.{part}" for expert in range(layer.n_experts) for part in fed]
+            if layer.n_experts and self.moe and self.moe.d_shared:
+                parts += [f"shared.{part}" for part in fed]
+                parts += ["shared_gate"] if self.moe.shared_gate else []
             parts += ["ple_gate", "ple_out"] if self.ple else []
             names += [f"layers.{index}.{part}" for part in parts]
         return names
@@ -283,6 +300,7 @@ class ModelSpec:
         d, (_, index, *parts) = self.d_model, name.split(".")
         layer = self.layers[int(index)]
         head = (layer.head_dim,)
+        d_ff = self.moe.d_shared if self.moe and parts[0] == "shared" else layer.d_ff
         if parts[-1] == "v_norm":
             return head
         q_norm = {
@@ -304,11 +322,13 @@ class ModelSpec:
             "o": (d, layer.n_heads * layer.head_dim),
             "q_norm": q_norm.get(self.qk_norm, (layer.n_heads, layer.head_dim)),
             "k_norm": k_norm.get(self.qk_norm, (layer.n_kv_heads, layer.head_dim)),
-            **dict.fromkeys(("gate", "up"), (layer.d_ff, d)),
-            "down": (d, layer.d_ff),
+            **dict.fromkeys(("gate", "up"), (d_ff, d)),
+            "down": (d, d_ff),
             "down_norm": (layer.d_ff,),
             **dict.fromkeys(("alpha_p", "alpha_n"), (1,)),
             "router": (layer.n_experts, d),
+            "router_choice": (layer.n_experts,),
+            "shared_gate": (1, d),
             "conv_in": (3 * d, d),
             "conv": (d, layer.conv_kernel),
             "conv_out": (d, d),
@@ -345,10 +365,10 @@ class Source:
     """Where a tensor of the spec lies in a checkpoint.
 
     Rows `[rows[0], rows[1])` of the named tensor (all when None), followed by the tensors of `stack`,
-    reshaped to `shape` when given, plus `add`. With `order`, the rows are those that it numbers in every
-    `period` rows of the tensor, in that order. `index` takes one of a stack of tensors along the first axis,
-    `transpose` exchanges its last two axes, both before all else. `map` is a function of each number. Without
-    a name, all of them are `add`.
+    reshaped to `shape` when given, times `scale`, plus `add`. With `order`, the rows are those that it
+    numbers in every `period` rows of the tensor, in that order. `index` takes one of a stack of tensors along
+    the first axis, `transpose` exchanges its last two axes, both before all else. `map` is a function of each
+    number. Without a name, all of them are `add`.
     """
 
     name: str
@@ -361,6 +381,7 @@ class Source:
     map: Literal["", "softplus"] = ""
     index: int | None = None
     transpose: bool = False
+    scale: float = 1.0
 
     @property
     def names(self) -> tuple[str, ...]:

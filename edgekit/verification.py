@@ -427,6 +427,7 @@ def _maths(spec: ModelSpec) -> dict[str, Any]:
             "d_ff": layer.d_ff,
             "n_experts": layer.n_experts,
             "parallel": layer.parallel,
+            "beside": layer.beside,
         }
         if layer.mixer == "conv":
             words["conv_kernel"] = layer.conv_kernel

@@ -20,7 +20,7 @@ from edgekit.converters.checkpoint_writer import TORCH_TYPES, Tensor, bits, writ
 from edgekit.converters.convert import ConvertInput, Progress, silent
 from edgekit.converters.distill.vocabulary import Vocabulary, numbering, renumbered
 from edgekit.converters.models import Family, Stored
-from edgekit.converters.spec import Layer, ModelSpec
+from edgekit.converters.spec import Layer, ModelSpec, Source
 from edgekit.converters.text.json_file import read_json
 from edgekit.converters.text.tokenizer import read_definition
 from edgekit.errors import UnsupportedModel, UsageError
@@ -228,24 +228,25 @@ def _blocks(stored: Stored, name: str, load: Load, dtype: str) -> Iterable[NDArr
     if stored.parts[0][1].order or stored.parts[0][1].index is not None:
         whole = np.empty(stored.shape, np.float32)
         for ours, where in stored.parts:
-            values, there = _values(load, ours), whole if where.index is None else whole[where.index]
+            values, there = _stored(load, ours, where), whole if where.index is None else whole[where.index]
             there = there.swapaxes(-1, -2) if where.transpose else there
+            there = there if where.rows is None else there[slice(*where.rows)]
             there[stored_rows(where, 0, len(values)) if where.order else slice(None)] = values
         yield bits(whole, dtype)
         return
     for ours, where in stored.parts:
-        values = _values(load, ours)
-        if stored.row is not None:
-            values = values[stored.row]
-        values = values - np.float32(where.add) if where.add else values
-        yield bits(MAPS[where.map].inverse(values) if where.map else values, dtype)
+        values = _stored(load, ours, where)
+        yield bits(values if stored.row is None else values[stored.row], dtype)
 
 
-def _values(load: Load, name: str) -> NDArray[np.float32]:
+def _stored(load: Load, name: str, where: Source) -> NDArray[np.float32]:
+    """A tensor as its checkpoint has it: what its source does, undone."""
     values = load(name)
     if values is None:
         raise UnsupportedModel(f"the student has no tensor {name!r}, which its config needs")
-    return values
+    values = values - np.float32(where.add) if where.add else values
+    values = values / np.float32(where.scale) if where.scale != 1 else values
+    return MAPS[where.map].inverse(values) if where.map else values
 
 
 def definition_of(teacher: ConvertInput) -> dict[str, Any]:

@@ -24,6 +24,11 @@ PARTS: dict[str, Callable[[ConvertInput], bool]] = {
     "layers that share keys and values": lambda model: not model.spec.layers_stand_alone,
     "norms of the values": lambda model: model.spec.v_norm,
     "layers times a number": _holds("scalar"),
+    "shared experts": lambda model: bool(model.spec.moe and model.spec.moe.d_shared),
+    "routers other than a softmax": lambda model: bool(
+        model.spec.moe and (model.spec.moe.score != "softmax" or model.spec.moe.scale != 1)
+    ),
+    "mixers beside each other": lambda model: any(layer.beside for layer in model.spec.layers),
     "recurrent layers": lambda model: any(layer.recurrence for layer in model.spec.layers),
     "layers without a feed-forward part": lambda model: not all(layer.d_ff for layer in model.spec.layers),
     "activation xielu": lambda model: model.spec.activation == "xielu",

@@ -259,13 +259,15 @@ class Reference(Decoder[Array]):
     def route(self, logits: Array, at: str, layer: Layer) -> Sequence[Array]:
         moe = self.spec.moe
         assert moe is not None
-        weights = _softmax(logits)
-        chosen = np.argsort(-weights, axis=-1, kind="stable")[:, : moe.top_k]
+        weights = _softmax(logits) if moe.score == "softmax" else _sigmoid(logits)
+        favour = self.load(f"{at}.router_choice")
+        ranked = weights if favour is None else weights + favour
+        chosen = np.argsort(-ranked, axis=-1, kind="stable")[:, : moe.top_k]
         kept = np.zeros_like(weights)
         np.put_along_axis(kept, chosen, np.take_along_axis(weights, chosen, -1), -1)
         if moe.normalize:
             kept /= kept.sum(-1, keepdims=True)
-        return np.split(kept, layer.n_experts, axis=-1)
+        return np.split(kept * np.float32(moe.scale), layer.n_experts, axis=-1)
 
     def expert(self, x: Array, at: str, weight: Array) -> Array:
         """Of the rows that chose it alone."""

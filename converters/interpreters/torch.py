@@ -237,10 +237,13 @@ class TorchDecoder(Decoder[Tensor]):
     def route(self, logits: Tensor, at: str, layer: Layer) -> Sequence[Tensor]:
         moe = self.spec.moe
         assert moe is not None
-        weights, chosen = logits.softmax(-1).topk(moe.top_k, -1)
+        scores = logits.softmax(-1) if moe.score == "softmax" else logits.sigmoid()
+        favour = self.weights(f"{at}.router_choice")
+        chosen = (scores if favour is None else scores + favour).topk(moe.top_k, -1).indices
+        weights = scores.gather(-1, chosen)
         if moe.normalize:
             weights = weights / weights.sum(-1, keepdim=True)
-        return torch.zeros_like(logits).scatter(-1, chosen, weights).split(1, -1)
+        return torch.zeros_like(logits).scatter(-1, chosen, weights * moe.scale).split(1, -1)
 
     def expert(self, x: Tensor, at: str, weight: Tensor) -> Tensor:
         """Of the rows that chose it alone."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edgekit.converters.models import _standard as standard
@@ -90,7 +90,15 @@ def queries_and_gates(spec: ModelSpec, found: dict[str, Source]) -> dict[str, So
         at, _, part = name.rpartition(".")
         if part in ("q", "q_bias"):
             dim = spec.layers[int(at.rpartition(".")[2])].head_dim
-            gate = f"{at}.attn_gate{part.removeprefix('q')}"
-            gated[name] = dataclasses.replace(where, period=2 * dim, order=tuple(range(dim)))
-            gated[gate] = dataclasses.replace(where, period=2 * dim, order=tuple(range(dim, 2 * dim)))
+            gated |= in_turns(where, {name: dim, f"{at}.attn_gate{part.removeprefix('q')}": dim})
     return gated
+
+
+def in_turns(where: Source, parts: Mapping[str, int]) -> dict[str, Source]:
+    """Parts that one tensor holds by turns, so many rows of each at a time."""
+    found, begin, period = {}, 0, sum(parts.values())
+    for name, count in parts.items():
+        order = tuple(range(begin, begin + count))
+        found[name] = dataclasses.replace(where, rows=None, period=period, order=order)
+        begin += count
+    return found

@@ -24,7 +24,8 @@ ACTIVATIONS = {
 }
 
 # The spec's name of a layer's part -> Hugging Face's, without ".weight". Parts that name the same tensor are
-# its rows, in this order; "{}" is the number of the expert, or of the head of a norm per head.
+# its rows, in this order; "{}" is the number of the expert (without it they are a stack), or of the head of a
+# norm per head. A name that begins with "+" lies in the next of the checkpoint's blocks.
 LAYER: dict[str, str] = {
     "attn_norm": "input_layernorm",
     "q": "self_attn.q_proj",
@@ -54,9 +55,11 @@ MIXER_PARTS = {
     },
 }
 TAPS = {"conv", "taps_q", "taps_k", "taps_v"}  # Conv1d keeps an axis for the channels of its only group
+ROUTED = {"router", "router_choice", "shared.gate", "shared.up", "shared.down", "shared_gate"}
 DENSE_PARTS = {"gate", "up", "down", "down_norm", "alpha_p", "alpha_n"}
 SLOPES = {"alpha_p": 0.0, "alpha_n": 0.5}  # of xIELU: the least that each may be
-BARE = {"sinks", *SLOPES, "state_a", "state_d", "state_dt_bias"}  # parts whose names have no ".weight"
+# Parts whose names have no ".weight".
+BARE = {"sinks", "router_choice", *SLOPES, "state_a", "state_d", "state_dt_bias"}
 MAX_KERNEL = 64  # taps of a convolution
 
 
@@ -102,10 +105,10 @@ def head_dim(config: Config) -> int:
     return config.integer("head_dim", width // heads, maximum=MAX_HEAD_DIM)
 
 
-def moe(config: Config, n_experts: int) -> Moe:
-    """How many experts a token takes, never more than there are."""
+def moe(config: Config, n_experts: int, **fields: Any) -> Moe:
+    """How many experts a token takes, never more than there are; `fields` are members of Moe."""
     top_k = config.integer("num_experts_per_tok", maximum=max(n_experts, 1))
-    return Moe(top_k, config.flag("norm_topk_prob"))
+    return Moe(**{"top_k": top_k, "normalize": config.flag("norm_topk_prob")} | fields)
 
 
 def attention_layers(
@@ -181,39 +184,43 @@ def tensors(
     embed: str = "embed_tokens",
     final_norm: str = "norm",
     pairs: bool = False,
+    blocks: Sequence[int] | None = None,
 ) -> dict[str, Source]:
     """Where every tensor of the spec lies.
 
     `biases` names the parts (of a layer, or "final_norm", "head") that have one; `norm_offset` is added to
     all norm weights. A norm that is "" has no weights. `pairs`: numbers that are rotated together lie side by
-    side in the rows of q and k.
+    side in the rows of q and k. `blocks`: the checkpoint's number of each layer, where it is another.
     """
     biases = set(biases)
     found = {"embed": Source(f"{root}{embed}.weight")}
     shared = {theirs for theirs, uses in Counter(layer.values()).items() if uses > 1}
     for index, block in enumerate(spec.layers):
-        rows_used: Counter[str] = Counter()
+        rows_used: Counter[tuple[str, int | None]] = Counter()
         for part, expert in _parts(spec, block, layer):
             number = "" if expert is None else f"experts.{expert}."
             name = f"layers.{index}.{number}{part.removeprefix('experts.')}"
             shape = spec.shape(name)
-            theirs = f"{root}layers.{index}.{layer[part]}"
+            place = (index if blocks is None else blocks[index]) + layer[part].startswith("+")
+            theirs = f"{root}layers.{place}.{layer[part].removeprefix('+')}"
             if part in QK_NORM and spec.qk_norm == "layer_per_head":
                 first, *rest = (f"{theirs.format(head)}.weight" for head in range(shape[0]))
                 found[name] = Source(first, shape=shape, stack=tuple(rest))
                 continue
+            stacked = "{}" not in theirs
             theirs = theirs.format(expert)
             if not layer[part]:
                 found[name] = Source("", add=1.0, shape=shape)
                 continue
             rows = None
             if layer[part] in shared:
-                begin = rows_used[theirs]
+                begin = rows_used[theirs, expert]
                 rows = (begin, begin + shape[0])
-                rows_used[theirs] += shape[0]
+                rows_used[theirs, expert] += shape[0]
             add = norm_offset if part.endswith("norm") else 0.0
             tail = "" if part in BARE else ".weight"
-            found[name] = Source(f"{theirs}{tail}", rows, add, shape if part in TAPS else None)
+            taps, index_of = shape if part in TAPS else None, expert if stacked else None
+            found[name] = Source(f"{theirs}{tail}", rows, add, taps, index=index_of)
             if part in SLOPES:
                 found[name] = Source(theirs, add=SLOPES[part], map="softplus")
             if part in biases:
@@ -252,7 +259,7 @@ def _parts(spec: ModelSpec, block: Layer, layer: Mapping[str, str]) -> Iterable[
         elif (
             all(part not in parts or block.mixer == mixer for mixer, parts in MIXER_PARTS.items())
             and (part not in DENSE_PARTS or (block.n_experts == 0 and block.d_ff > 0))
-            and (part != "router" or block.n_experts > 0)
+            and (part not in ROUTED or block.n_experts > 0)
             and (part != "gate" or spec.gated)
             and (part != "ffn_norm" or (not block.parallel and block.d_ff > 0))
             and part not in block.missing()

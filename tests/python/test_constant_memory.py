@@ -31,6 +31,7 @@ import constant_memory
 
 Result = TypeVar("Result")
 
+RECURRENT = ROOT / "tests" / "golden" / "engine" / "recurrent.edge"
 LAYERS = 2
 SLOW = (
     pytest.mark.slow,
@@ -72,16 +73,18 @@ def written(path: str, kv: str) -> constant_memory.LongRun:
         return run
 
 
-def resident_while_read(path: str) -> list[int]:
-    """Bytes after each thousand tokens of a prompt."""
+def resident_while_read(path: str, count: int) -> list[int]:
+    """Bytes after each thousand tokens of a prompt; the logits at its end are finite."""
     process = psutil.Process()
     with edgekit.Model(path, threads=1) as model, model.session(window=64, kv="int8") as session:
         ids = tokens(model, 30_000, seed=0)
         resident = []
-        for start in range(0, len(ids), 1000):
-            session.forward(ids[start : start + 1000])
+        for start in range(0, count, 1000):
+            begin = start % len(ids)
+            logits = session.forward(ids[begin : begin + 1000])
             gc.collect()
             resident.append(process.memory_info().rss)
+        assert session.position == count and np.isfinite(logits).all()
         return resident
 
 
@@ -100,7 +103,14 @@ def test_twenty_thousand_tokens_take_no_more_memory_than_two_thousand(tiny: edge
 
 
 def test_reading_a_long_text_takes_no_more_memory_than_its_chunks(tiny: edgekit.Model) -> None:
-    resident = alone(partial(resident_while_read, tiny.path))
+    resident = alone(partial(resident_while_read, tiny.path, 30_000))
+    assert resident[-1] - resident[3] < 512 << 10
+
+
+@pytest.mark.parametrize("count", [30_000, pytest.param(1_000_000, marks=SLOW)])
+def test_a_recurrent_model_takes_no_more_memory_for_a_long_text(count: int) -> None:
+    resident = alone(partial(resident_while_read, str(RECURRENT), count))
+    print(f"resident bytes at token 4,000: {resident[3]}; at token {count:,}: {resident[-1]}")
     assert resident[-1] - resident[3] < 512 << 10
 
 

@@ -103,6 +103,15 @@ GRANITE4 = GRANITE | {
     "mamba_d_head": 16,
 }
 
+FALCON_H1 = SMALL | {
+    "model_type": "falcon_h1",
+    "mamba_d_ssm": 96,
+    "mamba_n_heads": 6,
+    "mamba_d_head": 16,
+    "mamba_d_state": 20,
+    "mamba_chunk_size": 16,
+}
+
 GPT_OSS = SMALL | {
     "model_type": "gpt_oss",
     "head_dim": 24,
@@ -409,6 +418,23 @@ TINY_CONFIGS: dict[str, dict[str, Any]] = {
         "n_groups": 2,
         "chunk_size": 16,
     },
+    "nemotron_h_moe": SMALL
+    | {
+        "model_type": "nemotron_h",
+        "hybrid_override_pattern": "MEM*EM-",
+        "num_hidden_layers": 7,
+        "head_dim": 16,
+        "ssm_state_size": 16,
+        "mamba_num_heads": 4,
+        "mamba_head_dim": 16,
+        "n_groups": 2,
+        "chunk_size": 16,
+        "n_routed_experts": 6,
+        "num_experts_per_tok": 3,
+        "moe_intermediate_size": 40,
+        "moe_shared_expert_intermediate_size": 72,
+        "routed_scaling_factor": 2.5,
+    },
     "nemotron_h_bias": SMALL
     | {
         "model_type": "nemotron_h",
@@ -422,6 +448,79 @@ TINY_CONFIGS: dict[str, dict[str, Any]] = {
         "mamba_head_dim": 24,
         "n_groups": 1,
         "chunk_size": 16,
+    },
+    "qwen3_next": SMALL
+    | {
+        "model_type": "qwen3_next",
+        "num_hidden_layers": 4,
+        "head_dim": 32,
+        "linear_key_head_dim": 16,
+        "linear_value_head_dim": 24,
+        "linear_num_key_heads": 2,
+        "linear_num_value_heads": 4,
+        "num_experts": 6,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 40,
+        "shared_expert_intermediate_size": 56,
+    },
+    "qwen3_next_plain": SMALL
+    | {
+        "model_type": "qwen3_next",
+        "layer_types": ["linear_attention", "full_attention", "linear_attention"],
+        "head_dim": 16,
+        "linear_key_head_dim": 12,
+        "linear_value_head_dim": 16,
+        "linear_num_key_heads": 3,
+        "linear_num_value_heads": 3,
+        "num_experts": 4,
+        "num_experts_per_tok": 3,
+        "moe_intermediate_size": 36,
+        "shared_expert_intermediate_size": 36,
+        "norm_topk_prob": False,
+        "mlp_only_layers": [0],
+        "attention_bias": True,
+        "tie_word_embeddings": True,
+    },
+    "falcon_h1": FALCON_H1
+    | {
+        "embedding_multiplier": 5.6,
+        "lm_head_multiplier": 0.2,
+        "attention_in_multiplier": 0.9,
+        "attention_out_multiplier": 1.3,
+        "key_multiplier": 0.7,
+        "ssm_in_multiplier": 1.2,
+        "ssm_out_multiplier": 0.8,
+        "ssm_multipliers": [0.8, 0.9, 0.7, 1.1, 0.6],
+        "mlp_multipliers": [0.9, 1.4],
+    },
+    "falcon_h1_norm": FALCON_H1
+    | {
+        "mamba_rms_norm": True,
+        "mamba_norm_before_gate": False,
+        "mamba_n_groups": 2,
+        "mamba_conv_bias": False,
+        "tie_word_embeddings": True,
+        "num_hidden_layers": 2,
+    },
+    # (Transformers writes the convolutions of q, k and v in three equal parts)
+    "olmo_hybrid": SMALL
+    | {
+        "model_type": "olmo_hybrid",
+        "num_hidden_layers": 4,
+        "linear_num_key_heads": 2,
+        "linear_key_head_dim": 24,
+        "linear_value_head_dim": 12,
+        "rope_parameters": {"rope_type": "default", "rope_theta": None},
+        "pad_token_id": 0,
+    },
+    "olmo_hybrid_rotated": SMALL
+    | {
+        "model_type": "olmo_hybrid",
+        "layer_types": ["full_attention", "linear_attention", "linear_attention"],
+        "linear_value_head_dim": 12,
+        "linear_allow_neg_eigval": False,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
+        "pad_token_id": 0,
     },
     "gemma": SMALL | {"model_type": "gemma", "head_dim": 24, "num_key_value_heads": 1, "hidden_act": "gelu"},
     "gemma_untied": SMALL
@@ -488,6 +587,17 @@ TINY_CONFIGS: dict[str, dict[str, Any]] = {
     | {"position_embedding_type": "nope", "attention_bias": True, "num_key_value_heads": 4},
     "granitemoehybrid_mamba": GRANITE4
     | {"layer_types": ["mamba", "attention", "mamba"], "mamba_d_state": 20, "mamba_n_groups": 2},
+    "granitemoehybrid_experts": GRANITE4
+    | {"num_local_experts": 4, "num_experts_per_tok": 2, "intermediate_size": 48},
+    "granitemoehybrid_mamba_experts": GRANITE4
+    | {
+        "layer_types": ["mamba", "mamba", "attention"],
+        "mamba_d_state": 16,
+        "position_embedding_type": "nope",
+        "num_local_experts": 6,
+        "num_experts_per_tok": 3,
+        "intermediate_size": 40,
+    },
     "internlm3": SMALL | {"model_type": "internlm3", "rope_scaling": {"rope_type": "dynamic", "factor": 6.0}},
     "internlm3_bias": SMALL | {"model_type": "internlm3", "head_dim": 24, "qkv_bias": True, "bias": True},
     "vaultgemma": SMALL
@@ -605,8 +715,9 @@ TINY_CONFIGS: dict[str, dict[str, Any]] = {
 
 # Of those above, the ones that --format edge alone has a form for.
 RECURRENT = (
-    *("mamba2", "mamba2_plain", "nemotron_h", "nemotron_h_bias"),
-    *("qwen3_5", "qwen3_5_tied", "granitemoehybrid_mamba"),
+    *("mamba2", "mamba2_plain", "nemotron_h", "nemotron_h_bias", "nemotron_h_moe"),
+    *("qwen3_5", "qwen3_5_tied", "qwen3_next", "qwen3_next_plain", "olmo_hybrid", "olmo_hybrid_rotated"),
+    *("granitemoehybrid_mamba", "granitemoehybrid_mamba_experts", "falcon_h1", "falcon_h1_norm"),
 )
 OFFSET_NORMS = ("gemma", "gemma2", "gemma3_text", "nemotron")  # 1 + w
 
@@ -642,6 +753,8 @@ def make_model(name: str) -> Any:
         for key, values in model.named_buffers():
             if key.endswith("layer_scalar"):
                 values.copy_(0.7 + 0.3 * torch.rand_like(values))
+            if key.endswith("e_score_correction_bias"):
+                values.copy_(0.3 * torch.randn_like(values))
     return model
 
 
@@ -684,6 +797,8 @@ def _built(name: str) -> Path:
         part.mkdir()
         if hasattr(model, "save_pretrained"):
             model.save_pretrained(part)
+            if model.config.model_type == "olmo_hybrid":
+                _rename_norms(part / "model.safetensors", model.config.layer_types)
         else:
             from safetensors.torch import save_file
 
@@ -692,6 +807,18 @@ def _built(name: str) -> Path:
         with contextlib.suppress(OSError):  # another process was faster
             part.rename(path)
     return path
+
+
+def _rename_norms(path: Path, layer_types: list[str]) -> None:
+    """As OLMo Hybrid's checkpoints name those of attention: Transformers saves them as of others."""
+    from safetensors.numpy import load_file, save_file
+
+    tensors = load_file(path)
+    for index, kind in enumerate(layer_types):
+        if kind == "full_attention":
+            saved = f"model.layers.{index}.feedforward_layer_norm.weight"
+            tensors[saved.replace("feedforward_layer_norm", "post_attention_layernorm")] = tensors.pop(saved)
+    save_file(tensors, path, {"format": "pt"})
 
 
 @functools.cache

@@ -29,6 +29,8 @@ constexpr Words<QkNorm, 5> kQkNorms = {{{"none", QkNorm::none},
                                         {"head_after_rope", QkNorm::head_after_rope}}};
 constexpr Words<AttnGate, 3> kAttnGates = {
     {{"none", AttnGate::none}, {"head", AttnGate::head}, {"full", AttnGate::full}}};
+constexpr Words<RouterScore, 2> kRouterScores = {
+    {{"softmax", RouterScore::softmax}, {"sigmoid", RouterScore::sigmoid}}};
 constexpr Words<Activation, 7> kActivations = {{{"silu", Activation::silu},
                                                 {"gelu", Activation::gelu},
                                                 {"gelu_tanh", Activation::gelu_tanh},
@@ -96,7 +98,7 @@ int32_t read_kv_layer(const json::Value& value, const LayerSpec& layer, const Mo
 LayerSpec parse_layer(const json::Value& value, const ModelSpec& spec) {
     know(value, "layer",
          {"mixer", "n_heads", "n_kv_heads", "head_dim", "rope", "window", "d_ff", "n_experts", "conv_kernel",
-          "parallel", "kv_layer", "k_eq_v", "recurrence"});
+          "parallel", "beside", "kv_layer", "k_eq_v", "recurrence"});
     LayerSpec layer;
     const std::string& name = value.string_at("mixer");
     for (const MixerKind& kind : mixer_kinds())
@@ -105,11 +107,25 @@ LayerSpec parse_layer(const json::Value& value, const ModelSpec& spec) {
     layer.parallel = value.bool_at("parallel");
     layer.d_ff = count_at(value, "d_ff", 0, kMaxWidth);
     layer.n_experts = count_at(value, "n_experts", 0, kMaxExperts);
+    if (const auto* beside = value.find("beside")) layer.beside = beside->as_bool("beside");
+    if (layer.beside && layer.d_ff)
+        throw Error(Status::invalid_file,
+                    "a layer whose mixer stands beside the next one's has a feed-forward part of its own");
     if (!layer.d_ff && (layer.parallel || layer.n_experts))
         throw Error(Status::invalid_file,
                     "a layer has a parallel residual or experts, but no width of its feed-forward part");
     if (value.find("kv_layer")) layer.kv_layer = read_kv_layer(value, layer, spec);
     return layer;
+}
+
+MoeSpec parse_moe(const json::Value& value) {
+    know(value, "moe", {"top_k", "normalize", "score", "scale", "d_shared", "shared_gate"});
+    MoeSpec moe{.top_k = count_at(value, "top_k", 1, kMaxExperts), .normalize = value.bool_at("normalize")};
+    if (value.find("score")) moe.score = word(value, "score", kRouterScores);
+    if (value.find("scale")) moe.scale = real(value, "scale");
+    if (value.find("d_shared")) moe.d_shared = count_at(value, "d_shared", 0, kMaxWidth);
+    if (const auto* gate = value.find("shared_gate")) moe.shared_gate = gate->as_bool("shared_gate");
+    return moe;
 }
 
 PerLayerEmbeddingSpec parse_ple(const json::Value& value) {
@@ -165,10 +181,7 @@ ModelSpec ModelSpec::parse(const json::Value& value) {
     spec.residual_scale = real(value, "residual_scale");
     spec.logit_scale = real(value, "logit_scale");
     spec.tied = value.bool_at("tied");
-    if (const auto* moe = value.find("moe")) {
-        spec.moe_top_k = count_at(*moe, "top_k", 1, kMaxExperts);
-        spec.moe_normalize = moe->bool_at("normalize");
-    }
+    if (const auto* moe = value.find("moe")) spec.moe = parse_moe(*moe);
     if (const auto* v_norm = value.find("v_norm")) spec.v_norm = v_norm->as_bool("v_norm");
     if (const auto* ple = value.find("ple")) spec.ple = parse_ple(*ple);
     for (const auto& rope : value.array_at("ropes")) spec.ropes.push_back(parse_rope(rope));
@@ -183,11 +196,13 @@ ModelSpec ModelSpec::parse(const json::Value& value) {
             throw Error(Status::unsupported,
                         "the model mixes experts with a parallel residual, which this version of edgekit "
                         "does not have");
-        if (experts && (spec.moe_top_k == 0 || spec.moe_top_k > experts))
+        if (experts && (spec.moe.top_k == 0 || spec.moe.top_k > experts))
             throw Error(Status::invalid_file, "a layer has " + std::to_string(experts) +
-                                                  " experts, of which " + std::to_string(spec.moe_top_k) +
+                                                  " experts, of which " + std::to_string(spec.moe.top_k) +
                                                   " are to be chosen");
     }
+    if (spec.layers.back().beside)
+        throw Error(Status::invalid_file, "no layer follows the last one's mixer, which stands beside it");
     return spec;
 }
 

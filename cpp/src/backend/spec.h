@@ -18,6 +18,7 @@ namespace edgekit {
 enum class Norm : uint8_t { rms, layer };
 enum class QkNorm : uint8_t { none, head, full, layer_per_head, head_after_rope };
 enum class AttnGate : uint8_t { none, head, full };
+enum class RouterScore : uint8_t { softmax, sigmoid };
 
 struct RopeSpec {
     uint32_t dim = 0;
@@ -32,6 +33,7 @@ struct LayerSpec {
     uint32_t d_ff = 0;
     uint32_t n_experts = 0;
     bool parallel = false;
+    bool beside = false;    // the next layer's mixer reads what this one's reads
     int32_t kv_layer = -1;  // an earlier one, whose cells this one reads; -1: it has its own
 };
 
@@ -39,6 +41,16 @@ struct LayerSpec {
 struct PerLayerEmbeddingSpec {
     uint32_t dim = 0;
     float proj_scale = 1, embed_scale = 1, scale = 1;
+};
+
+// A mixture of experts (converters/spec.py); top_k == 0: none.
+struct MoeSpec {
+    uint32_t top_k = 0;
+    bool normalize = false;
+    RouterScore score = RouterScore::softmax;
+    float scale = 1;
+    uint32_t d_shared = 0;  // 0: no shared expert
+    bool shared_gate = false;
 };
 
 struct ModelSpec {
@@ -66,8 +78,7 @@ struct ModelSpec {
     float residual_scale = 1;
     float logit_scale = 1;
     bool tied = true;
-    uint32_t moe_top_k = 0;
-    bool moe_normalize = false;
+    MoeSpec moe;
     PerLayerEmbeddingSpec ple;
     uint32_t last_writer = 0;  // the last layer with cells of its own
 };

@@ -13,10 +13,11 @@ namespace {
                 "the package has no tensor '" + name + "', which its model needs: convert it again");
 }
 
+// `beside`: the layer before, whose mixer reads what this one's does.
 LayerWeights bind_layer(Binder& bind, const ModelSpec& spec, const LayerSpec& layer,
-                        const std::string& prefix) {
+                        const std::string& prefix, const LayerWeights* beside) {
     LayerWeights w;
-    w.attn_norm = bind.norm(prefix + "attn_norm", spec.d_model);
+    w.attn_norm = beside ? beside->attn_norm : bind.norm(prefix + "attn_norm", spec.d_model);
     w.attn_post_norm = bind.norm(prefix + "attn_post_norm", spec.d_model);
     w.ffn_norm = bind.norm(prefix + "ffn_norm", spec.d_model);
     w.ffn_post_norm = bind.norm(prefix + "ffn_post_norm", spec.d_model);
@@ -24,9 +25,12 @@ LayerWeights bind_layer(Binder& bind, const ModelSpec& spec, const LayerSpec& la
     w.o_norm = bind.norm(prefix + "o_norm", w.mixer->width());
     if (layer.n_experts) {
         w.router = bind.linear(prefix + "router", layer.n_experts, spec.d_model);
+        w.router_choice = bind.vector(prefix + "router_choice", layer.n_experts, false);
         for (uint32_t e = 0; e < layer.n_experts; ++e)
             w.experts.push_back(
                 bind.feed_forward(prefix + "experts." + std::to_string(e) + ".", spec, layer.d_ff));
+        if (spec.moe.d_shared) w.dense = bind.feed_forward(prefix + "shared.", spec, spec.moe.d_shared);
+        if (spec.moe.shared_gate) w.shared_gate = bind.linear(prefix + "shared_gate", 1, spec.d_model);
     } else if (layer.d_ff) {
         w.dense = bind.feed_forward(prefix, spec, layer.d_ff);
         w.dense.down_norm = bind.norm(prefix + "down_norm", layer.d_ff);
@@ -104,8 +108,11 @@ Weights::Weights(const ModelSpec& spec, const EdgeFile& file) {
         ple_proj = bind.linear("ple_proj", numbers, spec.d_model);
         ple_norm = bind.norm("ple_norm", spec.ple.dim, true);
     }
-    for (size_t i = 0; i < spec.layers.size(); ++i)
-        layers.push_back(bind_layer(bind, spec, spec.layers[i], "layers." + std::to_string(i) + "."));
+    for (size_t i = 0; i < spec.layers.size(); ++i) {
+        const bool beside = i > 0 && spec.layers[i - 1].beside;
+        layers.push_back(bind_layer(bind, spec, spec.layers[i], "layers." + std::to_string(i) + ".",
+                                    beside ? &layers.back() : nullptr));
+    }
     final_norm = bind.norm("final_norm", spec.d_model, true);
     head.weight = spec.tied ? embed : bind.matrix("head", spec.vocab_size, spec.d_model);
     head.bias = bind.vector("head_bias", spec.vocab_size, false);

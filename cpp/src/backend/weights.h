@@ -36,10 +36,12 @@ struct FeedForward {
 
 struct LayerWeights {
     NormWeights attn_norm, attn_post_norm, ffn_norm, ffn_post_norm;
-    NormWeights o_norm;                  // [the mixer's width] of what it gives
-    std::shared_ptr<const Mixer> mixer;  // with its weights
-    FeedForward dense;                   // no experts
-    Linear router;                       // [n_experts, d_model]
+    NormWeights o_norm;                    // [the mixer's width] of what it gives
+    std::shared_ptr<const Mixer> mixer;    // with its weights
+    FeedForward dense;                     // without experts, or the one that they share
+    Linear shared_gate;                    // [1, d_model] how much of that one, or empty
+    Linear router;                         // [n_experts, d_model]
+    const float* router_choice = nullptr;  // [n_experts] added to scores when experts are chosen
     std::vector<FeedForward> experts;
     FeedForward ple;  // per-layer embeddings: gate and down; what up would give is the token's
     NormWeights ple_post_norm;

@@ -88,14 +88,24 @@ void Decoder::layer_inputs(Step& step) const {
 // False when the pass is given up.
 bool Decoder::layers(Step& step) const {
     Workspace& memory = step.memory;
+    const NormWeights* waiting = nullptr;  // of the branch, while a mixer stands beside the next layer's
     for (uint32_t layer = 0; layer < spec_.layers.size(); ++layer) {
         if (step.given_up()) return false;
         const LayerSpec& spec = spec_.layers[layer];
         const LayerWeights& w = weights_.layers[layer];
         const Mixer& mixer = *w.mixer;
         mixer.run(step, layer, step.prepare(w.attn_norm, memory.x, spec_.d_model), memory.mixed);
+        if (waiting) step.add_branch(*waiting, 1);
+        waiting = nullptr;
         step.keep(layer);
         if (step.m() == 0) return true;
+        if (spec.beside) {
+            step.project(mixer.out(), step.prepare(w.o_norm, memory.mixed, mixer.width()),
+                         {.out = memory.branch, .stride = spec_.d_model});
+            step.barrier();
+            waiting = &w.attn_post_norm;
+            continue;
+        }
         if (spec.parallel) feed_forward(step, layer);  // from the same residual stream, before it changes
         step.add_to_residual(mixer.out(), step.prepare(w.o_norm, memory.mixed, mixer.width()),
                              w.attn_post_norm);
@@ -180,13 +190,12 @@ void Decoder::feed_forward(Step& step, uint32_t layer) const {
     const LayerWeights& w = weights_.layers[layer];
     const NormWeights& norm_weights = spec_.layers[layer].parallel ? w.attn_norm : w.ffn_norm;
     const Activations input = step.prepare(norm_weights, step.memory.x, spec_.d_model);
-    const uint32_t units = (spec_.layers[layer].d_ff + kGroup - 1) / kGroup;
+    const uint32_t d_ff = w.dense.down.weight.k, units = (d_ff + kGroup - 1) / kGroup;
     step.for_units(
         units, [&](uint32_t first, uint32_t last) { gate_up(step, layer, w.dense, input, 0, first, last); });
     step.barrier();
     if (!w.dense.down_norm) return;
     const PreparedRows& ffn = step.memory.ffn;
-    const uint32_t d_ff = spec_.layers[layer].d_ff;
     step.for_units(step.m(), [&](uint32_t first, uint32_t last) {
         for (size_t row = first; row < last; ++row) {
             float* x = ffn.x + row * d_ff;

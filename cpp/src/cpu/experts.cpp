@@ -2,30 +2,44 @@
 // grouped by expert, so that a chunk reads an expert's weights once.
 
 #include <algorithm>
+#include <limits>
 
 #include "cpu/decoder.h"
 
 namespace edgekit {
 
-// The top_k experts of every row and their weights. Ends with a barrier.
+// The top_k experts of every row, their weights and the shared one's. Ends with a barrier.
 void Decoder::choose_experts(Step& step, uint32_t layer, const Activations& input) const {
     Workspace& memory = step.memory;
-    const uint32_t n_experts = spec_.layers[layer].n_experts, top_k = spec_.moe_top_k;
-    step.project(weights_.layers[layer].router, input, {.out = memory.router, .stride = n_experts});
+    const uint32_t n_experts = spec_.layers[layer].n_experts, top_k = spec_.moe.top_k;
+    const LayerWeights& w = weights_.layers[layer];
+    const MoeSpec& moe = spec_.moe;
+    step.project(w.router, input, {.out = memory.router, .stride = n_experts});
+    if (moe.shared_gate) step.project(w.shared_gate, input, {.out = memory.shared_weight, .stride = 1});
     step.barrier();
     step.for_units(step.m(), [&](uint32_t first, uint32_t last) {
         for (uint32_t row = first; row < last; ++row) {
             float* scores = memory.router + size_t{row} * n_experts;
             uint32_t* chosen = memory.expert + size_t{row} * top_k;
             float* weight = memory.expert_weight + size_t{row} * top_k;
-            const float all = kernels_.exp_sum(scores, kernels_.max(scores, n_experts), scores, n_experts);
-            float sum = 0;
+            float all = 1, sum = 0;
+            if (moe.score == RouterScore::softmax)
+                all = kernels_.exp_sum(scores, kernels_.max(scores, n_experts), scores, n_experts);
+            else
+                std::transform(scores, scores + n_experts, scores, sigmoid);
+            const auto score = [&](uint32_t i) {
+                return scores[i] + (w.router_choice ? w.router_choice[i] : 0);
+            };
             for (uint32_t i = 0; i < top_k; ++i) {
-                chosen[i] = static_cast<uint32_t>(std::max_element(scores, scores + n_experts) - scores);
+                chosen[i] = 0;
+                for (uint32_t expert = 1; expert < n_experts; ++expert)
+                    if (score(expert) > score(chosen[i])) chosen[i] = expert;
                 sum += weight[i] = scores[chosen[i]];
-                scores[chosen[i]] = -1.0f;
+                scores[chosen[i]] = -std::numeric_limits<float>::infinity();
             }
-            for (uint32_t i = 0; i < top_k; ++i) weight[i] /= spec_.moe_normalize ? sum : all;
+            for (uint32_t i = 0; i < top_k; ++i)
+                weight[i] = weight[i] / (moe.normalize ? sum : all) * moe.scale;
+            memory.shared_weight[row] = moe.shared_gate ? sigmoid(memory.shared_weight[row]) : 1.0f;
         }
     });
     step.barrier();
@@ -34,7 +48,7 @@ void Decoder::choose_experts(Step& step, uint32_t layer, const Activations& inpu
 // Every thread sorts for itself, which is cheaper than meeting at a barrier.
 void Decoder::group_by_expert(Step& step, uint32_t n_experts) const {
     const ExpertGroups& groups = step.scratch.experts;
-    const uint32_t n = step.m() * spec_.moe_top_k;
+    const uint32_t n = step.m() * spec_.moe.top_k;
     const uint32_t* chosen = step.memory.expert;
     uint32_t* next =
         groups.begin + 1;  // the next place of each expert; in the end, where the one after begins
@@ -52,7 +66,7 @@ void Decoder::group_by_expert(Step& step, uint32_t n_experts) const {
 Activations Decoder::gather(const Activations& input, const uint32_t* choices, uint32_t n,
                             const PreparedRows& to) const {
     const uint32_t width = spec_.d_model, groups = row_groups(width);
-    const auto row_of = [&](uint32_t i) { return rows_of(input, width, choices[i] / spec_.moe_top_k, 1); };
+    const auto row_of = [&](uint32_t i) { return rows_of(input, width, choices[i] / spec_.moe.top_k, 1); };
     if (n == 1) return row_of(0);
     for (uint32_t i = 0; i < n; ++i) {
         const Activations row = row_of(i);
@@ -69,7 +83,15 @@ bool Decoder::experts(Step& step, uint32_t layer, float scalar) const {
     ThreadScratch& scratch = step.scratch;
     const LayerSpec& spec = spec_.layers[layer];
     const LayerWeights& w = weights_.layers[layer];
-    const uint32_t d_model = spec_.d_model, top_k = spec_.moe_top_k, n_choices = step.m() * top_k;
+    const uint32_t d_model = spec_.d_model, top_k = spec_.moe.top_k, n_choices = step.m() * top_k;
+    const bool shared = bool(w.dense.down.weight);
+    if (shared) {
+        feed_forward(step, layer);
+        const Activations hidden{memory.ffn.x, spec_.moe.d_shared, memory.ffn.codes, memory.ffn.groups,
+                                 step.m()};
+        step.project(w.dense.down, hidden, {.out = memory.branch, .stride = d_model});
+        step.barrier();
+    }
     const Activations input = step.prepare(w.ffn_norm, memory.x, d_model);
     choose_experts(step, layer, input);
     const ExpertGroups& groups = scratch.experts;
@@ -103,7 +125,7 @@ bool Decoder::experts(Step& step, uint32_t layer, float scalar) const {
     const Activations hidden{memory.ffn.x, spec.d_ff, memory.ffn.codes, memory.ffn.groups, n_choices};
     // NOLINTNEXTLINE(clang-analyzer-core.DivideZero): a step has rows, and each has choices
     const uint32_t tiles_at_a_time = gate_floats(memory.shape.rows) * top_k / n_choices / kTileRows;
-    const bool apart = w.ffn_post_norm || scalar != 1;
+    const bool apart = w.ffn_post_norm || scalar != 1 || shared;
     float* out = apart ? memory.branch : memory.x;
     const float scale = apart ? 1.0f : spec_.residual_scale;
     step.for_units((d_model + kTileRows - 1) / kTileRows, [&](uint32_t first, uint32_t last) {
@@ -119,7 +141,8 @@ bool Decoder::experts(Step& step, uint32_t layer, float scalar) const {
             });
             for (uint32_t row = 0; row < step.m(); ++row) {
                 float* sum = out + size_t{row} * d_model + column;
-                if (apart) std::fill_n(sum, columns, 0.0f);
+                if (apart && !shared) std::fill_n(sum, columns, 0.0f);
+                for (uint32_t i = 0; shared && i < columns; ++i) sum[i] *= memory.shared_weight[row];
                 for (uint32_t choice = row * top_k; choice < (row + 1) * top_k; ++choice)
                     kernels_.add(sum, scratch.down + groups.place[choice] * stride,
                                  memory.expert_weight[choice] * scale, columns);

@@ -2,6 +2,7 @@
 // One pass as one thread of the team sees it, and what decoder and mixers compute with. Every member goes
 // through the same phases, with a barrier between any two.
 
+#include <cmath>
 #include <functional>
 
 #include "cpu/workspace.h"
@@ -15,6 +16,8 @@ inline Activations rows_of(const Activations& all, uint32_t width, uint32_t firs
     return {all.x ? all.x + first * all.stride_x : nullptr, all.stride_x, all.codes + groups * kGroup,
             all.groups + groups, m};
 }
+
+inline float sigmoid(float x) { return 1.0f / (1.0f + std::exp(-x)); }
 
 class Step {
 public:

@@ -22,7 +22,7 @@ struct Widths {
             mixed = std::max(mixed, layer.mixer->width());
             mixer.shared = std::max(mixer.shared, bytes.shared);
             mixer.thread = std::max(mixer.thread, bytes.thread);
-            ffn = std::max(ffn, spec.layers[i].d_ff);
+            ffn = std::max({ffn, spec.layers[i].d_ff, spec.moe.d_shared});
             experts = std::max(experts, spec.layers[i].n_experts);
             look_at(layer.dense);
             look_at(layer.ple);
@@ -86,7 +86,7 @@ void Workspace::take(const WorkspaceShape& wanted, Arena& arena) {
     input = take_prepared(arena, n, widest, true);
     mixed = arena.take<float>(size_t{n} * widths.mixed);
     branch = arena.take<float>(size_t{n} * spec_.d_model);
-    const uint32_t choices = widths.experts ? n * spec_.moe_top_k : 0;
+    const uint32_t choices = widths.experts ? n * spec_.moe.top_k : 0;
     ffn = take_prepared(arena, std::max(n, choices), widths.ffn, widths.dense_down);
     ple = arena.take<float>(size_t{n} * weights_.ple_proj.weight.n);
     ropes.clear();
@@ -99,6 +99,7 @@ void Workspace::take(const WorkspaceShape& wanted, Arena& arena) {
         router = arena.take<float>(size_t{n} * widths.experts);
         expert = arena.take<uint32_t>(choices);
         expert_weight = arena.take<float>(choices);
+        shared_weight = arena.take<float>(n);
     }
     mixer = arena.take<std::byte>(widths.mixer.shared);
     threads.clear();
@@ -113,7 +114,7 @@ void Workspace::take(const WorkspaceShape& wanted, Arena& arena) {
                                arena.take<uint32_t>(choices)};
             scratch.expert_rows =
                 take_prepared(arena, std::min(choices, kExpertRows), spec_.d_model, widths.dense_up);
-            scratch.down = arena.take<float>(size_t{gate_floats(n)} * spec_.moe_top_k);
+            scratch.down = arena.take<float>(size_t{gate_floats(n)} * spec_.moe.top_k);
         }
         scratch.mixer = arena.take<std::byte>(widths.mixer.thread);
         threads.push_back(scratch);

@@ -81,7 +81,7 @@ public:
     float* x = nullptr;       // [rows][d_model] residual stream
     PreparedRows input;       // [rows][max(d_model, a mixer's width)] of a phase
     float* mixed = nullptr;   // [rows][a mixer's width]
-    float* branch = nullptr;  // [rows][d_model] what a post-norm reads
+    float* branch = nullptr;  // [rows][d_model] what a post-norm reads, or waits for the next mixer
     PreparedRows ffn;         // [rows · top_k, or rows][d_ff]
     float* ple = nullptr;     // [rows][layers][dim] of per-layer embeddings
     struct Angles {
@@ -93,6 +93,7 @@ public:
     float* router = nullptr;     // [rows][n_experts]
     uint32_t* expert = nullptr;  // [rows][top_k]
     float* expert_weight = nullptr;
+    float* shared_weight = nullptr;      // [rows] of the shared expert
     std::byte* mixer = nullptr;          // Mixer::Bytes::shared
     std::atomic<uint32_t> last_look{0};  // of a pass that is given up; see Step::given_up
     std::vector<ThreadScratch> threads;

@@ -40,6 +40,8 @@ uint64_t ring_key(const Mixer& mixer) {
 void check(const ModelSpec& spec, const Weights& weights) {
     if (spec.ple.dim) unsupported("per-layer embeddings");
     if (spec.v_norm) unsupported("norms of values");
+    if (spec.moe.d_shared) unsupported("shared experts");
+    if (spec.moe.score != RouterScore::softmax || spec.moe.scale != 1) unsupported("this model's router");
     if (spec.activation > Activation::relu2) unsupported("this model's activation");
     if (spec.qk_norm > QkNorm::layer_per_head) unsupported("norms of rotated queries and keys");
     for (size_t i = 0; i < spec.layers.size(); ++i) {
@@ -70,7 +72,7 @@ ArenaPlan::ArenaPlan(const ModelSpec& spec, const Weights& weights) {
             mixed_size = spec.d_model;
         }
         const uint32_t n_experts = spec.layers[i].n_experts;
-        choices_of_row = std::max(choices_of_row, n_experts ? spec.moe_top_k : 1);
+        choices_of_row = std::max(choices_of_row, n_experts ? spec.moe.top_k : 1);
         most_experts = std::max(most_experts, n_experts);
         d_ff = std::max(d_ff, spec.layers[i].d_ff);
     }
@@ -550,13 +552,13 @@ void Program::experts(uint32_t layer, bool kept) {
     const ArenaPlan& at = arena_plan_;
     const LayerWeights& w = weights_.layers[layer];
     const uint32_t n_experts = spec_.layers[layer].n_experts, d_ff = spec_.layers[layer].d_ff,
-                   top_k = spec_.moe_top_k;
+                   top_k = spec_.moe.top_k;
     const Input input{at.input, at.input_codes};
     project(body_, {{&w.router, at.scores, n_experts}}, input, {.kept = kept});
     add(body_, {kernel("route", kLanes, {}, {"common", "total", "route"})}, Variant::none,
         RouteParams{.n_experts = n_experts,
                     .top_k = top_k,
-                    .normalize = spec_.moe_normalize,
+                    .normalize = spec_.moe.normalize,
                     .scores = at.scores,
                     .chosen = at.chosen,
                     .shares = at.shares,
@@ -613,7 +615,7 @@ void Program::project_experts(uint32_t layer, std::initializer_list<std::pair<Ex
                             .add = 0,
                             .scale = 1,
                             .softcap = 0,
-                            .top_k = spec_.moe_top_k,
+                            .top_k = spec_.moe.top_k,
                             .chosen = arena_plan_.chosen,
                             .by_choice = by_choice};
         const uint32_t tiles = first.n_tiles();
@@ -626,7 +628,7 @@ void Program::project_experts(uint32_t layer, std::initializer_list<std::pair<Ex
                               .stride = first.n,
                               .bias = kNone};
         add(body_, {product_kernels("matvec", first.layout)[0]}, Variant::none, params, tiles, kept, page,
-            false, spec_.moe_top_k);
+            false, spec_.moe.top_k);
     }
 }
 

@@ -27,7 +27,6 @@ StateNorm state_norm(const std::string& word) {
                 "a recurrent layer's norm is '" + word + "', which this version of edgekit does not know");
 }
 
-float sigmoid(float x) { return 1.0f / (1.0f + std::exp(-x)); }
 float softplus(float x) { return std::max(x, 0.0f) + std::log1p(std::exp(-std::abs(x))); }
 
 class Recurrent final : public Mixer {
