@@ -10,21 +10,25 @@ from typing import Any
 
 from edgekit.converters.checkpoint_files import flat_config
 from edgekit.converters.convert import ConvertInput
-from edgekit.converters.spec import ModelSpec
+from edgekit.converters.spec import ModelSpec, Recurrence
 from edgekit.errors import UnsupportedModel
 
 # Families that mlx-lm computes with another's file.
 MODEL_TYPE = {
     **dict.fromkeys(("ministral", "ernie4_5", "helium", "internlm3"), "llama"),
     "minicpm": "granite",
+    "qwen3_5_text": "qwen3_5",
 }
+# Families that store norms minus 1 and whose files in mlx-lm read them whole.
+WHOLE_NORMS = ("qwen3_5", "qwen3_5_text", "qwen3_next")
 # Families whose files read `layer_types`; they need one layer without a window.
 LAYER_TYPES = ("llama", "mistral", "ministral", "ministral3", "smollm3", "olmo3")
 # Parts that may have a bias. In other families' files none may.
 ATTENTION, FEED_FORWARD = ("q", "k", "v", "o"), ("gate", "up", "down")
 BIASES: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(
-        ("llama", "mistral", "smollm3", "granite", "olmo2", *MODEL_TYPE), ATTENTION + FEED_FORWARD
+        ("llama", "mistral", "smollm3", "granite", "olmo2", "ministral", "ernie4_5", "helium", "internlm3",
+         "minicpm"), ATTENTION + FEED_FORWARD
     ),
     "seed_oss": ATTENTION + FEED_FORWARD,
     "olmo3": ATTENTION,
@@ -33,6 +37,9 @@ BIASES: dict[str, tuple[str, ...]] = {
     "phi": (*ATTENTION, "up", "down", "head"),
     "nemotron": (*ATTENTION, "up", "down"),
     "lfm2": ("conv_in", "conv", "conv_out"),
+    **dict.fromkeys(("qwen3_5_text", "qwen3_next"), (*ATTENTION, "attn_gate", "state_dt")),
+    "mamba2": ("state_dt", "taps_q", "taps_k", "taps_v"),
+    "nemotron_h": (*ATTENTION, "up", "down", "state_dt", "taps_q", "taps_k", "taps_v"),
     **dict.fromkeys(
         ("ministral3", "qwen3", "qwen3_moe", "gemma2", "gemma3_text", "gemma4_text", "phi3", "olmoe",
          "openelm"), ()
@@ -40,10 +47,11 @@ BIASES: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 ACTIVATION = {
     **dict.fromkeys(("gemma2", "gemma3_text", "gemma4_text", "phi"), "gelu_tanh"),
-    "nemotron": "relu2",
+    **dict.fromkeys(("nemotron", "nemotron_h"), "relu2"),
 }
 WINDOWS = ("gemma3_text", "gemma4_text")  # families whose files have them
 EPSILON = {"stablelm": "layer_norm_eps", "phi": "layer_norm_eps", "lfm2": "norm_eps", "nemotron": "norm_eps"}
+EPSILON |= dict.fromkeys(("mamba2", "nemotron_h"), "layer_norm_epsilon")
 
 
 def computed(spec: ModelSpec) -> ModelSpec:
@@ -96,6 +104,12 @@ def refuse(model: ConvertInput) -> None:
         why = "no soft-caps"
     elif spec.model_type == "gemma3_text" and not _pattern(spec):
         why = "windows that do not come at regular intervals"
+    elif spec.model_type in WHOLE_NORMS and not _interval(spec):
+        why = "attention that does not come at regular intervals"
+    elif spec.model_type == "mamba2" and any(
+        x.recurrence.n_key_heads > 1 for x in spec.layers if x.recurrence
+    ):
+        why = "norms of groups"
     elif not spec.tied and spec.model_type in ("gemma2", "lfm2"):
         why = "output matrix of its own"
     if why:
@@ -117,7 +131,7 @@ def config(model: ConvertInput) -> dict[str, Any]:
         "num_key_value_heads": layer.n_kv_heads,
         "head_dim": layer.head_dim,
         "intermediate_size": max(layer.d_ff for layer in spec.layers),
-        "max_position_embeddings": spec.context,
+        "max_position_embeddings": spec.context or None,
         EPSILON.get(spec.model_type, "rms_norm_eps"): spec.norm_eps,
     }
     biased = {name.rsplit(".", 1)[-1] for name in model.tensors if name.endswith("_bias")}
@@ -152,6 +166,9 @@ def config(model: ConvertInput) -> dict[str, Any]:
         values |= {"decoder_sparse_step": 1, "mlp_only_layers": dense}
     values |= _angles(model.spec, given)
     values |= {name: value for name, value in given.items() if value is not None}
+    of = next((layer.recurrence for layer in spec.layers if layer.recurrence), None)
+    if of is not None:
+        values |= _delta(spec, of, values) if of.delta else _mamba(spec, of, "taps_v_bias" in biased)
     # What follows is said in the config in other words, or not at all.
     if spec.model_type == "lfm2":
         values |= {
@@ -182,6 +199,67 @@ def config(model: ConvertInput) -> dict[str, Any]:
     values["model_type"] = kind
     values["tie_word_embeddings"] = spec.tied
     return values
+
+
+def _delta(spec: ModelSpec, of: Recurrence, values: dict[str, Any]) -> dict[str, Any]:
+    rope = {name: values[name] for name in ("rope_theta", "partial_rotary_factor") if name in values}
+    found = {
+        "linear_num_value_heads": of.n_heads,
+        "linear_num_key_heads": of.n_key_heads,
+        "linear_key_head_dim": of.key_dim,
+        "linear_value_head_dim": of.value_dim,
+        "linear_conv_kernel_dim": of.kernel,
+        "full_attention_interval": _interval(spec),
+        "rope_parameters": {"rope_type": "default"} | rope | (values.get("rope_parameters") or {}),
+    }
+    if spec.moe:
+        sparse = [i for i, layer in enumerate(spec.layers) if layer.n_experts]
+        dense = [i for i in range(len(spec.layers)) if i not in sparse]
+        found |= {
+            "decoder_sparse_step": 1,
+            "mlp_only_layers": dense,
+            "moe_intermediate_size": spec.layers[sparse[0]].d_ff,
+            "intermediate_size": spec.layers[dense[0] if dense else 0].d_ff,
+            "shared_expert_intermediate_size": spec.moe.d_shared,
+        }
+    return found
+
+
+def _mamba(spec: ModelSpec, of: Recurrence, conv_bias: bool) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "n_groups": of.n_key_heads,
+        "conv_kernel": of.kernel,
+        "use_bias": False,
+        "use_conv_bias": conv_bias,
+        "time_step_limit": [of.dt_min, float("inf")],
+    }
+    if spec.model_type == "mamba2":
+        names = ("num_heads", "head_dim", "state_size")
+        found |= {"time_step_rank": 0, "intermediate_size": of.values}
+    else:
+        names = ("mamba_num_heads", "mamba_head_dim", "ssm_state_size")
+        kinds = [
+            ("M" if x.recurrence else "*") + ("E" if x.n_experts else "-" if x.d_ff else "")
+            for x in spec.layers
+        ]
+        found |= {"mamba_proj_bias": False, "hybrid_override_pattern": "".join(kinds)}
+        if dense := [layer for layer in spec.layers if layer.d_ff and not layer.n_experts]:
+            found["intermediate_size"] = dense[0].d_ff
+    if spec.moe:
+        sparse = next(layer for layer in spec.layers if layer.n_experts)
+        found |= {
+            "n_routed_experts": sparse.n_experts,
+            "moe_intermediate_size": sparse.d_ff,
+            "moe_shared_expert_intermediate_size": spec.moe.d_shared,
+            "routed_scaling_factor": spec.moe.scale,
+            **dict.fromkeys(("n_group", "topk_group", "n_shared_experts"), 1),
+        }
+    return found | dict(zip(names, (of.n_heads, of.value_dim, of.key_dim), strict=True))
+
+
+def _interval(spec: ModelSpec) -> int:
+    """Every how many layers one is of attention; 0 when that is not regular."""
+    return _regular([layer.recurrence is None for layer in spec.layers])
 
 
 def _gemma4(spec: ModelSpec) -> dict[str, Any]:
@@ -244,6 +322,9 @@ def _angles(spec: ModelSpec, given: dict[str, Any]) -> dict[str, Any]:
 
 def _pattern(spec: ModelSpec) -> int:
     """Every how many layers one attends to everything; 0 when that is not regular."""
-    full = [layer.window is None for layer in spec.layers]
+    return _regular([layer.window is None for layer in spec.layers])
+
+
+def _regular(full: list[bool]) -> int:
     every = full.index(True) + 1 if True in full else len(full) + 1
     return every if full == [(i + 1) % every == 0 for i in range(len(full))] else 0

@@ -33,7 +33,8 @@ MAX_POSITIONS = 131072  # of the tables of angles
 SINKS_INPUT = 11  # of GroupQueryAttention
 EMBED_BITS = (4, 8)  # of GatherBlockQuantized
 QUANTIZED = MATRICES - {"router"}
-LACKING = {"recurrent layers", "layers without a feed-forward part"}
+LACKING = {"recurrent layers", "layers without a feed-forward part", "mixers beside each other"}
+LACKING |= {"routers other than a softmax"}
 GATHERED = ("embed", "ple_embed")  # of which a token reads a row
 
 

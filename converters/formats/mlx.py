@@ -25,6 +25,7 @@ from edgekit.converters.checkpoint_files import copy_files, write_card, write_js
 from edgekit.converters.convert import ConvertInput, Progress, silent
 from edgekit.converters.formats import Output, _mlx_config
 from edgekit.converters.formats._parallel import in_order, row_slabs
+from edgekit.converters.models._standard import TAPS
 from edgekit.converters.quant import affine
 from edgekit.converters.quant.affine import Affine
 from edgekit.converters.quant.dense import Dense, narrowed
@@ -74,7 +75,10 @@ MIX_BITS = (3, 4, 5, 6, 8)
 SCHEMES = tuple(SCHEME_OF_NAME)
 
 # The last part of the spec's names: what mlx-lm can quantize. Routers are small and sensitive.
-QUANTIZED = MATRICES - {"router"}
+QUANTIZED = MATRICES - {"router", "shared_gate"}
+FULL = ("A_log", "e_score_correction_bias")  # tensors that mlx-lm keeps in float32
+# What nemotron_h's file calls the matrices of its experts.
+EXPERTS = {"up_proj": "fc1", "down_proj": "fc2"}
 
 ITEM_BYTES = {"F32": 4, "F16": 2, "BF16": 2, "U32": 4, "U8": 1}
 Block = NDArray[Any]
@@ -87,10 +91,14 @@ class Tensor:
     stored.
     """
 
-    path: str
+    name: str
     shape: tuple[int, ...]
     parts: tuple[tuple[str, Source, int], ...]  # the spec's name of each, and the number of its rows
     matrix: bool
+
+    @property
+    def path(self) -> str:
+        return self.name.removesuffix(".weight")
 
     @property
     def n(self) -> int:
@@ -230,15 +238,19 @@ def config(model: ConvertInput, scheme: Scheme, tensors: list[Tensor]) -> dict[s
 
 def tensors(model: ConvertInput) -> list[Tensor]:
     """The model's tensors under mlx-lm's names, in the order of the layers."""
-    canonical = models.load(model.checkpoint.config).tensors
+    canonical, family = models.load(model.checkpoint.config).tensors, model.spec.model_type
     found: dict[str, list[tuple[str, Source]]] = {}
     for name, source in canonical.items():
-        here = dataclasses.replace(model.tensors[name], add=0.0)
+        here = model.tensors[name]
+        if family not in _mlx_config.WHOLE_NORMS:
+            here = dataclasses.replace(here, add=0.0)
         if source.stack:  # one norm for each head: vectors of their own
             for theirs, ours in zip((source.name, *source.stack), (here.name, *here.stack), strict=True):
                 found.setdefault(theirs, []).append((name, Source(ours)))
         else:
             theirs = re.sub(r"\.experts\.\d+\.", ".switch_mlp.", source.name)
+            if family == "nemotron_h" and ".switch_mlp." in theirs:
+                theirs = re.sub(r"\w+_proj", lambda found: EXPERTS[found[0]], theirs)
             found.setdefault(theirs, []).append((name, here))
     return [_tensor(model, theirs, parts) for theirs, parts in found.items()]
 
@@ -252,17 +264,15 @@ def _tensor(model: ConvertInput, theirs: str, parts: list[tuple[str, Source]]) -
     if ".switch_mlp." in theirs:
         shape = (len(parts), rows // len(parts), *shape[1:])
     part = parts[0][0].rsplit(".", 1)[-1]
-    if part == "conv":  # depthwise taps: MLX keeps channels last
+    if part in TAPS:  # depthwise taps: MLX keeps channels last
         shape = (*shape, 1)
     sources = tuple((ours, source, s[0]) for (ours, source), s in zip(parts, shapes, strict=True))
-    return Tensor(theirs.removesuffix(".weight"), shape, sources, part in QUANTIZED)
+    return Tensor(theirs, shape, sources, part in QUANTIZED)
 
 
 def _entries(model: ConvertInput, tensor: Tensor, scheme: Scheme) -> Iterator[Entry]:
-    dtype = str(scheme.dtype)
-    whole = tensor.path.rsplit(".", 1)[-1] in ("bias", "layer_scalar")
-    name = tensor.path if whole else f"{tensor.path}.weight"
-    grid = _grid(model, tensor, scheme)
+    name, grid = tensor.name, _grid(model, tensor, scheme)
+    dtype = "F32" if name.endswith(FULL) else str(scheme.dtype)
     if isinstance(grid, Dense):
 
         def plain(slab: Slab) -> Block:
@@ -295,6 +305,11 @@ def _entries(model: ConvertInput, tensor: Tensor, scheme: Scheme) -> Iterator[En
 
 
 def _slabs(tensor: Tensor) -> Iterator[Slab]:
+    if len(tensor.parts) > 1 and all(source.order for _, source, _ in tensor.parts):  # by turns
+        for turn in range(tensor.n // tensor.parts[0][1].period):
+            for name, source, _ in tensor.parts:
+                yield name, source, turn * len(source.order), (turn + 1) * len(source.order)
+        return
     for name, source, rows in tensor.parts:
         if source.shape is not None:  # small, and its rows are not those of the checkpoint's tensor
             yield name, source, 0, rows

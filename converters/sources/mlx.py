@@ -1,7 +1,8 @@
 """MLX directories, quantized or not, as checkpoints.
 
 A matrix is quantized when `<path>.scales` lies beside `<path>.weight`. Experts, which MLX keeps in one tensor
-`switch_mlp`, come back as `experts.E`; depthwise taps come back with their channels in the middle.
+`switch_mlp`, come back as `experts.E`; depthwise taps come back with their channels in the middle, norms
+that mlx-lm made whole without the 1.
 """
 
 from __future__ import annotations
@@ -20,6 +21,10 @@ from edgekit.converters.quant.microscaling import Microscaling
 from edgekit.errors import InvalidFile, UnsupportedModel
 
 BESIDE = (".scales", ".biases")
+TAPS = re.compile(r"\.(conv\.conv|conv1d)\.weight$")
+# Families whose norms are stored minus 1 elsewhere, and those norms.
+WHOLE_NORMS = ("qwen3_5", "qwen3_5_text", "qwen3_next")
+WHOLE = re.compile(r"(layernorm|model\.norm|[qk]_norm)\.weight$")
 
 
 class MlxCheckpoint(Checkpoint):
@@ -38,7 +43,9 @@ class MlxCheckpoint(Checkpoint):
                 continue
             if ".switch_mlp." in name and len(entry.shape) == 3:
                 for expert in range(entry.shape[0]):
-                    self._where[name.replace(".switch_mlp.", f".experts.{expert}.")] = (name, expert)
+                    theirs = name.replace(".switch_mlp.", f".experts.{expert}.")
+                    theirs = theirs.replace(".fc1.", ".up_proj.").replace(".fc2.", ".down_proj.")
+                    self._where[theirs] = (name, expert)
             else:
                 self._where[name] = (name, None)
 
@@ -65,8 +72,10 @@ class MlxCheckpoint(Checkpoint):
     def read(self, name: str, rows: tuple[int, int] | None = None) -> NDArray[np.float32]:
         theirs, expert = self._find(name)
         scales = self._scales(theirs)
-        if scales is None and expert is None and not theirs.endswith("conv.weight"):
-            return super().read(theirs, rows)
+        if scales is None and expert is None and not TAPS.search(theirs):
+            values = super().read(theirs, rows)
+            whole = self.config.get("model_type") in WHOLE_NORMS and WHOLE.search(theirs)
+            return values - np.float32(1) if whole else values
         _, shape = self.info(name)
         begin, end = rows or (0, shape[0])
         if not 0 <= begin <= end <= shape[0]:
@@ -150,5 +159,5 @@ class MlxCheckpoint(Checkpoint):
         return bits.reshape(end - begin, -1)
 
     def _turned(self, name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
-        taps = re.search(r"\.conv\.conv\.weight$", name) and len(shape) == 3 and shape[2] == 1
+        taps = TAPS.search(name) and len(shape) == 3 and shape[2] == 1
         return (shape[0], 1, shape[1]) if taps else shape

@@ -25,6 +25,7 @@ from edgekit.errors import EdgekitError, InvalidFile, UnsupportedModel
 
 WRAPPED = ("llama", "llama_yarn", "qwen3", "gemma3", "gemma2", "gemma4_shared", "smollm3", "olmo2", "lfm2",
            "lfm3", "gpt_oss", "granite_swa", "hunyuan", "cohere2", "qwen3_5")  # fmt: skip
+SHARED = "gemma4_shared"
 TOLERANCE = 1e-4
 LENGTH = 40
 
@@ -180,20 +181,29 @@ def test_the_ring_agrees_with_transformers_seeing_the_same_keys(name: str, direc
 
 
 @pytest.mark.parametrize(
-    ("known", "other", "error", "message"),
+    ("name", "known", "other", "error", "message"),
     [
-        ("v_norm", "w_norm", UnsupportedModel, "member 'w_norm' in its spec.*update"),
-        ("parallel", "parallex", UnsupportedModel, "member 'parallex' in its layer.*update"),
-        ('kv_layer\\":2', 'kv_layer\\":0', InvalidFile, "layer 4 cannot read .* layer 0"),  # other heads
-        ('kv_layer\\":2', 'kv_layer\\":3', InvalidFile, "layer 4 cannot read .* layer 3"),  # which has none
-        ('kv_layer\\":2', 'kv_layer\\":9', InvalidFile, "layer 4 cannot read .* layer 9"),
-        ('dim\\":16,\\"proj', 'dim\\":17,\\"proj', InvalidFile, "17 numbers; a multiple of 16"),
+        (SHARED, "v_norm", "w_norm", UnsupportedModel, "member 'w_norm' in its spec.*update"),
+        (SHARED, "parallel", "parallex", UnsupportedModel, "member 'parallex' in its layer.*update"),
+        # a layer with other heads; one that has none
+        (SHARED, 'kv_layer\\":2', 'kv_layer\\":0', InvalidFile, "layer 4 cannot read .* layer 0"),
+        (SHARED, 'kv_layer\\":2', 'kv_layer\\":3', InvalidFile, "layer 4 cannot read .* layer 3"),
+        (SHARED, 'kv_layer\\":2', 'kv_layer\\":9', InvalidFile, "layer 4 cannot read .* layer 9"),
+        (SHARED, 'dim\\":16,\\"proj', 'dim\\":17,\\"proj', InvalidFile, "17 numbers; a multiple of 16"),
+        ("qwen3_next", "shared_gate", "shared_gait", UnsupportedModel, "member 'shared_gait' in its moe"),
+        ("falcon_h1", 'd_ff\\":0', 'd_ff\\":9', InvalidFile, "beside .* a feed-forward part of its own"),
     ],
 )
 def test_descriptions_that_the_engine_cannot_follow_are_refused(
-    known: str, other: str, error: type[EdgekitError], message: str, directory: Path, tmp_path: Path
+    name: str,
+    known: str,
+    other: str,
+    error: type[EdgekitError],
+    message: str,
+    directory: Path,
+    tmp_path: Path,
 ) -> None:
-    content = make_package("gemma4_shared", directory).read_bytes()
+    content = make_package(name, directory).read_bytes()
     assert known.encode() in content
     path = tmp_path / "changed.edge"
     path.write_bytes(content.replace(known.encode(), other.encode()))

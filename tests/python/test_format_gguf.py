@@ -59,7 +59,8 @@ REFUSED = {
     "phi_gqa": "activation",
     "openelm_untied": "output matrix",
     "granitemoehybrid_no_positions": "positions",
-    "granitemoehybrid_mamba": "recurrent layers",
+    "granitemoehybrid_experts": "experts",
+    **dict.fromkeys(("granitemoehybrid_mamba", "granitemoehybrid_mamba_experts"), "recurrent layers"),
     "minicpm_long": "longrope",
     **{
         name: "architecture"

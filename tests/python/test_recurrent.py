@@ -16,7 +16,7 @@ from tiny_models import make_package
 from edgekit import DoneEvent, Model, Session, TextEvent, isas
 from edgekit.converters.formats import edge
 
-NAMES = ("qwen3_5", "mamba2")  # with attention in some layers, and without
+NAMES = ("qwen3_5", "mamba2", "falcon_h1")  # with attention in some layers, without, and in all
 
 
 @pytest.fixture(scope="module", params=NAMES)
