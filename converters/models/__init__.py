@@ -126,7 +126,7 @@ def load(config: dict[str, Any]) -> Family:
             hint="--format onnx --exporter optimum converts others",
         )
     module = importlib.import_module(f"{__name__}.{kind}")
-    read = Config(config, getattr(module, "DEFAULTS", {}))
+    read = Config(config | {"model_type": kind}, getattr(module, "DEFAULTS", {}))
     spec = module.spec(read)
     tensors = module.tensors(read, spec)
     unused = frozenset(module.unused(spec)) if hasattr(module, "unused") else frozenset()

@@ -428,6 +428,7 @@ def test_published_configs_of_gemma4_are_read_rightly(
     family = models.load(json.loads(config.read_text()))
     spec, layers = family.spec, family.spec.layers
     assert family.warnings == () and len(layers) == count
+    assert spec.model_type == "gemma4_text"  # by which the formats know it
     assert {(x.head_dim, x.window, x.rope) for x in layers} == {(256, 512, 1), (512, None, 0)}
     assert {x.n_kv_heads for x in layers} == {kv_heads}
     assert [i for i, x in enumerate(layers) if x.window is None] == list(range(every - 1, count, every))
