@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from edgekit.converters.convert import ConvertInput
+from edgekit.converters.formats._parts import attention_interval
 from edgekit.converters.spec import ModelSpec, Rope
 from edgekit.errors import UnsupportedModel
 
@@ -35,6 +36,13 @@ PARTS = {
     "conv_in": "shortconv.in_proj",
     "conv": "shortconv.conv",
     "conv_out": "shortconv.out_proj",
+    "state_dt": "ssm_alpha",
+    "state_beta": "ssm_beta",
+    "state_z": "attn_gate",
+    "state_a": "ssm_a",
+    "state_d": "ssm_d",
+    "state_scale": "ssm_norm",
+    "state_o": "ssm_out",
     "ple_gate": "inp_gate",
     "ple_out": "proj",
     "ple_post_norm": "post_norm",
@@ -48,6 +56,9 @@ OUTER = {
     "ple_proj": "per_layer_model_proj",
     "ple_norm": "per_layer_proj_norm",
 }
+BIASES = {"state_dt": "ssm_dt"}  # parts whose bias has a name of its own
+BARE = ("state_a", "state_d")  # parts without ".weight"
+ENDLESS = 1 << 20  # tokens, of models that were trained for no length
 STILL = 1e30  # by which an angle is divided that is 0
 
 
@@ -57,7 +68,8 @@ class Architecture:
 
     `pairs`: rotated numbers lie side by side, so rows of q and k are reordered. `angles`: it divides the
     angles by a tensor of factors. `windows`: it has sliding windows. `biases`: parts that may have one.
-    `fused`: parts that are one tensor, in this order.
+    `fused`: parts that are one tensor, in this order; queries and their gates by turns. `parts`: names other
+    than in PARTS. `recurrent`: "delta", "mamba", or "" where it has no recurrent layers.
     """
 
     name: str
@@ -68,6 +80,8 @@ class Architecture:
     activation: str = "silu"
     fused: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     outer: Mapping[str, str] = dataclasses.field(default_factory=lambda: OUTER)
+    parts: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    recurrent: str = ""
     own_embed_scale: bool = False  # multiplies the embedding by sqrt(d_model)
     normalizes_experts: bool | None = None
 
@@ -77,6 +91,16 @@ EVERY_BIAS = ("q", "k", "v", "o", "gate", "up", "down")
 LLAMA = Architecture("llama", pairs=True, angles=True, biases=EVERY_BIAS)
 GEMMA2 = Architecture("gemma2", windows=True, activation="gelu_tanh", own_embed_scale=True)
 QKV = {"attn_qkv": ("q", "k", "v")}
+MAMBA = Architecture(
+    "mamba2",
+    biases=("taps_q", "taps_k", "taps_v", "state_dt"),
+    fused={
+        "ssm_in": ("state_z", "state_v", "state_k", "state_q", "state_dt"),
+        "ssm_conv1d": ("taps_v", "taps_k", "taps_q"),
+    },
+    recurrent="mamba",
+)
+GRANITE_HYBRID = dataclasses.replace(MAMBA, name="granitehybrid", pairs=True)
 BY_MODEL_TYPE: dict[str, Architecture] = {
     "llama": LLAMA,
     "mistral": LLAMA,
@@ -102,20 +126,47 @@ BY_MODEL_TYPE: dict[str, Architecture] = {
     "nemotron": Architecture("nemotron", biases=(*EVERY_BIAS, *NORM_BIASES), activation="relu2"),
     "phi": Architecture("phi2", biases=(*EVERY_BIAS, *NORM_BIASES, "head"), activation="gelu_tanh"),
     "lfm2": Architecture("lfm2", biases=(), outer=OUTER | {"final_norm": "token_embd_norm"}),
+    "mamba2": MAMBA,
+    "qwen3_5_text": Architecture(
+        "qwen35",
+        biases=("state_dt",),
+        fused={
+            "attn_qkv": ("state_q", "state_k", "state_v"),
+            "ssm_conv1d": ("taps_q", "taps_k", "taps_v"),
+            "attn_q": ("q", "attn_gate"),
+        },
+        parts={"ffn_norm": "post_attention_norm"},
+        recurrent="delta",
+    ),
 }
+
+
+def of(spec: ModelSpec) -> Architecture | None:
+    """None where llama.cpp does not know the family."""
+    hybrid = spec.model_type == "granitemoehybrid" and any(layer.recurrence for layer in spec.layers)
+    return GRANITE_HYBRID if hybrid else BY_MODEL_TYPE.get(spec.model_type)
+
+
+def file_name(part: str, kind: str, arch: Architecture, experts: bool = False) -> str:
+    """Of a layer's part, or that of its experts, after "blk.N."; `kind` is "weight" or "bias"."""
+    if kind == "bias" and part in BIASES:
+        return f"{BIASES[part]}.bias"
+    fused = next((name for name, parts in arch.fused.items() if part in parts), None)
+    name = (fused or arch.parts.get(part, PARTS[part])) + "_exps" * experts
+    return name if part in BARE else f"{name}.{kind}"
 
 
 def architecture(model: ConvertInput) -> Architecture:
     """Raises UnsupportedModel for what llama.cpp would compute wrongly."""
     spec = model.spec
-    arch = BY_MODEL_TYPE.get(spec.model_type)
+    arch = of(spec)
     if arch is None:
         raise UnsupportedModel(f"--format gguf has no architecture for {spec.model_type!r}")
     parts = {n.rsplit(".", 1)[-1].removesuffix("_bias") for n in model.tensors if n.endswith("_bias")}
     rotated = [layer.rope is not None for layer in spec.layers]
     why = None
-    if any(layer.recurrence for layer in spec.layers):
-        why = "recurrent layers"
+    if lack := _recurrent_lack(spec, arch, parts):
+        why = lack
     elif spec.activation != arch.activation:
         why = f"activation {spec.activation} ({arch.activation} is what it has)"
     elif parts - set(arch.biases):
@@ -148,10 +199,31 @@ def architecture(model: ConvertInput) -> Architecture:
     return arch
 
 
+def _recurrent_lack(spec: ModelSpec, arch: Architecture, biases: set[str]) -> str:
+    """What of the recurrent layers llama.cpp has no place for."""
+    states = [layer.recurrence for layer in spec.layers if layer.recurrence]
+    if not states:
+        return ""
+    state = states[0]
+    if not arch.recurrent:
+        return "recurrent layers"
+    if state.dt_min or state.norm_eps != spec.norm_eps:
+        return "least step, or epsilon of its states' norms"
+    if arch.recurrent == "delta" and (state.n_heads, state.key_dim) != (state.n_key_heads, state.value_dim):
+        return "value heads (as many as key heads, and as large, is what is written)"
+    if arch.recurrent == "delta" and not attention_interval(spec):
+        return "attention that does not come at regular intervals"
+    if arch.name == "mamba2" and "taps_v" not in biases:
+        return "convolutions without a bias"
+    if arch.name == "granitehybrid" and state.values != 2 * spec.d_model:
+        return "width of states (twice the model's is what it has)"
+    return ""
+
+
 def computed(spec: ModelSpec) -> ModelSpec:
     """The spec that llama.cpp computes: many of its architectures attend to everything."""
-    arch = BY_MODEL_TYPE[spec.model_type]
-    if arch.windows:
+    arch = of(spec)
+    if arch is None or arch.windows:
         return spec
     return dataclasses.replace(
         spec, layers=tuple(dataclasses.replace(layer, window=None) for layer in spec.layers)
@@ -163,7 +235,7 @@ def query_scale(spec: ModelSpec, arch: Architecture) -> float:
     scale.
     """
     layer = next((layer for layer in spec.layers if layer.mixer == "attention"), None)
-    if layer is None or arch.name in ("granite", "gemma4"):
+    if layer is None or arch.name in ("granite", "granitehybrid", "gemma4"):
         return 1.0
     return spec.attn_scale * math.sqrt(layer.head_dim)
 
@@ -201,24 +273,27 @@ def metadata(model: ConvertInput, arch: Architecture) -> dict[str, Any]:
     layers = spec.layers
     first = next((layer for layer in layers if layer.mixer == "attention"), layers[0])
 
+    # Qwen3.5's recurrent layers say nothing; those of others are the layers without such heads.
+    shared = first.n_kv_heads if arch.recurrent == "delta" else 0
+
     def each(values: list[int]) -> int | list[int]:
         return values[0] if len(set(values)) == 1 else values
 
     found: dict[str, Any] = {
         "vocab_size": spec.vocab_size,
-        "context_length": spec.context,
+        "context_length": spec.context or ENDLESS,
         "embedding_length": spec.d_model,
         "block_count": len(layers),
         "feed_forward_length": each([layer.d_ff for layer in layers]),
         "attention.head_count": each([layer.n_heads or first.n_heads for layer in layers]),
-        "attention.head_count_kv": each([layer.n_kv_heads for layer in layers]),
-        "attention.key_length": first.head_dim,
-        "attention.value_length": first.head_dim,
+        "attention.head_count_kv": each([layer.n_kv_heads or shared for layer in layers]),
         f"attention.layer_norm_{'rms_' if spec.norm == 'rms' else ''}epsilon": spec.norm_eps,
     }
+    if first.head_dim:
+        found |= {"attention.key_length": first.head_dim, "attention.value_length": first.head_dim}
     if spec.norm == "layer":
         found["use_parallel_residual"] = first.parallel
-    if arch.name == "granite":
+    if arch.name in ("granite", "granitehybrid"):
         found |= {
             "embedding_scale": spec.embed_scale,
             "residual_scale": spec.residual_scale,
@@ -243,6 +318,21 @@ def metadata(model: ConvertInput, arch: Architecture) -> dict[str, Any]:
         }
     if arch.name == "gemma4":
         found |= _of_gemma4(spec)
+    if state := next((layer.recurrence for layer in layers if layer.recurrence), None):
+        found |= {
+            "ssm.conv_kernel": state.kernel,
+            "ssm.inner_size": state.values,
+            "ssm.state_size": state.key_dim,
+            "ssm.time_step_rank": state.n_heads,
+            "ssm.group_count": state.n_key_heads,
+        }
+    if arch.name == "qwen35":
+        found |= {
+            "full_attention_interval": attention_interval(spec),
+            "rope.dimension_sections": [11, 11, 10, 0],  # of a text, whose positions are all alike
+        }
+    if arch.name == "granitehybrid":
+        found["rope.scaling.finetuned"] = first.rope is not None  # its word for whether heads are rotated
     if any(layer.mixer == "conv" for layer in layers):
         found["shortconv.l_cache"] = max(layer.conv_kernel for layer in layers)
     return found | _rope(spec, arch)

@@ -10,6 +10,7 @@ from typing import Any
 
 from edgekit.converters.checkpoint_files import flat_config
 from edgekit.converters.convert import ConvertInput
+from edgekit.converters.formats._parts import attention_interval, regular
 from edgekit.converters.spec import ModelSpec, Recurrence
 from edgekit.errors import UnsupportedModel
 
@@ -104,7 +105,7 @@ def refuse(model: ConvertInput) -> None:
         why = "no soft-caps"
     elif spec.model_type == "gemma3_text" and not _pattern(spec):
         why = "windows that do not come at regular intervals"
-    elif spec.model_type in WHOLE_NORMS and not _interval(spec):
+    elif spec.model_type in WHOLE_NORMS and not attention_interval(spec):
         why = "attention that does not come at regular intervals"
     elif spec.model_type == "mamba2" and any(
         x.recurrence.n_key_heads > 1 for x in spec.layers if x.recurrence
@@ -209,7 +210,7 @@ def _delta(spec: ModelSpec, of: Recurrence, values: dict[str, Any]) -> dict[str,
         "linear_key_head_dim": of.key_dim,
         "linear_value_head_dim": of.value_dim,
         "linear_conv_kernel_dim": of.kernel,
-        "full_attention_interval": _interval(spec),
+        "full_attention_interval": attention_interval(spec),
         "rope_parameters": {"rope_type": "default"} | rope | (values.get("rope_parameters") or {}),
     }
     if spec.moe:
@@ -255,11 +256,6 @@ def _mamba(spec: ModelSpec, of: Recurrence, conv_bias: bool) -> dict[str, Any]:
             **dict.fromkeys(("n_group", "topk_group", "n_shared_experts"), 1),
         }
     return found | dict(zip(names, (of.n_heads, of.value_dim, of.key_dim), strict=True))
-
-
-def _interval(spec: ModelSpec) -> int:
-    """Every how many layers one is of attention; 0 when that is not regular."""
-    return _regular([layer.recurrence is None for layer in spec.layers])
 
 
 def _gemma4(spec: ModelSpec) -> dict[str, Any]:
@@ -322,9 +318,4 @@ def _angles(spec: ModelSpec, given: dict[str, Any]) -> dict[str, Any]:
 
 def _pattern(spec: ModelSpec) -> int:
     """Every how many layers one attends to everything; 0 when that is not regular."""
-    return _regular([layer.window is None for layer in spec.layers])
-
-
-def _regular(full: list[bool]) -> int:
-    every = full.index(True) + 1 if True in full else len(full) + 1
-    return every if full == [(i + 1) % every == 0 for i in range(len(full))] else 0
+    return regular([layer.window is None for layer in spec.layers])

@@ -4,9 +4,10 @@ it does not know.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 
 from edgekit.converters.convert import ConvertInput
+from edgekit.converters.spec import ModelSpec
 from edgekit.errors import UnsupportedModel
 
 
@@ -34,6 +35,17 @@ PARTS: dict[str, Callable[[ConvertInput], bool]] = {
     "activation xielu": lambda model: model.spec.activation == "xielu",
     "activation swiglu_oai": lambda model: model.spec.activation == "swiglu_oai",
 }
+
+
+def regular(marked: Sequence[bool]) -> int:
+    """Every how many layers one is marked; 0 when that is not regular."""
+    every = list(marked).index(True) + 1 if any(marked) else len(marked) + 1
+    return every if list(marked) == [(i + 1) % every == 0 for i in range(len(marked))] else 0
+
+
+def attention_interval(spec: ModelSpec) -> int:
+    """Every how many layers one is of attention, between recurrent ones; 0 when that is not regular."""
+    return regular([layer.recurrence is None for layer in spec.layers])
 
 
 def require(model: ConvertInput, target: str, known: Collection[str] = ()) -> None:

@@ -21,10 +21,11 @@ from edgekit.converters import models
 from edgekit.converters.convert import ConvertInput, Progress, silent
 from edgekit.converters.formats import Output, _gguf_tokenizer
 from edgekit.converters.formats._gguf_architecture import (
-    PARTS,
+    BARE,
     Architecture,
     architecture,
     computed,
+    file_name,
     metadata,
     query_scale,
     rope_tensors,
@@ -182,7 +183,9 @@ def read_back(path: Path, spec: ModelSpec | None = None) -> Output:
         return checkpoint.type_of(name).partition("_")[0].lower()
 
     return Output(
-        next(checkpoint.type_of(name).lower() for name in model.tensors if name.endswith(".down")),
+        next(
+            checkpoint.type_of(name).lower() for name in model.tensors if name.endswith((".down", ".state_o"))
+        ),
         told if spec is None else computed(spec),
         told,
         load,
@@ -196,7 +199,6 @@ def read_back(path: Path, spec: ModelSpec | None = None) -> Output:
 def tensors(model: ConvertInput, arch: Architecture, scheme: str) -> dict[str, Tensor]:
     """The tensors of the file by llama.cpp's names, in the order of the layers."""
     matrix, output = TYPES[scheme]
-    fused = {part: name for name, parts in arch.fused.items() for part in parts}
     found: dict[str, Tensor] = {
         name: Tensor(shape=values.shape, values=values)
         for name, values in rope_tensors(model.spec, arch).items()
@@ -206,12 +208,10 @@ def tensors(model: ConvertInput, arch: Architecture, scheme: str) -> dict[str, T
         kind = "bias" if name.endswith("_bias") else "weight"
         part = name.rsplit(".", 1)[-1].removesuffix("_bias")
         if head != "layers":
-            theirs = arch.outer[part]
+            theirs = f"{arch.outer[part]}.{kind}"
         else:
-            theirs = f"blk.{rest.split('.')[0]}." + (fused.get(part) or PARTS[part])
-            if ".experts." in name:
-                theirs += "_exps"
-        tensor = found.setdefault(f"{theirs}.{kind}", Tensor())
+            theirs = f"blk.{rest.split('.')[0]}.{file_name(part, kind, arch, '.experts.' in name)}"
+        tensor = found.setdefault(theirs, Tensor())
         tensor.names.append(name)
         k = model.spec.shape(name)[-1]
         if kind == "weight" and part in MATRICES - {"router"}:
@@ -224,8 +224,22 @@ def tensors(model: ConvertInput, arch: Architecture, scheme: str) -> dict[str, T
             tensor.shape = (rows, *shapes[0][1:])
             if "_exps." in theirs:
                 tensor.shape = (len(shapes), rows // len(shapes), *shapes[0][1:])
+            if arch.recurrent == "mamba" and theirs.startswith("blk."):
+                tensor.shape = _apart(model.spec, tensor)
             tensor.grid = model.grid_of_all(tensor.names, tensor.grid)
     return found
+
+
+def _apart(spec: ModelSpec, tensor: Tensor) -> tuple[int, ...]:
+    """Mamba-2's heads and groups in rows of their own."""
+    *_, layer, part = tensor.names[0].split(".")
+    if part in BARE:
+        return (*tensor.shape, 1)
+    if part != "state_scale":
+        return tensor.shape
+    state = spec.layers[int(layer)].recurrence
+    assert state is not None
+    return (state.n_key_heads, tensor.shape[0] // state.n_key_heads)
 
 
 def _data(model: ConvertInput, arch: Architecture, tensor: Tensor) -> NDArray[np.uint8]:
@@ -248,6 +262,12 @@ def _data(model: ConvertInput, arch: Architecture, tensor: Tensor) -> NDArray[np
 
 
 def _slabs(model: ConvertInput, tensor: Tensor) -> Iterator[tuple[str, int, int]]:
+    if tensor.names[-1].endswith(".attn_gate"):  # a head's queries and its gate by turns
+        layer = model.spec.layers[int(tensor.names[0].split(".")[1])]
+        for head in range(layer.n_heads):
+            for name in tensor.names:
+                yield name, head * layer.head_dim, (head + 1) * layer.head_dim
+        return
     for name in tensor.names:
         shape = model.spec.shape(name)
         slabs = (
@@ -265,6 +285,8 @@ def _rows(model: ConvertInput, arch: Architecture, name: str, first: int, last: 
     if values is None:
         raise UnsupportedModel(f"the checkpoint has no tensor {name!r}")
     values = _ordered(model, arch, name, values)
+    if name.endswith(".state_a"):
+        values = -np.exp(values)
     if name.rsplit(".", 1)[-1] in _scaled(model.spec):
         values = values * np.float32(query_scale(model.spec, arch))
     return values

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from edgekit.converters.formats._gguf_architecture import BY_MODEL_TYPE, STILL
+from edgekit.converters.formats._gguf_architecture import BY_MODEL_TYPE, GRANITE_HYBRID, STILL
 from edgekit.errors import InvalidFile, UnsupportedModel
 
 # Architecture -> the family that reads it. llama.cpp's "llama" is Mistral's too.
 MODEL_TYPES = {arch.name: kind for kind, arch in reversed(BY_MODEL_TYPE.items())}
+MODEL_TYPES[GRANITE_HYBRID.name] = "granitemoehybrid"
 # Families with LayerNorm, and what others than "rms_norm_eps" call its epsilon.
 LAYER_NORM = ("stablelm", "phi", "starcoder2", "nemotron")
 EPSILON = {
@@ -27,6 +28,7 @@ HARMLESS = frozenset(
     """
     vocab_size attention.value_length attention.causal rope.scaling.finetuned tensor_data_layout
     use_parallel_residual attention.value_length_swa rope.dimension_count_swa
+    full_attention_interval rope.dimension_sections
     """.split()
 )
 
@@ -73,6 +75,8 @@ def config(words: Words, shapes: Shapes) -> dict[str, Any]:
     head_dim = key("attention.key_length", width // max(heads, 1))
     if kind == "openelm":
         return _openelm(words, shapes)
+    if kind == "mamba2":
+        return _mamba2(words, shapes)
     norm = "layer_norm_epsilon" if kind in LAYER_NORM else "layer_norm_rms_epsilon"
     eps = key(f"attention.{norm}")
     found: dict[str, Any] = {
@@ -90,7 +94,7 @@ def config(words: Words, shapes: Shapes) -> dict[str, Any]:
         EPSILON.get(kind, "rms_norm_eps"): eps,
     }
     biased = {name.split(".", 2)[-1] for name in shapes if name.endswith(".bias")}
-    if kind in ("llama", "granite", "smollm3", "nemotron"):
+    if kind in ("llama", "granite", "granitemoehybrid", "smollm3", "nemotron"):
         found |= {"attention_bias": "attn_q.bias" in biased, "mlp_bias": "ffn_up.bias" in biased}
     if kind == "llama" and ("attn_q.bias" in biased) != ("attn_output.bias" in biased):
         found |= {"model_type": "seed_oss", "attention_out_bias": "attn_output.bias" in biased}
@@ -105,13 +109,20 @@ def config(words: Words, shapes: Shapes) -> dict[str, Any]:
             "use_parallel_residual": key("use_parallel_residual", True)
             and "blk.0.ffn_norm.weight" not in shapes,
         }
-    if kind == "granite":
+    if kind in ("granite", "granitemoehybrid"):
         found |= {
             "embedding_multiplier": key("embedding_scale", 1.0),
             "attention_multiplier": key("attention.scale", head_dim**-0.5),
             "residual_multiplier": key("residual_scale", 1.0),
             "logits_scaling": key("logit_scale", 1.0),
         }
+    if kind in ("granitemoehybrid", "qwen3_5_text"):
+        states = [f"blk.{i}.ssm_a" in shapes for i in range(layers)]
+        found["layer_types"] = ["linear_attention" if state else "full_attention" for state in states]
+    if kind == "granitemoehybrid":
+        found |= _granite_hybrid(words, shapes)
+    if kind == "qwen3_5_text":
+        found |= _delta(words)
     if kind == "phi3":
         context = key("rope.scaling.original_context_length", key("context_length"))
         found["original_max_position_embeddings"] = context
@@ -139,6 +150,58 @@ def config(words: Words, shapes: Shapes) -> dict[str, Any]:
             "block_auto_adjust_ff_dim": False,
         }
     return found
+
+
+def _mamba2(words: Words, shapes: Shapes) -> dict[str, Any]:
+    key = words.get
+    words.get("attention.head_count", 0), words.get("feed_forward_length", 0)
+    return {
+        "model_type": "mamba2",
+        "vocab_size": shapes["token_embd.weight"][0],
+        "hidden_size": key("embedding_length"),
+        "num_hidden_layers": key("block_count"),
+        "num_heads": key("ssm.time_step_rank"),
+        "head_dim": key("ssm.inner_size") // max(key("ssm.time_step_rank"), 1),
+        "state_size": key("ssm.state_size"),
+        "n_groups": key("ssm.group_count"),
+        "conv_kernel": key("ssm.conv_kernel"),
+        "layer_norm_epsilon": key("attention.layer_norm_rms_epsilon"),
+        "max_position_embeddings": key("context_length"),
+        "tie_word_embeddings": "output.weight" not in shapes,
+    }
+
+
+def _granite_hybrid(words: Words, shapes: Shapes) -> dict[str, Any]:
+    key = words.get
+    return {
+        "num_local_experts": key("expert_count", 0),
+        "shared_intermediate_size": key("feed_forward_length"),
+        "position_embedding_type": "rope" if key("rope.scaling.finetuned", True) else "nope",
+        "mamba_n_heads": key("ssm.time_step_rank"),
+        "mamba_n_groups": key("ssm.group_count"),
+        "mamba_d_state": key("ssm.state_size"),
+        "mamba_d_conv": key("ssm.conv_kernel"),
+        "mamba_expand": key("ssm.inner_size") // max(key("embedding_length"), 1),
+        "mamba_conv_bias": any(name.endswith("ssm_conv1d.bias") for name in shapes),
+    }
+
+
+def _delta(words: Words) -> dict[str, Any]:
+    key = words.get
+    heads, key_heads = key("ssm.time_step_rank"), key("ssm.group_count")
+    if heads != key_heads:
+        raise UnsupportedModel(
+            f"the GGUF file has {heads} value heads of states and {key_heads} key heads; as many of both are "
+            "read",
+            hint="convert the checkpoint that it was made from",
+        )
+    return {
+        "linear_num_value_heads": heads,
+        "linear_num_key_heads": key_heads,
+        "linear_key_head_dim": key("ssm.state_size"),
+        "linear_value_head_dim": key("ssm.inner_size") // max(heads, 1),
+        "linear_conv_kernel_dim": key("ssm.conv_kernel"),
+    }
 
 
 def _model_type(words: Words) -> str:

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from edgekit.converters import models
 from edgekit.converters.checkpoint import Checkpoint, Entry
 from edgekit.converters.codes import Codes, Layout
-from edgekit.converters.formats._gguf_architecture import BY_MODEL_TYPE, PARTS, Architecture
+from edgekit.converters.formats._gguf_architecture import Architecture, file_name, of
 from edgekit.converters.quant import ggml
 from edgekit.converters.sources import _gguf_vocabulary
 from edgekit.converters.sources._gguf_words import Words, config, scaling
@@ -91,7 +91,9 @@ class GgufCheckpoint(Checkpoint):
             raise InvalidFile(f"{file.name}: its keys are not what they should be: {error!r}") from error
         family = models.load(self.config)
         self.spec: ModelSpec = family.spec
-        self.architecture: Architecture = BY_MODEL_TYPE[self.spec.model_type]
+        architecture = of(self.spec)
+        assert architecture is not None
+        self.architecture: Architecture = architecture
         self._parts: dict[
             str, list[tuple[str, Source]]
         ] = {}  # Hugging Face's name -> the spec's, one below another
@@ -167,13 +169,16 @@ class GgufCheckpoint(Checkpoint):
         if source.stack:
             return shapes[0][1:]
         if source.shape is not None:  # depthwise taps: Hugging Face has one channel more
-            return (shapes[0][0], 1, shapes[0][1])
+            return (sum(shape[0] for shape in shapes), 1, shapes[0][1])
         return (sum(shape[0] for shape in shapes), *shapes[0][1:])
 
     def _rows_of_parts(self, name: str, first: int, last: int, rows: Rows) -> NDArray[Any]:
         shape = self._entry(name).shape
         if not 0 <= first <= last <= shape[0]:
             raise InvalidFile(f"tensor {name!r}: rows {first}..{last} of shape {list(shape)} do not exist")
+        if len(self._parts[name]) > 1 and self._parts[name][0][1].order:  # by turns, as Hugging Face has them
+            place = self._find(self._parts[name][0][0])
+            return rows(place.name, place.stored, first, last)
         found, begin = [], 0
         for part, _ in self._parts[name]:
             count = self.spec.shape(part)[0]
@@ -203,7 +208,9 @@ class GgufCheckpoint(Checkpoint):
         shape, place = self.spec.shape(name), self._find(name)
         reorder = self.architecture.pairs and name.rsplit(".", 1)[-1] in ("q", "k", "q_bias", "k_bias")
         if len(shape) == 1:
-            values = rows(place.name, place.stored, 0, 1).reshape(-1)[place.row :][: shape[0]]
+            whole = rows(place.name, place.stored, 0, math.prod(place.stored.shape[:-1]))
+            values = whole.reshape(-1)[place.row :][: shape[0]]
+            values = np.log(-values) if name.endswith(".state_a") else values
             values = self._unpaired(name, values) if reorder else values
             return values[first:last]
         if reorder:
@@ -257,14 +264,14 @@ def _candidates(name: str, spec: ModelSpec, arch: Architecture) -> Iterator[tupl
         return
     at, part = f"blk.{words[1]}", words[-1]
     if "experts" in words:
-        yield f"{at}.{PARTS[part]}_exps.{kind}", int(words[3]), 0
+        yield f"{at}.{file_name(part, kind, arch, True)}", int(words[3]), 0
         return
     for fused, parts in (("attn_qkv", ("q", "k", "v")), *arch.fused.items()):
         if part in parts:
             before = [spec.shape(f"layers.{words[1]}.{p}")[0] for p in parts[: parts.index(part)]]
             if not (fused == "ffn_up" and part not in ("gate", "up")):
                 yield f"{at}.{fused}.{kind}", None, sum(before)
-    yield f"{at}.{PARTS[part]}.{kind}", None, 0
+    yield f"{at}.{file_name(part, kind, arch)}", None, 0
 
 
 def _quants() -> Any:

@@ -37,6 +37,8 @@ needs_llama = pytest.mark.skipif(
 # What this file needs beyond the common configs: experts as llama.cpp has them.
 CONFIGS = {
     "olmoe_heads": tiny_models.TINY_CONFIGS["olmoe"] | {"num_key_value_heads": 4},
+    "qwen3_5_even": tiny_models.TINY_CONFIGS["qwen3_5"]
+    | {"linear_num_value_heads": 2, "linear_key_head_dim": 32, "linear_value_head_dim": 32},
     "qwen3_moe_everywhere": tiny_models.TINY_CONFIGS["qwen3_moe"] | {"mlp_only_layers": []},
 }
 # What llama.cpp has no place for, in one word of the refusal.
@@ -59,8 +61,10 @@ REFUSED = {
     "phi_gqa": "activation",
     "openelm_untied": "output matrix",
     "granitemoehybrid_no_positions": "positions",
-    "granitemoehybrid_experts": "experts",
-    **dict.fromkeys(("granitemoehybrid_mamba", "granitemoehybrid_mamba_experts"), "recurrent layers"),
+    **dict.fromkeys(("granitemoehybrid_experts", "granitemoehybrid_mamba_experts"), "experts"),
+    "mamba2_plain": "convolutions",
+    "qwen3_5": "value heads",
+    "qwen3_5_tied": "value heads",
     "minicpm_long": "longrope",
     **{
         name: "architecture"
