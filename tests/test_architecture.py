@@ -59,7 +59,7 @@ MAY_IMPORT = {
     "engines": VALUES | {"converters", "runtimes", "text"},
     **dict.fromkeys(FACES, BELOW_FACES | FACES),
     "package": VALUES,
-    "bench": BELOW_FACES | FACES | {""},
+    "bench": BELOW_FACES | FACES | {"", "package"},
     "cli": VALUES | FACES | {"", "bench", "converters", "hub", "package"},
     "__main__": {"cli"},
     "": BELOW_FACES | FACES,  # `import edgekit` itself

@@ -50,14 +50,13 @@ def make(model: Path, options: Options, start_celsius: float, wait_minutes: floa
             for prompt in options.prompts:
                 lines += [f"fill {depth}", f"measure {prompt} {decode}"]
         passes.append([*lines, "state"])
-    passes.append([f"machine {threads}"])
     greatest = [f"fill {max(options.depths)}", f"measure {max(options.prompts)} {decode}", "memory"]
     passes.append(["memory", opened(), *greatest])
     if options.sustained_minutes:
         seconds = 60 * options.sustained_minutes
         each = min(STRETCH_SECONDS, seconds)
         passes.append([cool, opened(), *[f"stretch {each:g} {decode}"] * round(seconds / each)])
-        passes.append([f"machine {threads}"])
+    passes.append([f"machine {threads}"])
     return {
         "plan": 1,
         "model": result.model_facts(model, cost),

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from edgekit.cli import _options, _output
+from edgekit.errors import UsageError
 from edgekit.in_place_of import in_place_of
 from edgekit.units import number
 
@@ -111,6 +112,29 @@ class _Bench(click.Command):
     metavar="MINUTES",
     help="Then let each engine decode for so long.",
 )
+@click.option(
+    "--device",
+    metavar="KIND[:ADDRESS]",
+    help="Measure elsewhere: adb[:SERIAL].",
+)
+@click.option(
+    "--cool",
+    "start_celsius",
+    type=float,
+    default=35,
+    show_default=True,
+    metavar="CELSIUS",
+    help="With --device: it waits before each repetition until it is no warmer.",
+)
+@click.option(
+    "--wait",
+    "wait_minutes",
+    type=click.FloatRange(0),
+    default=15,
+    show_default=True,
+    metavar="MINUTES",
+    help="And how long at most.",
+)
 @click.option("--out", type=click.Path(path_type=Path), metavar="F.json", help="Write the result.")
 @click.option(
     "--html", "page", type=click.Path(path_type=Path), metavar="F.html", help="Write a report with plots."
@@ -119,6 +143,9 @@ class _Bench(click.Command):
 def command(
     model: str,
     wanted_peers: tuple[str, ...],
+    device: str | None,
+    start_celsius: float,
+    wait_minutes: float,
     out: Path | None,
     page: Path | None,
     as_json: bool,
@@ -134,20 +161,32 @@ def command(
     `edgekit bench diff A.json B.json` compares two results, `edgekit bench report *.json -o page.html`
     makes one page of many.
 
+    With --device another device measures our engine: an Android phone through adb, which is sent the program
+    and the model once. What it shows of heat, battery and power is in the result; so is why a figure is missing.
+
     \b
     edgekit bench model.edge
+    edgekit bench model.edge --device adb --sustained 10 --out phone.json
     edgekit bench model.edge --kv int8 --depth 0,4096 --out result.json --html report.html
     edgekit bench model.edge --peer llama_cpp=model.gguf --peer onnxruntime_genai=model-onnx
     """
     from edgekit import hub
-    from edgekit.bench import protocol
+    from edgekit.bench import devices, plan, protocol, recording
     from edgekit.bench import report as reports
 
     if given["threads"] is None:
         del given["threads"]
-    options = protocol.Options(**given)
+    if device is not None and wanted_peers:
+        raise UsageError("--peer runs here alone; with --device our own engine is measured")
     with _output.progress() as progress:
-        result = protocol.run(hub.resolve(model, progress), options, wanted_peers, progress)
+        path = hub.resolve(model, progress)
+        if device is None:
+            result = protocol.run(path, protocol.Options(**given), wanted_peers, progress)
+        else:
+            record, address = devices.find(device)
+            options = protocol.Options(**{"threads": 0, **given})
+            wanted = plan.make(path, options, start_celsius, wait_minutes)
+            result = recording.result_of(record(path, wanted, address, progress))
     if out is not None:
         _write(out, json.dumps(result, indent=1))
     if page is not None:

@@ -1,0 +1,28 @@
+"""Where a plan can be played: each file here is a kind of device, and its name is the file's. It has
+
+record(model, plan, address, progress)   the recording; `address` is what --device says after the colon,
+                                         or "". Raises EdgekitError.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from edgekit.bench.plan import Plan
+from edgekit.errors import UsageError
+
+Progress = Callable[[str, int, int], None]
+Record = Callable[[Path, Plan, str, Progress], dict[str, Any]]
+KINDS = ("adb",)
+
+
+def find(device: str) -> tuple[Record, str]:
+    """Of "adb:SERIAL", what records there, and "SERIAL". Raises UsageError."""
+    kind, _, address = device.partition(":")
+    if kind not in KINDS:
+        raise UsageError(f"there is no kind of device {kind!r}; there are: {', '.join(KINDS)}")
+    record: Record = importlib.import_module(f"{__name__}.{kind}").record
+    return record, address
