@@ -33,8 +33,6 @@ MAX_POSITIONS = 131072  # of the tables of angles
 SINKS_INPUT = 11  # of GroupQueryAttention
 EMBED_BITS = (4, 8)  # of GatherBlockQuantized
 QUANTIZED = MATRICES - {"router"}
-LACKING = {"recurrent layers", "layers without a feed-forward part", "mixers beside each other"}
-LACKING |= {"routers other than a softmax"}
 GATHERED = ("embed", "ple_embed")  # of which a token reads a row
 
 
@@ -53,6 +51,12 @@ class Scheme:
 class Decoder(decoder.Decoder[str]):
     """Builds the graph; each primitive appends nodes and returns the name of its output."""
 
+    lacking: tuple[str, ...] = (
+        "recurrent layers",
+        "layers without a feed-forward part",
+        "mixers beside each other",
+    )
+
     def __init__(self, model: ConvertInput, scheme: Scheme) -> None:
         self.model = model
         self.spec = model.spec
@@ -61,7 +65,7 @@ class Decoder(decoder.Decoder[str]):
         self.type = scheme.type
         self.positions = ""
         self.here: dict[int, list[str]] = {}
-        require(model, "ONNX output", PARTS.keys() - LACKING)
+        require(model, "ONNX output", PARTS.keys() - set(self.lacking), "--opset-only has, or --format edge")
         self.check()
         self.context = min(self.spec.context or MAX_POSITIONS, MAX_POSITIONS)
 
@@ -331,19 +335,22 @@ class Decoder(decoder.Decoder[str]):
         return list(self.graph.node("Split", [x], path, outputs=count, axis=-1, num_outputs=count))
 
     def convolve(self, x: str, at: str, layer: Layer) -> str:
-        """Its state is its last inputs."""
-        graph, d, kernel, index = self.graph, self.spec.d_model, layer.conv_kernel, decoder.number(at)
-        turned = graph.node("Transpose", [x], f"{at}.turned", perm=[0, 2, 1])
-        past = graph.input(f"past_conv.{index}", self.type, ["batch_size", d, kernel - 1])
-        padded = graph.node("Concat", [past, turned], f"{at}.padded", axis=-1)
+        return self.causal(x, f"{at}.conv", str(decoder.number(at)))
+
+    def causal(self, x: str, name: str, place: str) -> str:
+        """The convolution with the taps `name`. Its state, `past_conv.{place}`, is its last inputs."""
+        graph, (channels, kernel) = self.graph, self.spec.shape(name)
+        turned = graph.node("Transpose", [x], f"{name}.turned", perm=[0, 2, 1])
+        past = graph.input(f"past_conv.{place}", self.type, ["batch_size", channels, kernel - 1])
+        padded = graph.node("Concat", [past, turned], f"{name}.padded", axis=-1)
         last = [graph.constant([value], "I64") for value in (-(kernel - 1), 1 << 62, 2)]
-        state = graph.node("Slice", [padded, *last], f"{at}.state")
-        graph.rename(state, f"present_conv.{index}")
-        graph.output(f"present_conv.{index}", self.type, ["batch_size", d, kernel - 1])
-        bias = [self.vector(f"{at}.conv_bias")] if f"{at}.conv_bias" in self.model.tensors else []
-        taps = self.tensor(f"{at}.conv", (d, 1, kernel))
-        mixed = graph.node("Conv", [padded, taps, *bias], f"{at}.conv", group=d, kernel_shape=[kernel])
-        return graph.node("Transpose", [mixed], f"{at}.back", perm=[0, 2, 1])
+        state = graph.node("Slice", [padded, *last], f"{name}.state")
+        graph.rename(state, f"present_conv.{place}")
+        graph.output(f"present_conv.{place}", self.type, ["batch_size", channels, kernel - 1])
+        bias = [self.vector(f"{name}_bias")] if f"{name}_bias" in self.model.tensors else []
+        taps = self.tensor(name, (channels, 1, kernel))
+        mixed = graph.node("Conv", [padded, taps, *bias], name, group=channels, kernel_shape=[kernel])
+        return graph.node("Transpose", [mixed], f"{name}.back", perm=[0, 2, 1])
 
     def activate(self, x: str, path: str) -> str:
         graph, kind = self.graph, self.spec.activation
@@ -381,13 +388,22 @@ class Decoder(decoder.Decoder[str]):
     def route(self, logits: str, at: str, layer: Layer) -> Sequence[str]:
         graph, moe = self.graph, self.spec.moe
         assert moe is not None
-        weights = graph.node("Softmax", [logits], f"{at}.weights", axis=-1)
+        if moe.score == "softmax":
+            weights = graph.node("Softmax", [logits], f"{at}.weights", axis=-1)
+        else:
+            weights = graph.node("Sigmoid", [logits], f"{at}.weights")
+        ranked, favour = weights, f"{at}.router_choice"
+        if favour in self.model.tensors:
+            ranked = graph.node("Add", [weights, self.vector(favour)], f"{at}.ranked")
         top, chosen = graph.node(
-            "TopK", [weights, graph.constant([moe.top_k], "I64")], f"{at}.top", outputs=2, axis=-1
+            "TopK", [ranked, graph.constant([moe.top_k], "I64")], f"{at}.top", outputs=2, axis=-1
         )
+        if ranked != weights:
+            top = graph.node("GatherElements", [weights, chosen], f"{at}.top_weights", axis=-1)
         if moe.normalize:
             total = graph.node("ReduceSum", [top, graph.constant([-1], "I64")], f"{at}.total", keepdims=1)
             top = graph.node("Div", [top, total], f"{at}.normalized")
+        top = self.scaled(top, moe.scale, f"{at}.top_scaled")
         nothing = graph.node("Mul", [weights, graph.constant(0, self.type)], f"{at}.nothing")
         kept = graph.node("ScatterElements", [nothing, chosen, top], f"{at}.kept", axis=-1)
         count = layer.n_experts

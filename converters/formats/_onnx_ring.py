@@ -5,8 +5,11 @@ ring of keys and values, one token at a step.
     position       int64 [1]        tokens before this one
     past_key_values.N.key | value   [1, n_kv_heads, slots, head_dim]
     past_conv.N                     [1, d_model, kernel - 1]
+    past_conv.N.q | k | v           [1, channels, kernel - 1]   of a recurrent layer, as is
+    past_state.N                    [1, n_key_heads, n_heads / n_key_heads, key_dim, value_dim]   float32
     logits         float32 [1, 1, vocab_size]
-    present.N.key | value | present_conv.N      the same shapes: bind them to the inputs' buffers
+    present.N.key | value | present_conv.N | present_state.N   the same shapes: bind them to the inputs'
+                                                               buffers
 
 A position lies in slot `p` while `p < sinks`, then in `sinks + (p - sinks) % window`. Keys carry the rotation
 of their own position. A query sees the last `window` positions at their distance, and the first `sinks` as if
@@ -17,6 +20,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -29,7 +33,7 @@ from edgekit.converters.quant import blocks
 from edgekit.converters.quant.blocks import Blocks
 from edgekit.converters.quant.dense import Dense
 from edgekit.converters.quant.grid import Grid
-from edgekit.converters.spec import Layer
+from edgekit.converters.spec import UNIT_EPS, Layer
 from edgekit.errors import UsageError
 
 OPSET = 24
@@ -39,6 +43,8 @@ BATCH, LENGTH = 1, 1
 
 class RingDecoder(Decoder):
     """`window` recent positions and the first `sinks` stay in view."""
+
+    lacking = ()
 
     def __init__(self, model: ConvertInput, scheme: Scheme, window: int, sinks: int) -> None:
         if window < 1 or sinks < 0:
@@ -119,6 +125,99 @@ class RingDecoder(Decoder):
         bounds = [graph.constant([value], "I64") for value in (first, last, 2)]
         some = graph.node("Slice", [keys, *bounds], f"{at}.{kind}.keys")
         return graph.node("MatMul", [some, heads], f"{at}.{kind}.scores")
+
+    def recur(self, q: str, k: str, v: str, dt: str, beta: str | None, at: str, layer: Layer) -> str:
+        of, graph, index = layer.recurrence, self.graph, decoder.number(at)
+        assert of is not None
+        groups, each = of.n_key_heads, of.n_heads // of.n_key_heads
+        path = f"{at}.state"
+
+        def node(op: str, inputs: list[str], name: str, **attributes: Any) -> str:
+            return str(graph.node(op, inputs, f"{path}.{name}", **attributes))
+
+        def number(value: float) -> str:
+            return graph.constant(value, "F32")
+
+        def wide(x: str, name: str, shape: list[int]) -> str:
+            """In float32: a state sums up whole texts."""
+            x = node("Reshape", [x, graph.constant(shape, "I64")], f"{name}.apart")
+            return x if self.type == "F32" else node("Cast", [x], f"{name}.wide", to=1)
+
+        if of.kernel:
+            q, k, v = (
+                self.silu(self.causal(x, f"{at}.taps_{part}", f"{index}.{part}"), f"{at}.taps_{part}")
+                for part, x in zip("qkv", (q, k, v), strict=True)
+            )
+        q, k = (wide(x, part, [1, groups, 1, 1, of.key_dim]) for part, x in (("q", q), ("k", k)))
+        if of.unit_keys:
+            q, k = (self.unit(x, f"{path}.{part}") for part, x in (("q", q), ("k", k)))
+        q = node("Mul", [q, number(of.q_scale)], "query")
+        v = wide(v, "v", [1, groups, each, 1, of.value_dim])
+        per_head = [1, groups, each, 1, 1]
+        step = node("Softplus", [wide(dt, "dt", per_head)], "step")
+        step = node("Max", [step, number(of.dt_min)], "step.least")
+        rate = node("Exp", [self.wide_tensor(f"{at}.state_a", per_head)], "rate")
+        decay = node("Exp", [node("Neg", [node("Mul", [rate, step], "faded")], "left")], "decay")
+        past = graph.input(f"past_state.{index}", "F32", [BATCH, *per_head[1:3], of.key_dim, of.value_dim])
+        kept = node("Mul", [past, decay], "kept")
+        weight = step
+        if beta is not None:
+            share = node("Sigmoid", [wide(beta, "beta", per_head)], "share")
+            weight = node("Mul", [share, number(of.beta_scale)], "weight")
+        new = v if beta is None else node("Sub", [v, node("MatMul", [k, kept], "known")], "new")
+        column = node("Transpose", [k], "column", perm=[0, 1, 2, 4, 3])
+        added = node("Mul", [column, node("Mul", [new, weight], "weighed")], "added")
+        state = graph.node("Add", [kept, added], f"present_state.{index}")
+        graph.output(state, "F32", [BATCH, *per_head[1:3], of.key_dim, of.value_dim])
+        out = node("MatMul", [q, state], "read")
+        if f"{at}.state_d" in self.model.tensors:
+            skipped = node("Mul", [v, self.wide_tensor(f"{at}.state_d", per_head)], "skipped")
+            out = node("Add", [out, skipped], "out")
+        if self.type != "F32":
+            out = node("Cast", [out], "narrow", to=10)
+        return node("Reshape", [out, graph.constant([1, 1, of.values], "I64")], "joined")
+
+    def gated_norm(self, x: str, z: str, at: str, layer: Layer) -> str:
+        of, graph, path = layer.recurrence, self.graph, f"{at}.state_scale"
+        assert of is not None
+        gate = self.silu(z, f"{at}.state_z")
+        if of.gate_first:
+            x = self.multiply(x, gate, f"{path}.gated")
+        if of.norm != "none":
+            groups = of.n_heads if of.norm == "head" else of.n_key_heads
+            split = graph.constant([1, 1, groups, of.values // groups], "I64")
+            apart = graph.node("Reshape", [x, split], f"{path}.apart")
+            ones = graph.constant(np.ones(of.values // groups), self.type)
+            normed = graph.node(
+                "RMSNormalization",
+                [apart, ones],
+                f"{path}.normed",
+                axis=-1,
+                epsilon=of.norm_eps,
+                stash_type=1,
+            )
+            scale = self.tensor(path, (1, 1, 1 if of.norm == "head" else groups, of.values // groups))
+            scaled = graph.node("Mul", [normed, scale], f"{path}.scaled")
+            x = graph.node("Reshape", [scaled, graph.constant([1, 1, of.values], "I64")], f"{path}.joined")
+        return x if of.gate_first else self.multiply(x, gate, f"{path}.gated")
+
+    def silu(self, x: str, path: str) -> str:
+        return self.multiply(x, self.graph.node("Sigmoid", [x], f"{path}.sigmoid"), f"{path}.silu")
+
+    def unit(self, x: str, path: str) -> str:
+        """Brought to length 1."""
+        graph, last = self.graph, self.graph.constant([-1], "I64")
+        total = graph.node(
+            "ReduceSum", [graph.node("Mul", [x, x], f"{path}.squares"), last], f"{path}.sum", keepdims=1
+        )
+        total = graph.node("Add", [total, graph.constant(UNIT_EPS, "F32")], f"{path}.some")
+        return graph.node("Div", [x, graph.node("Sqrt", [total], f"{path}.length")], f"{path}.unit")
+
+    def wide_tensor(self, name: str, shape: list[int]) -> str:
+        """A small tensor of the spec in float32."""
+        values = self.model.load(name)
+        assert values is not None
+        return self.graph.constant(values.reshape(shape), "F32", f"{name}.weight")
 
     def slot(self, sinks: int, window: int) -> str:
         """Where this position's key and value go, int64 `[1]`."""

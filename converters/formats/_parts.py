@@ -48,11 +48,16 @@ def attention_interval(spec: ModelSpec) -> int:
     return regular([layer.recurrence is None for layer in spec.layers])
 
 
-def require(model: ConvertInput, target: str, known: Collection[str] = ()) -> None:
+def require(
+    model: ConvertInput,
+    target: str,
+    known: Collection[str] = (),
+    hint: str = "--format edge runs it on every CPU",
+) -> None:
     """Raises UnsupportedModel when the model has a part that is not among `known`."""
     lacking = [part for part, has in PARTS.items() if part not in known and has(model)]
     if lacking:
         raise UnsupportedModel(
             f"{target} has no form for what {model.spec.model_type} computes: {', '.join(lacking)}",
-            hint="--format edge runs it on every CPU",
+            hint=hint,
         )

@@ -27,8 +27,14 @@ from edgekit.events import KvType, MemoryPlan
 BACKENDS = ("onnx",)
 OPTIONS = ()
 AUTOMATIC = True
+PAST = ("past_key_values.", "past_conv.", "past_state.")  # inputs that are kept from step to step
 # Which of their dimensions a graph must fix.
-SIZES = {"past_key_values": (0, 1, 0, 1), "past_conv": (0, 1, 1), "logits": (0, 0, 1)}
+SIZES = {
+    "past_key_values": (0, 1, 0, 1),
+    "past_conv": (0, 1, 1),
+    "past_state": (0, 1, 1, 1, 1),
+    "logits": (0, 0, 1),
+}
 
 
 def opens(path: Path) -> bool:
@@ -71,6 +77,7 @@ class Engine(LogitsEngine):
         self.said = {k.removeprefix("edgekit."): v for k, v in facts.items() if k.startswith("edgekit.")}
         self._caches = [given for name, given in self.inputs.items() if name.startswith("past_key_values.")]
         self._item_bytes = 2 if self._caches and "float16" in self._caches[0].type else 4
+        self._states = [given for name, given in self.inputs.items() if name.startswith(PAST[1:])]
         self.is_ring = "position" in self.inputs
         self.grows = self.said.get("cache") == "grows"  # keys and values are concatenated, in new buffers
         shares = _members(genai, "search").get("past_present_share_buffer")
@@ -103,7 +110,7 @@ class Engine(LogitsEngine):
         size = sum(p.stat().st_size for p in self._file.parent.glob(f"{self._file.name}*"))
         return Facts(
             vocab_size=int(self.outputs["logits"].shape[-1]),
-            n_layers=sum(name.endswith((".key", "past_conv")) for name in self.inputs),
+            n_layers=len({name.split(".")[1] for name in self.inputs if name.startswith(PAST)}),
             d_model=0,
             context=context if type(context) is int and 0 < context < 1 << 31 else 0,
             threads=self._threads,
@@ -124,7 +131,10 @@ class Engine(LogitsEngine):
 
     def cache_bytes(self, window: int, kv: KvType) -> int:
         if self.is_ring:
-            return sum(self._item_bytes * math.prod(given.shape) for given in self._caches)
+            return sum(
+                (2 if "float16" in given.type else 4) * math.prod(given.shape)
+                for given in (*self._caches, *self._states)
+            )
         return window * sum(self._item_bytes * given.shape[1] * given.shape[3] for given in self._caches)
 
     def plan(
@@ -165,9 +175,7 @@ class Engine(LogitsEngine):
 
     def _check(self, file: Path) -> None:
         known = ("input_ids", "attention_mask", "position_ids", "position")
-        strange = [
-            n for n in self.inputs if n not in known and not n.startswith(("past_key_values.", "past_conv."))
-        ]
+        strange = [name for name in self.inputs if name not in known and not name.startswith(PAST)]
         if strange or "input_ids" not in self.inputs or "logits" not in self.outputs:
             raise UnsupportedModel(
                 f"{file}: inputs {', '.join(strange) or 'without input_ids'} are not known, or no logits",
@@ -195,7 +203,7 @@ class Session(LogitsSession):
 
     @property
     def rewinds(self) -> bool:
-        return not self.evicts and not any(name.startswith("past_conv.") for name in self.model.inputs)
+        return not self.evicts and not any(name.startswith(PAST[1:]) for name in self.model.inputs)
 
     def keep(self, count: int) -> None:
         if not count:
@@ -267,7 +275,7 @@ class Session(LogitsSession):
 
 def _past(output: str) -> str:
     """The input that takes an output at the next step."""
-    return output.replace("present_conv", "past_conv").replace("present.", "past_key_values.")
+    return output.replace("present.", "past_key_values.").replace("present_", "past_")
 
 
 def _model_file(directory: Path, genai: dict[str, Any]) -> Path:

@@ -39,7 +39,7 @@ def _row(kind: str) -> str:
     cells = [
         "yes" if names else "no",
         _cell(names, heads | recurrent),
-        _cell(names, recurrent),
+        _cell(names, {}),
         _cell(names, {n: word.replace("does not know", "not known") for n, word in MLX.items()}),
         _cell([*names, *more], {n: word.replace("architecture", "not known") for n, word in GGUF.items()}),
         _cell(names, coreml),
