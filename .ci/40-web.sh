@@ -1,6 +1,7 @@
-# The browser SDK: built within its size budget; every variant in Node, two in a headless Chromium; the demo page; `edgekit package web`.
+# The browser SDK: built within its size budget; every variant in Node, two in a headless Chromium; the npm package in apps of bundlers and from a CDN; the demo page; `edgekit package web`.
 tools/setup-wasm.sh
 tools/setup-chromium.sh
+tools/setup-bundlers.sh
 # shellcheck source=tools/toolchains.sh
 source tools/toolchains.sh
 export PATH="$EDGEKIT_TOOLCHAINS/node24/node_modules/node/bin:$PATH"
@@ -15,5 +16,5 @@ npm --prefix samples/web install --no-audit --no-fund --no-package-lock --loglev
 npm --prefix samples/web run --silent build
 
 node --test --test-timeout 300000 --test-reporter dot tests/web/downloads.test.mjs tests/web/node.test.mjs
-node --test --test-timeout 300000 --test-reporter dot tests/web/chromium.test.mjs tests/web/demo.test.mjs
+node --test --test-timeout 300000 --test-reporter dot tests/web/chromium.test.mjs tests/web/demo.test.mjs tests/web/bundlers.test.mjs
 .venv/bin/python -m pytest -q tests/web

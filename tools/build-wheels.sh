@@ -32,7 +32,7 @@ for processor in "$@"; do
         cd "$work"/edgekit-*
         export _PYTHON_HOST_PLATFORM=manylinux_2_28_$processor SETUPTOOLS_EXT_SUFFIX=.$tag-$processor-linux-gnu.so
         export CMAKE_ARGS="-DCMAKE_TOOLCHAIN_FILE=$PWD/cmake/manylinux.cmake -DEDGEKIT_ZIG=$zig -DEDGEKIT_PROCESSOR=$processor"
-        "$python" -m build -q --wheel --no-isolation --outdir "$work/wheels" .
+        "$python" -m build --wheel --no-isolation --outdir "$work/wheels" . >"$work/log" 2>&1 || die "$(tail -n 40 "$work/log")"
     )
 done
 for wheel in "$work"/wheels/*.whl; do

@@ -31,5 +31,7 @@ if [ "$what" != wasm ]; then
     cd "$here"
     [ -x node_modules/.bin/tsc ] || npm install --no-audit --no-fund --loglevel=error --no-package-lock
     node_modules/.bin/tsc
+    node prune_types.mjs
+    cp "$EDGEKIT_ROOT/LICENSE" .
 fi
 "$here/sizes.sh"

@@ -42,7 +42,7 @@ export async function serve({ isolated, root = ROOT }) {
         requests.push({ path, headers: request.headers });
         if (dictated.has(path)) return dictated.get(path)(request, request.socket, response);
         const headers = isolated
-            ? { "Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Embedder-Policy": "require-corp", "Cross-Origin-Resource-Policy": "cross-origin" }
+            ? { "Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Embedder-Policy": "require-corp", "Cross-Origin-Resource-Policy": "cross-origin", "Access-Control-Allow-Origin": "*" }
             : {};
         if (path === "/empty") return response.writeHead(200, { ...headers, "Content-Type": TYPES[".html"] }).end("<!doctype html><title>empty</title>");
         try {

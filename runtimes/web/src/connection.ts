@@ -2,7 +2,8 @@
 
 import type { Engine } from "./engine.js";
 import { EdgekitError } from "./error.js";
-import type { Answer, Request } from "./protocol.js";
+import { absolute, locations } from "./locations.js";
+import type { Answer, Request, Start } from "./protocol.js";
 
 type Arguments<M extends keyof Engine> = M extends "load" ? [source: string | Blob, options: object] : Parameters<Engine[M]>;
 
@@ -14,8 +15,25 @@ interface Pending {
 
 interface NodeWorkers {
     getBuiltinModule(name: "node:worker_threads"): {
-        Worker: new (url: URL) => { postMessage(port: MessagePort, transfer: MessagePort[]): void; on(event: "error", listener: (e: Error) => void): void; terminate(): void };
+        Worker: new (url: URL) => { postMessage(start: Start, transfer: MessagePort[]): void; on(event: "error", listener: (e: Error) => void): void; terminate(): void };
     };
+}
+
+/** The worker, of the page's own origin or of another: of that, a page may not start one, and starts one that imports it. */
+function startWorker(): Worker {
+    const elsewhere = locations.worker && absolute(locations.worker);
+    if (elsewhere) return elsewhere.origin === globalThis.location.origin ? new Worker(elsewhere, { type: "module" }) : imported(elsewhere);
+    try {
+        return new Worker(new URL("./worker.js", import.meta.url), { type: "module" }); // as bundlers want it
+    } catch (error) {
+        if (!(error instanceof DOMException && error.name === "SecurityError")) throw error;
+        return imported(new URL(import.meta.url.replace(/[^/]*$/, "worker.js")));
+    }
+}
+
+function imported(script: URL): Worker {
+    const url = URL.createObjectURL(new Blob([`import ${JSON.stringify(script.href)};`], { type: "text/javascript" }));
+    return new Worker(url, { type: "module" });
 }
 
 export class Connection {
@@ -36,16 +54,17 @@ export class Connection {
         const { port1, port2 } = new MessageChannel();
         const connection = new Connection(port1);
         const fail = (message: string) => connection.close(new EdgekitError("internal", `the worker stopped: ${message}`));
+        const start: Start = { port: port2, wasm: locations.wasm && absolute(locations.wasm).href };
         const node = (globalThis as { process?: Partial<NodeWorkers> }).process;
         if (typeof Worker === "undefined" && node?.getBuiltinModule) {
             const worker = new (node.getBuiltinModule("node:worker_threads").Worker)(new URL("./worker.js", import.meta.url));
             worker.on("error", (error) => fail(error.message));
-            worker.postMessage(port2, [port2]);
+            worker.postMessage(start, [port2]);
             connection.#terminate = () => worker.terminate();
         } else {
-            const worker = new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
+            const worker = startWorker();
             worker.onerror = (event) => fail(event.message || "its script cannot be loaded");
-            worker.postMessage(port2, [port2]);
+            worker.postMessage(start, [port2]);
             connection.#terminate = () => worker.terminate();
         }
         return connection;

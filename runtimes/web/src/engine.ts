@@ -7,10 +7,10 @@ import { Native, type Scope, type Struct } from "./native.js";
 import { OpfsSlot } from "./opfs_slot.js";
 import { ALIGNMENT, BLOCK_BYTES, HeapSlot } from "./slot.js";
 import type { Finish, GenerateOptions, GenerationEvent, LoadOptions, MemoryPlan, Message, ModelInfo, Progress, SessionOptions, Statistics } from "./types.js";
+import type { Prompt } from "./types.js";
 import { chooseVariant, defaultThreads, supportedVariants, type Variant } from "./variant.js";
 
 export type EngineOptions = Pick<LoadOptions, "threads" | "variant" | "cache" | "verifyHashes">;
-export type Prompt = string | number[] | Message[];
 /** The special ids of a tokenizer, null where it has none. */
 export interface TokenizerInfo {
     vocabSize: number;

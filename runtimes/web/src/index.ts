@@ -9,6 +9,7 @@ export { cache, type CachedModel } from "./cache.js";
 export type { Chat, ChatCompletion, ChatCompletionChunk, ChatParams, Completions, Usage } from "./chat.js";
 export { ChatSession, type ChatSessionOptions } from "./chat_session.js";
 export { EdgekitError, type ErrorCode } from "./error.js";
+export { locations } from "./locations.js";
 export { Model, type Tokenizer } from "./model.js";
 export type { Session } from "./session.js";
 export { ENDLESS } from "./types.js";

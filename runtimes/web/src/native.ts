@@ -1,6 +1,7 @@
 // The WebAssembly module: its memory, the structs of edgekit.h in it, and calls that return a status.
 
 import { EdgekitError, type ErrorCode } from "./error.js";
+import { absolute, locations } from "./locations.js";
 import type { Variant } from "./variant.js";
 
 type Integer = number | bigint;
@@ -14,12 +15,19 @@ interface ModuleOptions {
     poolSize: number;
 }
 
+/** A build that `locations` says is elsewhere. */
+function elsewhere(variant: Variant): Promise<{ default: (options: ModuleOptions) => Promise<Module> }> | undefined {
+    if (locations.wasm === undefined) return undefined;
+    const url = `${absolute(locations.wasm).href.replace(/\/$/, "")}/edgekit-${variant}.mjs`;
+    return import(/* webpackIgnore: true */ /* turbopackIgnore: true */ /* @vite-ignore */ url);
+}
+
 // Spelled out, so that bundlers see what there is.
 const modules: Record<Variant, () => Promise<{ default: (options: ModuleOptions) => Promise<Module> }>> = {
-    simd: () => import("./wasm/edgekit-simd.mjs"),
-    "simd-threads": () => import("./wasm/edgekit-simd-threads.mjs"),
-    relaxed: () => import("./wasm/edgekit-relaxed.mjs"),
-    "relaxed-threads": () => import("./wasm/edgekit-relaxed-threads.mjs"),
+    simd: () => elsewhere("simd") ?? import("./wasm/edgekit-simd.mjs"),
+    "simd-threads": () => elsewhere("simd-threads") ?? import("./wasm/edgekit-simd-threads.mjs"),
+    relaxed: () => elsewhere("relaxed") ?? import("./wasm/edgekit-relaxed.mjs"),
+    "relaxed-threads": () => elsewhere("relaxed-threads") ?? import("./wasm/edgekit-relaxed-threads.mjs"),
 };
 
 const PAGE = 65536;

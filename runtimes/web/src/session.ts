@@ -1,6 +1,5 @@
 import type { Connection } from "./connection.js";
-import type { Prompt } from "./engine.js";
-import type { GenerateOptions, GenerationEvent, MemoryPlan } from "./types.js";
+import type { GenerateOptions, GenerationEvent, MemoryPlan, Prompt } from "./types.js";
 
 // A session that nobody holds any more gives its memory back.
 const dropped = new FinalizationRegistry<() => void>((free) => free());

@@ -167,6 +167,9 @@ export interface DoneEvent {
 }
 export type GenerationEvent = TextEvent | EvictedEvent | PromptEvent | DoneEvent;
 
+/** What a generation goes on from: a text, token ids, or a conversation. */
+export type Prompt = string | number[] | Message[];
+
 /** One message of a conversation; a template may read more members. */
 export interface Message {
     role: string;

@@ -1,4 +1,5 @@
 import { EdgekitError } from "./error.js";
+import { absolute, locations } from "./locations.js";
 
 /** A build of the engine, named by what it needs. */
 export type Variant = "simd" | "simd-threads" | "relaxed" | "relaxed-threads";
@@ -28,9 +29,15 @@ function relaxedIsRight(): boolean {
     return (exports.f as (a: number, b: number) => number)(-3, 5) === -60;
 }
 
+/** Threads are workers of the build's own script, and those a browser starts from the page's origin alone. */
+function scriptsAreOurs(): boolean {
+    const script = absolute(locations.wasm ?? import.meta.url);
+    return !globalThis.location || !script.protocol.startsWith("http") || script.origin === globalThis.location.origin;
+}
+
 function threadsCanBeHad(): boolean {
     const isolated = (globalThis as { crossOriginIsolated?: boolean }).crossOriginIsolated ?? true; // Node has no such rule
-    return isolated && typeof SharedArrayBuffer !== "undefined" && typeof Atomics !== "undefined";
+    return isolated && scriptsAreOurs() && typeof SharedArrayBuffer !== "undefined" && typeof Atomics !== "undefined";
 }
 
 /** The builds that run here, fastest first. Throws `unsupported` when there is none. */
@@ -50,7 +57,7 @@ export function chooseVariant(wanted?: Variant): Variant {
     const supported = supportedVariants();
     if (wanted === undefined) return supported[0]!;
     if (supported.includes(wanted)) return wanted;
-    const why = wanted.endsWith("-threads") && !threadsCanBeHad() ? "; threads need a cross-origin isolated page (COOP and COEP headers)" : "";
+    const why = wanted.endsWith("-threads") && !threadsCanBeHad() ? "; threads need a cross-origin isolated page (COOP and COEP headers), and edgekit from its origin" : "";
     throw new EdgekitError("unsupported", `the variant ${wanted} does not run here; these do: ${supported.join(", ")}${why}`);
 }
 
