@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# The JVM side of Android: JDK 17, the Kotlin compiler, JUnit 5, and a JRE for 64-bit ARM that runs under qemu.
+# The JVM side of Android: JDK 17, the Kotlin compiler, JUnit 5, Gradle (Debian's old one: it resolves, and builds no Android), and a JRE for 64-bit ARM that runs under qemu.
 set -euo pipefail
 # shellcheck source=tools/toolchains.sh
 source "$(dirname "$0")/toolchains.sh"
 
 apt_install javac openjdk-17-jdk-headless
 apt_install /usr/share/java/junit-platform-console.jar junit5
+apt_install gradle gradle
 npm_install kotlin kotlin-compiler@2.4.20
 
 # The ARM packages are unpacked into a folder of their own. apt keeps separate lists for them: this system gains no architecture.

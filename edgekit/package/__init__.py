@@ -39,6 +39,12 @@ def sources(target: str) -> Path:
     return path
 
 
+def version() -> str:
+    """Of the sources the SDKs are made from."""
+    header = (ROOT / "cpp" / "include" / "edgekit" / "version.h").read_text(encoding="utf-8")
+    return header.partition('EDGEKIT_VERSION "')[2].partition('"')[0]
+
+
 def build_folder(name: str) -> Path:
     """Where compiled objects are kept between builds: in the repository, or in the user's cache."""
     if ROOT != _INSTALLED:

@@ -1,6 +1,7 @@
-"""A folder for an Android app: the library as an .aar, the model, a README.
+"""A folder for an Android app: the library in a Maven repository, the model, a README.
 
-    edgekit.aar          for app/libs: Kotlin and Java classes, libedgekit_jni.so for 64-bit ARM and x86
+    maven/               io.github.edgekit:edgekit-android:VERSION, an .aar with its POM and checksums: classes
+                         for Kotlin and Java, libedgekit_jni.so for 64-bit ARM and x86
     NAME.edge, README.md, LICENSE
 
 The .aar is made without Gradle, by CMake with the NDK of $ANDROID_NDK_HOME, the Kotlin compiler and a JDK.
@@ -9,6 +10,7 @@ The .aar is made without Gradle, by CMake with the NDK of $ANDROID_NDK_HOME, the
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import shutil
 import subprocess
@@ -20,17 +22,21 @@ from pathlib import Path
 from typing import Any
 
 from edgekit.errors import EdgekitError, UsageError
-from edgekit.package import ROOT, Report, build_folder, sources
+from edgekit.package import ROOT, Report, _maven, build_folder, sources, version
 
 ABIS = ("arm64-v8a", "x86_64")
 MIN_SDK = 26
 # The oldest Kotlin whose compiler reads the classes, and the oldest Java whose class files they are.
 KOTLIN, JAVA = "2.1", "11"
+# What Gradle brings beside the library; no app needs more than it.
+DEPENDENCIES = [
+    "org.jetbrains.kotlin:kotlin-stdlib:2.1.21",
+    "org.jetbrains.kotlinx:kotlinx-coroutines-core:1.9.0",
+]
 
 MANIFEST = f"""\
 <manifest xmlns:android="http://schemas.android.com/apk/res/android" package="io.github.edgekit">
     <uses-sdk android:minSdkVersion="{MIN_SDK}" />
-    <uses-permission android:name="android.permission.INTERNET" />
 </manifest>
 """
 METADATA = (
@@ -57,14 +63,16 @@ def package(model: Path | None, out: Path, report: Report) -> list[Path]:
             "R.txt": b"",
             "META-INF/com/android/build/gradle/aar-metadata.properties": METADATA.encode(),
         } | {f"jni/{abi}/libedgekit_jni.so": library.read_bytes() for abi, library in libraries.items()}
-    with zipfile.ZipFile(out / "edgekit.aar", "w", zipfile.ZIP_DEFLATED) as aar:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as file:
         for name, data in entries.items():
-            aar.writestr(zipfile.ZipInfo(name), data, zipfile.ZIP_DEFLATED)  # the same bytes at any time
+            file.writestr(zipfile.ZipInfo(name), data, zipfile.ZIP_DEFLATED)  # the same bytes at any time
+    aar = _maven.write(out / "maven", "edgekit-android", version(), packed.getvalue(), DEPENDENCIES)
     shutil.copyfile(ROOT / "LICENSE", out / "LICENSE")
     if model is not None:
         shutil.copyfile(model, out / model.name)
-    (out / "README.md").write_text(readme(model, out, libraries), encoding="utf-8")
-    return [path for path in out.iterdir() if path.is_file()]
+    (out / "README.md").write_text(readme(model, out, aar, libraries), encoding="utf-8")
+    return [path for path in out.rglob("*") if path.is_file()]
 
 
 def find_all(*finders: Callable[[], Any]) -> list[Any]:
@@ -180,13 +188,14 @@ def run(command: list[str | Path], what: str) -> None:
         raise EdgekitError(f"{what} failed with status {done.returncode}:\n{last}")
 
 
-def readme(model: Path | None, out: Path, libraries: dict[str, Path]) -> str:
+def readme(model: Path | None, out: Path, aar: Path, libraries: dict[str, Path]) -> str:
     """runtimes/android/embed/README.md with this folder's words."""
-    sizes = {"edgekit.aar": out / "edgekit.aar"}
+    sizes = {aar.name: aar}
     sizes |= {f"libedgekit_jni.so, {abi}": library for abi, library in libraries.items()}
     if model is not None:
         sizes[model.name] = model
     words = {
+        "VERSION": version(),
         "MODEL": model.name if model else "model.edge",
         "SHA256": sha256(model) if model else "<its SHA-256>",
         "SIZES": "\n".join(f"| {name} | {path.stat().st_size:,} |" for name, path in sizes.items()),

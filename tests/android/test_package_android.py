@@ -103,15 +103,18 @@ def test_the_folder_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(android, "ABIS", ("arm64-v8a",))
     out = tmp_path / "out"
     files = package.package("android", MODEL, out)
-    assert [file.name for file in files] == ["LICENSE", "README.md", "edgekit.aar", "text.edge"]
+    version = package.version()
+    aar_path = out / f"maven/io/github/edgekit/edgekit-android/{version}/edgekit-android-{version}.aar"
+    assert {out / "LICENSE", out / "README.md", out / "text.edge", aar_path} <= set(files)
     assert (out / "text.edge").read_bytes() == MODEL.read_bytes()
 
-    with zipfile.ZipFile(out / "edgekit.aar") as aar:
+    with zipfile.ZipFile(aar_path) as aar:
         assert aar.testzip() is None
         library = aar.read("jni/arm64-v8a/libedgekit_jni.so")
         (tmp_path / "classes.jar").write_bytes(aar.read("classes.jar"))
         assert "io.github.edgekit.Native" in aar.read("proguard.txt").decode()
         assert b"io.github.edgekit" in aar.read("AndroidManifest.xml")
+        assert b"permission" not in aar.read("AndroidManifest.xml")
     check_library(library)
     with zipfile.ZipFile(tmp_path / "classes.jar") as jar:
         classes = {Path(name).stem: jar.read(name) for name in jar.namelist() if name.endswith(".class")}

@@ -271,6 +271,11 @@ class ModelStore @JvmOverloads constructor(
             call()
         } catch (error: IOException) {
             throw Interrupted("cannot reach the server: ${error.message ?: error::class.simpleName}")
+        } catch (error: SecurityException) { // Android's, of an app without the permission
+            throw EdgekitException.IoError(
+                "the app may not use the network: ${error.message}; its manifest needs " +
+                    "<uses-permission android:name=\"android.permission.INTERNET\" />",
+            )
         }
 
         fun connect(url: String): HttpURLConnection = (URL(url).openConnection() as? HttpURLConnection)?.apply {
