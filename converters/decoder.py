@@ -27,7 +27,8 @@ class Decoder(ABC, Generic[Value]):
     spec: ModelSpec
     keys_values: dict[int, tuple[Value, Value]]  # of layers so far, not yet rotated
     ple_inputs: Sequence[Value]  # of `layer_inputs`
-    waiting: tuple[Value, Value] | None  # what a mixer read and gave that stands beside the next layer's
+    # what a mixer read and gave that stands beside the next layer's
+    waiting: tuple[Value, Value] | None = None
 
     # ---- the forward pass
 
