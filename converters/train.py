@@ -245,7 +245,7 @@ class _Run:
         }
         if self.team.is_main_process:
             with in_place_of(self.state) as temporary:
-                torch.save(state, temporary)
+                _save(state, temporary)
 
     def resume(self) -> None:
         """Nothing happens without a file, with a damaged one, and with that of another run."""
@@ -271,6 +271,17 @@ class _Run:
         with torch.no_grad():
             for parameter, value in zip(self.parameters, values, strict=True):
                 parameter.copy_(_as(value, parameter))
+
+
+def _save(state: dict[str, Any], path: Path) -> None:
+    """Raises OSError, which torch covers with an error of its own about the end of the file."""
+    try:
+        with path.open("wb") as file:
+            torch.save(state, file)
+    except RuntimeError as error:
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from None
+        raise
 
 
 def whole(tensor: Tensor) -> Tensor:

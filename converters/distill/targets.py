@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 
 from edgekit.converters.interpreters.torch import Tensor, TorchDecoder, torch
 from edgekit.errors import InvalidFile, UsageError
@@ -121,7 +122,7 @@ class Cached:
             raise InvalidFile(f"{path}: not the targets of {n} tokens", hint="delete it: it is made again")
         return _CachedTarget(
             torch.tensor(chosen.astype(np.int64)),
-            torch.cat((torch.tensor(logs), torch.tensor(tail)[:, None]), -1).float().log_softmax(-1),
+            torch.cat((_floats(logs), _floats(tail)[:, None]), -1).log_softmax(-1),
             self.live.logs,
         )
 
@@ -135,7 +136,7 @@ class Cached:
             parts.append(tuple(x.cpu().numpy() for x in (top.indices.int(), top.values.half(), tail.half())))
         found = dict(zip(("ids", "logs", "tail"), map(np.concatenate, zip(*parts, strict=True)), strict=True))
         with in_place_of(path) as temporary:
-            save_file(found, temporary)
+            temporary.write_bytes(save(found))  # `save_file` raises no OSError where the disk is full
 
 
 @dataclass(frozen=True)
@@ -151,3 +152,7 @@ class _CachedTarget:
 
     def distance(self, rows: slice, hidden: Tensor) -> Tensor:
         raise UsageError("a cache has no hidden states", hint="leave the cache out, or --hidden-weight")
+
+
+def _floats(values: NDArray[np.float16]) -> Tensor:
+    return torch.tensor(values.astype(np.float32))  # float16 has no place in mixed precision on a CPU

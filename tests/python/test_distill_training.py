@@ -242,6 +242,9 @@ def test_cached_targets_give_the_gradients_of_the_teacher(
             assert cached == pytest.approx(value, rel=2e-3)
             for name, gradient in want.items():
                 assert (got[name] - gradient).norm() <= 2e-3 * gradient.norm()
+    with torch.autocast("cpu", torch.bfloat16):  # mixed precision
+        half, _ = gradients(Cached(folder, live, made_of, 64), loss, opened)
+    assert half == pytest.approx(cached, rel=0.1)
     with pytest.raises(UsageError, match="another teacher: teacher differ"):
         Cached(folder, live, made_of | {"teacher": "y"}, 64)
     (file,) = folder.glob("*.safetensors")
@@ -528,7 +531,7 @@ def test_a_student_goes_into_all_formats(teacher: Path, tmp_path: Path, text: st
     """Distilled, trained for 4 bits, packed and run."""
     run(teacher, tmp_path / "small", text, layers=3, tokens=128)
     run(teacher, tmp_path / "q4", text, student=str(tmp_path / "small"), tokens=128, scheme="q4")
-    for name in ("edge", "mlx", "onnx"):
+    for name in ("edge", "mlx", "onnx", "coreml"):
         out = tmp_path / f"packed.{name}"
         edgekit.convert(tmp_path / "q4", out, format=name, calibrate=None)
         with edgekit.Model(out) as model:
@@ -577,12 +580,14 @@ def test_a_full_disk_ends_the_run_and_loses_nothing(
     run(teacher, tmp_path / "whole", text, layers=3)
     saved, writes = torch.save, 0
 
-    def full(*arguments: Any) -> None:
+    class Full:
+        def write(self, data: Any) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    def full(state: Any, file: Any) -> None:
         nonlocal writes
         writes += 1
-        if writes == 4:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        saved(*arguments)
+        saved(state, Full() if writes == 4 else file)
 
     monkeypatch.setattr(torch, "save", full)
     monkeypatch.setattr(train, "SAVED_EVERY_S", 0.0)
