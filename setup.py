@@ -15,7 +15,16 @@ from setuptools.command.build_py import build_py
 ROOT = Path(__file__).resolve().parent
 # What `edgekit package` makes SDKs from. MANIFEST.in has the same list, and edgekit.package reads the copy.
 SDK = (
-    *("LICENSE", "CMakeLists.txt", "cmake", "cpp/CMakeLists.txt", "cpp/include", "cpp/src", "cpp/swiftpm"),
+    *(
+        "LICENSE",
+        "CMakeLists.txt",
+        "cmake",
+        "cpp/CMakeLists.txt",
+        "cpp/bench",
+        "cpp/include",
+        "cpp/src",
+        "cpp/swiftpm",
+    ),
     *("runtimes/android", "runtimes/apple"),
     *("runtimes/web/dist", "runtimes/web/embed", "runtimes/web/package.json", "runtimes/web/README.md"),
 )

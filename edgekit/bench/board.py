@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from edgekit.bench.report import FLAGS
 from edgekit.bench.result import Document
 from edgekit.page import curves, page
 from edgekit.units import number, quantity, size
@@ -32,13 +33,6 @@ COLUMNS = {
     "J/token": "energy of a decoded token, in joules, of the whole device; empty where nothing tells it",
     "last/first": "decoding at the end of the minutes-long run, of its beginning; less than 90% is throttled",
     "flags": "what to know before comparing, explained below; no flag is good",
-}
-FLAGS = {
-    "moved": "the device's clock, memory bandwidth or peak changed by more than a tenth during the run",
-    "wrong": "the model did not compute the package's golden vectors: its speed says nothing",
-    "throttled": "the end of the long run is more than a tenth slower than its beginning",
-    "charging": "the cable was in, which heats the battery and hides what it gives",
-    "hot_start": "the device was still warmer than asked when a measurement began",
 }
 WORDS = COLUMNS | {
     **FLAGS,

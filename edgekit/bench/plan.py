@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from edgekit import __version__
 from edgekit.bench import result
 from edgekit.bench.cost import Cost
 from edgekit.bench.protocol import FIRST_TOKEN_PROMPT, Options
@@ -59,6 +60,7 @@ def make(model: Path, options: Options, start_celsius: float, wait_minutes: floa
     passes.append([f"machine {threads}"])
     return {
         "plan": 1,
+        "version": __version__,
         "model": result.model_facts(model, cost),
         "cost": cost.to_json(),
         "golden": golden,

@@ -11,6 +11,13 @@ from edgekit.bench.protocol import OURS
 from edgekit.page import COLOURS, Table, curves, figure, page
 from edgekit.units import number, quantity, size
 
+FLAGS = {
+    "moved": "the device's clock, memory bandwidth or peak changed by more than a tenth during the run",
+    "wrong": "the model did not compute the package's golden vectors: its speed says nothing",
+    "throttled": "the end of the long run is more than a tenth slower than its beginning",
+    "charging": "the cable was in, which heats the battery and hides what it gives",
+    "hot_start": "the device was still warmer than asked when a measurement began",
+}
 WORDS = {
     "prefill": "reading a prompt: its tokens over the time to the first token of the answer",
     "decode": "writing an answer: tokens a second after the first, one by one",
@@ -44,8 +51,8 @@ def text_tables(result: dict[str, Any]) -> list[tuple[str, Table]]:
 def machine_line(result: dict[str, Any]) -> str:
     """The machine in one line: "AMD EPYC, 2 threads, 3.56 GHz, reads 29.4 GB/s, …"."""
     facts = result["device"]
-    parts = [facts["cpu"], f"{result['options']['threads']} threads"]
-    if facts["clock_hz"]:
+    parts = [facts["name"] or facts["cpu"], f"{result['options']['threads']} threads"]
+    if facts["clock_hz"] and facts["read_bytes_s"]:
         parts += [f"{facts['clock_hz'] / 1e9:.2f} GHz", f"reads {facts['read_bytes_s'] / 1e9:.1f} GB/s"]
     if facts["dot_macs_s"]:
         parts.append(f"{facts['dot_macs_s'] / 1e9:.0f} GMAC/s ({facts['dot_instruction']})")
@@ -61,6 +68,8 @@ def command(result: dict[str, Any]) -> str:
         words += [f"--{name}", str(options[name])]
     if options["sustained_minutes"]:
         words += ["--sustained", f"{options['sustained_minutes']:g}"]
+    if result["device"]["kind"] != "host":
+        words += ["--device", result["device"]["kind"], "--cool", f"{options['start_celsius']:g}"]
     for peer in {
         f"{e['engine']}={e['model']}": None for e in result["engines"].values() if e["engine"] != OURS
     }:
@@ -74,6 +83,7 @@ def warnings(result: dict[str, Any]) -> list[str]:
         f"{name} moved by {share:.0%} during the run: the machine was busy or slowed down; measure again"
         for name, share in result["gate"]["moved"].items()
     ]
+    found += [f"{flag}: {FLAGS[flag]}" for flag in result["flags"] if flag != "moved"]
     ours = quantity(result["model"]["n_parameters"])
     for label, engine in result["engines"].items():
         if engine.get("other_model"):
@@ -83,7 +93,7 @@ def warnings(result: dict[str, Any]) -> list[str]:
                 f"{label} ran ANOTHER MODEL: {engine['model']} has {theirs}, ours {ours} parameters; these "
                 "figures say nothing about the engines: give --peer the same checkpoint"
             )
-    if not result["gate"]["samples"]:
+    if result["device"]["kind"] == "host" and not result["gate"]["samples"]:
         found.append(
             "clock, read bandwidth and dot-product peak were not measured: build edgekit_bench (make bench)"
         )
@@ -159,12 +169,27 @@ def _facts(result: dict[str, Any]) -> Table:
         ["machine", machine_line(result)],
         [
             "system",
-            f"{device['system']}, {device['architecture']}, {size(device['memory_bytes'])} of memory",
+            f"{device['system']}, {device['architecture']}, "
+            + (f"{size(device['memory_bytes'])} of memory" if device["memory_bytes"] else "memory not told"),
         ],
         ["repetitions", f"{options['repetitions']}, of all engines in turn, in random order"],
         ["keys and values", cache],
+        ["golden vectors", _golden(result["gate"]["golden"])],
+        ["energy", _energy(result["energy"])],
         ["measured", result["created"]],
     ]
+
+
+def _golden(golden: dict[str, Any] | None) -> str:
+    if golden is None:
+        return "none in the package"
+    return f"{golden['positions']} positions " + ("agree" if golden["passed"] else "DO NOT agree")
+
+
+def _energy(energy: dict[str, Any]) -> str:
+    if energy["joules_per_token"] is None:
+        return f"not known: {energy['reason']}"
+    return f"{energy['joules_per_token']:.3f} J a token ({energy['method']})"
 
 
 def _loads(result: dict[str, Any]) -> Table:

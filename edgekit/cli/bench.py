@@ -115,7 +115,7 @@ class _Bench(click.Command):
 @click.option(
     "--device",
     metavar="KIND[:ADDRESS]",
-    help="Measure elsewhere: adb[:SERIAL].",
+    help="Measure elsewhere: adb[:SERIAL], browser[:PORT] or ios[:PORT].",
 )
 @click.option(
     "--cool",
@@ -161,8 +161,9 @@ def command(
     `edgekit bench diff A.json B.json` compares two results, `edgekit bench report *.json -o page.html`
     makes one page of many.
 
-    With --device another device measures our engine: an Android phone through adb, which is sent the program
-    and the model once. What it shows of heat, battery and power is in the result; so is why a figure is missing.
+    With --device another device measures our engine: an Android phone through adb, which is sent the
+    program and the model once; a browser, or the app of samples/apple/Bench, which fetch the model from
+    here. What they show of heat, battery and power is in the result; so is why a figure is missing.
 
     \b
     edgekit bench model.edge

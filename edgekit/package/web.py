@@ -18,16 +18,9 @@ VARIANTS = ("simd", "simd-threads", "relaxed", "relaxed-threads")
 
 def package(model: Path | None, out: Path, report: Report) -> list[Path]:
     """Fills `out`. Raises UsageError when the SDK is not built."""
-    source = sources("web")
-    needed = ["index.js", *(f"wasm/edgekit-{variant}.wasm" for variant in VARIANTS)]
-    if missing := [name for name in needed if not (source / "dist" / name).is_file()]:
-        raise UsageError(
-            f"the web SDK is not built: {', '.join(missing)} missing in {source / 'dist'}",
-            hint="in edgekit's repository run runtimes/web/build.sh, which needs npm and brings emscripten on"
-            " Debian; a wheel built after it has the SDK inside",
-        )
+    source, dist = sources("web"), built()
     report("copying the SDK and the model", 0, 0)
-    shutil.copytree(source / "dist", out / "edgekit" / "dist")
+    shutil.copytree(dist, out / "edgekit" / "dist")
     for path in (source / "package.json", source / "README.md", ROOT / "LICENSE"):
         shutil.copyfile(path, out / "edgekit" / path.name)
     if model is not None:
@@ -39,6 +32,19 @@ def package(model: Path | None, out: Path, report: Report) -> list[Path]:
             text = text.replace(word, value)
         (out / path.name).write_text(text, encoding="utf-8")
     return [path for path in out.rglob("*") if path.is_file()]
+
+
+def built() -> Path:
+    """The folder of the built SDK. Raises UsageError."""
+    dist = sources("web") / "dist"
+    needed = ["index.js", *(f"wasm/edgekit-{variant}.wasm" for variant in VARIANTS)]
+    if missing := [name for name in needed if not (dist / name).is_file()]:
+        raise UsageError(
+            f"the web SDK is not built: {', '.join(missing)} missing in {dist}",
+            hint="in edgekit's repository run runtimes/web/build.sh, which needs npm and brings emscripten on"
+            " Debian; a wheel built after it has the SDK inside",
+        )
+    return dist
 
 
 def sizes(out: Path) -> str:

@@ -1,4 +1,4 @@
-"""Where a plan can be played: each file here is a kind of device, and its name is the file's. It has
+"""Where a plan can be played: a file here for each of `KINDS`, which has
 
 record(model, plan, address, progress)   the recording; `address` is what --device says after the colon,
                                          or "". Raises EdgekitError.
@@ -16,7 +16,7 @@ from edgekit.errors import UsageError
 
 Progress = Callable[[str, int, int], None]
 Record = Callable[[Path, Plan, str, Progress], dict[str, Any]]
-KINDS = ("adb",)
+KINDS = ("adb", "browser", "ios")
 
 
 def find(device: str) -> tuple[Record, str]:

@@ -15,12 +15,11 @@ from typing import Any
 
 from edgekit.bench import recording
 from edgekit.bench.child import BenchmarkFailed
-from edgekit.bench.devices import Progress
+from edgekit.bench.devices import Progress, program
 from edgekit.bench.devices.bridge import Bridge
 from edgekit.bench.plan import MODEL, Plan
 from edgekit.bench.result import sha256_of
 from edgekit.errors import InvalidFile
-from edgekit.package import program
 
 HOME = "/data/local/tmp/edgekit"
 PROPERTIES = {"soc": "ro.soc.model"}

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 
+from edgekit.bench.devices import Progress
 from edgekit.errors import UsageError
 from edgekit.in_place_of import in_place_of
-from edgekit.package import ROOT, apple
+from edgekit.package import ROOT, apple, build_folder
 
 # An Android ABI -> what zig calls the processor; a static program for Linux runs in Android's shell.
 TARGETS = {"arm64-v8a": "aarch64-linux-musl", "x86_64": "x86_64-linux-musl"}
 FLAGS = ["-std=c++20", "-O2", "-g0", "-DNDEBUG", "-static", "-s"]
 
 
-def find(abi: str, progress: Callable[[str, int, int], None]) -> Path:
+def find(abi: str, progress: Progress) -> Path:
     """The one that EDGEKIT_BENCH_DEVICE names, or one built here, from the sources, by zig; that is kept.
     Raises UsageError (another ABI; no zig), EdgekitError (the build fails).
     """
@@ -23,7 +23,7 @@ def find(abi: str, progress: Callable[[str, int, int], None]) -> Path:
         return Path(own)
     if abi not in TARGETS:
         raise UsageError(f"the device's ABI is {abi}; edgekit has programs for {', '.join(TARGETS)}")
-    built = ROOT / "build" / f"bench-{abi}" / "edgekit_bench"
+    built = build_folder(f"bench-{abi}") / "edgekit_bench"
     sources = [*apple.core_sources(), ROOT / "cpp" / "bench" / "edgekit_bench.cpp"]
     newest = max(path.stat().st_mtime for path in (ROOT / "cpp").rglob("*") if path.suffix in (".h", ".cpp"))
     if not built.exists() or built.stat().st_mtime < newest:
