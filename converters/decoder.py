@@ -18,6 +18,7 @@ RECURRENT = "the model has recurrent layers, which this output cannot express: u
 
 Value = TypeVar("Value")
 
+FASTEST_DECAY, LEAST_LENGTH = -0.606531, 1e-7  # of Rwkv
 SWIGLU_SLOPE, SWIGLU_LIMIT = 1.702, 7.0  # of swiglu_oai
 
 
@@ -54,7 +55,13 @@ class Decoder(ABC, Generic[Value]):
 
     def block(self, x: Value, at: str, layer: Layer) -> Value:
         normed = self.waiting[0] if self.waiting else self.norm(x, f"{at}.attn_norm")
-        mix = {"attention": self.attention, "conv": self.conv, "recurrent": self.recurrent}[layer.mixer]
+        mix = {
+            "attention": self.attention,
+            "conv": self.conv,
+            "recurrent": self.recurrent,
+            "rwkv_time": self.rwkv_time,
+            "rwkv_channels": self.rwkv_channels,
+        }[layer.mixer]
         mixed = self.addend(mix(normed, at, layer), f"{at}.attn_post_norm")
         if self.waiting is not None:
             x, self.waiting = self.add(x, self.waiting[1], f"{at}.beside"), None
@@ -129,6 +136,24 @@ class Decoder(ABC, Generic[Value]):
         beta = self.linear(x, f"{at}.state_beta") if of.delta else None
         out = self.recur(q, k, v, dt, beta, at, layer)
         return self.linear(self.gated_norm(out, self.linear(x, f"{at}.state_z"), at, layer), f"{at}.state_o")
+
+    def rwkv_time(self, x: Value, at: str, layer: Layer) -> Value:
+        """See Rwkv."""
+        r, w, k, v, a, g = self.shifted(x, f"{at}.rwkv_mix")
+
+        def low_rank(x: Value, part: str, bend: str = "") -> Value:
+            down = self.linear(x, f"{at}.rwkv_{part}_down")
+            return self.linear(self.bent(down, bend) if bend else down, f"{at}.rwkv_{part}_up")
+
+        share = low_rank(v, "u") if layer.rwkv and layer.rwkv.value_rank else None
+        r, k, v = (self.linear(x, f"{at}.rwkv_{part}") for part, x in (("r", r), ("k", k), ("v", v)))
+        decay, rate, gate = low_rank(w, "w", "tanh"), low_rank(a, "a"), low_rank(g, "g", "sigmoid")
+        out = self.fade(r, k, v, decay, rate, share, gate, at, layer)
+        return self.linear(out, f"{at}.rwkv_o")
+
+    def rwkv_channels(self, x: Value, at: str, layer: Layer) -> Value:
+        (mixed,) = self.shifted(x, f"{at}.rwkv_mix")
+        return self.linear(self.activate(self.linear(mixed, f"{at}.rwkv_up"), f"{at}.up"), f"{at}.rwkv_down")
 
     def feed_forward(self, x: Value, at: str) -> Value:
         hidden = self.linear(x, f"{at}.up")
@@ -231,6 +256,21 @@ class Decoder(ABC, Generic[Value]):
     def gate(self, x: Value, gate: Value, path: str, layer: Layer) -> Value:
         """`x` times the sigmoid of a gate for each channel, each head, or (of an expert) all of them."""
         raise UnsupportedModel(f"this output has no gates, which {path} is")
+
+    def shifted(self, x: Value, name: str) -> Sequence[Value]:
+        """`x`, nearer to the row before for each row of the tensor `name`."""
+        raise UnsupportedModel(RECURRENT)
+
+    def bent(self, x: Value, kind: str) -> Value:
+        """tanh or sigmoid."""
+        raise UnsupportedModel(RECURRENT)
+
+    def fade(
+        self, r: Value, k: Value, v: Value, w: Value, a: Value, share: Value | None, gate: Value, at: str,
+        layer: Layer,
+    ) -> Value:  # fmt: skip
+        """What `Rwkv` says of what up gave (`share`: of v), to what `rwkv_o` reads."""
+        raise UnsupportedModel(RECURRENT)
 
     def raised(self, x: Value, path: str) -> Value:
         """swiglu_oai's up part: bounded by ±SWIGLU_LIMIT, plus 1."""

@@ -43,6 +43,14 @@ Shapes are written `[rows, columns]`; a linear layer's weight is `[d_out, d_in]`
     layers.N.state_d            [n_heads]               how much of v is added to the output
     layers.N.state_scale        [value_dim], or [n_heads·value_dim] when `norm == "group"`
     layers.N.state_o            [d_model, n_heads·value_dim]                                        (+ _bias)
+    layers.N.rwkv_mix           [6, d_model] or [d_model]          of RWKV-7's layers: see Rwkv
+    layers.N.rwkv_r | k | v | o [d_model, d_model]
+    layers.N.rwkv_w_down | a_down | g_down | u_down    [rank, d_model]
+    layers.N.rwkv_w_up | a_up | g_up | u_up            [d_model, rank]                              (+ _bias)
+    layers.N.rwkv_removed | replaced                   [d_model]
+    layers.N.rwkv_bonus         [n_heads, head_dim]
+    layers.N.rwkv_norm          [d_model]                                                           (+ _bias)
+    layers.N.rwkv_up | down     [d_ff, d_model] | [d_model, d_ff]
     layers.N.ple_gate           [ple.dim, d_model]      per-layer embeddings
     layers.N.ple_out            [d_model, ple.dim]
     layers.N.ple_post_norm      [d_model]
@@ -73,6 +81,11 @@ MIXER_MATRICES: dict[str, tuple[str, ...]] = {
     "attention": ("q", "k", "v", "o"),
     "conv": ("conv_in", "conv_out"),
     "recurrent": ("state_q", "state_k", "state_v", "state_z", "state_dt", "state_beta", "state_o"),
+    "rwkv_time": (
+        *("rwkv_r", "rwkv_k", "rwkv_v", "rwkv_w_down", "rwkv_w_up", "rwkv_a_down", "rwkv_a_up"),
+        *("rwkv_g_down", "rwkv_g_up", "rwkv_u_down", "rwkv_u_up", "rwkv_o"),
+    ),
+    "rwkv_channels": ("rwkv_up", "rwkv_down"),
 }
 
 # Last parts of the names of matrices; every other tensor is a vector, or small.
@@ -151,6 +164,32 @@ class Recurrence:
 
 
 @dataclass(frozen=True)
+class Rwkv:
+    """RWKV-7 (arXiv:2503.14456). Both of its layers read x + (x of the token before - x) · rwkv_mix; time
+    mixing six such, for r, w, k, v, a and g. With up(x) = rwkv_X_up(f(rwkv_X_down(x))), f tanh for w, a
+    sigmoid for g and nothing for others, and v0 the values of the layer whose `value_rank` is 0 (the first):
+
+        decay = exp(-0.606531·sigmoid(up(w)))          per channel
+        v = v + (v0 - v)·sigmoid(up(v))                but in that layer
+        removed = k·rwkv_removed, each head of length 1
+        k = k·(1 + (sigmoid(up(a)) - 1)·rwkv_replaced)
+        S = decay·S + k ⊗ v - removed·sigmoid(up(a)) ⊗ (removedᵀ·S)
+        out = (rwkv_norm(rᵀ·S) + (Σ r·k·rwkv_bonus)·v)·up(g)       a LayerNorm of each head, with `norm_eps`
+
+    goes through `rwkv_o`. Channel mixing is rwkv_down(relu(rwkv_up(x))²).
+    """
+
+    n_heads: int = 0
+    head_dim: int = 0
+    decay_rank: int = 0
+    rate_rank: int = 0
+    value_rank: int = 0
+    gate_rank: int = 0
+    norm_eps: float = 64e-5
+    d_ff: int = 0  # of channel mixing
+
+
+@dataclass(frozen=True)
 class Layer:
     """One block: a mixer, then a feed-forward part unless `d_ff` is 0, each with a residual.
 
@@ -158,7 +197,7 @@ class Layer:
     `beside` does so with this layer's mixer, which has no feed-forward part, and the next one's (Falcon-H1).
     """
 
-    mixer: Literal["attention", "conv", "recurrent"] = "attention"
+    mixer: Literal["attention", "conv", "recurrent", "rwkv_time", "rwkv_channels"] = "attention"
     n_heads: int = 0
     n_kv_heads: int = 0
     head_dim: int = 0
@@ -173,9 +212,12 @@ class Layer:
     kv_layer: int | None = added(None)
     k_eq_v: bool = added(False)  # values are what `k` gives, before its norm and rotation
     recurrence: Recurrence | None = None  # of the mixer "recurrent"
+    rwkv: Rwkv | None = None  # of the mixers "rwkv_time" and "rwkv_channels"
 
     def missing(self) -> tuple[str, ...]:
         """Parts of its mixer that this layer does not have."""
+        if self.rwkv is not None:
+            return () if self.rwkv.value_rank else ("rwkv_u_down", "rwkv_u_up")
         if self.recurrence is not None:
             return () if self.recurrence.delta else ("state_beta",)
         return ("k", "v", "k_norm") if self.kv_layer is not None else ("v",) if self.k_eq_v else ()
@@ -262,7 +304,9 @@ class ModelSpec:
             if layer.kv_layer is None
         )
         convolutions = sum(self.d_model * (x.conv_kernel - 1) for x in self.layers if x.conv_kernel)
-        return attention + convolutions + sum(x.recurrence.numbers for x in self.layers if x.recurrence)
+        states = sum(x.recurrence.numbers for x in self.layers if x.recurrence)
+        states += sum(self.d_model * (1 + x.rwkv.head_dim) for x in self.layers if x.rwkv)
+        return attention + convolutions + states
 
     def matrices(self) -> list[str]:
         """The names of all matrices, in the order of the layers."""
@@ -336,6 +380,7 @@ class ModelSpec:
             "ple_out": (d, ple),
             "scalar": (1,),
             **({} if layer.recurrence is None else _recurrent_shapes(layer.recurrence, d)),
+            **({} if layer.rwkv is None else _rwkv_shapes(layer.rwkv, d, layer.mixer)),
         }
         return shapes[parts[-1]]
 
@@ -402,6 +447,20 @@ def _recurrent_shapes(of: Recurrence, d_model: int) -> dict[str, tuple[int, ...]
     }
 
 
+def _rwkv_shapes(of: Rwkv, d_model: int, mixer: str) -> dict[str, tuple[int, ...]]:
+    ranks = {"w": of.decay_rank, "a": of.rate_rank, "u": of.value_rank, "g": of.gate_rank}
+    return {
+        "rwkv_mix": (6, d_model) if mixer == "rwkv_time" else (d_model,),
+        **dict.fromkeys(("rwkv_r", "rwkv_k", "rwkv_v", "rwkv_o"), (d_model, d_model)),
+        **{f"rwkv_{part}_down": (rank, d_model) for part, rank in ranks.items()},
+        **{f"rwkv_{part}_up": (d_model, rank) for part, rank in ranks.items()},
+        **dict.fromkeys(("rwkv_removed", "rwkv_replaced", "rwkv_norm"), (d_model,)),
+        "rwkv_bonus": (of.n_heads, of.head_dim),
+        "rwkv_up": (of.d_ff, d_model),
+        "rwkv_down": (d_model, of.d_ff),
+    }
+
+
 def _tuples(value: dict[str, Any]) -> dict[str, Any]:
     return {name: tuple(v) if isinstance(v, list) else v for name, v in value.items()}
 
@@ -421,4 +480,6 @@ def _layer(data: dict[str, Any]) -> Layer:
     data = {"rope": None} | data
     if data.get("recurrence") is not None:
         data["recurrence"] = Recurrence(**data["recurrence"])
+    if data.get("rwkv") is not None:
+        data["rwkv"] = Rwkv(**data["rwkv"])
     return Layer(**data)

@@ -437,6 +437,8 @@ def _maths(spec: ModelSpec) -> dict[str, Any]:
             words["rope"] = rope and [rope.dim, *rope.inv_freq, rope.factor, *(rope.long_inv_freq or ())]
         if layer.recurrence:
             words |= asdict(layer.recurrence)
+        if layer.rwkv:
+            words |= asdict(layer.rwkv)
         found |= {f"{at}.{name}": value for name, value in words.items()}
     return found
 

@@ -6,7 +6,8 @@ ring of keys and values, one token at a step.
     past_key_values.N.key | value   [1, n_kv_heads, slots, head_dim]
     past_conv.N                     [1, d_model, kernel - 1]
     past_conv.N.q | k | v           [1, channels, kernel - 1]   of a recurrent layer, as is
-    past_state.N                    [1, n_key_heads, n_heads / n_key_heads, key_dim, value_dim]   float32
+    past_state.N                    [1, n_key_heads, n_heads / n_key_heads, key_dim, value_dim]   float32,
+                                    or of RWKV-7 [1, n_heads, head_dim, head_dim], past_conv.N [1, d_model, 1]
     logits         float32 [1, 1, vocab_size]
     present.N.key | value | present_conv.N | present_state.N   the same shapes: bind them to the inputs'
                                                                buffers
@@ -19,13 +20,14 @@ it stood at `min(p, sinks + window - 1)`, as in edgekit's own engine: no distanc
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from edgekit.converters import decoder
 from edgekit.converters.convert import ConvertInput
+from edgekit.converters.decoder import FASTEST_DECAY, LEAST_LENGTH
 from edgekit.converters.formats._onnx_decoder import GATHERED, Decoder, Scheme
 from edgekit.converters.formats._onnx_graph import Block, Graph, Weight
 from edgekit.converters.formats._parallel import in_order, row_slabs
@@ -176,6 +178,81 @@ class RingDecoder(Decoder):
         if self.type != "F32":
             out = node("Cast", [out], "narrow", to=10)
         return node("Reshape", [out, graph.constant([1, 1, of.values], "I64")], "joined")
+
+    def shifted(self, x: str, name: str) -> Sequence[str]:
+        graph, d = self.graph, self.spec.d_model
+        at = name.rpartition(".")[0]
+        index = decoder.number(at)
+        past = graph.input(f"past_conv.{index}", self.type, [BATCH, d, 1])
+        before = graph.node("Reshape", [past, graph.constant([1, 1, d], "I64")], f"{name}.before")
+        graph.node("Reshape", [x, graph.constant([1, d, 1], "I64")], f"present_conv.{index}")
+        graph.output(f"present_conv.{index}", self.type, [BATCH, d, 1])
+        change = graph.node("Sub", [before, x], f"{name}.change")
+        values = self.model.load(name)
+        assert values is not None
+        shares = [
+            graph.constant(share.reshape(1, 1, d), self.type, f"{name}.{i}")
+            for i, share in enumerate(values.reshape(-1, d))
+        ]
+        moved = [self.multiply(change, share, f"{share}.moved") for share in shares]
+        return [self.add(x, each, f"{each}.mixed") for each in moved]
+
+    def bent(self, x: str, kind: str) -> str:
+        return str(self.graph.node(kind.capitalize(), [x], f"{x}.{kind}"))
+
+    def fade(
+        self, r: str, k: str, v: str, w: str, a: str, share: str | None, gate: str, at: str, layer: Layer,
+    ) -> str:  # fmt: skip
+        of, graph, index = layer.rwkv, self.graph, decoder.number(at)
+        assert of is not None
+        path, heads, dim = f"{at}.fade", of.n_heads, of.head_dim
+
+        def node(op: str, inputs: list[str], name: str, **attributes: Any) -> str:
+            return str(graph.node(op, inputs, f"{path}.{name}", **attributes))
+
+        def apart(x: str, name: str) -> str:
+            """Heads of numbers in a row."""
+            return node("Reshape", [x, graph.constant([1, heads, 1, dim], "I64")], f"{name}.apart")
+
+        def column(x: str, name: str) -> str:
+            return node("Transpose", [x], f"{name}.column", perm=[0, 1, 3, 2])
+
+        def of_heads(name: str) -> str:
+            return self.tensor(f"{at}.rwkv_{name}", (1, heads, 1, dim))
+
+        def total(x: str, name: str) -> str:
+            return node("ReduceSum", [x, graph.constant([-1], "I64")], f"{name}.total", keepdims=1)
+
+        r, k, v, w, a = (apart(x, name) for x, name in ((r, "r"), (k, "k"), (v, "v"), (w, "w"), (a, "a")))
+        if share is None:
+            self.first_values = v
+        else:
+            part = node("Sigmoid", [apart(share, "u")], "share")
+            nearer = node("Mul", [node("Sub", [self.first_values, v], "apart_from_first"), part], "nearer")
+            v = node("Add", [v, nearer], "values")
+        least, fastest, one = (graph.constant(x, self.type) for x in (LEAST_LENGTH, FASTEST_DECAY, 1.0))
+        decay = node("Exp", [node("Mul", [node("Sigmoid", [w], "fading"), fastest], "faded")], "decay")
+        rate = node("Sigmoid", [a], "rate")
+        removed = node("Mul", [k, of_heads("removed")], "removed.long")
+        length = node("Sqrt", [total(node("Mul", [removed, removed], "squares"), "length")], "length")
+        removed = node("Div", [removed, node("Max", [length, least], "length.least")], "removed")
+        less = node("Mul", [node("Sub", [rate, one], "rate.less"), of_heads("replaced")], "less")
+        k = node("Mul", [k, node("Add", [less, one], "left")], "keys")
+        past = graph.input(f"past_state.{index}", self.type, [BATCH, heads, dim, dim])
+        known = node("MatMul", [removed, past], "known")
+        kept = node("Mul", [past, column(decay, "decay")], "kept")
+        gone = node("Mul", [column(node("Mul", [removed, rate], "replaced"), "replaced"), known], "gone")
+        added = node("Mul", [column(k, "k"), v], "added")
+        state = graph.node("Add", [kept, node("Sub", [added, gone], "change")], f"present_state.{index}")
+        graph.output(state, self.type, [BATCH, heads, dim, dim])
+        out = node("MatMul", [r, state], "read")
+        ones = graph.constant(np.ones(dim), self.type)
+        out = node("LayerNormalization", [out, ones], "normed", axis=-1, epsilon=of.norm_eps, stash_type=1)
+        out = node("Add", [node("Mul", [out, of_heads("norm")], "scaled"), of_heads("norm_bias")], "norm")
+        bonus = total(node("Mul", [node("Mul", [r, k], "met"), of_heads("bonus")], "weighed"), "bonus")
+        out = node("Add", [out, node("Mul", [bonus, v], "more")], "out")
+        joined = node("Reshape", [out, graph.constant([1, 1, heads * dim], "I64")], "joined")
+        return node("Mul", [joined, gate], "gated")
 
     def gated_norm(self, x: str, z: str, at: str, layer: Layer) -> str:
         of, graph, path = layer.recurrence, self.graph, f"{at}.state_scale"

@@ -30,7 +30,7 @@ PARTS: dict[str, Callable[[ConvertInput], bool]] = {
         model.spec.moe and (model.spec.moe.score != "softmax" or model.spec.moe.scale != 1)
     ),
     "mixers beside each other": lambda model: any(layer.beside for layer in model.spec.layers),
-    "recurrent layers": lambda model: any(layer.recurrence for layer in model.spec.layers),
+    "recurrent layers": lambda model: any(x.recurrence or x.rwkv for x in model.spec.layers),
     "layers without a feed-forward part": lambda model: not all(layer.d_ff for layer in model.spec.layers),
     "activation xielu": lambda model: model.spec.activation == "xielu",
     "activation swiglu_oai": lambda model: model.spec.activation == "swiglu_oai",

@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekit.converters.decoder import SWIGLU_LIMIT, SWIGLU_SLOPE, Decoder
+from edgekit.converters.decoder import FASTEST_DECAY, LEAST_LENGTH, SWIGLU_LIMIT, SWIGLU_SLOPE, Decoder
 from edgekit.converters.spec import UNIT_EPS, Layer, ModelSpec, Rope
 from edgekit.errors import UsageError
 
@@ -246,6 +246,45 @@ class Reference(Decoder[Array]):
             mean = np.square(apart).mean(-1, keepdims=True, dtype=np.float32)
             x = (apart / np.sqrt(mean + np.float32(of.norm_eps)) * weight).reshape(x.shape)
         return x if of.gate_first else x * _silu(z)
+
+    def shifted(self, x: Array, name: str) -> Sequence[Array]:
+        before = np.concatenate((np.zeros_like(x[:1]), x[:-1]))
+        return [x + (before - x) * share for share in self._need(name).reshape(-1, x.shape[1])]
+
+    def bent(self, x: Array, kind: str) -> Array:
+        return np.tanh(x) if kind == "tanh" else _sigmoid(x)
+
+    def fade(
+        self, r: Array, k: Array, v: Array, w: Array, a: Array, share: Array | None, gate: Array, at: str,
+        layer: Layer,
+    ) -> Array:  # fmt: skip
+        of = layer.rwkv
+        assert of is not None
+        if share is None:
+            self.first_values = v
+        else:
+            v = v + (self.first_values - v) * _sigmoid(share)
+        decay, rate = np.exp(np.float32(FASTEST_DECAY) * _sigmoid(w)), _sigmoid(a)
+        removed = k * self._need(f"{at}.rwkv_removed")
+        k = k * (1 + (rate - 1) * self._need(f"{at}.rwkv_replaced"))
+        r, k, v, decay, rate, removed = (
+            x.reshape(len(x), of.n_heads, of.head_dim) for x in (r, k, v, decay, rate, removed)
+        )
+        length = np.sqrt(np.square(removed).sum(-1, keepdims=True))
+        removed = removed / np.maximum(length, np.float32(LEAST_LENGTH))
+        state = np.zeros((of.n_heads, of.head_dim, of.head_dim), np.float32)
+        out = np.empty_like(v)
+        for t in range(len(v)):
+            known = (removed[t, :, :, None] * state).sum(1)
+            state = decay[t, :, :, None] * state + k[t, :, :, None] * v[t, :, None]
+            state -= (removed[t] * rate[t])[:, :, None] * known[:, None]
+            out[t] = (r[t, :, :, None] * state).sum(1)
+        out = out - out.mean(-1, keepdims=True)
+        out /= np.sqrt(np.square(out).mean(-1, keepdims=True) + np.float32(of.norm_eps))
+        out = out * self._need(f"{at}.rwkv_norm").reshape(of.n_heads, of.head_dim)
+        out += self._need(f"{at}.rwkv_norm_bias").reshape(of.n_heads, of.head_dim)
+        out += (r * k * self._need(f"{at}.rwkv_bonus")).sum(-1, keepdims=True) * v
+        return out.reshape(len(v), -1) * gate
 
     def activate(self, x: Array, path: str) -> Array:
         if self.spec.activation == "xielu":

@@ -11,7 +11,7 @@ import functools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
-from edgekit.converters.decoder import SWIGLU_LIMIT, SWIGLU_SLOPE, Decoder
+from edgekit.converters.decoder import FASTEST_DECAY, LEAST_LENGTH, SWIGLU_LIMIT, SWIGLU_SLOPE, Decoder
 from edgekit.converters.spec import UNIT_EPS, Layer, ModelSpec, Rope
 from edgekit.errors import UnsupportedModel
 
@@ -222,6 +222,45 @@ class TorchDecoder(Decoder[Tensor]):
             weight = self._need(f"{at}.state_scale").view(-1, apart.shape[-1])
             x = (apart * weight).flatten(-2).to(x.dtype)
         return x if of.gate_first else x * functional.silu(z)
+
+    def shifted(self, x: Tensor, name: str) -> Sequence[Tensor]:
+        before = functional.pad(x, (0, 0, 1, -1))
+        return [x + (before - x) * share for share in self._need(name).view(-1, x.shape[-1])]
+
+    def bent(self, x: Tensor, kind: str) -> Tensor:
+        return x.tanh() if kind == "tanh" else x.sigmoid()
+
+    def fade(
+        self, r: Tensor, k: Tensor, v: Tensor, w: Tensor, a: Tensor, share: Tensor | None, gate: Tensor,
+        at: str, layer: Layer,
+    ) -> Tensor:  # fmt: skip
+        of = layer.rwkv
+        assert of is not None
+        if share is None:
+            self.first_values = v
+        else:
+            v = v + (self.first_values - v) * share.sigmoid()
+        decay, rate = torch.exp(FASTEST_DECAY * w.sigmoid()), a.sigmoid()
+        removed = k * self._need(f"{at}.rwkv_removed")
+        k = k * (1 + (rate - 1) * self._need(f"{at}.rwkv_replaced"))
+        narrow, wide = v.dtype, torch.promote_types(v.dtype, torch.float32)  # a state sums up whole texts
+        r, k, v, decay, rate, removed = (
+            x.to(wide).unflatten(-1, (of.n_heads, of.head_dim)) for x in (r, k, v, decay, rate, removed)
+        )
+        removed = removed / removed.norm(dim=-1, keepdim=True).clamp(LEAST_LENGTH)
+        state = v.new_zeros((len(v), of.n_heads, of.head_dim, of.head_dim))
+        rows = []
+        for t in range(v.shape[1]):
+            known = removed[:, t, :, None] @ state
+            state = decay[:, t, :, :, None] * state + k[:, t, :, :, None] * v[:, t, :, None]
+            state = state - (removed[:, t] * rate[:, t])[..., None] * known
+            rows.append((r[:, t, :, None] @ state)[:, :, 0])
+        scale, bias = (
+            self._need(f"{at}.rwkv_norm{part}").view(of.n_heads, of.head_dim) for part in ("", "_bias")
+        )
+        out = functional.layer_norm(torch.stack(rows, 1), (of.head_dim,), eps=of.norm_eps) * scale + bias
+        out = out + (r * k * self._need(f"{at}.rwkv_bonus")).sum(-1, keepdim=True) * v
+        return out.flatten(-2).to(narrow) * gate
 
     def activate(self, x: Tensor, path: str) -> Tensor:
         if self.spec.activation == "xielu":

@@ -9,7 +9,7 @@ from typing import Any
 
 from edgekit.converters.models import _rotary
 from edgekit.converters.models._config import MAX_HEAD_DIM, MAX_HEADS, MAX_LAYERS, Config
-from edgekit.converters.spec import Layer, ModelSpec, Moe, Recurrence, Rope, Source
+from edgekit.converters.spec import MIXER_MATRICES, Layer, ModelSpec, Moe, Recurrence, Rope, Source
 from edgekit.errors import InvalidFile, UnsupportedModel
 
 ACTIVATIONS = {
@@ -19,7 +19,7 @@ ACTIVATIONS = {
     "gelu_new": "gelu_tanh",
     "gelu_pytorch_tanh": "gelu_tanh",
     "relu": "relu",
-    "relu2": "relu2",
+    **dict.fromkeys(("relu2", "sqrelu"), "relu2"),
     "xielu": "xielu",
 }
 
@@ -53,6 +53,11 @@ MIXER_PARTS = {
         *("state_q", "state_k", "state_v", "state_z", "state_dt", "state_beta", "state_o"),
         *("taps_q", "taps_k", "taps_v", "state_a", "state_d", "state_dt_bias", "state_scale"),
     },
+    "rwkv_time": {
+        *MIXER_MATRICES["rwkv_time"],
+        *("rwkv_removed", "rwkv_replaced", "rwkv_bonus", "rwkv_norm"),
+    },
+    "rwkv_channels": {*MIXER_MATRICES["rwkv_channels"], "rwkv_mix"},
 }
 TAPS = {"conv", "taps_q", "taps_k", "taps_v"}  # Conv1d keeps an axis for the channels of its only group
 ROUTED = {"router", "router_choice", "shared.gate", "shared.up", "shared.down", "shared_gate"}
@@ -60,6 +65,7 @@ DENSE_PARTS = {"gate", "up", "down", "down_norm", "alpha_p", "alpha_n"}
 SLOPES = {"alpha_p": 0.0, "alpha_n": 0.5}  # of xIELU: the least that each may be
 # Parts whose names have no ".weight".
 BARE = {"sinks", "router_choice", *SLOPES, "state_a", "state_d", "state_dt_bias"}
+BARE |= {"rwkv_mix", "rwkv_removed", "rwkv_replaced", "rwkv_bonus"}
 MAX_KERNEL = 64  # taps of a convolution
 
 

@@ -32,7 +32,6 @@ PAST = ("past_key_values.", "past_conv.", "past_state.")  # inputs that are kept
 SIZES = {
     "past_key_values": (0, 1, 0, 1),
     "past_conv": (0, 1, 1),
-    "past_state": (0, 1, 1, 1, 1),
     "logits": (0, 0, 1),
 }
 

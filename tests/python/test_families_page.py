@@ -36,7 +36,7 @@ def _row(kind: str) -> str:
     recurrent = dict.fromkeys(RECURRENT, "no form")
     more = [name for name, config in test_format_gguf.CONFIGS.items() if config["model_type"] == kind]
     coreml = {name: "no form" for name in names if name not in test_format_coreml.TAKEN}
-    cells = [
+    cells = list(ELSEWHERE.get(kind, ())) or [
         "yes" if names else "no",
         _cell(names, heads | recurrent),
         _cell(names, {}),
@@ -47,6 +47,8 @@ def _row(kind: str) -> str:
     return f"| `{kind}` | {what} | {lines} | {' | '.join(cells)} |"
 
 
+# Families that are held by tests of their own.
+ELSEWHERE = {"rwkv7": ("yes", "no: no form", "yes", "no: not known", "no: not known", "no: no form")}
 MLX, GGUF = test_format_mlx.REFUSED, test_format_gguf.REFUSED
 
 

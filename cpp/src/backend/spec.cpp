@@ -98,7 +98,7 @@ int32_t read_kv_layer(const json::Value& value, const LayerSpec& layer, const Mo
 LayerSpec parse_layer(const json::Value& value, const ModelSpec& spec) {
     know(value, "layer",
          {"mixer", "n_heads", "n_kv_heads", "head_dim", "rope", "window", "d_ff", "n_experts", "conv_kernel",
-          "parallel", "beside", "kv_layer", "k_eq_v", "recurrence"});
+          "parallel", "beside", "kv_layer", "k_eq_v", "recurrence", "rwkv"});
     LayerSpec layer;
     const std::string& name = value.string_at("mixer");
     for (const MixerKind& kind : mixer_kinds())

@@ -17,30 +17,30 @@ namespace {
 LayerWeights bind_layer(Binder& bind, const ModelSpec& spec, const LayerSpec& layer,
                         const std::string& prefix, const LayerWeights* beside) {
     LayerWeights w;
-    w.attn_norm = beside ? beside->attn_norm : bind.norm(prefix + "attn_norm", spec.d_model);
-    w.attn_post_norm = bind.norm(prefix + "attn_post_norm", spec.d_model);
-    w.ffn_norm = bind.norm(prefix + "ffn_norm", spec.d_model);
-    w.ffn_post_norm = bind.norm(prefix + "ffn_post_norm", spec.d_model);
+    w.attn_norm = beside ? beside->attn_norm : bind.norm(prefix, "attn_norm", spec.d_model);
+    w.attn_post_norm = bind.norm(prefix, "attn_post_norm", spec.d_model);
+    w.ffn_norm = bind.norm(prefix, "ffn_norm", spec.d_model);
+    w.ffn_post_norm = bind.norm(prefix, "ffn_post_norm", spec.d_model);
     w.mixer = layer.mixer->bind(bind, spec, prefix);
-    w.o_norm = bind.norm(prefix + "o_norm", w.mixer->width());
+    w.o_norm = bind.norm(prefix, "o_norm", w.mixer->width());
     if (layer.n_experts) {
-        w.router = bind.linear(prefix + "router", layer.n_experts, spec.d_model);
-        w.router_choice = bind.vector(prefix + "router_choice", layer.n_experts, false);
+        w.router = bind.linear(prefix, "router", layer.n_experts, spec.d_model);
+        w.router_choice = bind.vector(prefix, "router_choice", layer.n_experts, false);
         for (uint32_t e = 0; e < layer.n_experts; ++e)
             w.experts.push_back(
                 bind.feed_forward(prefix + "experts." + std::to_string(e) + ".", spec, layer.d_ff));
         if (spec.moe.d_shared) w.dense = bind.feed_forward(prefix + "shared.", spec, spec.moe.d_shared);
-        if (spec.moe.shared_gate) w.shared_gate = bind.linear(prefix + "shared_gate", 1, spec.d_model);
+        if (spec.moe.shared_gate) w.shared_gate = bind.linear(prefix, "shared_gate", 1, spec.d_model);
     } else if (layer.d_ff) {
         w.dense = bind.feed_forward(prefix, spec, layer.d_ff);
-        w.dense.down_norm = bind.norm(prefix + "down_norm", layer.d_ff);
+        w.dense.down_norm = bind.norm(prefix, "down_norm", layer.d_ff);
     }
     if (spec.ple.dim) {
-        w.ple.gate = bind.linear(prefix + "ple_gate", spec.ple.dim, spec.d_model);
-        w.ple.down = bind.linear(prefix + "ple_out", spec.d_model, spec.ple.dim);
-        w.ple_post_norm = bind.norm(prefix + "ple_post_norm", spec.d_model);
+        w.ple.gate = bind.linear(prefix, "ple_gate", spec.ple.dim, spec.d_model);
+        w.ple.down = bind.linear(prefix, "ple_out", spec.d_model, spec.ple.dim);
+        w.ple_post_norm = bind.norm(prefix, "ple_post_norm", spec.d_model);
     }
-    if (const float* scalar = bind.vector(prefix + "scalar", 1, false)) w.scalar = *scalar;
+    if (const float* scalar = bind.vector(prefix, "scalar", 1, false)) w.scalar = *scalar;
     return w;
 }
 
@@ -79,14 +79,26 @@ NormWeights Binder::norm(const std::string& name, uint32_t n, bool required) {
     return {vector(name, n, required), vector(name + "_bias", n, false)};
 }
 
+const float* Binder::vector(const std::string& prefix, const char* part, uint32_t n, bool required) {
+    return vector(prefix + part, n, required);
+}
+
+Linear Binder::linear(const std::string& prefix, const char* part, uint32_t n, uint32_t k) {
+    return linear(prefix + part, n, k);
+}
+
+NormWeights Binder::norm(const std::string& prefix, const char* part, uint32_t n, bool required) {
+    return norm(prefix + part, n, required);
+}
+
 FeedForward Binder::feed_forward(const std::string& prefix, const ModelSpec& spec, uint32_t d_ff) {
     FeedForward ffn;
-    if (spec.gated) ffn.gate = linear(prefix + "gate", d_ff, spec.d_model);
-    ffn.up = linear(prefix + "up", d_ff, spec.d_model);
-    ffn.down = linear(prefix + "down", spec.d_model, d_ff);
+    if (spec.gated) ffn.gate = linear(prefix, "gate", d_ff, spec.d_model);
+    ffn.up = linear(prefix, "up", d_ff, spec.d_model);
+    ffn.down = linear(prefix, "down", spec.d_model, d_ff);
     if (spec.activation == Activation::xielu) {
-        ffn.alpha_p = vector(prefix + "alpha_p", 1, true);
-        ffn.alpha_n = vector(prefix + "alpha_n", 1, true);
+        ffn.alpha_p = vector(prefix, "alpha_p", 1, true);
+        ffn.alpha_n = vector(prefix, "alpha_n", 1, true);
     }
     return ffn;
 }

@@ -77,6 +77,10 @@ public:
     const float* vector(const std::string& name, uint32_t n, bool required);
     Linear linear(const std::string& name, uint32_t n, uint32_t k);
     NormWeights norm(const std::string& name, uint32_t n, bool required = false);
+    // The same of the name `prefix` + `part`.
+    const float* vector(const std::string& prefix, const char* part, uint32_t n, bool required);
+    Linear linear(const std::string& prefix, const char* part, uint32_t n, uint32_t k);
+    NormWeights norm(const std::string& prefix, const char* part, uint32_t n, bool required = false);
     FeedForward feed_forward(const std::string& prefix, const ModelSpec& spec, uint32_t d_ff);
     // Throws Error(unsupported) for a tensor of a layer that nobody asked for: what it says would be left
     // out.

@@ -14,8 +14,8 @@ void Decoder::choose_experts(Step& step, uint32_t layer, const Activations& inpu
     const uint32_t n_experts = spec_.layers[layer].n_experts, top_k = spec_.moe.top_k;
     const LayerWeights& w = weights_.layers[layer];
     const MoeSpec& moe = spec_.moe;
-    step.project(w.router, input, {.out = memory.router, .stride = n_experts});
-    if (moe.shared_gate) step.project(w.shared_gate, input, {.out = memory.shared_weight, .stride = 1});
+    step.project({{w.router, input, {.out = memory.router, .stride = n_experts}},
+                  {w.shared_gate, input, {.out = memory.shared_weight, .stride = 1}}});
     step.barrier();
     step.for_units(step.m(), [&](uint32_t first, uint32_t last) {
         for (uint32_t row = first; row < last; ++row) {

@@ -62,6 +62,23 @@ void Step::project(const Linear& linear, const Activations& input, const Store& 
               [&](uint32_t first, uint32_t last) { apply(linear, input, to, first, last); });
 }
 
+void Step::project(std::initializer_list<Product> products) {
+    const auto tiles_of = [](const Product& product) {
+        return product.input.m && product.linear.weight ? product.linear.weight.n_tiles() : 0;
+    };
+    uint32_t n_tiles = 0;
+    for (const Product& product : products) n_tiles += tiles_of(product);
+    for_units(n_tiles, [&](uint32_t first, uint32_t last) {
+        uint32_t before = 0;
+        for (const Product& product : products) {
+            const uint32_t tiles = tiles_of(product);
+            const uint32_t begin = std::max(first, before), end = std::min(last, before + tiles);
+            if (begin < end) apply(product.linear, product.input, product.to, begin - before, end - before);
+            before += tiles;
+        }
+    });
+}
+
 void Step::add_to_residual(const Linear& linear, const Activations& input, const NormWeights& post_norm,
                            float scalar) {
     const bool apart = post_norm || scalar != 1;

@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <functional>
+#include <initializer_list>
 
 #include "cpu/workspace.h"
 #include "threads/thread_team.h"
@@ -71,6 +72,13 @@ public:
                uint32_t last_tile);
     // This thread's share of a linear layer.
     void project(const Linear& linear, const Activations& input, const Store& to);
+    // The same of several; those without weights, or rows, are left out.
+    struct Product {
+        const Linear& linear;
+        const Activations& input;
+        Store to;
+    };
+    void project(std::initializer_list<Product> products);
     // x = (x + residual_scale · post_norm(linear(input))) · scalar. Ends with a barrier.
     void add_to_residual(const Linear& linear, const Activations& input, const NormWeights& post_norm,
                          float scalar = 1);

@@ -38,6 +38,10 @@ struct Widths {
     }
 };
 
+Rows take_rows(Arena& arena, uint32_t n) { return {arena.take<Row>(n), arena.take<uint32_t>(n), 0, 0}; }
+
+}  // namespace
+
 PreparedRows take_prepared(Arena& arena, uint32_t rows, uint32_t width, bool with_floats) {
     PreparedRows out;
     if (with_floats) out.x = arena.take<float>(size_t{rows} * width);
@@ -46,10 +50,6 @@ PreparedRows take_prepared(Arena& arena, uint32_t rows, uint32_t width, bool wit
     out.groups = arena.take<ActivationGroup>(groups);
     return out;
 }
-
-Rows take_rows(Arena& arena, uint32_t n) { return {arena.take<Row>(n), arena.take<uint32_t>(n), 0, 0}; }
-
-}  // namespace
 
 void Rows::add(const Row& next) {
     const auto follows = [&](const Row& last) {

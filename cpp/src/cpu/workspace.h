@@ -45,6 +45,8 @@ struct PreparedRows {
     ActivationGroup* groups = nullptr;
 };
 
+PreparedRows take_prepared(Arena& arena, uint32_t rows, uint32_t width, bool with_floats);
+
 // Which rows of a chunk go through which expert. Choice row · top_k + i is a row's i-th expert; places are
 // the choices sorted by expert.
 struct ExpertGroups {

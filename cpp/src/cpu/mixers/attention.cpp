@@ -115,18 +115,18 @@ Attention::Attention(const json::Value& layer, const ModelSpec& spec)
 std::unique_ptr<const Mixer> Attention::bind(Binder& bind, const ModelSpec& spec,
                                              const std::string& prefix) const {
     auto bound = std::make_unique<Attention>(*this);
-    bound->q_ = bind.linear(prefix + "q", q_size(), spec.d_model);
-    if (own_cells_) bound->k_ = bind.linear(prefix + "k", kv_size(), spec.d_model);
-    if (own_cells_ && !k_eq_v_) bound->v_ = bind.linear(prefix + "v", kv_size(), spec.d_model);
-    bound->o_ = bind.linear(prefix + "o", spec.d_model, q_size());
+    bound->q_ = bind.linear(prefix, "q", q_size(), spec.d_model);
+    if (own_cells_) bound->k_ = bind.linear(prefix, "k", kv_size(), spec.d_model);
+    if (own_cells_ && !k_eq_v_) bound->v_ = bind.linear(prefix, "v", kv_size(), spec.d_model);
+    bound->o_ = bind.linear(prefix, "o", spec.d_model, q_size());
     if (spec.attn_gate != AttnGate::none)
-        bound->gate_ = bind.linear(prefix + "attn_gate",
+        bound->gate_ = bind.linear(prefix, "attn_gate",
                                    spec.attn_gate == AttnGate::head ? n_heads_ : q_size(), spec.d_model);
-    bound->sinks_ = bind.vector(prefix + "sinks", n_heads_, false);
+    bound->sinks_ = bind.vector(prefix, "sinks", n_heads_, false);
     if (spec.qk_norm != QkNorm::none) {
         const bool per_head = spec.qk_norm == QkNorm::head || spec.qk_norm == QkNorm::head_after_rope;
-        bound->q_norm_ = bind.norm(prefix + "q_norm", per_head ? head_dim_ : q_size(), true);
-        if (own_cells_) bound->k_norm_ = bind.norm(prefix + "k_norm", per_head ? head_dim_ : kv_size(), true);
+        bound->q_norm_ = bind.norm(prefix, "q_norm", per_head ? head_dim_ : q_size(), true);
+        if (own_cells_) bound->k_norm_ = bind.norm(prefix, "k_norm", per_head ? head_dim_ : kv_size(), true);
     }
     return bound;
 }

@@ -3,7 +3,7 @@
 namespace edgekit {
 
 std::vector<MixerKind>& mixer_kinds() {
-    static std::vector<MixerKind> kinds{kAttention, kRecurrent, kShortConv};
+    static std::vector<MixerKind> kinds{kAttention, kRecurrent, kRwkvChannels, kRwkvTime, kShortConv};
     return kinds;
 }
 

@@ -5,6 +5,6 @@
 
 namespace edgekit {
 
-extern const MixerKind kAttention, kRecurrent, kShortConv;
+extern const MixerKind kAttention, kRecurrent, kRwkvChannels, kRwkvTime, kShortConv;
 
 }  // namespace edgekit

@@ -6,7 +6,7 @@
 #include <cmath>
 
 #include "cpu/mixers/mixers.h"
-#include "cpu/step.h"
+#include "cpu/mixers/texts.h"
 #include "error.h"
 
 namespace edgekit {
@@ -110,7 +110,7 @@ std::unique_ptr<const Mixer> Recurrent::bind(Binder& bind, const ModelSpec& spec
                                              const std::string& prefix) const {
     auto bound = std::make_unique<Recurrent>(*this);
     const auto linear = [&](const char* name, uint32_t n) {
-        return bind.linear(prefix + name, n, spec.d_model);
+        return bind.linear(prefix, name, n, spec.d_model);
     };
     bound->q_ = linear("state_q", keys_);
     bound->k_ = linear("state_k", keys_);
@@ -118,18 +118,18 @@ std::unique_ptr<const Mixer> Recurrent::bind(Binder& bind, const ModelSpec& spec
     bound->z_ = linear("state_z", values_);
     bound->dt_ = linear("state_dt", n_heads_);
     if (delta_) bound->beta_ = linear("state_beta", n_heads_);
-    bound->o_ = bind.linear(prefix + "state_o", spec.d_model, values_);
+    bound->o_ = bind.linear(prefix, "state_o", spec.d_model, values_);
     for (uint32_t part = 0; kernel_ && part < 3; ++part) {
         const std::string name = prefix + "taps_" + "qkv"[part];
         const uint32_t n = part < 2 ? keys_ : values_;
         bound->taps_[part] = bind.vector(name, n * kernel_, true);
         bound->taps_bias_[part] = bind.vector(name + "_bias", n, false);
     }
-    bound->a_ = bind.vector(prefix + "state_a", n_heads_, true);
-    bound->d_ = bind.vector(prefix + "state_d", n_heads_, false);
+    bound->a_ = bind.vector(prefix, "state_a", n_heads_, true);
+    bound->d_ = bind.vector(prefix, "state_d", n_heads_, false);
     if (norm_ != StateNorm::none)
         bound->scale_ =
-            bind.vector(prefix + "state_scale", norm_ == StateNorm::head ? value_dim_ : values_, true);
+            bind.vector(prefix, "state_scale", norm_ == StateNorm::head ? value_dim_ : values_, true);
     return bound;
 }
 
@@ -173,18 +173,10 @@ struct Recurrent::Pass {
     const Own own;
     float* out;
 
-    // The rows of a text.
-    struct Text {
-        const Row& row;  // the first
-        const LayerRing& ring;
-        uint32_t first, n;
-        uint32_t out, kept;  // the last `kept` have an output, rows of `out` on
-
-        uint64_t since() const { return row.position - row.states->replayed; }
-        float* state(uint32_t index) const { return row.sequence->state(ring, index); }
-    };
     template <class F>
-    void for_texts(F&& f) const;
+    void for_texts(F&& f) const {
+        edgekit::for_texts(step, layer, f);
+    }
 
     float* projected(uint32_t row) const { return shared.projected + size_t{row} * r.row(); }
     float* convolved(uint32_t row) const { return shared.convolved + size_t{row} * r.channels(); }
@@ -202,29 +194,11 @@ struct Recurrent::Pass {
     void remember(const Text& text, uint32_t state, uint64_t position) const;
 };
 
-template <class F>
-void Recurrent::Pass::for_texts(F&& f) const {
-    const Rows &rows = step.rows(), &kept = step.kept(layer);
-    const auto run = [](const Rows& of, uint32_t first, const StateStep* states) {
-        uint32_t last = first;
-        while (last < of.n && of.row[last].states == states) ++last;
-        return last - first;
-    };
-    for (uint32_t first = 0, out_row = 0; first < rows.n;) {
-        const Row& row = rows.row[first];
-        const Text text{row,     row.layout->ring(layer),       first, run(rows, first, row.states),
-                        out_row, run(kept, out_row, row.states)};
-        f(text);
-        first += text.n;
-        out_row += text.kept;
-    }
-}
-
 // What the row at a position of the text brought: one of the pass's, or as it is remembered.
 const float* Recurrent::Pass::inputs(const Text& text, uint64_t position) const {
     if (position >= text.row.position)
         return projected(text.first + static_cast<uint32_t>(position - text.row.position));
-    if (position >= text.since()) return text.row.sequence->cell(text.ring, position);
+    if (position >= text.since()) return text.cell(position);
     return memory(text.state(text.row.states->from), position);
 }
 
@@ -341,7 +315,7 @@ void Recurrent::Pass::remember(const Text& text) const {
     const StateStep& states = *text.row.states;
     const uint64_t end = text.row.position + text.n;
     for (uint64_t position = end - std::min(text.n, kStateInputs); position < end; ++position)
-        std::copy_n(inputs(text, position), r.cell(), text.row.sequence->cell(text.ring, position));
+        std::copy_n(inputs(text, position), r.cell(), text.cell(position));
     if (!r.remembered()) return;
     if (states.after) remember(text, states.between, end - states.after);
     remember(text, states.to, end);
@@ -364,35 +338,22 @@ void Recurrent::run(Step& step, uint32_t layer, const Activations& input, float*
     const uint32_t first_gate = kept.n ? kept.row[0].place : 0;
     const Activations gated = rows_of(input, step.spec.d_model, first_gate,
                                       kept.n ? kept.row[kept.n - 1].place + 1 - first_gate : 0);
-    const struct {
-        const Linear& linear;
-        const Activations& input;
-        float* to;
-    } parts[] = {{q_, input, pass.projected(0)},
-                 {k_, input, pass.projected(0) + keys_},
-                 {v_, input, pass.projected(0) + 2 * keys_},
-                 {dt_, input, pass.projected(0) + channels()},
-                 {beta_, input, pass.projected(0) + channels() + n_heads_},
-                 {z_, gated, pass.projected(first_gate) + cell()}};
-    uint32_t n_tiles = 0;
-    for (const auto& part : parts) n_tiles += part.input.m ? part.linear.weight.n_tiles() : 0;
-    step.for_units(n_tiles, [&](uint32_t first, uint32_t last) {
-        uint32_t before = 0;
-        for (const auto& part : parts) {
-            const uint32_t tiles = part.input.m ? part.linear.weight.n_tiles() : 0;
-            const uint32_t begin = std::max(first, before), end = std::min(last, before + tiles);
-            if (begin < end)
-                step.apply(part.linear, part.input, {.out = part.to, .stride = row()}, begin - before,
-                           end - before);
-            before += tiles;
-        }
-    });
+    const auto to = [&](uint32_t column, uint32_t row_index = 0) {
+        return Store{.out = pass.projected(row_index) + column, .stride = row()};
+    };
+    const uint32_t steps = channels();
+    step.project({{q_, input, to(0)},
+                  {k_, input, to(keys_)},
+                  {v_, input, to(2 * keys_)},
+                  {dt_, input, to(steps)},
+                  {beta_, input, to(steps + n_heads_)},
+                  {z_, gated, to(cell(), first_gate)}});
     step.barrier();
     step.for_units(2 * n_key_heads_ + n_heads_, [&](uint32_t first, uint32_t last) {
         for (uint32_t unit = first; unit < last; ++unit) {
             const uint32_t part = std::min(unit / n_key_heads_, 2u), head = unit - part * n_key_heads_;
             const size_t column = part * size_t{keys_} + size_t{head} * (part < 2 ? key_dim_ : value_dim_);
-            pass.for_texts([&](const Pass::Text& text) {
+            pass.for_texts([&](const Text& text) {
                 pass.convolve(text, part, head, text.row.position, text.n,
                               pass.convolved(text.first) + column, channels());
             });
@@ -401,13 +362,13 @@ void Recurrent::run(Step& step, uint32_t layer, const Activations& input, float*
     step.barrier();
     step.for_units(n_heads_, [&](uint32_t first, uint32_t last) {
         for (uint32_t head = first; head < last; ++head)
-            pass.for_texts([&](const Pass::Text& text) { pass.scan(text, head); });
+            pass.for_texts([&](const Text& text) { pass.scan(text, head); });
     });
     step.barrier();
     step.for_units(kept.n + 1, [&](uint32_t first, uint32_t last) {
         for (uint32_t i = first; i < std::min(last, kept.n); ++i)
             pass.finish(kept.row[i], out + size_t{i} * values_);
-        if (last > kept.n) pass.for_texts([&](const Pass::Text& text) { pass.remember(text); });
+        if (last > kept.n) pass.for_texts([&](const Text& text) { pass.remember(text); });
     });
     step.barrier();
 }

@@ -17,10 +17,10 @@ public:
     std::unique_ptr<const Mixer> bind(Binder& bind, const ModelSpec&,
                                       const std::string& prefix) const override {
         auto bound = std::make_unique<ShortConv>(*this);
-        bound->in_ = bind.linear(prefix + "conv_in", 3 * d_model_, d_model_);
-        bound->conv_ = bind.vector(prefix + "conv", d_model_ * kernel_, true);
-        bound->bias_ = bind.vector(prefix + "conv_bias", d_model_, false);
-        bound->out_ = bind.linear(prefix + "conv_out", d_model_, d_model_);
+        bound->in_ = bind.linear(prefix, "conv_in", 3 * d_model_, d_model_);
+        bound->conv_ = bind.vector(prefix, "conv", d_model_ * kernel_, true);
+        bound->bias_ = bind.vector(prefix, "conv_bias", d_model_, false);
+        bound->out_ = bind.linear(prefix, "conv_out", d_model_, d_model_);
         return bound;
     }
     ShortConvDescription description() const override { return {d_model_, kernel_, in_, out_, conv_, bias_}; }
