@@ -14,7 +14,7 @@ rm -rf $package
 .venv/bin/edgekit package apple tests/golden/engine/text.edge -o $package
 EDGEKIT_APPLE_PACKAGE=$PWD/$package .venv/bin/python -m pytest -q tests/apple
 tools/trixie swift package describe --package-path $package
-for library in "$package"/CEdgeKit.xcframework/*/libCEdgeKit.a; do
+for library in "$package"/CEdgeKit.xcframework/{ios,macos,xros}-arm64/libCEdgeKit.a; do
     for instruction in sdot smmla; do
         count=$(tools/trixie llvm-objdump-19 -d "$library" | grep -c "[[:space:]]$instruction")
         echo "$library: $count $instruction"

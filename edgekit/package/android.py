@@ -1,6 +1,6 @@
 """A folder for an Android app: the library in a Maven repository, the model, a README.
 
-    maven/               io.github.edgekit:edgekit-android:VERSION, an .aar with its POM and checksums: classes
+    maven/               io.github.edgekit:edgekit-android:VERSION, an .aar, its POM and checksums: classes
                          for Kotlin and Java, libedgekit_jni.so for 64-bit ARM and x86
     NAME.edge, README.md, LICENSE
 

@@ -1,7 +1,8 @@
 """A Swift package around a prebuilt core: CEdgeKit.xcframework, the Swift sources, the model.
 
     Package.swift                 module EdgeKit; Xcode takes the folder as a local package
-    CEdgeKit.xcframework          the engine as static libraries: iOS, its simulator, macOS; all arm64
+    CEdgeKit.xcframework          the engine as static libraries: iOS, macOS, visionOS and simulators, arm64;
+                                  the simulator of iOS for x86-64 too
     Sources/EdgeKit
     NAME.edge, README.md
 
@@ -31,23 +32,44 @@ from edgekit.package import ROOT, Report, sources
 class Slice:
     """One library of an xcframework, for one platform."""
 
-    identifier: str  # its folder
-    target: str  # what it is compiled for, as zig spells it, with the oldest system it runs on
     platform: str
+    number: int  # of the platform, in mach-o/loader.h
+    oldest: tuple[int, int]  # system it runs on
+    architectures: tuple[str, ...] = ("arm64",)
     variant: str | None = None
+
+    @property
+    def identifier(self) -> str:
+        """Its folder, as Xcode names them."""
+        variant = f"-{self.variant}" if self.variant else ""
+        return f"{self.platform}-{'_'.join(self.architectures)}{variant}"
 
 
 SLICES = (
-    Slice("ios-arm64", "aarch64-ios.16.3", "ios"),
-    Slice("ios-arm64-simulator", "aarch64-ios.16.3", "ios", "simulator"),
-    Slice("macos-arm64", "aarch64-macos.13.3", "macos"),
+    Slice("ios", 2, (16, 3)),
+    Slice("ios", 7, (16, 3), ("arm64", "x86_64"), "simulator"),
+    Slice("macos", 1, (13, 3)),
+    Slice("xros", 11, (1, 0)),
+    Slice("xros", 12, (1, 0), variant="simulator"),
 )
+# How the objects of an architecture are compiled: once. Apple's systems have one C library and one calling
+# convention on it, so that a slice differs from the others of its architecture by its load command alone.
+TARGETS = {"arm64": "aarch64-ios.16.3", "x86_64": "x86_64-ios.16.3-simulator"}
+PROCESSORS = {"arm64": (0x0100000C, 0), "x86_64": (0x01000007, 3)}  # of mach/machine.h, with the subtype
+# zig's C headers are those of macOS, which on x86-64 has second names for some functions; iOS has them not.
+SIMULATOR = """\
+#include <sys/cdefs.h>
+#undef __DARWIN_SUF_64_BIT_INO_T
+#define __DARWIN_SUF_64_BIT_INO_T
+#undef __DARWIN_SUF_1050
+#define __DARWIN_SUF_1050
+"""
 FLAGS = ["-std=c++20", "-O2", "-g0", "-DNDEBUG", "-fvisibility=hidden", "-fvisibility-inlines-hidden"]
 # The C++ library is the system's, older than zig's headers: these are to use what the oldest system has, and
 # to refuse the rest. (std::to_chars of a double sets those versions.)
 FLAGS += [f"{flag}_LIBCPP_HAS_VENDOR_AVAILABILITY_ANNOTATIONS" for flag in ("-U", "-D")]
 LIBRARY = "libCEdgeKit.a"
-LC_BUILD_VERSION, PLATFORM_IOSSIMULATOR = 0x32, 7  # of mach-o/loader.h
+LC_BUILD_VERSION = 0x32  # of mach-o/loader.h
 
 
 def package(model: Path | None, out: Path, report: Report) -> list[Path]:
@@ -56,11 +78,9 @@ def package(model: Path | None, out: Path, report: Report) -> list[Path]:
     zig = find_zig()
     framework = out / "CEdgeKit.xcframework"
     with tempfile.TemporaryDirectory() as work:
-        for target in dict.fromkeys(one.target for one in SLICES):
-            objects = compile_core(zig, target, Path(work) / target, report)
-            for one in SLICES:
-                if one.target == target:
-                    archive(zig, one, objects, framework / one.identifier)
+        objects = {name: compile_core(zig, name, Path(work) / name, report) for name in TARGETS}
+        for one in SLICES:
+            archive(zig, one, objects, framework / one.identifier)
     (framework / "Info.plist").write_bytes(plistlib.dumps(info()))
     shutil.copytree(swift / "EdgeKit", out / "Sources" / "EdgeKit")
     shutil.copyfile(swift / "Package.binary.swift", out / "Package.swift")
@@ -87,12 +107,25 @@ def core_sources() -> list[Path]:
     return sorted({*core.rglob("*.cpp")} - left_out) + sorted((ROOT / "cpp" / "swiftpm").glob("*.cpp"))
 
 
-def compile_core(zig: list[str], target: str, folder: Path, report: Report) -> list[Path]:
+def compile_core(zig: list[str], architecture: str, folder: Path, report: Report) -> list[Path]:
     """The objects of the core, in `folder`."""
     folder.mkdir()
     cpp = ROOT / "cpp"
     system = Path(zig_lib(zig)) / "libc" / "include" / "any-darwin-any"
-    flags = ["-target", target, *FLAGS, "-isystem", str(system), f"-I{cpp / 'include'}", f"-I{cpp / 'src'}"]
+    flags = [
+        "-target",
+        TARGETS[architecture],
+        *FLAGS,
+        "-isystem",
+        str(system),
+        f"-I{cpp / 'include'}",
+        f"-I{cpp / 'src'}",
+    ]
+
+    if architecture == "x86_64":
+        header = folder / "simulator.h"
+        header.write_text(SIMULATOR)
+        flags += ["-include", str(header)]
 
     def compile_one(source: Path) -> Path:
         made = folder / "_".join(source.relative_to(cpp).with_suffix(".o").parts)
@@ -103,30 +136,52 @@ def compile_core(zig: list[str], target: str, folder: Path, report: Report) -> l
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for path in pool.map(compile_one, todo):
             made.append(path)
-            report(f"compiling the core for {target}", len(made), len(todo))
+            report(f"compiling the core for {architecture}", len(made), len(todo))
     return made
 
 
-def archive(zig: list[str], one: Slice, objects: list[Path], folder: Path) -> None:
+def archive(zig: list[str], one: Slice, objects: dict[str, list[Path]], folder: Path) -> None:
     """Headers and static library of one slice, in `folder`."""
     ignored = shutil.ignore_patterns("*.hpp")
     shutil.copytree(ROOT / "cpp" / "include", folder / "Headers", ignore=ignored)
-    if one.variant == "simulator":  # after the device's slice, from the same objects
-        for path in objects:
-            path.write_bytes(for_simulator(path.read_bytes()))
-    run([*zig, "ar", "--format=darwin", "rcs", str(folder / LIBRARY), *map(str, objects)])
+    libraries = []
+    with tempfile.TemporaryDirectory() as work:
+        for architecture in one.architectures:
+            place = Path(work) / architecture
+            place.mkdir()
+            for path in objects[architecture]:
+                (place / path.name).write_bytes(marked(path.read_bytes(), one))
+            library = place / LIBRARY
+            run([*zig, "ar", "--format=darwin", "rcsD", str(library), *map(str, sorted(place.glob("*.o")))])
+            libraries.append(library.read_bytes())
+    (folder / LIBRARY).write_bytes(libraries[0] if len(libraries) == 1 else fat(libraries, one.architectures))
 
 
-def for_simulator(data: bytes) -> bytes:
-    """A Mach-O object for iOS, marked as one for its simulator, as `vtool` does: the code is the same."""
-    marked = bytearray(data)
+def marked(data: bytes, one: Slice) -> bytes:
+    """A Mach-O object, marked as one for the slice's platform, as `vtool` does: the code is the same."""
+    changed = bytearray(data)
     n_commands, at = struct.unpack_from("<I", data, 16)[0], 32
     for _ in range(n_commands):
         command, size = struct.unpack_from("<II", data, at)
         if command == LC_BUILD_VERSION:
-            struct.pack_into("<I", marked, at + 8, PLATFORM_IOSSIMULATOR)
+            major, minor = one.oldest
+            struct.pack_into("<II", changed, at + 8, one.number, major << 16 | minor << 8)
         at += size
-    return bytes(marked)
+    return bytes(changed)
+
+
+def fat(libraries: list[bytes], architectures: tuple[str, ...]) -> bytes:
+    """One file with a library for each architecture, as `lipo` makes it."""
+    alignment = 14  # pages of 16 KiB
+    header = struct.pack(">II", 0xCAFEBABE, len(libraries))
+    body = b""
+    for library, architecture in zip(libraries, architectures, strict=True):
+        body += bytes(-len(body) % (1 << alignment))
+        header += struct.pack(
+            ">IIIII", *PROCESSORS[architecture], len(body) + (1 << alignment), len(library), alignment
+        )
+        body += library
+    return header.ljust(1 << alignment, b"\0") + body
 
 
 def zig_lib(zig: list[str]) -> str:
@@ -152,7 +207,7 @@ def info() -> dict[str, object]:
             "HeadersPath": "Headers",
             "LibraryIdentifier": one.identifier,
             "LibraryPath": LIBRARY,
-            "SupportedArchitectures": ["arm64"],
+            "SupportedArchitectures": list(one.architectures),
             "SupportedPlatform": one.platform,
         }
         if one.variant is not None:
@@ -194,5 +249,6 @@ A model without a chat template continues text: `Session(model).generate("Once u
 {sizes}
 
 A static library is larger than what it adds to an app: the linker takes what is used.
-The libraries were cross-compiled; iOS 16.3 or macOS 13.3 and later, arm64.
+The libraries were cross-compiled: iOS 16.3, macOS 13.3 and visionOS 1 or later, on arm64; simulators too,
+that of iOS for Intel Macs as well.
 """

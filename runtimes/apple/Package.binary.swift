@@ -3,7 +3,7 @@ import PackageDescription
 
 let package = Package(
     name: "EdgeKit",
-    platforms: [.iOS("16.3"), .macOS("13.3")],
+    platforms: [.iOS("16.3"), .macOS("13.3"), .visionOS(.v1)],
     products: [.library(name: "EdgeKit", targets: ["EdgeKit"])],
     targets: [
         .target(

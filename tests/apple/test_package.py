@@ -21,9 +21,18 @@ from edgekit.errors import UsageError
 from edgekit.package import apple
 
 ROOT = Path(__file__).resolve().parents[2]
-PLATFORMS = {"ios-arm64": 2, "ios-arm64-simulator": 7, "macos-arm64": 1}  # of mach-o/loader.h
-
-ARM64 = 0x0100000C
+PLATFORMS = {  # of mach-o/loader.h
+    "ios-arm64": 2,
+    "ios-arm64_x86_64-simulator": 7,
+    "macos-arm64": 1,
+    "xros-arm64": 11,
+    "xros-arm64-simulator": 12,
+}
+PROCESSORS = {"arm64": 0x0100000C, "x86_64": 0x01000007}  # of mach/machine.h
+ISAS = {
+    "arm64": ("scalar", "neon", "neon_dotprod", "neon_i8mm"),
+    "x86_64": ("scalar", "avx2", "avx512vnni"),
+}
 LC_SYMTAB, LC_BUILD_VERSION = 0x2, 0x32
 
 
@@ -35,6 +44,16 @@ class Object:
     platforms: list[int] = field(default_factory=list)
     defined: set[str] = field(default_factory=set)  # names that other files may use
     needed: set[str] = field(default_factory=set)
+
+
+def libraries(data: bytes) -> dict[int, bytes]:
+    """Processor -> archive, of a file with one (of arm64) or of several."""
+    if data[:4] != b"\xca\xfe\xba\xbe":
+        return {PROCESSORS["arm64"]: data}
+    rows = [
+        struct.unpack_from(">IIIII", data, 8 + 20 * i) for i in range(struct.unpack_from(">I", data, 4)[0])
+    ]
+    return {processor: data[offset : offset + size] for processor, _, offset, size, _ in rows}
 
 
 def members(archive: bytes) -> Iterator[bytes]:
@@ -87,21 +106,33 @@ def functions() -> set[str]:
     return set(re.findall(r"^EDGEKIT_(?:API|CHECKED) [^;(]*?(edgekit_\w+)\(", header, re.MULTILINE))
 
 
-@pytest.mark.parametrize("identifier", PLATFORMS)
-def test_slice(folder: Path, identifier: str) -> None:
-    objects = [mach_o(data) for data in members(library(folder, identifier).read_bytes())]
+SLICES = [
+    (identifier, architecture)
+    for identifier in PLATFORMS
+    for architecture in PROCESSORS
+    if architecture in identifier
+]
+
+
+@pytest.mark.parametrize(("identifier", "architecture"), SLICES)
+def test_slice(folder: Path, identifier: str, architecture: str) -> None:
+    found = libraries(library(folder, identifier).read_bytes())
+    assert found.keys() == {PROCESSORS[a] for i, a in SLICES if i == identifier}
+    objects = [mach_o(data) for data in members(found[PROCESSORS[architecture]])]
     assert len(objects) == len(apple.core_sources())
-    assert {one.processor for one in objects} == {ARM64}
+    assert {one.processor for one in objects} == {PROCESSORS[architecture]}
     assert {platform for one in objects for platform in one.platforms} == {PLATFORMS[identifier]}
     assert all(one.platforms for one in objects)
     defined = set.union(*(one.defined for one in objects))
     assert len(functions()) > 30
     assert not {f"_{name}" for name in functions()} - defined
-    for isa in ("scalar", "neon", "neon_dotprod", "neon_i8mm"):
+    for isa in ISAS[architecture]:
         assert f"__ZN7edgekit{len(isa)}{isa}5tableE" in defined
     # What is left to find is C's or C++'s library: nothing of the core's own, nothing of zig's runtime.
     needed = set.union(*(one.needed for one in objects)) - defined
     assert not [name for name in needed if "edgekit" in name or name.startswith(("___ubsan", "___zig"))]
+    # Second names, which macOS on x86-64 alone has.
+    assert not [name for name in needed if name.endswith(("$INODE64", "$1050"))]
     # Names that zig's C++ library has and those of iOS 16.3 and macOS 13.3 have not.
     assert not [name for name in needed if "__hash_memory" in name or "bad_function_call" in name]
 
@@ -114,13 +145,14 @@ def test_xcframework_names_its_slices(folder: Path) -> None:
     assert listed.keys() == PLATFORMS.keys()
     for identifier, entry in listed.items():
         assert (framework / identifier / entry["LibraryPath"]).is_file()
+        assert entry["SupportedArchitectures"] == [a for i, a in SLICES if i == identifier]
         headers = framework / identifier / entry["HeadersPath"]
         assert "CEdgeKit" in (headers / "module.modulemap").read_text()
         assert (headers / "edgekit" / "edgekit.h").is_file()
 
 
 def test_a_program_links(folder: Path, tmp_path: Path) -> None:
-    """For macOS, the one of the three whose C library zig has."""
+    """For macOS, the one of them whose C library zig has."""
     source = tmp_path / "main.c"
     calls = "\n".join(f"    use((void*)&{name});" for name in sorted(functions()))
     source.write_text(
