@@ -14,9 +14,10 @@ namespace {
 constexpr std::array<uint32_t, 3> kBlockedRows = {1, 4, 16};  // that read a matrix together
 constexpr uint32_t kMaxPieces = 16, kPieceSlots = 512, kBlockSlots = 64;
 constexpr uint64_t kMaxPage = uint64_t{1} << 30;
-constexpr uint32_t kVector = 16;                    // bytes of a vector of words
-constexpr uint32_t kLanes = 64, kRowLanes = 256;    // of a workgroup; of one over a whole row
-constexpr uint32_t kStoredColumns = 4 * kRowLanes;  // of a workgroup: see wgsl/quantize.wgsl
+constexpr uint64_t kMemoryPage = uint64_t{16} << 10;  // of the processor's memory, or several
+constexpr uint32_t kVector = 16;                      // bytes of a vector of words
+constexpr uint32_t kLanes = 64, kRowLanes = 256;      // of a workgroup; of one over a whole row
+constexpr uint32_t kStoredColumns = 4 * kRowLanes;    // of a workgroup: see wgsl/quantize.wgsl
 
 // Words of a row of activations as codes: 8 a group, scales, sums.
 uint32_t code_words(uint32_t width) { return 10 * ((width + kGroup - 1) / kGroup); }
@@ -171,20 +172,52 @@ Program::TextBindings Program::bind(const Buffer& cells) const {
 
 // ---- weights ----------------------------------------------------------------------------------------------
 
-void Program::place_matrix(const Matrix& matrix, std::vector<uint64_t>& pages) {
-    if (!matrix || matrices_at_.contains(matrix.data)) return;
-    const uint64_t most = std::min(device_.limits().buffer_bytes, kMaxPage);
-    if (matrix.tile_bytes > most) unsupported("rows this long");
-    std::vector<Placed>& placed = matrices_at_[matrix.data];
-    for (uint32_t tile = 0; tile < matrix.n_tiles();) {
-        if (pages.empty() || pages.back() + matrix.tile_bytes > most) pages.push_back(0);
-        const auto fit = static_cast<uint32_t>(
-            std::min<uint64_t>(matrix.n_tiles() - tile, (most - pages.back()) / matrix.tile_bytes));
-        placed.push_back({static_cast<uint32_t>(pages.size() - 1),
-                          static_cast<uint32_t>(pages.back() / kVector), tile, fit});
-        pages.back() += fit * matrix.tile_bytes;
-        tile += fit;
+void Program::place_matrix(const Matrix& matrix) {
+    if (matrix && matrices_at_.try_emplace(matrix.data).second) matrices_.push_back(matrix);
+}
+
+// Where they lie, as one page; false: the device does not read the processor's memory.
+bool Program::adopt_matrices() {
+    const auto address = [](const void* at) { return reinterpret_cast<uintptr_t>(at); };
+    uintptr_t begin = UINTPTR_MAX, end = 0;
+    for (const Matrix& matrix : matrices_) {
+        begin = std::min(begin, address(matrix.data));
+        end = std::max(end, address(matrix.data) + matrix.n_tiles() * matrix.tile_bytes);
     }
+    begin = begin / kMemoryPage * kMemoryPage;
+    end = (end + kMemoryPage - 1) / kMemoryPage * kMemoryPage;
+    if (end - begin > device_.limits().buffer_bytes) return false;
+    auto page = device_.adopt({reinterpret_cast<const std::byte*>(begin), end - begin});
+    if (!page) return false;
+    pages_.push_back(std::move(page));
+    for (const Matrix& matrix : matrices_)
+        matrices_at_[matrix.data] = {
+            {0, static_cast<uint32_t>((address(matrix.data) - begin) / kVector), 0, matrix.n_tiles()}};
+    return true;
+}
+
+// Into pages that are as large as the device reads at a time.
+void Program::copy_matrices() {
+    const uint64_t most = std::min(device_.limits().buffer_bytes, kMaxPage);
+    std::vector<uint64_t> pages;
+    for (const Matrix& matrix : matrices_) {
+        if (matrix.tile_bytes > most) unsupported("rows this long");
+        std::vector<Placed>& placed = matrices_at_[matrix.data];
+        for (uint32_t tile = 0; tile < matrix.n_tiles();) {
+            if (pages.empty() || pages.back() + matrix.tile_bytes > most) pages.push_back(0);
+            const auto fit = static_cast<uint32_t>(
+                std::min<uint64_t>(matrix.n_tiles() - tile, (most - pages.back()) / matrix.tile_bytes));
+            placed.push_back({static_cast<uint32_t>(pages.size() - 1),
+                              static_cast<uint32_t>(pages.back() / kVector), tile, fit});
+            pages.back() += fit * matrix.tile_bytes;
+            tile += fit;
+        }
+    }
+    for (const uint64_t page : pages) pages_.push_back(device_.buffer(Device::Use::storage, page));
+    for (const Matrix& matrix : matrices_)
+        for (const Placed& part : matrices_at_.at(matrix.data))
+            device_.write(*pages_[part.page], uint64_t{part.base} * kVector,
+                          {matrix.tile(part.first_tile), part.n_tiles * matrix.tile_bytes});
 }
 
 void Program::place_vector(const float* values, uint32_t n, std::vector<float>& all) {
@@ -194,8 +227,8 @@ void Program::place_vector(const float* values, uint32_t n, std::vector<float>& 
     all.resize(round_up(static_cast<uint32_t>(all.size()), kTileRows));  // as the file has them
 }
 
-void Program::place(const Linear& linear, std::vector<uint64_t>& pages, std::vector<float>& all) {
-    place_matrix(linear.weight, pages);
+void Program::place(const Linear& linear, std::vector<float>& all) {
+    place_matrix(linear.weight);
     place_vector(linear.bias, linear.weight.n, all);
 }
 
@@ -205,13 +238,8 @@ void Program::place(const NormWeights& norm, uint32_t n, std::vector<float>& all
 }
 
 void Program::place_weights() {
-    std::vector<uint64_t> pages;
     std::vector<float> vectors;
-    std::vector<Matrix> matrices;
-    const auto take = [&](const Linear& linear) {
-        place(linear, pages, vectors);
-        if (linear.weight) matrices.push_back(linear.weight);
-    };
+    const auto take = [&](const Linear& linear) { place(linear, vectors); };
     take({weights_.embed, nullptr});
     for (const LayerWeights& layer : weights_.layers) {
         for (const NormWeights* norm :
@@ -241,14 +269,10 @@ void Program::place_weights() {
     take(weights_.head);
 
     uint64_t bytes = vectors.size() * sizeof(float);
-    for (const uint64_t page : pages) bytes += page;
+    for (const Matrix& matrix : matrices_) bytes += matrix.n_tiles() * matrix.tile_bytes;
     if (bytes != weights_.bytes) unsupported("all of this model's tensors");
 
-    for (const uint64_t page : pages) pages_.push_back(device_.buffer(Device::Use::storage, page));
-    for (const Matrix& matrix : matrices)
-        for (const Placed& part : matrices_at_.at(matrix.data))
-            device_.write(*pages_[part.page], uint64_t{part.base} * kVector,
-                          {matrix.tile(part.first_tile), part.n_tiles * matrix.tile_bytes});
+    if (!adopt_matrices()) copy_matrices();
     vectors_ = device_.buffer(Device::Use::storage, vectors.size() * sizeof(float));
     device_.write(*vectors_, 0, std::as_bytes(std::span(vectors)));
 }

@@ -94,9 +94,11 @@ private:
     };
     using ExpertPart = Linear FeedForward::*;
 
-    void place_matrix(const Matrix& matrix, std::vector<uint64_t>& pages);
+    void place_matrix(const Matrix& matrix);
+    bool adopt_matrices();
+    void copy_matrices();
     void place_vector(const float* values, uint32_t n, std::vector<float>& all);
-    void place(const Linear& linear, std::vector<uint64_t>& pages, std::vector<float>& all);
+    void place(const Linear& linear, std::vector<float>& all);
     void place(const NormWeights& norm, uint32_t n, std::vector<float>& all);
     void place_weights();
     uint32_t vector(const float* values) const { return values ? vectors_at_.at(values) : kNone; }
@@ -136,6 +138,7 @@ private:
     const ArenaPlan arena_plan_;
     const RowsPlan rows_plan_;
     std::vector<std::unique_ptr<Buffer>> pages_;
+    std::vector<Matrix> matrices_;
     std::unordered_map<const std::byte*, std::vector<Placed>> matrices_at_;
     std::unordered_map<const float*, uint32_t> vectors_at_;
     std::unique_ptr<Buffer> vectors_, params_, arena_, rows_;

@@ -45,8 +45,10 @@ struct Touch {
 constexpr uint16_t kSeveral = UINT16_MAX;
 
 struct ShimBuffer final : Buffer {
-    explicit ShimBuffer(uint64_t bytes) : bytes(bytes), touched(bytes / kUnit) {}
-    std::vector<std::byte> bytes;
+    explicit ShimBuffer(uint64_t size) : own(size), bytes(own), touched(size / kUnit) {}
+    explicit ShimBuffer(std::span<std::byte> bytes) : bytes(bytes) {}
+    std::vector<std::byte> own;
+    std::span<std::byte> bytes;
     std::vector<Touch> touched;
 };
 struct ShimBindings final : Bindings {
@@ -253,7 +255,12 @@ void Machine::access(const std::byte* at, size_t size, bool writes) {
     // Constants lie beside the code.
     constexpr ptrdiff_t kNear = 1 << 20;
     if (!writes && std::abs(at - reinterpret_cast<const std::byte*>(kernel->entry)) < kNear) return;
-    refuse("an access outside the buffers");
+    std::string where =
+        " " + std::to_string(at - reinterpret_cast<const std::byte*>(kernel->entry)) + " from the code,";
+    for (const ShimBuffer* buffer : bindings->buffers)
+        where += " " + std::to_string(at - buffer->bytes.data()) + "/" + std::to_string(buffer->bytes.size());
+    refuse((writes ? "a write" : "a read") + std::string(" outside the buffers (places / sizes:") + where +
+           ")");
 }
 
 const MetalShim kCalls{
@@ -302,7 +309,7 @@ void metal_run(const void *params, const uint *rows, const float *vectors, const
     const int status = std::system(command.c_str());  // NOLINT(concurrency-mt-unsafe): the device's turn
     void* library = status == 0 ? dlopen((path / "kernel.so").c_str(), RTLD_NOW | RTLD_LOCAL) : nullptr;
     fs::remove_all(path);
-    if (!library) wrong("does not compile");
+    if (!library) wrong(status == 0 ? dlerror() : "does not compile");  // NOLINT(concurrency-mt-unsafe)
     reinterpret_cast<void (*)(const MetalShim*)>(dlsym(library, "metal_set_shim"))(&kCalls);
     auto* const extent = static_cast<std::byte**>(dlsym(library, "metal_threadgroup"));
     if (extent[0]) kernel.threadgroup = {extent[0], extent[1]};
@@ -334,6 +341,11 @@ public:
     std::unique_ptr<Buffer> buffer(Use, uint64_t bytes) override {
         called();
         return std::make_unique<ShimBuffer>(bytes);
+    }
+    std::unique_ptr<Buffer> adopt(std::span<const std::byte> bytes) override {
+        called();
+        return std::make_unique<ShimBuffer>(
+            std::span(const_cast<std::byte*>(bytes.data()), bytes.size()));  // which no kernel may write
     }
     const Kernel* kernel(const std::string& name, uint32_t lanes, std::span<const Constant> constants,
                          std::span<const std::string_view> files) override {

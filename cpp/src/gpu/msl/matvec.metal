@@ -14,7 +14,7 @@ constexpr constant uint SIMDS = LANES / SIMD;
 
 [[max_total_threads_per_threadgroup(LANES)]] kernel void run(BUFFERS) {
     threadgroup Table table;
-    threadgroup float4 parts[SIMDS * ROWS * 4];
+    threadgroup float parts[SIMDS * ROWS * 16];
     prepare(table, lane);
     const Tiles tiles = {weights, p.groups, p.codes, &table};
 
@@ -38,14 +38,15 @@ constexpr constant uint SIMDS = LANES / SIMD;
     // Lanes with the same rows are four apart.
     for (uint r = 0; r < ROWS; ++r) {
         for (ushort i = 4; i < SIMD; i *= 2) sums[r] += simd_shuffle_xor(sums[r], i);
-        if (lane % SIMD < 4) parts[(lane / SIMD * ROWS + r) * 4 + lane % SIMD] = sums[r];
+        for (uint b = 0; b < 4 && lane % SIMD < 4; ++b)
+            parts[(lane / SIMD * ROWS + r) * 16 + 4 * (lane % SIMD) + b] = sums[r][b];
     }
     threadgroup_barrier(mem_flags::mem_threadgroup);
     for (uint i = lane; i < 16 * count; i += LANES) {
         const uint r = i / 16, c = i % 16, row = segment.first + 16 * tile + c;
         if (row >= segment.rows) continue;
         float sum = 0;
-        for (uint s = 0; s < SIMDS; ++s) sum += parts[(s * ROWS + r) * 4 + c / 4][c % 4];
+        for (uint s = 0; s < SIMDS; ++s) sum += parts[(s * ROWS + r) * 16 + c];
         float y = sum * row_scale(tiles, at, c / 4)[c % 4];
         if (segment.bias != NONE) y += vectors[segment.bias + row];
         y *= p.scale;
