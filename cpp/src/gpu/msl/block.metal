@@ -24,11 +24,12 @@ inline float4 products(uint4 codes, float4 x) {
 }
 
 // The lane's share of a tile's rows 4q … 4q + 3 times `count` rows of the input, into `sums`. 16 lanes take a block,
-// which is 256 bytes in a row for 4-bit codes.
+// which is 256 bytes in a row for 4-bit codes; a simdgroup has neighbouring blocks, so that few lines are two's.
 inline void multiply(Tiles tiles, uint tile, uint lane, device const float *arena, uint codes_in, uint floats_in,
                      uint width, uint first, uint count, thread float4 *sums) {
     const uint q = lane % 4, j = lane / 4 % 4, groups = tiles.groups;
-    for (uint g = lane / 16; g < groups; g += LANES / 16) {
+    const uint share = (groups + LANES / SIMD - 1) / (LANES / SIMD), begin = lane / SIMD * share;
+    for (uint g = begin + lane % SIMD / 16; g < min(begin + share, groups); g += SIMD / 16) {
         const Line codes = line(tiles, tile, g, j, q);
         const float4 scale = group_scale(tiles, tile, g, q);
         for (uint r = 0; r < ROWS; ++r) {
