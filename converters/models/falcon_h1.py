@@ -15,7 +15,7 @@ DEFAULTS = {
     "mamba_n_groups": 1, "mamba_d_state": 256, "mamba_d_conv": 4, "mamba_conv_bias": True,
     "mamba_norm_before_gate": True, "mamba_rms_norm": False,
 }  # fmt: skip
-IGNORED = "mamba_chunk_size mamba_expand mamba_use_mlp num_logits_to_keep time_step_limit ssm_config".split()
+IGNORED = "mamba_chunk_size mamba_expand mamba_use_mlp mlp_expansion_factor num_logits_to_keep".split()
 UNKNOWN = ("attention_bias", "mamba_proj_bias", "mlp_bias", "projectors_bias")
 FEED_FORWARD = {part: f"feed_forward.{part}_proj" for part in ("gate", "up", "down")}
 LAYER = standard.LAYER | {"ffn_norm": "pre_ff_layernorm"} | FEED_FORWARD | _mamba.layer("mamba")

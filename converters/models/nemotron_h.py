@@ -32,6 +32,7 @@ IGNORED = """
     residual_in_fp32 rescale_prenorm_residual time_step_limit time_step_max time_step_floor use_mamba_kernels
     num_nextn_predict_layers mtp_layers_block_type mtp_hybrid_override_pattern sliding_window
     rope_theta partial_rotary_factor attention_head_dim n_shared_experts moe_shared_expert_overlap
+    topk_group
 """.split()
 ATTENTION = {part: f"mixer.{part}_proj" for part in "qkvo"}
 MLP = {part: f"{part}_proj" for part in ("up", "down")}

@@ -22,7 +22,7 @@ from edgekit.converters.checkpoint import Checkpoint, read_source
 from edgekit.converters.interpreters.numpy import Reference
 from edgekit.converters.models import _rotary
 from edgekit.converters.models._config import Config
-from edgekit.converters.spec import ModelSpec, Source
+from edgekit.converters.spec import ModelSpec, Moe, Source
 from edgekit.errors import EdgekitError, InvalidFile, UnsupportedModel
 
 SHARED = Path(os.environ.get("EDGEKIT_SHARED", Path(__file__).parents[2].parent / "shared"))
@@ -412,6 +412,26 @@ def test_published_configs_of_new_families_are_read_rightly() -> None:
     assert of["Hunyuan-1.8B"].qk_norm == "head_after_rope"
     assert of["MiniCPM-2B"].residual_scale == pytest.approx(1.4 / 40**0.5)
     assert of["GLM-4-9B-0414"].ropes[0].dim == 64
+
+
+def test_published_configs_of_recurrent_families_are_read_rightly() -> None:
+    families = {name: models.load(config) for name, (config, _) in PUBLISHED.items()}
+    names = ("Falcon-H1-0.5B", "granite-4.0-h-tiny", "Nemotron-3-Nano-30B-A3B", "OLMo-Hybrid-7B")
+    falcon, granite, nemotron, olmo = (families[name].spec for name in names)
+    qwen, rwkv = families["Qwen3-Next-80B-A3B-Instruct"].spec, families["rwkv7-g1-0.1B"].spec
+    assert not any(families[name].warnings for name in (*names, "rwkv7-g1-0.1B"))
+    assert [(x.mixer, x.beside) for x in falcon.layers[:2]] == [("recurrent", True), ("attention", False)]
+    assert families["Falcon-H1-0.5B"].tensors["layers.1.k"].scale == 0.390625
+    assert [i for i, x in enumerate(granite.layers) if x.mixer == "attention"] == [5, 15, 25, 35]
+    assert granite.moe == Moe(6, normalize=True, d_shared=1024)
+    assert nemotron.moe == Moe(6, normalize=True, score="sigmoid", scale=2.5, d_shared=3712)
+    assert [x.n_experts for x in nemotron.layers[:4]] == [128, 128, 0, 128]  # M E, M E, M, * E
+    assert (olmo.layers[3].rope, olmo.layers[0].recurrence and olmo.layers[0].recurrence.beta_scale) == (
+        None,
+        2,
+    )
+    assert qwen.moe == Moe(10, normalize=True, d_shared=512, shared_gate=True)
+    assert [x.rwkv.value_rank for x in rwkv.layers if x.mixer == "rwkv_time" and x.rwkv][:2] == [0, 32]
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the published configs are not here")
