@@ -80,7 +80,7 @@ def stored(family: Family) -> dict[str, Stored]:
         if not where.name:
             continue
         rows, *rest = family.spec.shape(name)
-        if where.shape and name.endswith("norm"):  # a tensor for each head
+        if where.shape and (where.stack or name.endswith("norm")):  # a tensor for each row, as of heads
             for row, theirs in enumerate((where.name, *where.stack)):
                 found[theirs] = Stored((*rest,), ((name, where),), row)
             continue

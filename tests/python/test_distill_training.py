@@ -65,6 +65,7 @@ def logits(spec: Any, load: Any) -> Any:
 
 FAMILIES = ["llama_mqa", "phi3", "gemma3", "qwen2_window", "smollm3", "openelm", "stablelm_qk_norm", "olmoe"]
 FAMILIES += ["helium_bias", "gpt_oss_plain", "apertus", "nanochat"]  # stored in other ways
+FAMILIES += ["granitemoehybrid_experts"]  # stacks of two parts
 
 
 @pytest.mark.parametrize("name", [name for name in FAMILIES if name in TINY_CONFIGS])

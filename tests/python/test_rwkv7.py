@@ -20,7 +20,7 @@ from mlx.utils import tree_flatten
 from mlx_lm.models import rwkv7 as theirs
 
 from edgekit import Model, isas
-from edgekit.converters import convert
+from edgekit.converters import convert, synth
 from edgekit.converters.formats import edge, onnx
 from edgekit.converters.interpreters.numpy import Reference
 from edgekit.errors import UnsupportedModel
@@ -106,6 +106,12 @@ def test_the_engine_agrees(case: tuple[Path, Any], tmp_path: Path) -> None:
     other = Model(path, isa=isas()[0]).session(window=64, sinks=0)
     other.restore(tmp_path / "session")
     assert relative(other.forward(IDS[-7:]), want[-7:]) <= 1e-4
+
+
+def test_a_synthetic_one_is_read(tmp_path: Path) -> None:
+    synth.synth(CONFIG, tmp_path / "m")
+    model = convert.read(tmp_path / "m", "rwkv7")
+    assert np.isfinite(Reference(model.spec, model.load).logits(IDS[:5])).all()
 
 
 def test_onnx_has_it_in_standard_operators_alone(case: tuple[Path, Any], tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ from edgekit.converters.checkpoint import Checkpoint
 from edgekit.converters.interpreters.numpy import Reference
 from edgekit.errors import IoFailure, UnsupportedModel, UsageError
 
-NEW = ("helium", "gpt_oss", "apertus", "nanochat")  # rows in another order, stacks, functions, no weights
+# rows in another order, stacks, functions, no weights, rows by turns, stacks of two parts
+NEW = ("helium", "gpt_oss", "apertus", "nanochat", "qwen3_next", "granitemoehybrid_mamba_experts")
 
 
 @pytest.mark.parametrize("name", ["llama_mqa", "phi3", "gemma3", "lfm2_bias", "qwen3_moe", "stablelm", *NEW])
