@@ -16,5 +16,5 @@ npm --prefix samples/web install --no-audit --no-fund --no-package-lock --loglev
 npm --prefix samples/web run --silent build
 
 node --test --test-timeout 300000 --test-reporter dot tests/web/downloads.test.mjs tests/web/node.test.mjs
-node --test --test-timeout 300000 --test-reporter dot tests/web/chromium.test.mjs tests/web/demo.test.mjs tests/web/bundlers.test.mjs tests/web/bench.test.mjs
+node --test --test-timeout 300000 --test-reporter dot tests/web/chromium.test.mjs tests/web/gpu.test.mjs tests/web/demo.test.mjs tests/web/bundlers.test.mjs tests/web/bench.test.mjs
 .venv/bin/python -m pytest -q tests/web

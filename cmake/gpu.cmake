@@ -1,5 +1,5 @@
 # The GPU backend: cpp/src/gpu over one kind of device, with that device's kernels as strings.
-set(EDGEKIT_GPU "" CACHE STRING "The kind of device: webgpu (wgpu-native, looked for at run time), metal, metal_shim (Metal's kernels run as C++, for tests); empty: no GPU backend")
+set(EDGEKIT_GPU "" CACHE STRING "The kind of device: webgpu (wgpu-native, looked for at run time), browser (WebGPU of the page that loads the module: for runtimes/web), metal, metal_shim (Metal's kernels run as C++, for tests); empty: no GPU backend")
 set(EDGEKIT_GPU_HEADERS "" CACHE PATH "What the device is compiled against: the folder of webgpu.h and wgpu.h (the wheel `wgpu` has them in wgpu/resources), or of metal-cpp")
 
 # edgekit_gpu(<target>): adds the backend to the target.

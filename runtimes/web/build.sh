@@ -29,9 +29,9 @@ if [ "$what" != js ]; then
 fi
 if [ "$what" != wasm ]; then
     cd "$here"
-    [ -x node_modules/.bin/tsc ] || npm install --no-audit --no-fund --loglevel=error --no-package-lock
+    [ -d node_modules/@webgpu ] || npm install --no-audit --no-fund --loglevel=error --no-package-lock
     node_modules/.bin/tsc
     node prune_types.mjs
     cp "$EDGEKIT_ROOT/LICENSE" .
 fi
-"$here/sizes.sh"
+if [ "$what" = all ]; then "$here/sizes.sh" "$directory"; else "$here/sizes.sh"; fi

@@ -1,6 +1,10 @@
 // A backend that fails at any step of a text: the processor goes on, and the text is as if nothing had been.
 
+#include <algorithm>
+#include <chrono>
+#include <map>
 #include <memory>
+#include <thread>
 
 #include "engine_support.h"
 
@@ -12,7 +16,13 @@ struct Fault {
     bool lost = false;           // and its memory cannot be read then
     bool full = false;           // there is no room for a text
     bool foreign = false;        // it cannot compute this model
+    bool absent = false;         // the machine has none
+    bool wrong = false;          // it computes other numbers
+    uint32_t delay_ms = 0;       // of a pass
 } fault;
+// What it once gave at a position, and gives again at once, unless empty.
+std::map<uint64_t, std::vector<float>> known;
+bool remembers = false;
 uint32_t passes = 0;
 
 bool failed() { return passes > fault.pass; }
@@ -54,7 +64,13 @@ public:
                                 .rows = part.rows,
                                 .ids = part.ids,
                                 .wanted = part.wanted};
-        return cpu_->forward({&own, 1}, output, out, give_up);
+        std::this_thread::sleep_for(std::chrono::milliseconds(fault.delay_ms));
+        if (const auto old = known.find(part.position); !remembers && old != known.end())
+            return std::copy(old->second.begin(), old->second.end(), out), true;
+        const bool completed = cpu_->forward({&own, 1}, output, out, give_up);
+        if (fault.wrong) out[0] += 1000;
+        if (remembers) known[part.position].assign(out, out + 260);
+        return completed;
     }
 
 private:
@@ -67,6 +83,7 @@ const edgekit::BackendKind kFaulty{
     .open = [](const edgekit::ModelSpec& spec, const edgekit::Weights& weights,
                const edgekit_model_options& options) -> std::unique_ptr<edgekit::Backend> {
         if (fault.foreign) throw edgekit::BackendFailure("not this model");
+        if (fault.absent) throw edgekit::Error(edgekit::Status::unsupported, "no device");
         return std::make_unique<FaultyBackend>(edgekit::kCpuBackend.open(spec, weights, options));
     }};
 
@@ -183,6 +200,41 @@ void test_forgotten_beginning() {
     edgekit_model_free(model);
 }
 
+// "auto": the backend that computes what the processor does, and faster.
+void test_auto() {
+    const auto opened = [](Fault wanted) {
+        fault = {};
+        edgekit_model* model = open_model("text.edge");
+        fault = wanted;
+        passes = 0;
+        edgekit_model_options options;
+        edgekit_model_options_init(&options);
+        options.n_threads = 1;
+        options.backend = "auto";
+        model->model = std::make_shared<const edgekit::Model>(
+            std::make_unique<edgekit::MappedFile>(kGolden + "text.edge"), options, kFaulty);
+        edgekit_model_info info{};
+        info.struct_size = sizeof info;
+        expect_ok(edgekit_model_get_info(model, &info, &error), "info");
+        const std::string told = std::string(info.backend.data, info.backend.size) + ": " +
+                                 std::string(info.relayed.data, info.relayed.size);
+        edgekit_model_free(model);
+        return told;
+    };
+    const auto begins = [](const std::string& text, const std::string& with) {
+        check(text.rfind(with, 0) == 0, "\"" + text + "\" begins with \"" + with + "\"");
+    };
+    begins(opened({.absent = true}), "cpu: no device");
+    begins(opened({.foreign = true}), "cpu: not this model");
+    begins(opened({.pass = 2}), "cpu: the device is gone");
+    begins(opened({.wrong = true}), "cpu: the faulty here computes other numbers");
+    remembers = true;
+    begins(opened({.delay_ms = 5}), "cpu: the processor is faster here: ");
+    remembers = false;
+    check(opened({}) == "faulty: ", "a faster backend computes");
+    known.clear();
+}
+
 }  // namespace
 
 int main() {
@@ -192,5 +244,6 @@ int main() {
     test_two_texts();
     test_no_beginning();
     test_forgotten_beginning();
+    test_auto();
     return report();
 }

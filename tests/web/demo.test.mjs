@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { fileURLToPath } from "node:url";
 
-import { launch } from "./chromium.mjs";
+import { launch, SWIFTSHADER } from "./chromium.mjs";
 import { serve } from "./server.mjs";
 
 const DIST = "/samples/web/dist/";
@@ -20,9 +20,9 @@ before(async () => {
 });
 after(() => browser?.close());
 
-async function withDemo(isolated, use) {
+async function withDemo(isolated, use, of = browser) {
     const server = await serve({ isolated });
-    const context = await browser.newContext({ viewport: { width: 900, height: 760 } });
+    const context = await of.newContext({ viewport: { width: 900, height: 760 } });
     const page = await context.newPage();
     const errors = [];
     page.on("pageerror", (error) => errors.push(error.message));
@@ -84,6 +84,27 @@ test("from an address, without isolation: kept for the next visit", { skip }, ()
         await page.waitForSelector("#send", { state: "visible" });
     }),
 );
+
+test("on the graphics processor: it chats, and the page says where it computes", { skip }, async () => {
+    const withGpu = await launch(SWIFTSHADER);
+    try {
+        await withDemo(
+            true,
+            async (page, screenshot) => {
+                await page.selectOption("#backend", "gpu");
+                await page.setInputFiles("#file", sample);
+                await page.waitForSelector("#chat", { state: "visible" });
+                assert.match(await page.textContent("#messages"), /on the graphics processor \(WebGPU\)/);
+                await ask(page, "Tell me a story about a dog who found a red ball.");
+                await page.waitForFunction(() => document.querySelector(".assistant").textContent.length > 60, null, { timeout: 120_000 });
+                await screenshot("chat-gpu");
+            },
+            withGpu,
+        );
+    } finally {
+        await withGpu.close();
+    }
+});
 
 test("a file that is no model gives a message", { skip }, () =>
     withDemo(true, async (page, screenshot) => {

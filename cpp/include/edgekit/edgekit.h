@@ -197,7 +197,9 @@ typedef struct edgekit_model_options {
                       cut while the model is used. A mapped file must stay as it is (renaming another over it,
                       or removing it, does no harm): a change is EDGEKIT_IO_ERROR at the next step, a cut in
                       the middle of a step ends the process */
-    const char* backend;        /* what computes: NULL or "cpu"; "gpu" where the build has it */
+    const char* backend;        /* what computes: NULL or "cpu"; "gpu" where the build has it; "auto": the GPU
+                                   where it computes what the processor does, and faster, which is tried when
+                                   the model is opened */
     const char* webgpu_library; /* wgpu-native's library, for "gpu"; NULL: where the system finds it */
     const edgekit_companion*
         companion; /* NULL: none; copied. Its release is called also when opening fails */
@@ -221,6 +223,7 @@ typedef struct edgekit_model_info {
     edgekit_span metadata; /* the package's whole metadata as JSON */
     edgekit_span relayed;  /* why the processor computes, and not the backend that was asked for; empty: that
                               one does. Of the moment */
+    edgekit_span backend;  /* what computes: "cpu" or "gpu". Of the moment */
 } edgekit_model_info;
 
 EDGEKIT_API void edgekit_model_options_init(edgekit_model_options* options);

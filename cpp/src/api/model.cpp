@@ -19,6 +19,7 @@ namespace {
 
 edgekit_span span_of(std::string_view text) { return {text.data(), text.size()}; }
 
+// "auto" is the last there is, which Relay weighs against the processor.
 const edgekit::BackendKind& backend_kind(std::string_view name) {
     static constexpr const edgekit::BackendKind* kKinds[] = {
         &edgekit::kCpuBackend,
@@ -26,10 +27,11 @@ const edgekit::BackendKind& backend_kind(std::string_view name) {
         &edgekit::kGpuBackend,
 #endif
     };
-    std::string names;
+    if (name == "auto") return *kKinds[std::size(kKinds) - 1];
+    std::string names = "auto";
     for (const edgekit::BackendKind* kind : kKinds) {
         if (kind->name == name) return *kind;
-        names += (names.empty() ? "" : ", ") + std::string(kind->name);
+        names += ", " + std::string(kind->name);
     }
     throw edgekit::Error(edgekit::Status::unsupported,
                          "this build has no backend '" + std::string(name) + "'; there are: " + names);
@@ -164,6 +166,7 @@ edgekit_status edgekit_model_get_info(const edgekit_model* model, edgekit_model_
         result.scheme = span_of(m.scheme());
         result.metadata = span_of(m.metadata_json());
         result.relayed = span_of(m.relay().reason(m.backend()));
+        result.backend = span_of(m.relay().kind().name);
         edgekit::api::write_result(result, info);
         return EDGEKIT_OK;
     });

@@ -40,7 +40,7 @@ LayerWeights bind_layer(Binder& bind, const ModelSpec& spec, const LayerSpec& la
         w.ple.down = bind.linear(prefix, "ple_out", spec.d_model, spec.ple.dim);
         w.ple_post_norm = bind.norm(prefix, "ple_post_norm", spec.d_model);
     }
-    if (const float* scalar = bind.vector(prefix, "scalar", 1, false)) w.scalar = *scalar;
+    w.scalar = bind.vector(prefix, "scalar", 1, false);
     return w;
 }
 

@@ -45,7 +45,7 @@ struct LayerWeights {
     std::vector<FeedForward> experts;
     FeedForward ple;  // per-layer embeddings: gate and down; what up would give is the token's
     NormWeights ple_post_norm;
-    float scalar = 1;  // multiplies what the layer gives
+    const float* scalar = nullptr;  // multiplies what the layer gives; nullptr: 1
 };
 
 struct Weights {

@@ -111,7 +111,7 @@ bool Decoder::layers(Step& step) const {
                              w.attn_post_norm);
         if (step.given_up()) return false;
         if (!spec.d_ff) continue;
-        const float scalar = spec_.ple.dim ? 1.0f : w.scalar;
+        const float whole = w.scalar ? *w.scalar : 1.0f, scalar = spec_.ple.dim ? 1.0f : whole;
         const PreparedRows& ffn = memory.ffn;
         if (spec.n_experts) {
             if (!experts(step, layer, scalar)) return false;
@@ -123,7 +123,7 @@ bool Decoder::layers(Step& step) const {
         if (!spec_.ple.dim) continue;
         let_through(step, layer);
         const Activations hidden{ffn.x, spec_.ple.dim, ffn.codes, ffn.groups, step.m()};
-        step.add_to_residual(w.ple.down, hidden, w.ple_post_norm, w.scalar);
+        step.add_to_residual(w.ple.down, hidden, w.ple_post_norm, whole);
     }
     return true;
 }

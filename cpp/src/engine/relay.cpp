@@ -1,23 +1,42 @@
 #include "engine/relay.h"
 
+#include "engine/trial.h"
+
 namespace edgekit {
 
 Relay::Relay(const BackendKind& kind, const ModelSpec& spec, const Weights& weights,
              const edgekit_model_options& options)
     : kind_(kind), spec_(spec), weights_(weights), n_threads_(options.n_threads) {
+    const bool weighed = options.backend && std::string_view(options.backend) == "auto";
     try {
         first_ = kind.open(spec, weights, options);
-    } catch (const BackendFailure& failure) {
-        open_second(failure);
+        if (weighed && &kind != &kCpuBackend) weigh();
+    } catch (const Error& failure) {
+        const bool failed = dynamic_cast<const BackendFailure*>(&failure) != nullptr;
+        if (!failed && !(weighed && failure.status() == Status::unsupported)) throw;
+        go_over(open_processor(), failure.what());
     }
 }
 
-void Relay::open_second(const BackendFailure& failure) {
+std::unique_ptr<Backend> Relay::open_processor() const {
     edgekit_model_options options{};
     options.struct_size = sizeof options;
     options.n_threads = n_threads_;
-    second_ = kCpuBackend.open(spec_, weights_, options);
-    failure_ = failure.what();
+    return kCpuBackend.open(spec_, weights_, options);
+}
+
+void Relay::go_over(std::unique_ptr<Backend> processor, std::string why) {
+    second_ = std::move(processor);
+    failure_ = std::move(why);
+}
+
+void Relay::weigh() {
+    const Trial other = try_backend(*first_, spec_);
+    std::unique_ptr<Backend> processor = open_processor();
+    std::string why = objection(kind_.name, other, try_backend(*processor, spec_));
+    if (why.empty()) return;
+    first_.reset();
+    go_over(std::move(processor), std::move(why));
 }
 
 Backend& Relay::backend() const {
@@ -33,7 +52,7 @@ const BackendKind& Relay::kind() const {
 Backend& Relay::after(const Backend& failed, const BackendFailure& failure) {
     const std::lock_guard lock(mutex_);
     if (&failed == second_.get()) throw BackendFailure(failure);
-    if (!second_) open_second(failure);
+    if (!second_) go_over(open_processor(), failure.what());
     return *second_;
 }
 

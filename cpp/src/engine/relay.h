@@ -13,7 +13,8 @@ namespace edgekit {
 class Relay {
 public:
     // The spec and the weights must outlive it. When the backend cannot compute this model, the processor
-    // does from the beginning. Throws what else BackendKind::open does.
+    // does from the beginning; with the options' "auto" also where this machine has no such backend, or one
+    // that computes other numbers, or no faster (engine/trial.h). Throws what else BackendKind::open does.
     Relay(const BackendKind& kind, const ModelSpec& spec, const Weights& weights,
           const edgekit_model_options& options);
 
@@ -28,7 +29,9 @@ public:
     std::string_view reason(const Backend& backend) const;
 
 private:
-    void open_second(const BackendFailure& failure);
+    std::unique_ptr<Backend> open_processor() const;
+    void go_over(std::unique_ptr<Backend> processor, std::string why);
+    void weigh();
 
     const BackendKind& kind_;  // of the first
     const ModelSpec& spec_;

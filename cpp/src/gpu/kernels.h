@@ -31,7 +31,7 @@ struct MatvecParams {
 struct NormParams {
     uint32_t kind = 0, width = 0, input = 0, weight = kNone, bias = kNone, kept = 0, compact = 0,
              floats = kNone, codes = kNone, sum = kNone;
-    float scale = 1, eps = 0;
+    float scale = 1, scalar = 1, eps = 0;
 };
 
 struct StoreParams {
@@ -46,7 +46,7 @@ struct AttendParams {
 };
 
 struct JoinParams {
-    uint32_t n_heads, head_dim, pieces, parts, floats, codes, kept;
+    uint32_t n_heads, head_dim, pieces, parts, sinks, gate, gates, floats, codes, kept;
 };
 
 struct ConvParams {
@@ -54,7 +54,8 @@ struct ConvParams {
 };
 
 struct ActivateParams {
-    uint32_t width, gate, up, kept, floats, codes, choices;
+    uint32_t width, gate, up, up_stride, kept, floats = kNone, codes = kNone, choices = 1, alpha_p = kNone,
+                                               alpha_n = kNone;
 };
 
 struct RouteParams {

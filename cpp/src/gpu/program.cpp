@@ -39,28 +39,27 @@ uint64_t ring_key(const Mixer& mixer) {
 
 // What the kernels know of a model; what has tensors of its own is found out by their bytes.
 void check(const ModelSpec& spec, const Weights& weights) {
-    if (spec.ple.dim) unsupported("per-layer embeddings");
-    if (spec.v_norm) unsupported("norms of values");
     if (spec.moe.d_shared) unsupported("shared experts");
     if (spec.moe.score != RouterScore::softmax || spec.moe.scale != 1) unsupported("this model's router");
-    if (spec.activation > Activation::relu2) unsupported("this model's activation");
-    if (spec.qk_norm > QkNorm::layer_per_head) unsupported("norms of rotated queries and keys");
-    for (size_t i = 0; i < spec.layers.size(); ++i) {
-        if (spec.layers[i].kv_layer >= 0) unsupported("keys and values that layers share");
-        if (spec.layers[i].d_ff == 0) unsupported("layers without a feed-forward part");
-        const Mixer& mixer = *weights.layers[i].mixer;
-        if (!as<AttentionLayer>(mixer) && !as<ShortConvLayer>(mixer))
+    if (spec.qk_norm == QkNorm::head_after_rope && spec.norm != Norm::rms)
+        unsupported("layer norms of rotated queries and keys");
+    for (const LayerSpec& layer : spec.layers)
+        if (layer.beside) unsupported("mixers that stand beside each other");
+    for (const LayerWeights& layer : weights.layers)
+        if (!as<AttentionLayer>(*layer.mixer) && !as<ShortConvLayer>(*layer.mixer))
             unsupported("layers other than attention and short convolutions");
-        if (const auto* attention = as<AttentionLayer>(mixer))
-            if (!attention->description().v.weight) unsupported("values that are the keys");
-    }
+}
+
+// Of a pass, [rows][layers][dim].
+uint64_t layer_input_numbers(const ModelSpec& spec) {
+    return uint64_t{kPassRows} * spec.layers.size() * spec.ple.dim;
 }
 
 }  // namespace
 
 ArenaPlan::ArenaPlan(const ModelSpec& spec, const Weights& weights) {
-    uint32_t q_size = 0, kv_size = 0, head_parts = 0, projected = 0, mixed_size = 0, d_ff = 0,
-             most_experts = 0, choices_of_row = 1;
+    uint32_t q_size = 0, kv_size = 0, head_parts = 0, projected = 0, mixed_size = 0, gates = 0,
+             d_ff = spec.ple.dim, most_experts = 0, choices_of_row = 1;
     for (size_t i = 0; i < spec.layers.size(); ++i) {
         const Mixer& mixer = *weights.layers[i].mixer;
         if (const auto* attention = as<AttentionLayer>(mixer)) {
@@ -68,6 +67,7 @@ ArenaPlan::ArenaPlan(const ModelSpec& spec, const Weights& weights) {
             q_size = std::max(q_size, a.n_heads * a.head_dim);
             kv_size = std::max(kv_size, a.n_kv_heads * a.head_dim);
             head_parts = std::max(head_parts, a.n_heads * kMaxPieces * (a.head_dim + 2));
+            gates = std::max(gates, a.gate.weight.n);
         } else {
             projected = 3 * spec.d_model;
             mixed_size = spec.d_model;
@@ -87,6 +87,7 @@ ArenaPlan::ArenaPlan(const ModelSpec& spec, const Weights& weights) {
     v = take(rows * kv_size);
     q_out = take(rows * q_size);
     q_sink = take(rows * q_size);
+    gates_of_heads = take(rows * gates);
     parts = take(rows * head_parts);
     bcx = take(rows * projected);
     mixed = take(rows * mixed_size);
@@ -101,6 +102,8 @@ ArenaPlan::ArenaPlan(const ModelSpec& spec, const Weights& weights) {
     chosen = take(most_experts ? ffn_rows : 0);
     shares = take(most_experts ? ffn_rows : 0);
     choices = take(most_experts ? ffn_rows * spec.d_model : 0);
+    layer_inputs = take(layer_input_numbers(spec));
+    layer_projections = take(layer_input_numbers(spec));
     out = take(uint64_t{kOutputRows} * std::max(spec.vocab_size, spec.d_model));
 }
 
@@ -126,7 +129,7 @@ RowsPlan::RowsPlan(const ModelSpec& spec, const Weights& weights) {
     }
     size_t n_experts = 0;
     for (const LayerSpec& layer : spec.layers) n_experts += layer.n_experts;
-    experts = take(kExpertParts * n_experts);
+    experts = take(2 * kExpertParts * n_experts);
     for (uint32_t i = 0; i < spec.layers.size(); ++i) {
         const uint64_t key = ring_key(*weights.layers[i].mixer);
         const bool known =
@@ -142,7 +145,8 @@ uint32_t RowsPlan::ring(const Mixer& mixer) const {
 
 uint64_t Program::shared_bytes(const ModelSpec& spec, const Weights& weights) {
     check(spec, weights);
-    return (ArenaPlan(spec, weights).words + RowsPlan(spec, weights).words) * sizeof(uint32_t);
+    const uint64_t words = ArenaPlan(spec, weights).words + RowsPlan(spec, weights).words;
+    return (words + layer_input_numbers(spec)) * sizeof(uint32_t);
 }
 
 Program::Program(const ModelSpec& spec, const Weights& weights, Device& device)
@@ -151,7 +155,8 @@ Program::Program(const ModelSpec& spec, const Weights& weights, Device& device)
       device_(device),
       arena_plan_((check(spec, weights), spec), weights),
       rows_plan_(spec, weights),
-      table_(rows_plan_.words) {
+      table_(rows_plan_.words),
+      token_inputs_(layer_input_numbers(spec)) {
     const uint64_t arena_bytes = arena_plan_.words * sizeof(uint32_t);
     if (arena_bytes > device.limits().buffer_bytes) unsupported("activations this large");
     place_weights();
@@ -247,24 +252,31 @@ void Program::place_weights() {
             place(*norm, spec_.d_model, vectors);
         place(layer.o_norm, layer.mixer->width(), vectors);
         place(layer.dense.down_norm, layer.dense.down.weight.k, vectors);
+        place(layer.ple_post_norm, spec_.d_model, vectors);
+        for (const float* number : {layer.dense.alpha_p, layer.dense.alpha_n, layer.scalar})
+            place_vector(number, 1, vectors);
         if (const auto* attention = as<AttentionLayer>(*layer.mixer)) {
             const AttentionDescription a = attention->description();
-            const bool per_head = spec_.qk_norm == QkNorm::head;
+            const bool per_head = spec_.qk_norm == QkNorm::head || spec_.qk_norm == QkNorm::head_after_rope;
+            place_vector(a.sinks, a.n_heads, vectors);
             place(a.q_norm, per_head ? a.head_dim : a.n_heads * a.head_dim, vectors);
             place(a.k_norm, per_head ? a.head_dim : a.n_kv_heads * a.head_dim, vectors);
-            for (const Linear& linear : {a.q, a.k, a.v, a.o}) take(linear);
+            for (const Linear& linear : {a.q, a.k, a.v, a.o, a.gate}) take(linear);
         } else {
             const ShortConvDescription conv = as<ShortConvLayer>(*layer.mixer)->description();
             place_vector(conv.conv, conv.d_model * conv.kernel, vectors);
             place_vector(conv.bias, conv.d_model, vectors);
             for (const Linear& linear : {conv.in, conv.out}) take(linear);
         }
-        for (const Linear& linear : {layer.dense.gate, layer.dense.up, layer.dense.down}) take(linear);
+        for (const FeedForward* part : {&layer.dense, &layer.ple})
+            for (const Linear& linear : {part->gate, part->up, part->down}) take(linear);
         take(layer.router);
         for (const ExpertPart part : {&FeedForward::gate, &FeedForward::up, &FeedForward::down})
             for (const FeedForward& expert : layer.experts) take(expert.*part);
     }
     place(weights_.embed_norm, spec_.d_model, vectors);
+    place(weights_.ple_norm, spec_.ple.dim, vectors);
+    take(weights_.ple_proj);
     place(weights_.final_norm, spec_.d_model, vectors);
     take(weights_.head);
 
@@ -310,14 +322,14 @@ std::array<const Kernel*, 3> Program::product_kernels(const std::string& name, L
 
 // Over a type of cells.
 std::array<const Kernel*, 3> Program::cell_kernels(const std::string& name, uint32_t head_dim) {
-    const Constant pairs{"PAIRS", (head_dim + 127) / 128};
+    const Constant dim{"HEAD_DIM", head_dim}, pairs{"PAIRS", (head_dim + 127) / 128};
     std::array<const Kernel*, 3> out{};
     for (const KvType type : {KvType::f32, KvType::f16, KvType::int8}) {
         const std::string word = type == KvType::f32 ? "f32" : type == KvType::f16 ? "f16" : "int8";
         const bool stores = name == "store";
         const std::string layout = "layout_" + word, access = (stores ? "store_" : "attend_") + word;
         out[static_cast<size_t>(type)] =
-            kernel(name + " " + word, kLanes, {pairs},
+            kernel(name + " " + word, kLanes, {dim, pairs},
                    {"common", "cells", layout, stores ? "total" : "", access, name});
     }
     return out;
@@ -338,28 +350,63 @@ void Program::add(std::vector<Node>& to, const std::array<const Kernel*, 3>& ker
 
 void Program::build() {
     embed();
+    if (spec_.ple.dim) layer_inputs();
     for (uint32_t i = 0; i < spec_.layers.size(); ++i) {
+        const LayerSpec& layer = spec_.layers[i];
         const LayerWeights& w = weights_.layers[i];
-        const bool kept = i + 1 == spec_.layers.size();  // once its cells are written
-        norm(body_, w.attn_norm, spec_.d_model, arena_plan_.x, false,
-             {.floats = arena_plan_.input, .codes = arena_plan_.input_codes});
-        if (spec_.layers[i].parallel) feed_forward(i, kept);
-        if (const auto* layer = as<AttentionLayer>(*w.mixer))
-            attention(i, *layer, kept);
+        const bool kept = i >= spec_.last_writer;  // once its cells are written
+        normalize(w.attn_norm, i > spec_.last_writer);
+        if (layer.parallel) feed_forward(i, kept);
+        if (const auto* attention_layer = as<AttentionLayer>(*w.mixer))
+            attention(i, *attention_layer, kept);
         else
             short_conv(i, *as<ShortConvLayer>(*w.mixer), kept);
-        if (!spec_.layers[i].parallel) {
-            norm(body_, w.ffn_norm, spec_.d_model, arena_plan_.x, kept,
-                 {.floats = arena_plan_.input, .codes = arena_plan_.input_codes});
-            if (spec_.layers[i].n_experts) {
-                experts(i, kept);
-                continue;
-            }
-            feed_forward(i, kept);
+        if (!layer.d_ff) continue;
+        const float whole = w.scalar ? *w.scalar : 1.0F, scalar = spec_.ple.dim ? 1.0F : whole;
+        if (!layer.parallel) normalize(w.ffn_norm, kept);
+        if (layer.n_experts) {
+            experts(i, kept, scalar);
+        } else {
+            if (!layer.parallel) feed_forward(i, kept);
+            add_branch(w.dense.down, {arena_plan_.hidden, arena_plan_.hidden_codes}, w.ffn_post_norm, kept,
+                       scalar);
         }
-        add_branch(w.dense.down, {arena_plan_.hidden, arena_plan_.hidden_codes}, w.ffn_post_norm, kept);
+        if (spec_.ple.dim) let_through(i, kept, whole);
     }
     outputs();
+}
+
+// The residual stream as the next matrices read it.
+void Program::normalize(const NormWeights& weights, bool kept) {
+    norm(body_, weights, spec_.d_model, arena_plan_.x, kept,
+         {.floats = arena_plan_.input, .codes = arena_plan_.input_codes});
+}
+
+// What the layers let through of every row, added to what run() brings of its token.
+void Program::layer_inputs() {
+    const ArenaPlan& at = arena_plan_;
+    const PerLayerEmbeddingSpec& ple = spec_.ple;
+    const auto n_layers = static_cast<uint32_t>(spec_.layers.size());
+    normalize({}, false);
+    project(body_, {{&weights_.ple_proj, at.layer_projections, n_layers * ple.dim}},
+            {at.input, at.input_codes}, {.kept = false, .scale = ple.proj_scale});
+    norm(body_, weights_.ple_norm, ple.dim, at.layer_projections, false,
+         {.sum = at.layer_inputs, .scale = ple.scale}, n_layers);
+}
+
+// x = (x + down(f(gate(x)) · the layer's input)) · whole.
+void Program::let_through(uint32_t layer, bool kept, float whole) {
+    const ArenaPlan& at = arena_plan_;
+    const LayerWeights& w = weights_.layers[layer];
+    const uint32_t dim = spec_.ple.dim;
+    normalize({}, kept);
+    project(body_, {{&w.ple.gate, at.gate, dim}}, {at.input, at.input_codes}, {.kept = kept});
+    activate({.width = dim,
+              .gate = at.gate,
+              .up = at.layer_inputs + layer * dim,
+              .up_stride = static_cast<uint32_t>(spec_.layers.size()) * dim,
+              .kept = kept});
+    add_branch(w.ple.down, {at.hidden, at.hidden_codes}, w.ple_post_norm, kept, whole);
 }
 
 void Program::embed() {
@@ -385,9 +432,9 @@ void Program::embed() {
 
 // `places`: where the results go.
 void Program::norm(std::vector<Node>& to, const NormWeights& weights, uint32_t width, uint32_t input,
-                   bool kept, const NormParams& places) {
+                   bool kept, const NormParams& places, uint32_t choices) {
     NormParams params = places;
-    params.kind = weights ? static_cast<uint32_t>(spec_.norm) + 1 : 0;
+    if (weights) params.kind = static_cast<uint32_t>(spec_.norm) + 1;
     params.width = width;
     params.input = input;
     params.weight = vector(weights.weight);
@@ -395,7 +442,7 @@ void Program::norm(std::vector<Node>& to, const NormWeights& weights, uint32_t w
     params.kept = kept;
     params.eps = spec_.norm_eps;
     add(to, {kernel("norm", kRowLanes, {}, {"common", "quantize", "total", "norm"})}, Variant::none, params,
-        1, kept);
+        1, kept, 0, false, choices);
 }
 
 // Neighbours of one layout on one page share a grid.
@@ -413,6 +460,7 @@ void Program::project(std::vector<Node>& to, std::initializer_list<Projection> a
     };
     for (const Projection& each : all) {
         const Matrix& matrix = each.linear->weight;
+        if (!matrix) continue;
         const LayoutInfo& info = layout_info(matrix.layout);
         for (const Placed& part : matrices_at_.at(matrix.data)) {
             if (n == MatvecParams::kSegments || (n && (part.page != page || matrix.layout != layout)))
@@ -450,21 +498,31 @@ void Program::project(std::vector<Node>& to, std::initializer_list<Projection> a
 }
 
 // x += residual_scale · post_norm(linear(input)).
-void Program::add_branch(const Linear& linear, Input input, const NormWeights& post_norm, bool kept) {
-    if (!post_norm)
+void Program::add_branch(const Linear& linear, Input input, const NormWeights& post_norm, bool kept,
+                         float scalar) {
+    if (!post_norm && scalar == 1)
         return project(body_, {{&linear, arena_plan_.x, spec_.d_model}}, input,
                        {.kept = kept, .add = true, .scale = spec_.residual_scale});
     project(body_, {{&linear, arena_plan_.branch, spec_.d_model}}, input, {.kept = kept});
     norm(body_, post_norm, spec_.d_model, arena_plan_.branch, kept,
-         {.sum = arena_plan_.x, .scale = spec_.residual_scale});
+         {.sum = arena_plan_.x, .scale = spec_.residual_scale, .scalar = scalar});
 }
 
 void Program::attention(uint32_t layer, const AttentionLayer& mixer, bool kept) {
     const AttentionDescription a = mixer.description();
     const ArenaPlan& at = arena_plan_;
     const uint32_t q_size = a.n_heads * a.head_dim, kv_size = a.n_kv_heads * a.head_dim;
-    project(body_, {{&a.q, at.q, q_size}, {&a.k, at.k, kv_size}, {&a.v, at.v, kv_size}},
-            {at.input, at.input_codes}, {.kept = false});
+    project(body_,
+            {{&a.q, at.q, q_size},
+             {&a.k, at.k, kv_size},
+             {&a.v, at.v, kv_size},
+             {&a.gate, at.gates_of_heads, a.gate.weight.n}},
+            {at.input, at.input_codes}, {.kept = layer > spec_.last_writer});
+    uint32_t values = a.k_eq_v ? at.k : at.v;
+    if (spec_.v_norm && a.own_cells) {
+        norm(body_, {}, a.head_dim, values, false, {.kind = 1, .floats = at.v}, a.n_kv_heads);
+        values = at.v;
+    }
     const RowsPlan::Rope none{};
     const RowsPlan::Rope& rope = a.rope < 0 ? none : rows_plan_.ropes[static_cast<size_t>(a.rope)];
     const uint32_t ring = rows_plan_.ring(*weights_.layers[layer].mixer),
@@ -478,7 +536,7 @@ void Program::attention(uint32_t layer, const AttentionLayer& mixer, bool kept) 
                     .sink_angles = rope.sink_angles,
                     .q = at.q,
                     .k = at.k,
-                    .v = at.v,
+                    .v = values,
                     .q_out = at.q_out,
                     .q_sink = at.q_sink,
                     .ring = ring,
@@ -492,7 +550,7 @@ void Program::attention(uint32_t layer, const AttentionLayer& mixer, bool kept) 
                     .kept = kept,
                     .eps = spec_.norm_eps,
                     .scale = spec_.attn_scale},
-        a.n_heads + a.n_kv_heads, false);
+        a.n_heads + (a.own_cells ? a.n_kv_heads : 0), false);
     add(body_, cell_kernels("attend", a.head_dim), Variant::cells,
         AttendParams{.n_heads = a.n_heads,
                      .n_kv_heads = a.n_kv_heads,
@@ -511,6 +569,9 @@ void Program::attention(uint32_t layer, const AttentionLayer& mixer, bool kept) 
                    .head_dim = a.head_dim,
                    .pieces = kMaxPieces,
                    .parts = at.parts,
+                   .sinks = vector(a.sinks),
+                   .gate = a.gate.weight ? at.gates_of_heads : kNone,
+                   .gates = a.gate.weight.n,
                    .floats = at.mixed,
                    .codes = at.mixed_codes,
                    .kept = kept},
@@ -550,29 +611,30 @@ void Program::feed_forward(uint32_t layer, bool kept) {
         project(body_, {{&w.gate, at.gate, d_ff}, {&w.up, at.up, d_ff}}, input, {.kept = kept});
     else
         project(body_, {{&w.up, at.up, d_ff}}, input, {.kept = kept});
-    activate(d_ff, kept, 1);
+    activate({.width = d_ff,
+              .gate = spec_.gated ? at.gate : kNone,
+              .up = at.up,
+              .up_stride = d_ff,
+              .kept = kept,
+              .alpha_p = vector(w.alpha_p),
+              .alpha_n = vector(w.alpha_n)});
     if (w.down_norm)
         norm(body_, w.down_norm, d_ff, at.hidden, kept, {.floats = at.hidden, .codes = at.hidden_codes});
 }
 
-void Program::activate(uint32_t d_ff, bool kept, uint32_t choices) {
-    const ArenaPlan& at = arena_plan_;
+// Into the hidden rows.
+void Program::activate(ActivateParams params) {
+    params.floats = arena_plan_.hidden;
+    params.codes = arena_plan_.hidden_codes;
     add(body_,
         {kernel("activate", kRowLanes, {{"ACTIVATION", static_cast<uint32_t>(spec_.activation)}},
                 {"common", "quantize", "activate"})},
-        Variant::none,
-        ActivateParams{.width = d_ff,
-                       .gate = spec_.gated ? at.gate : kNone,
-                       .up = at.up,
-                       .kept = kept,
-                       .floats = at.hidden,
-                       .codes = at.hidden_codes,
-                       .choices = choices},
-        (d_ff + kStoredColumns - 1) / kStoredColumns, kept, 0, false, choices);
+        Variant::none, params, (params.width + kStoredColumns - 1) / kStoredColumns, params.kept, 0, false,
+        params.choices);
 }
 
 // Of the normalised rows, each through its own top_k feed-forward parts.
-void Program::experts(uint32_t layer, bool kept) {
+void Program::experts(uint32_t layer, bool kept, float scalar) {
     const ArenaPlan& at = arena_plan_;
     const LayerWeights& w = weights_.layers[layer];
     const uint32_t n_experts = spec_.layers[layer].n_experts, d_ff = spec_.layers[layer].d_ff,
@@ -593,22 +655,27 @@ void Program::experts(uint32_t layer, bool kept) {
                         kept);
     else
         project_experts(layer, {{&FeedForward::up, at.up}}, input, false, kept);
-    activate(d_ff, kept, top_k);
+    activate({.width = d_ff,
+              .gate = spec_.gated ? at.gate : kNone,
+              .up = at.up,
+              .up_stride = d_ff,
+              .kept = kept,
+              .choices = top_k});
     project_experts(layer, {{&FeedForward::down, at.choices}}, {at.hidden, at.hidden_codes}, true, kept);
-    const bool post_norm = static_cast<bool>(w.ffn_post_norm);
+    const bool apart = w.ffn_post_norm || scalar != 1;
     add(body_, {kernel("combine", kLanes, {}, {"common", "combine"})}, Variant::none,
         CombineParams{.width = spec_.d_model,
                       .top_k = top_k,
                       .input = at.choices,
                       .shares = at.shares,
-                      .out = post_norm ? at.branch : at.x,
+                      .out = apart ? at.branch : at.x,
                       .kept = kept,
-                      .add = !post_norm,
-                      .scale = post_norm ? 1 : spec_.residual_scale},
+                      .add = !apart,
+                      .scale = apart ? 1 : spec_.residual_scale},
         (spec_.d_model + 63) / 64, kept);
-    if (post_norm)
+    if (apart)
         norm(body_, w.ffn_post_norm, spec_.d_model, at.branch, kept,
-             {.sum = at.x, .scale = spec_.residual_scale});
+             {.sum = at.x, .scale = spec_.residual_scale, .scalar = scalar});
 }
 
 // Parts of all experts, which have to be alike and whole on one page.
@@ -618,15 +685,19 @@ void Program::project_experts(uint32_t layer, std::initializer_list<std::pair<Ex
     for (const auto& [part, out] : parts) {
         const Matrix& first = (experts[0].*part).weight;
         const LayoutInfo& info = layout_info(first.layout);
-        const uint32_t page = matrices_at_.at(first.data)[0].page, table = next_expert_;
+        const uint32_t page = matrices_at_.at(first.data)[0].page, table = next_expert_,
+                       biases = table + static_cast<uint32_t>(experts.size());
+        const bool biased = (experts[0].*part).bias;
         for (const FeedForward& expert : experts) {
             const Linear& linear = expert.*part;
             const std::vector<Placed>& placed = matrices_at_.at(linear.weight.data);
             if (placed.size() > 1 || placed[0].page != page || linear.weight.layout != first.layout ||
-                linear.bias)
-                unsupported("experts of several layouts, with biases, or larger than a page");
-            table_[next_expert_++] = placed[0].base;
+                bool(linear.bias) != biased)
+                unsupported("experts that differ in their parts, or are larger than a page");
+            table_[next_expert_] = placed[0].base;
+            table_[next_expert_++ + experts.size()] = vector(linear.bias);
         }
+        next_expert_ += static_cast<uint32_t>(experts.size());
         MatvecParams params{.segments = {},
                             .groups = first.n_groups(),
                             .codes = static_cast<uint32_t>(info.codes_offset(first.k) / kVector),
@@ -650,7 +721,7 @@ void Program::project_experts(uint32_t layer, std::initializer_list<std::pair<Ex
                               .rows = first.n,
                               .out = out,
                               .stride = first.n,
-                              .bias = kNone};
+                              .bias = biased ? biases : kNone};
         add(body_, {product_kernels("matvec", first.layout)[0]}, Variant::none, params, tiles, kept, page,
             false, spec_.moe.top_k);
     }
@@ -743,6 +814,21 @@ void Program::dispatch(const std::vector<Node>& nodes, const TextBindings& bindi
     }
 }
 
+// The per-layer embeddings of the rows' tokens, whose table stays in the file: one tile of it a token.
+void Program::write_layer_inputs(const Part& part) {
+    const Matrix& table = weights_.ple_embed;
+    const size_t numbers = size_t{kTileRows} * table.k;
+    const float scale = spec_.ple.embed_scale * spec_.ple.scale;
+    for (uint32_t row = 0; row < part.rows; ++row) {
+        const uint32_t tile = (part.ids ? static_cast<uint32_t>(part.ids[row]) : 0) * kTileRows;
+        for (uint32_t i = 0; i < kTileRows; ++i)
+            kernels_.dequantize_row(table, tile + i, scale,
+                                    &token_inputs_[row * numbers + size_t{i} * table.k]);
+    }
+    device_.write(*arena_, uint64_t{arena_plan_.layer_inputs} * sizeof(uint32_t),
+                  std::as_bytes(std::span(token_inputs_).first(part.rows * numbers)));
+}
+
 void Program::run(const Part& part, const TextBindings& bindings, Output output, float* out) {
     assert(part.rows >= 1 && part.rows <= kPassRows);
     const uint32_t slots = part.layout.most_slots();
@@ -759,6 +845,7 @@ void Program::run(const Part& part, const TextBindings& bindings, Output output,
         device_.write(*arena_, uint64_t{arena_plan_.x} * sizeof(uint32_t),
                       std::as_bytes(std::span(part.embeddings, size_t{part.rows} * spec_.d_model)));
 
+    if (spec_.ple.dim) write_layer_inputs(part);
     dispatch(body_, bindings, part, part.wanted, pieces);
     const uint32_t width = output == Output::logits ? spec_.vocab_size : spec_.d_model;
     for (uint32_t done = 0; done < part.wanted;) {

@@ -23,8 +23,9 @@ inline constexpr uint32_t kPassRows = 128, kOutputRows = 16;
 struct ArenaPlan {
     ArenaPlan(const ModelSpec& spec, const Weights& weights);
 
-    uint32_t x, input, input_codes, q, k, v, q_out, q_sink, parts, bcx, mixed, mixed_codes, branch, gate, up,
-        hidden, hidden_codes, scores, chosen, shares, choices, out;
+    uint32_t x, input, input_codes, q, k, v, q_out, q_sink, gates_of_heads, parts, bcx, mixed, mixed_codes,
+        branch, gate, up, hidden, hidden_codes, scores, chosen, shares, choices, layer_inputs,
+        layer_projections, out;
     uint64_t words = 0;
 
 private:
@@ -45,7 +46,7 @@ struct RowsPlan {
         uint32_t table;
     };
     static constexpr uint32_t kRingWords = 8, kExpertParts = 3;
-    // Where the matrices of a layer's experts begin, by part and expert.
+    // Where the matrices of a layer's experts begin, and their biases, by part and expert.
     uint32_t layers, ids, experts;
     std::vector<Rope> ropes;
     std::vector<Ring> rings;
@@ -117,17 +118,22 @@ private:
     void attention(uint32_t layer, const AttentionLayer& mixer, bool kept);
     void short_conv(uint32_t layer, const ShortConvLayer& mixer, bool kept);
     void feed_forward(uint32_t layer, bool kept);
-    void activate(uint32_t d_ff, bool kept, uint32_t choices);
-    void experts(uint32_t layer, bool kept);
+    void layer_inputs();
+    void let_through(uint32_t layer, bool kept, float whole);
+    void activate(ActivateParams params);
+    void experts(uint32_t layer, bool kept, float scalar);
     void project_experts(uint32_t layer, std::initializer_list<std::pair<ExpertPart, uint32_t>> parts,
                          Input input, bool by_choice, bool kept);
     void outputs();
     void norm(std::vector<Node>& to, const NormWeights& weights, uint32_t width, uint32_t input, bool kept,
-              const NormParams& places);
+              const NormParams& places, uint32_t choices = 1);
     void project(std::vector<Node>& to, std::initializer_list<Projection> all, Input input,
                  const Target& target);
-    void add_branch(const Linear& linear, Input input, const NormWeights& post_norm, bool kept);
+    void normalize(const NormWeights& weights, bool kept);
+    void add_branch(const Linear& linear, Input input, const NormWeights& post_norm, bool kept,
+                    float scalar = 1);
 
+    void write_layer_inputs(const Part& part);
     void fill_rows(const Part& part, uint32_t pieces, uint32_t piece_slots);
     void dispatch(const std::vector<Node>& nodes, const TextBindings& bindings, const Part& part,
                   uint32_t outputs, uint32_t pieces);
@@ -135,6 +141,7 @@ private:
     const ModelSpec& spec_;
     const Weights& weights_;
     Device& device_;
+    const Kernels& kernels_ = *find_kernels(nullptr);
     const ArenaPlan arena_plan_;
     const RowsPlan rows_plan_;
     std::vector<std::unique_ptr<Buffer>> pages_;
@@ -146,6 +153,7 @@ private:
     uint32_t next_expert_ = rows_plan_.experts;  // in the table, while the list is made
     std::vector<Node> embed_, body_, logits_, hidden_;
     std::vector<uint32_t> table_;       // of the rows
+    std::vector<float> token_inputs_;   // of the rows of a pass, from the per-layer embeddings
     std::vector<Dispatch> dispatches_;  // of a pass
 };
 

@@ -15,7 +15,7 @@
 
 #include "error.h"
 #include "gpu/device.h"
-#include "gpu/kernels.h"
+#include "gpu/wgsl_source.h"
 
 namespace edgekit::gpu {
 
@@ -312,10 +312,7 @@ std::unique_ptr<WebGpuBuffer> WebGpuDevice::make_buffer(WGPUBufferUsage usage, u
 const Kernel* WebGpuDevice::kernel(const std::string& name, uint32_t lanes,
                                    std::span<const Constant> constants,
                                    std::span<const std::string_view> files) {
-    std::string source = "const LANES = " + std::to_string(lanes) + "u;\n";
-    for (const Constant& each : constants)
-        source += "const " + std::string(each.name) + " = " + std::to_string(each.value) + "u;\n";
-    for (const std::string_view file : files) source += wgsl(file);
+    const std::string source = wgsl_source(lanes, constants, files);
     if (const auto known = kernels_.find(source); known != kernels_.end()) return known->second.get();
     WGPUShaderSourceWGSL wgsl{};
     wgsl.chain.sType = WGPUSType_ShaderSourceWGSL;

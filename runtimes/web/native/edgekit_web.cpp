@@ -49,6 +49,7 @@ constexpr Member kLayout[] = {
     MEMBER(edgekit_model_options, n_threads),
     MEMBER(edgekit_model_options, isa),
     MEMBER(edgekit_model_options, verify_hashes),
+    MEMBER(edgekit_model_options, backend),
     STRUCT(edgekit_model_info),
     MEMBER(edgekit_model_info, struct_size),
     MEMBER(edgekit_model_info, vocab_size),
@@ -65,6 +66,8 @@ constexpr Member kLayout[] = {
     MEMBER(edgekit_model_info, model_type),
     MEMBER(edgekit_model_info, scheme),
     MEMBER(edgekit_model_info, metadata),
+    MEMBER(edgekit_model_info, relayed),
+    MEMBER(edgekit_model_info, backend),
     STRUCT(edgekit_session_options),
     MEMBER(edgekit_session_options, window),
     MEMBER(edgekit_session_options, sinks),
@@ -133,6 +136,7 @@ constexpr Member kLayout[] = {
     MEMBER(edgekit_event, decode_ms),
     MEMBER(edgekit_event, seed),
     MEMBER(edgekit_event, taken_back),
+    MEMBER(edgekit_event, relayed),
 };
 
 }  // namespace

@@ -10,7 +10,7 @@ import type { Finish, GenerateOptions, GenerationEvent, LoadOptions, MemoryPlan,
 import type { Prompt } from "./types.js";
 import { chooseVariant, defaultThreads, supportedVariants, type Variant } from "./variant.js";
 
-export type EngineOptions = Pick<LoadOptions, "threads" | "variant" | "cache" | "verifyHashes">;
+export type EngineOptions = Pick<LoadOptions, "threads" | "variant" | "backend" | "cache" | "verifyHashes">;
 /** The special ids of a tokenizer, null where it has none. */
 export interface TokenizerInfo {
     vocabSize: number;
@@ -22,6 +22,7 @@ export interface TokenizerInfo {
 const ADD_SPECIAL = 1;
 const PARSE_SPECIAL = 2;
 const APPEND = 1;
+const BACKENDS = ["auto", "cpu", "gpu"];
 const KINDS = ["text", "evicted", "done", "prompt"] as const;
 const FINISHES: Finish[] = ["eos", "length", "stop", "cancelled", "context_full"];
 const CHOICES: Record<string, string[]> = {
@@ -44,7 +45,7 @@ const STATISTICS = [
 ];
 const INFO = [
     ...["vocabSize", "nLayers", "dModel", "context", "hasTokenizer", "hasChatTemplate", "threads", "fileBytes"],
-    ...["weightBytes", "nParameters", "isa", "modelType", "scheme", "metadata"],
+    ...["weightBytes", "nParameters", "isa", "modelType", "scheme", "metadata", "backend", "relayed"],
 ];
 
 const MEMBERS: Record<string, string> = { kv: "kv_type", memoryBudget: "memory_budget_bytes", threads: "n_threads" };
@@ -120,14 +121,20 @@ export class Engine {
         const threads = variant.endsWith("-threads") ? (options.threads ?? defaultThreads()) : 1;
         if (!Number.isInteger(threads) || threads < 1 || threads > 64)
             throw new EdgekitError("invalid_argument", `threads is ${threads}; give 1 to 64`);
-        await this.#instantiate(variant, threads);
+        const backend = options.backend ?? "cpu";
+        if (!BACKENDS.includes(backend)) throw new EdgekitError("invalid_argument", `backend is ${backend}; give one of ${BACKENDS.join(", ")}`);
+        await this.#instantiate(variant, threads, backend !== "cpu");
+        const { noGpu } = this.#native;
+        if (backend === "gpu" && noGpu !== null) throw new EdgekitError("unsupported", `${noGpu}; use the backend auto or cpu`);
         const { address, size } = await this.#read(source, options.cache ?? true, report, signal);
-        return this.#native.scoped((scope) => {
+        return this.#native.turn(async (scope) => {
             const wanted = scope.options("edgekit_model_options");
             wanted.set("n_threads", threads);
             wanted.set("verify_hashes", options.verifyHashes ?? false);
-            this.#model = scope.created("edgekit_web_open", address, size, wanted.address);
-            return this.#info(scope, variant);
+            wanted.set("backend", scope.text(`${noGpu === null ? backend : "cpu"}\0`).address);
+            this.#model = await scope.created("edgekit_web_open", address, size, wanted.address);
+            const info = this.#info(scope, variant);
+            return noGpu && backend === "auto" ? { ...info, relayed: noGpu } : info;
         });
     }
 
@@ -143,9 +150,9 @@ export class Engine {
         });
     }
 
-    async #instantiate(variant: Variant, threads: number): Promise<void> {
+    async #instantiate(variant: Variant, threads: number, withGpu = false): Promise<void> {
         try {
-            this.#native = await Native.load(variant, threads);
+            this.#native = await Native.load(variant, threads, withGpu);
         } catch (error) {
             if (error instanceof EdgekitError) throw error;
             throw new EdgekitError("io_error", `the engine edgekit-${variant}.wasm cannot be loaded: ${messageOf(error)}; serve the package's dist folder`);
@@ -225,18 +232,18 @@ export class Engine {
         });
     }
 
-    createSession(options: SessionOptions): number {
-        return this.#native.scoped((scope) =>
-            this.#keep(scope.created("edgekit_session_create", this.#model, this.#sessionOptions(scope, options))),
+    createSession(options: SessionOptions): Promise<number> {
+        return this.#native.turn(async (scope) =>
+            this.#keep(await scope.created("edgekit_session_create", this.#model, this.#sessionOptions(scope, options))),
         );
     }
 
-    freeSession(session: number): void {
-        if (this.#sessions.delete(session)) this.#native.call("edgekit_session_free", session);
+    async freeSession(session: number): Promise<void> {
+        if (this.#sessions.delete(session)) await this.#native.turn(async () => this.#native.call("edgekit_session_free", session));
     }
 
-    forkSession(session: number): number {
-        return this.#native.scoped((scope) => this.#keep(scope.created("edgekit_session_fork", this.#open(session))));
+    forkSession(session: number): Promise<number> {
+        return this.#native.turn(async (scope) => this.#keep(await scope.created("edgekit_session_fork", this.#open(session))));
     }
 
     sessionPlan(session: number): MemoryPlan {
@@ -251,42 +258,40 @@ export class Engine {
         return this.#native.call("edgekit_session_position", this.#open(session));
     }
 
-    reset(session: number): void {
-        this.#native.check("edgekit_session_reset", this.#alone(session));
+    reset(session: number): Promise<void> {
+        return this.#alone(session, () => this.#native.wait("edgekit_session_reset", session));
     }
 
-    rewind(session: number, count: number): void {
+    async rewind(session: number, count: number): Promise<void> {
         if (!Number.isSafeInteger(count) || count < 0)
             throw new EdgekitError("invalid_argument", `count is ${count}; give a whole number from 0`);
-        this.#native.check("edgekit_session_rewind", this.#alone(session), BigInt(count));
+        await this.#alone(session, () => this.#native.wait("edgekit_session_rewind", session, BigInt(count)));
     }
 
     /** Logits of the last token, or of each. */
-    forward(session: number, ids: number[], allLogits: boolean): Float32Array {
-        return this.#native.scoped((scope) => {
+    forward(session: number, ids: number[], allLogits: boolean): Promise<Float32Array> {
+        return this.#alone(session, async (scope) => {
             const info = scope.struct("edgekit_model_info");
             this.#native.check("edgekit_model_get_info", this.#model, info.address);
             const size = 4 * (info.get("vocab_size") as number) * (allLogits ? ids.length : 1);
             const logits = scope.allocate(size);
-            this.#native.check("edgekit_session_forward", this.#alone(session), scope.ids(ids), ids.length, Number(allLogits), logits);
+            await this.#native.wait("edgekit_session_forward", session, scope.ids(ids), ids.length, Number(allLogits), logits);
             return new Float32Array(this.#native.bytes.slice(logits, logits + size).buffer);
         });
     }
 
-    save(session: number): Uint8Array {
-        return this.#native.scoped((scope) => {
+    save(session: number): Promise<Uint8Array> {
+        return this.#native.turn(async (scope) => {
             const capacity = this.#native.call("edgekit_session_state_size", this.#open(session));
             const size = scope.allocate(4);
             const state = scope.allocate(capacity);
-            this.#native.check("edgekit_session_state_write", session, state, capacity, size);
+            await this.#native.wait("edgekit_session_state_write", session, state, capacity, size);
             return this.#native.bytes.slice(state, state + this.#native.view.getUint32(size, true));
         });
     }
 
-    restore(session: number, state: Uint8Array): void {
-        this.#native.scoped((scope) =>
-            this.#native.check("edgekit_session_state_read", this.#alone(session), scope.copy(state), state.length),
-        );
+    restore(session: number, state: Uint8Array): Promise<void> {
+        return this.#alone(session, (scope) => this.#native.wait("edgekit_session_state_read", session, scope.copy(state), state.length));
     }
 
     cancel(session: number): void {
@@ -295,54 +300,55 @@ export class Engine {
 
     /** The events of a generation; messages come in between any two. A newer generation of the session ends it. */
     async *generate(session: number, prompt: Prompt, options: GenerateOptions): AsyncGenerator<GenerationEvent, void> {
-        const turn = Symbol();
-        this.#start(this.#open(session), prompt, options);
-        this.#sessions.set(session, turn);
+        const latest = Symbol();
+        await this.#native.turn(async (scope) => {
+            await this.#start(scope, this.#open(session), prompt, options);
+            this.#sessions.set(session, latest);
+        });
         for (;;) {
             await nextTask();
-            if (this.#sessions.get(session) !== turn) return;
-            const event = this.#native.scoped((scope) => this.#next(scope, session));
+            const goesOn = () => this.#sessions.get(session) === latest;
+            const event = await this.#native.turn(async (scope) => (goesOn() ? this.#next(scope, session) : null));
+            if (!event || !goesOn()) return;
             yield event;
             if (event.kind === "done") return;
         }
     }
 
-    #start(session: number, prompt: Prompt, given: GenerateOptions): void {
+    async #start(scope: Scope, session: number, prompt: Prompt, given: GenerateOptions): Promise<void> {
         const { stop = [], stopIds = [], logitBias = {}, append = false, addSpecialTokens = true, parseSpecial = true, tools, templateVariables, ...others } = given;
-        this.#native.scoped((scope) => {
-            const options = scope.options("edgekit_generate_options", this.#model);
-            write(options, others, GENERATE_OPTIONS);
-            const put = (member: string, { address, size }: { address: number; size: number }) => {
-                options.set(member, address);
-                options.set(`${member}_size`, size);
-            };
-            if (typeof prompt === "string") {
-                put("prompt", scope.text(prompt));
-            } else if (isConversation(prompt)) {
-                put("messages", scope.text(chatContext(prompt, tools, templateVariables)));
-            } else {
-                options.set("prompt_ids", scope.ids(prompt));
-                options.set("prompt_ids_count", prompt.length);
-            }
-            options.set("prompt_flags", (addSpecialTokens ? ADD_SPECIAL : 0) | (parseSpecial ? PARSE_SPECIAL : 0));
-            options.set("prompt_mode", append ? APPEND : 0);
-            options.set("prompt_events", true);
-            const stops = (typeof stop === "string" ? [stop] : stop).map((s) => scope.text(s));
-            options.set("stops", scope.copy(new Uint8Array(Uint32Array.from(stops.flatMap((s) => [s.address, s.size])).buffer)));
-            options.set("stops_count", stops.length);
-            options.set("stop_ids", scope.ids(stopIds));
-            options.set("stop_ids_count", stopIds.length);
-            const bias = Object.entries(logitBias);
-            options.set("bias_ids", scope.ids(bias.map(([id]) => Number(id))));
-            options.set("bias_values", scope.copy(new Uint8Array(Float32Array.from(bias, ([, value]) => value).buffer)));
-            options.set("bias_count", bias.length);
-            this.#native.check("edgekit_session_generate", session, options.address);
-        });
+        const options = scope.options("edgekit_generate_options", this.#model);
+        write(options, others, GENERATE_OPTIONS);
+        const put = (member: string, { address, size }: { address: number; size: number }) => {
+            options.set(member, address);
+            options.set(`${member}_size`, size);
+        };
+        if (typeof prompt === "string") {
+            put("prompt", scope.text(prompt));
+        } else if (isConversation(prompt)) {
+            put("messages", scope.text(chatContext(prompt, tools, templateVariables)));
+        } else {
+            options.set("prompt_ids", scope.ids(prompt));
+            options.set("prompt_ids_count", prompt.length);
+        }
+        options.set("prompt_flags", (addSpecialTokens ? ADD_SPECIAL : 0) | (parseSpecial ? PARSE_SPECIAL : 0));
+        options.set("prompt_mode", append ? APPEND : 0);
+        options.set("prompt_events", true);
+        const stops = (typeof stop === "string" ? [stop] : stop).map((s) => scope.text(s));
+        options.set("stops", scope.copy(new Uint8Array(Uint32Array.from(stops.flatMap((s) => [s.address, s.size])).buffer)));
+        options.set("stops_count", stops.length);
+        options.set("stop_ids", scope.ids(stopIds));
+        options.set("stop_ids_count", stopIds.length);
+        const bias = Object.entries(logitBias);
+        options.set("bias_ids", scope.ids(bias.map(([id]) => Number(id))));
+        options.set("bias_values", scope.copy(new Uint8Array(Float32Array.from(bias, ([, value]) => value).buffer)));
+        options.set("bias_count", bias.length);
+        await this.#native.wait("edgekit_session_generate", session, options.address);
     }
 
-    #next(scope: Scope, session: number): GenerationEvent {
+    async #next(scope: Scope, session: number): Promise<GenerationEvent> {
         const event = scope.struct("edgekit_event");
-        this.#native.check("edgekit_session_next", session, event.address);
+        await this.#native.wait("edgekit_session_next", session, event.address);
         const number = (member: string) => event.get(member) as number;
         switch (KINDS[number("kind")]!) {
             case "text":
@@ -358,6 +364,7 @@ export class Engine {
                     stats: statistics(event),
                     seed: number("seed"),
                     takenBack: number("taken_back"),
+                    relayed: event.get("relayed") as string,
                 };
         }
     }
@@ -397,9 +404,10 @@ export class Engine {
         throw new EdgekitError("invalid_argument", "the session is closed; make another with model.session()");
     }
 
-    /** For a call that ends the generation that runs: its stream then ends too. */
-    #alone(session: number): number {
-        return this.#keep(this.#open(session));
+    /** A call that ends the generation that runs: its stream then ends too. */
+    async #alone<T>(session: number, work: (scope: Scope) => Promise<T>): Promise<T> {
+        this.#keep(this.#open(session));
+        return this.#native.turn((scope) => work((this.#open(session), scope)));
     }
 
     async #read(

@@ -8,7 +8,7 @@ import type { GenerateOptions, LoadOptions, MemoryPlan, Message, ModelInfo, Prog
 type Source = string | URL | Blob | ArrayBuffer | Uint8Array<ArrayBuffer>;
 type ChatOptions = Pick<GenerateOptions, "tools" | "templateVariables">;
 
-const LOAD_OPTIONS = ["threads", "variant", "cache", "verifyHashes"];
+const LOAD_OPTIONS = ["threads", "variant", "backend", "cache", "verifyHashes"];
 
 /** Text to token ids and back. */
 export class Tokenizer {

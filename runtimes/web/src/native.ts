@@ -1,18 +1,20 @@
 // The WebAssembly module: its memory, the structs of edgekit.h in it, and calls that return a status.
 
 import { EdgekitError, type ErrorCode } from "./error.js";
+import { type GpuImports, openGpu, promising } from "./gpu_device.js";
 import { absolute, locations } from "./locations.js";
 import type { Variant } from "./variant.js";
 
 type Integer = number | bigint;
 
 interface Module {
-    [name: `_${string}`]: (...args: Integer[]) => number;
+    wasmExports: Record<string, (...args: Integer[]) => number>;
 }
 
 interface ModuleOptions {
     wasmMemory: WebAssembly.Memory;
     poolSize: number;
+    gpu?: GpuImports;
 }
 
 /** A build that `locations` says is elsewhere. */
@@ -41,15 +43,21 @@ interface Layout {
 }
 
 export class Native {
-    readonly #module: Module;
+    readonly #exports: Module["wasmExports"];
     readonly #memory: WebAssembly.Memory;
     readonly #layouts = new Map<string, Layout>();
     readonly #error: Struct;
     #bytes: Uint8Array<ArrayBuffer>;
     #view: DataView;
+    #turn: Promise<unknown> = Promise.resolve();
 
-    private constructor(module: Module, memory: WebAssembly.Memory) {
-        this.#module = module;
+    /** `noGpu`: why the engine cannot compute on the GPU; null: it can. */
+    private constructor(
+        { wasmExports }: Module,
+        memory: WebAssembly.Memory,
+        readonly noGpu: string | null,
+    ) {
+        this.#exports = wasmExports;
         this.#memory = memory;
         this.#bytes = new Uint8Array(memory.buffer);
         this.#view = new DataView(memory.buffer);
@@ -57,12 +65,14 @@ export class Native {
         this.#error = new Struct(this, this.layout("edgekit_error"), this.allocate(this.layout("edgekit_error").size));
     }
 
-    /** Instantiates a build; `threads` counts the calling one. */
-    static async load(variant: Variant, threads: number): Promise<Native> {
+    /** Instantiates a build; `threads` counts the calling one. `withGpu`: the engine may compute on it, if there is one. */
+    static async load(variant: Variant, threads: number, withGpu = false): Promise<Native> {
         const shared = variant.endsWith("-threads");
         const memory = allocateMemory(shared);
         const { default: instantiate } = await modules[variant]();
-        return new Native(await instantiate({ wasmMemory: memory, poolSize: threads - 1 }), memory);
+        const gpu = withGpu ? await openGpu(memory) : "";
+        const found = typeof gpu === "object";
+        return new Native(await instantiate({ wasmMemory: memory, poolSize: threads - 1, gpu: found ? gpu : undefined }), memory, found ? null : gpu);
     }
 
     /** All of the memory; good until the next call, which may let it grow. */
@@ -80,13 +90,22 @@ export class Native {
 
     /** A function that cannot fail; addresses come back unsigned. */
     call(name: string, ...args: Integer[]): number {
-        const result = this.#module[`_${name}`]!(...args);
+        const result = this.#exports[name]!(...args);
         return typeof result === "bigint" ? Number(result) : result >>> 0;
     }
 
     /** A function whose last parameter is an edgekit_error. Throws what it reports. */
     check(name: string, ...args: Integer[]): void {
-        const status = this.call(name, ...args, this.#error.address);
+        this.#throw(this.call(name, ...args, this.#error.address));
+    }
+
+    /** As `check`, for a function that may wait for the GPU: within `turn`. */
+    async wait(name: string, ...args: Integer[]): Promise<void> {
+        if (this.noGpu === null) this.#throw(await promising(this.#exports[name])(...args, this.#error.address));
+        else this.check(name, ...args);
+    }
+
+    #throw(status: number): void {
         if (status === 0) return;
         const code = this.cString(this.call("edgekit_status_name", status)) as ErrorCode;
         const needed = this.#error.get("needed_bytes") as number;
@@ -133,6 +152,14 @@ export class Native {
         } finally {
             scope.release();
         }
+    }
+
+    /** As `scoped`, after all turns before: no more than one call waits in the engine. */
+    turn<T>(work: (scope: Scope) => Promise<T>): Promise<T> {
+        const scope = new Scope(this);
+        const done = this.#turn.then(() => work(scope)).finally(() => scope.release());
+        this.#turn = done.catch(() => {});
+        return done;
     }
 
     #readLayouts(): void {
@@ -221,10 +248,10 @@ export class Scope {
         return this.native.bytes.slice(buffer, buffer + count() * width);
     }
 
-    /** The address that a function with `(out*, error*)` at its end gives. */
-    created(name: string, ...args: Integer[]): number {
+    /** The address that a function with `(out*, error*)` at its end gives; it may wait for the GPU. */
+    async created(name: string, ...args: Integer[]): Promise<number> {
         const out = this.allocate(4);
-        this.native.check(name, ...args, out);
+        await this.native.wait(name, ...args, out);
         return this.native.view.getUint32(out, true);
     }
 

@@ -21,6 +21,9 @@ export interface LoadOptions {
     threads?: number;
     /** The build of the engine; by default the fastest that runs here. */
     variant?: Variant;
+    /** What computes: `cpu` (WebAssembly), `gpu` (WebGPU), or `auto`, WebGPU where it computes what WebAssembly does, and faster, which is
+     * tried when the model is loaded. A GPU holds the weights a second time. Default `cpu`. */
+    backend?: "auto" | "cpu" | "gpu";
     /** `false` computes in the calling thread, which then does nothing else meanwhile. Default `true`. */
     worker?: boolean;
     /** `false` leaves the browser's storage alone. Default `true`. */
@@ -46,6 +49,10 @@ export interface ModelInfo {
     modelType: string;
     scheme: string;
     variant: Variant;
+    /** What computes, `cpu` or `gpu`, when the model was loaded. */
+    backend: string;
+    /** Why that is not what was asked for; empty: it is. */
+    relayed: string;
     /** The package's own metadata: spec, quality card, licence. */
     metadata: Record<string, unknown>;
 }
@@ -164,6 +171,8 @@ export interface DoneEvent {
     seed: number;
     /** When `finish` is `stop`: tokens of the stop that left the cache again, so that it holds what the text says. */
     takenBack: number;
+    /** Why the processor went on with a text of the GPU; empty: it did not. */
+    relayed: string;
 }
 export type GenerationEvent = TextEvent | EvictedEvent | PromptEvent | DoneEvent;
 

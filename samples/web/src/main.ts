@@ -1,6 +1,6 @@
 // A chat with a model in this page. Everything edgekit is in `load` and `answer`; the rest is the page.
 
-import { cache, ChatSession, Model, type Progress } from "edgekit";
+import { cache, ChatSession, type LoadOptions, Model, type Progress } from "edgekit";
 
 const element = <T extends HTMLElement>(id: string) => document.getElementById(id) as T;
 const messages = element("messages");
@@ -19,16 +19,20 @@ async function load(source: string | File): Promise<void> {
     element("abort").onclick = () => abort.abort();
     show({ phase: "download", loaded: 0, total: 0 });
     try {
-        model = await Model.load(source, { onProgress: show, signal: abort.signal });
+        const backend = element<HTMLSelectElement>("backend").value as LoadOptions["backend"];
+        model = await Model.load(source, { backend, onProgress: show, signal: abort.signal });
         chat = new ChatSession(model, { kv: "int8" });
         const { totalBytes, window } = await chat.session.plan();
         const { info } = model;
+        const threads = info.threads === 1 ? "one thread" : `${info.threads} threads`;
+        const where = info.backend === "gpu" ? "the graphics processor (WebGPU)" : `the processor (WebAssembly, ${threads}, ${info.isa})`;
         const { name } = new URL(typeof source === "string" ? source : `file:///${source.name}`, location.href).pathname.match(/(?<name>[^/]*)$/)!.groups!;
         element("about").textContent = `${decodeURIComponent(name!)} · ${count(info.nParameters)} parameters`;
         note(
             `${size(info.weightBytes)} of weights (${info.scheme}) and ${size(totalBytes)} for a window of ${window.toLocaleString()} tokens, ` +
-                `on ${info.threads === 1 ? "one thread" : `${info.threads} threads`} (${info.isa}). Nothing leaves this page.`,
+                `on ${where}. Nothing leaves this page.`,
         );
+        if (info.relayed) note(`Not on the graphics processor: ${info.relayed}.`);
         if (!crossOriginIsolated) note("This page is not cross-origin isolated, so the engine runs on one thread.");
         prompt.placeholder = info.hasChatTemplate ? "Ask something" : "Begin a text; the model goes on";
         go("chat");
@@ -62,6 +66,7 @@ async function answer(text: string): Promise<void> {
                 messages.scrollTop = messages.scrollHeight;
             }
             if (event.kind === "done") {
+                if (event.relayed && !model!.info.relayed) note(`The processor went on: ${event.relayed}.`);
                 const { generatedTokens, decodeTokS, firstTokenMs } = event.stats;
                 const rate = decodeTokS ? ` · ${decodeTokS.toFixed(1)} tokens/s` : "";
                 speed(`${generatedTokens} tokens${rate} · first after ${Math.round(firstTokenMs)} ms${event.finish === "cancelled" ? " · stopped" : ""}`);

@@ -48,7 +48,8 @@ public:
     std::unique_ptr<const Mixer> bind(Binder& bind, const ModelSpec& spec,
                                       const std::string& prefix) const override;
     AttentionDescription description() const override {
-        return {n_heads_, n_kv_heads_, head_dim_, rope_, window_, q_, k_, v_, o_, q_norm_, k_norm_};
+        return {n_heads_, n_kv_heads_, head_dim_, rope_, window_, q_,         k_,     v_,
+                o_,       q_norm_,     k_norm_,   gate_, sinks_,  own_cells_, k_eq_v_};
     }
     LayerRing ring(const CacheOptions& options) const override;
     uint32_t width() const override { return q_size(); }

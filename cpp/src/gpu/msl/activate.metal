@@ -1,7 +1,7 @@
 // f(gate) · up, or f(up), as the down projection reads it. Grid: columns / (4 · LANES), rows.
 
 struct Params {
-    uint width, gate, up, kept, floats, codes, choices;
+    uint width, gate, up, up_stride, kept, floats, codes, choices, alpha_p, alpha_n;
 };
 
 inline float sigmoid(float x) { return 1.0f / (1.0f + exp(-x)); }
@@ -30,23 +30,34 @@ inline float gelu(float x) {
 inline float gelu_tanh(float x) { return x * sigmoid(1.5957691216f * x * (1.0f + 0.044715f * x * x)); }
 inline float relu(float x) { return max(x, 0.0f); }
 inline float relu2(float x) { return relu(x) * relu(x); }
+// xIELU (arXiv:2411.13010).
+inline float xielu(float x, float positive, float negative) {
+    return 0.5f * x + (x > 0 ? positive * x * x : negative * (exp(min(x, -1e-6f)) - 1.0f - x));
+}
 inline float activation(float x) {
     switch (ACTIVATION) {
         case 0: return silu(x);
         case 1: return gelu(x);
         case 2: return gelu_tanh(x);
         case 3: return relu(x);
-        default: return relu2(x);
+        case 4: return relu2(x);
+        default: return sigmoid(x);
     }
+}
+inline float gated(float gate, float up) {
+    if (ACTIVATION != 6) return activation(gate) * up;
+    const float x = min(gate, 7.0f);  // gpt-oss's
+    return x * sigmoid(1.702f * x) * (clamp(up, -7.0f, 7.0f) + 1.0f);
 }
 
 [[max_total_threads_per_threadgroup(LANES)]] kernel void run(BUFFERS) {
     const uint row = first_row(rows, p.kept) * p.choices + group.y, c = 4 * (LANES * group.x + lane);
     float4 v = float4(0.0f);
     for (uint b = 0; b < 4 && c + b < p.width; ++b) {
-        const uint at = row * p.width + c + b;
-        const float up = arena[p.up + at];
-        v[b] = p.gate == NONE ? activation(up) : activation(arena[p.gate + at]) * up;
+        const float up = arena[p.up + row * p.up_stride + c + b];
+        v[b] = p.gate != NONE       ? gated(arena[p.gate + row * p.width + c + b], up)
+               : p.alpha_p != NONE ? xielu(up, vectors[p.alpha_p], vectors[p.alpha_n])
+                                   : activation(up);
     }
     store_row(v, c, p.width, lane, arena, p.floats + row * p.width, p.codes + row * 10 * ((p.width + 31) / 32));
 }

@@ -1,7 +1,7 @@
 // What attention reads of cells that are floats.
 
 struct Query {
-    float numbers[2][1024];  // the second as the sinks see it
+    float numbers[2][HEAD_DIM];  // the second as the sinks see it
 };
 
 inline void prepare_query(threadgroup Query &, uint, uint) {}

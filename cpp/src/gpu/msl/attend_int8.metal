@@ -1,7 +1,7 @@
 // What attention reads of cells that are codes. Queries become codes too.
 
 struct Query {
-    float numbers[2][1024];  // the second as the sinks see it
+    float numbers[2][HEAD_DIM];  // the second as the sinks see it
     uint codes[2][256];
     float scales[2][32];
 };

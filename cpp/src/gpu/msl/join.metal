@@ -1,13 +1,14 @@
 // The pieces of attention together, as the output projection reads them. Grid: columns / (4 · LANES), rows.
 
 struct Params {
-    uint n_heads, head_dim, pieces, parts, floats, codes, kept;
+    uint n_heads, head_dim, pieces, parts, sinks, gate, gates, floats, codes, kept;
 };
 
-// Of `pieces` parts, each a maximum, a sum, and [head_dim].
-inline float joined(device const float *parts, uint pieces, uint stride, uint d) {
-    float peak = NEVER, sum = 0, y = 0;
+// Of `pieces` parts, each a maximum, a sum, and [head_dim]; `sink`: the score that no key has.
+inline float joined(device const float *parts, uint pieces, uint stride, uint d, float sink) {
+    float peak = sink, y = 0;
     for (uint i = 0; i < pieces; ++i) peak = max(peak, parts[i * stride]);
+    float sum = sink == NEVER ? 0.0f : exp(sink - peak);
     for (uint i = 0; i < pieces; ++i) {
         device const float *part = parts + i * stride;
         const float factor = exp(part[0] - peak);
@@ -22,8 +23,10 @@ inline float joined(device const float *parts, uint pieces, uint stride, uint d)
                c = 4 * (LANES * group.x + lane);
     float4 v = float4(0.0f);
     for (uint b = 0; b < 4 && c + b < width; ++b) {
-        const uint head = row * p.n_heads + (c + b) / p.head_dim;
-        v[b] = joined(arena + p.parts + head * p.pieces * stride, rows[3], stride, (c + b) % p.head_dim);
+        const uint head = (c + b) / p.head_dim;
+        device const float *parts = arena + p.parts + (row * p.n_heads + head) * p.pieces * stride;
+        v[b] = joined(parts, rows[3], stride, (c + b) % p.head_dim, p.sinks == NONE ? NEVER : vectors[p.sinks + head]);
+        if (p.gate != NONE) v[b] /= 1.0f + exp(-arena[p.gate + row * p.gates + (c + b) / (width / p.gates)]);
     }
     store_row(v, c, width, lane, arena, p.floats + row * width, p.codes + row * 10 * ((width + 31) / 32));
 }

@@ -21,13 +21,15 @@ constexpr constant uint SIMDS = LANES / SIMD;
     uint which = 0, tile = group.x;
     while (which < 2 && group.x >= p.segments[which].end) ++which;
     if (which > 0) tile -= p.segments[which - 1].end;
-    const Segment segment = p.segments[which];
+    Segment segment = p.segments[which];
     const uint start = first_row(rows, p.kept);
     uint at = segment.base + tile * p.tile, first = start + group.y * ROWS, count = min(ROWS, rows[0] - first);
     uint out_row = first - (p.compact ? start : 0);
     if (p.top_k) {
         out_row = start * p.top_k + group.y;
-        at = rows[segment.base + ((device const uint *)arena)[p.chosen + out_row]] + tile * p.tile;
+        const uint expert = ((device const uint *)arena)[p.chosen + out_row];
+        at = rows[segment.base + expert] + tile * p.tile;
+        if (segment.bias != NONE) segment.bias = rows[segment.bias + expert];
         first = p.by_choice ? out_row : out_row / p.top_k;
         count = 1;
     }

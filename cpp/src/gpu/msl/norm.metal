@@ -2,7 +2,7 @@
 
 struct Params {
     uint kind, width, input, weight, bias, kept, compact, floats, codes, sum;
-    float scale, eps;
+    float scale, scalar, eps;
 };
 
 [[max_total_threads_per_threadgroup(LANES)]] kernel void run(BUFFERS) {
@@ -29,7 +29,10 @@ struct Params {
             float y = (x[c + b] - mean) * factor;
             if (p.weight != NONE) y *= vectors[p.weight + c + b];
             if (p.bias != NONE) y += vectors[p.bias + c + b];
-            if (p.sum != NONE) arena[p.sum + row * p.width + c + b] += p.scale * y;
+            if (p.sum != NONE) {
+                device float &sum = arena[p.sum + row * p.width + c + b];
+                sum = (sum + p.scale * y) * p.scalar;
+            }
             v[b] = y;
         }
         store_row(v, c, p.width, lane, arena, floats, codes);

@@ -12,7 +12,8 @@ inline void load(constant Params &p, device const float *row, uint index, uint n
                  uint bias, float scale, uint lane, threadgroup float *partial, threadgroup float *head) {
     device const float *x = row + index * p.head_dim;
     float mean = 0, factor = 1;
-    if (p.qk_norm != 0) {
+    const bool before = p.qk_norm != 0 && p.qk_norm != 4;
+    if (before) {
         device const float *source = p.qk_norm == 2 ? row : x;
         const uint width = p.qk_norm == 2 ? n * p.head_dim : p.head_dim;
         if (p.kind == 2 || p.qk_norm == 3) {
@@ -26,12 +27,12 @@ inline void load(constant Params &p, device const float *row, uint index, uint n
     }
     for (uint d = lane; d < p.head_dim; d += LANES) {
         float y = (x[d] - mean) * factor;
-        if (p.qk_norm != 0) {
+        if (before) {
             const uint at = p.qk_norm == 1 ? d : index * p.head_dim + d;
             if (weight != NONE) y *= vectors[weight + at];
             if (bias != NONE) y += vectors[bias + at];
         }
-        head[d] = y * scale;
+        head[d] = p.qk_norm == 4 ? y : y * scale;
     }
     threadgroup_barrier(mem_flags::mem_threadgroup);
 }
@@ -44,8 +45,27 @@ inline float rotated(threadgroup const float *head, uint d, device const float *
     return d < half_dim ? head[i] * c - head[i + half_dim] * s : head[i + half_dim] * c + head[i] * s;
 }
 
+// Head `head`, rotated, to `to`; normalised and scaled then, where the norm comes after the rotation.
+template <class Out>
+inline void rotate(constant Params &p, threadgroup const float *head, device const float *angles, device const float *vectors,
+                   uint weight, float scale, uint lane, threadgroup float *partial, Out to) {
+    float factor = 1;
+    if (p.qk_norm == 4) {
+        float squares = 0;
+        for (uint d = lane; d < p.head_dim; d += LANES) {
+            const float y = rotated(head, d, angles, p.half_dim);
+            squares += y * y;
+        }
+        factor = scale / sqrt(total(squares, lane, partial) / float(p.head_dim) + p.eps);
+    }
+    for (uint d = lane; d < p.head_dim; d += LANES) {
+        const float y = rotated(head, d, angles, p.half_dim) * factor;
+        to[d] = p.qk_norm == 4 && weight != NONE ? y * vectors[weight + d] : y;
+    }
+}
+
 [[max_total_threads_per_threadgroup(LANES)]] kernel void run(BUFFERS) {
-    threadgroup float head[1024], keys[1024], partial[LANES / SIMD];
+    threadgroup float head[HEAD_DIM], keys[HEAD_DIM], partial[LANES / SIMD];
     const uint row = group.y;
     device const uint *ring = rows + p.ring + 8 * row;
     device const float *angles = (device const float *)rows + p.angles + row * 2 * p.half_dim;
@@ -54,15 +74,13 @@ inline float rotated(threadgroup const float *head, uint d, device const float *
         const uint base = row * p.n_heads * p.head_dim, to = base + group.x * p.head_dim;
         load(p, arena + p.q + base, group.x, p.n_heads, vectors, p.q_weight, p.q_bias, p.scale, lane, partial, head);
         device const float *sink_angles = ring[6] ? (device const float *)rows + p.sink_angles : angles;
-        for (uint d = lane; d < p.head_dim; d += LANES) {
-            arena[p.q_out + to + d] = rotated(head, d, angles, p.half_dim);
-            arena[p.q_sink + to + d] = rotated(head, d, sink_angles, p.half_dim);
-        }
+        rotate(p, head, angles, vectors, p.q_weight, p.scale, lane, partial, arena + p.q_out + to);
+        rotate(p, head, sink_angles, vectors, p.q_weight, p.scale, lane, partial, arena + p.q_sink + to);
         return;
     }
     const uint kv_head = group.x - p.n_heads, base = row * p.n_kv_heads * p.head_dim;
     load(p, arena + p.k + base, kv_head, p.n_kv_heads, vectors, p.k_weight, p.k_bias, 1.0f, lane, partial, head);
-    for (uint d = lane; d < p.head_dim; d += LANES) keys[d] = rotated(head, d, angles, p.half_dim);
+    rotate(p, head, angles, vectors, p.k_weight, 1.0f, lane, partial, keys);
     threadgroup_barrier(mem_flags::mem_threadgroup);
     const Cells all = {cells, rows[p.layer], rows[p.layer + 1], p.head_dim};
     store_cells(all, kv_head, ring[0], keys, arena + p.v + base + kv_head * p.head_dim, lane);

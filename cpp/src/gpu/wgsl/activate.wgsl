@@ -3,11 +3,14 @@
 struct Params {
     width: u32,
     gate: u32,    // [rows][width], or NONE
-    up: u32,
+    up: u32,      // [rows][up_stride]
+    up_stride: u32,
     kept: u32,
     floats: u32,  // [rows][width]
     codes: u32,   // [rows][10 · groups]
     choices: u32,  // of experts: so many rows here for a row of the pass
+    alpha_p: u32,  // among the vectors: xIELU's slopes, or NONE
+    alpha_n: u32,
 }
 
 fn sigmoid(x: f32) -> f32 { return 1.0 / (1.0 + exp(-x)); }
@@ -37,14 +40,24 @@ fn gelu(x: f32) -> f32 {
 fn gelu_tanh(x: f32) -> f32 { return x * sigmoid(1.5957691216 * x * (1.0 + 0.044715 * x * x)); }
 fn relu(x: f32) -> f32 { return max(x, 0.0); }
 fn relu2(x: f32) -> f32 { return relu(x) * relu(x); }
+// xIELU (arXiv:2411.13010).
+fn xielu(x: f32, positive: f32, negative: f32) -> f32 {
+    return 0.5 * x + select(negative * (exp(min(x, -1e-6)) - 1.0 - x), positive * x * x, x > 0.0);
+}
 fn activation(x: f32) -> f32 {
     switch ACTIVATION {
         case 0u: { return silu(x); }
         case 1u: { return gelu(x); }
         case 2u: { return gelu_tanh(x); }
         case 3u: { return relu(x); }
-        default: { return relu2(x); }
+        case 4u: { return relu2(x); }
+        default: { return sigmoid(x); }
     }
+}
+fn gated(gate: f32, up: f32) -> f32 {
+    if (ACTIVATION != 6u) { return activation(gate) * up; }
+    let x = min(gate, 7.0);  // gpt-oss's
+    return x * sigmoid(1.702 * x) * (clamp(up, -7.0, 7.0) + 1.0);
 }
 
 @compute @workgroup_size(LANES)
@@ -54,9 +67,14 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     var v = vec4<f32>(0.0);
     for (var b = 0u; b < 4u; b += 1u) {
         if (c + b < p.width) {
-            let at = row * p.width + c + b;
-            let up = number(p.up + at);
-            if (p.gate == NONE) { v[b] = activation(up); } else { v[b] = activation(number(p.gate + at)) * up; }
+            let up = number(p.up + row * p.up_stride + c + b);
+            if (p.gate != NONE) {
+                v[b] = gated(number(p.gate + row * p.width + c + b), up);
+            } else if (p.alpha_p != NONE) {
+                v[b] = xielu(up, vectors[p.alpha_p], vectors[p.alpha_n]);
+            } else {
+                v[b] = activation(up);
+            }
         }
     }
     store_row(v, c, p.width, lane, p.floats + row * p.width, p.codes + row * 10u * ((p.width + 31u) / 32u));

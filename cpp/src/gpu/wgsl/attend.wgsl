@@ -14,7 +14,7 @@ struct Params {
     softcap: f32,  // 0: none
 }
 
-var<workgroup> query: array<f32, 2048>;  // and from 1024 on as the sinks see it
+var<workgroup> query: array<f32, 2u * HEAD_DIM>;  // and from HEAD_DIM on as the sinks see it
 var<workgroup> scores: array<f32, LANES>;
 
 @compute @workgroup_size(LANES)
@@ -23,7 +23,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let source = (row * p.n_heads + group.x) * p.head_dim;
     for (var d = lane; d < p.head_dim; d += LANES) {
         query[d] = number(p.q + source + d);
-        query[1024u + d] = number(p.q_sink + source + d);
+        query[HEAD_DIM + d] = number(p.q_sink + source + d);
     }
     workgroupBarrier();
     prepare_query(lane);
@@ -49,7 +49,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
                                      (slot >= rows[ring + 3u] && slot < rows[ring + 4u]));
         var mine = NEVER;
         if (visible) {
-            mine = score(keys, slot, select(0u, 1024u, slot < sinks));
+            mine = score(keys, slot, select(0u, HEAD_DIM, slot < sinks));
             if (p.softcap != 0.0) { mine = p.softcap * tanh(clamp(mine / p.softcap, -15.0, 15.0)); }
         }
         scores[lane] = mine;

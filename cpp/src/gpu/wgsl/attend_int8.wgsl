@@ -1,7 +1,8 @@
 // What attention reads of cells that are codes. Queries become codes too.
 
-var<workgroup> query_codes: array<u32, 512>;  // from 256 on as the sinks see them
-var<workgroup> query_scales: array<f32, 64>;
+const GROUPS = (HEAD_DIM + 31u) / 32u;
+var<workgroup> query_codes: array<u32, 16u * GROUPS>;  // from the middle on as the sinks see them
+var<workgroup> query_scales: array<f32, 2u * GROUPS>;
 
 fn prepare_query(lane: u32) {
     for (var unit = lane; unit < 2u * groups(); unit += LANES) {
@@ -9,19 +10,19 @@ fn prepare_query(lane: u32) {
         let g = unit % groups();
         var peak = 0.0;
         for (var d = 32u * g; d < min(32u * g + 32u, p.head_dim); d += 1u) {
-            peak = max(peak, abs(query[1024u * sink + d]));
+            peak = max(peak, abs(query[HEAD_DIM * sink + d]));
         }
         let inverse = select(0.0, 127.0 / peak, peak > 1e-30);
         for (var j = 0u; j < 8u; j += 1u) {
             var v = vec4<f32>(0.0);
             for (var b = 0u; b < 4u; b += 1u) {
                 let d = 32u * g + 4u * j + b;
-                if (d < p.head_dim) { v[b] = query[1024u * sink + d] * inverse; }
+                if (d < p.head_dim) { v[b] = query[HEAD_DIM * sink + d] * inverse; }
             }
-            query_codes[256u * sink + 8u * g + j] =
+            query_codes[8u * (GROUPS * sink + g) + j] =
                 packed_bytes(vec4<i32>(round(clamp(v, vec4<f32>(-127.0), vec4<f32>(127.0)))));
         }
-        query_scales[32u * sink + g] = peak / 127.0;
+        query_scales[GROUPS * sink + g] = peak / 127.0;
     }
     workgroupBarrier();
 }
@@ -30,14 +31,15 @@ fn scale_of(tile: u32, g: u32, slot: u32) -> f32 {
 }
 fn score(keys: u32, slot: u32, q: u32) -> f32 {
     let tile = keys + slot / 16u * key_tile();
+    let query_group = GROUPS * (q / HEAD_DIM);
     var sum = 0.0;
     for (var g = 0u; g < groups(); g += 1u) {
         var products = 0;
         for (var j = 0u; j < 8u; j += 1u) {
             products += dot4I8Packed(cells[tile + codes_place() + 128u * g + 16u * j + slot % 16u],
-                                     query_codes[q / 4u + 8u * g + j]);
+                                     query_codes[8u * (query_group + g) + j]);
         }
-        sum += f32(products) * (scale_of(tile, g, slot) * query_scales[q / 32u + g]);
+        sum += f32(products) * (scale_of(tile, g, slot) * query_scales[query_group + g]);
     }
     return sum;
 }

@@ -25,7 +25,7 @@ struct Params {
     scale: f32,
     softcap: f32,    // 0: none
     top_k: u32,      // of experts, a choice a row of the grid; 0: no experts
-    chosen: u32,     // which, [rows][top_k]; base is then the place of a table of theirs
+    chosen: u32,     // which, [rows][top_k]; base and bias are then places of tables of theirs
     by_choice: u32,  // the input has a row a choice, not a row of the pass
 }
 
@@ -51,7 +51,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     var out_row = first - select(0u, start, p.compact != 0u);
     if (p.top_k != 0u) {
         out_row = start * p.top_k + group.y;
-        at = rows[segment.base + arena[p.chosen + out_row]] + tile * p.tile;
+        let expert = arena[p.chosen + out_row];
+        at = rows[segment.base + expert] + tile * p.tile;
+        if (segment.bias != NONE) { segment.bias = rows[segment.bias + expert]; }
         first = select(out_row / p.top_k, out_row, p.by_choice != 0u);
         count = 1u;
     }

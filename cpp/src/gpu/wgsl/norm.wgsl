@@ -10,8 +10,9 @@ struct Params {
     compact: u32,  // the first row gives row 0 of floats
     floats: u32,   // [rows][width], or NONE
     codes: u32,    // [rows][10 · groups], or NONE
-    sum: u32,      // [rows][width] += scale · y, or NONE
+    sum: u32,      // [rows][width] = (it + scale · y) · scalar, or NONE
     scale: f32,
+    scalar: f32,
     eps: f32,
 }
 
@@ -49,7 +50,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
                 if (p.bias != NONE) { v[b] += vectors[p.bias + c + b]; }
                 if (p.sum != NONE) {
                     let at = p.sum + row * p.width + c + b;
-                    set_number(at, number(at) + p.scale * v[b]);
+                    set_number(at, (number(at) + p.scale * v[b]) * p.scalar);
                 }
             }
         }
