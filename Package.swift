@@ -11,9 +11,15 @@ let package = Package(
     targets: [
         .target(
             name: "EdgeKit",
-            dependencies: ["CEdgeKit"],
+            dependencies: ["CEdgeKit", "CEdgeKitCompanion"],
             path: "runtimes/apple/EdgeKit",
             resources: [.copy("PrivacyInfo.xcprivacy")]
+        ),
+        // What drives a package that computes beside the processor.
+        .target(
+            name: "CEdgeKitCompanion",
+            dependencies: ["CEdgeKit"],
+            path: "runtimes/apple/Companion"
         ),
         .target(
             name: "CEdgeKit",

@@ -12,7 +12,11 @@ package=build/apple-package
 rm -rf $package
 .venv/bin/python -m pip install -q ziglang
 .venv/bin/edgekit package apple tests/golden/engine/text.edge -o $package
-EDGEKIT_APPLE_PACKAGE=$PWD/$package .venv/bin/python -m pytest -q tests/apple
+names=build/coreml-names
+rm -rf $names
+.venv/bin/python -m pip download -q --no-deps --only-binary=:all: --platform macosx_10_9_universal2 --platform macosx_11_0_universal2 \
+    -d $names pyobjc-framework-CoreML
+EDGEKIT_APPLE_PACKAGE=$PWD/$package EDGEKIT_COREML_METADATA=$(echo "$PWD/$names"/*.whl) .venv/bin/python -m pytest -q tests/apple
 tools/trixie swift package describe --package-path $package
 for library in "$package"/CEdgeKit.xcframework/{ios,macos,xros}-arm64/libCEdgeKit.a; do
     for instruction in sdot smmla; do

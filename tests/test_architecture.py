@@ -42,6 +42,7 @@ FACES = {
     "model",
     "chat",
     "conversion",
+    "companion",
     "distillation",
     "verification",
     "evaluation",

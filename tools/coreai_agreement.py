@@ -1,11 +1,11 @@
 """How near Core AI assets are to their checkpoint, in Apple's own runtime: on Linux its CPU form.
 
-    pip install -e .[coreai] && python tools/coreai_agreement.py CHECKPOINT TEXT [--tokens 300] [--scheme f16 …]
+    pip install -e .[coreai] && python tools/coreai_agreement.py CHECKPOINT TEXT [--tokens N] [--scheme f16 …]
 
-The first tokens of TEXT are read one by one, past the end of a ring of `--window` tokens and one step. Prints the
-error of the logits (root mean square, of their spread) and how many of the first choices are the same: against numpy
-on the weights that the asset has, and against the checkpoint's own, with the same window. Two choices that are
-nearer to each other than ten times the error do not count.
+The first tokens of TEXT are read one by one, past the end of a ring of `--window` tokens and one step. Prints
+the error of the logits (root mean square, of their spread) and how many of the first choices are the same:
+against numpy on the weights that the asset has, and against the checkpoint's own, with the same window. Two
+choices that are nearer to each other than ten times the error do not count.
 """
 
 from __future__ import annotations

@@ -3,10 +3,14 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from edgekit.cli import _options, _output
+
+if TYPE_CHECKING:
+    from edgekit.conversion import ConvertReport
 
 
 class _Convert(click.Command):
@@ -82,6 +86,11 @@ class _Convert(click.Command):
     metavar="TOKENS",
     help="Then train scales on so many tokens of that text, by torch (edgekit[train]).",
 )
+@click.option(
+    "--companion",
+    metavar="FORMAT[:SCHEME]",
+    help="OUT is a folder: an .edge package and the same model in coreml or coreai beside it.",
+)
 @click.option("--dry-run", is_flag=True, help="Say what would be done, or why it cannot be, and stop.")
 @_options.threads_option
 @_options.json_option
@@ -99,6 +108,7 @@ def command(
     no_calibration: bool,
     seed: int,
     tune: int,
+    companion: str | None,
     dry_run: bool,
     threads: int | None,
     as_json: bool,
@@ -128,12 +138,16 @@ def command(
     edgekit convert ./checkpoint -o model.edge --scheme q8
     edgekit convert model-Q4_0.gguf --format mlx
     edgekit convert ./checkpoint --calibrate novel.txt --calibrate chats.jsonl
+    edgekit convert ./checkpoint -o folder --companion coreml:neural_engine_q4
     edgekit convert ./checkpoint --dry-run --json
     """
+    from edgekit.companion import convert_pair
     from edgekit.conversion import convert
 
     if calibrate and no_calibration:
         raise click.UsageError("--calibrate and --no-calibration exclude each other; give one")
+    if companion and (format_name != "edge" or out is None or dry_run):
+        raise click.UsageError("--companion fills a folder: give -o, and neither --format nor --dry-run")
     warned: list[str] = []
 
     def warn(text: str) -> None:
@@ -141,34 +155,46 @@ def command(
         _output.warning(text)
 
     with _output.progress() as progress:
-        report = convert(
-            checkpoint,
-            out,
-            format=format_name,
-            scheme=scheme,
-            target_bytes=target_size,
-            target_bpw=target_bpw,
-            opset_only=opset_only,
-            exporter=exporter,
-            verify=verify,
-            dry_run=dry_run,
-            calibrate=None if no_calibration else calibrate,
-            seed=seed,
-            tune=tune,
-            threads=threads,
-            progress=progress,
-            warn=warn,
-        )
-    for text in report.warnings[len(warned) :]:
-        _output.warning(text)
+        options: dict[str, Any] = {
+            "scheme": scheme,
+            "target_bytes": target_size,
+            "target_bpw": target_bpw,
+            "opset_only": opset_only,
+            "exporter": exporter,
+            "verify": verify,
+            "dry_run": dry_run,
+            "calibrate": None if no_calibration else calibrate,
+            "seed": seed,
+            "tune": tune,
+            "threads": threads,
+            "progress": progress,
+            "warn": warn,
+        }
+        if companion and out:
+            kind, _, its_scheme = companion.partition(":")
+            reports = convert_pair(checkpoint, out, kind, its_scheme or None, **options)
+        else:
+            reports = (convert(checkpoint, out, format=format_name, **options),)
+    for report in reports:
+        for text in report.warnings:
+            if text not in warned:
+                _output.warning(text)
     if as_json:
-        _output.emit_json(report.to_json())
+        found = reports[0].to_json()
+        _output.emit_json(found | {"companion": reports[1].to_json()} if companion else found)
         return
+    for report in reports:
+        _tell(report)
+    if not dry_run and format_name == "edge":
+        _output.note(f'\nhint: edgekit run {reports[0].path} "Once upon a time"')
+
+
+def _tell(report: ConvertReport) -> None:
     parameters = f" {_output.quantity(report.n_parameters)} parameters," if report.n_parameters else ""
     line = f"{report.path}: {report.model_type},{parameters} {report.scheme}"
     if report.bytes is not None and report.bits_per_weight is not None:
         line += f", {_output.size(report.bytes)}, {report.bits_per_weight:.2f} bits per weight"
-    click.echo(f"{line} (would be written)" if dry_run else line)
+    click.echo(f"{line} (would be written)" if report.dry_run else line)
     if len(set((report.grids or {}).values())) > 1:
         click.echo(_mix(report.grids or {}))
     if estimate := report.preflight:
@@ -186,8 +212,6 @@ def command(
         click.echo(f"quality: {_output.quality(asdict(report.quality))} against the checkpoint")
         if report.quality.is_poor:
             _output.warning(_output.poor_quality(report.better))
-    if not dry_run and report.format == "edge":
-        _output.note(f'\nhint: edgekit run {report.path} "Once upon a time"')
 
 
 def _mix(grids: dict[str, str]) -> str:

@@ -25,12 +25,16 @@ AUTOMATIC = True
 
 
 def opens(path: Path) -> bool:
-    """Any file but a checkpoint's: the core says what is wrong with one that is no package."""
-    return not path.is_dir() and path.suffix not in (".gguf", ".safetensors")
+    """Any file but a checkpoint's: the core says what is wrong with one that is no package. Or a folder with
+    one and its companion, which is for Apple's systems.
+    """
+    if path.is_dir():
+        return (path / "companion.json").is_file()
+    return path.suffix not in (".gguf", ".safetensors")
 
 
 def open(path: Path, threads: int | None, backend: str, **options: Any) -> Engine:
-    return Engine(path, threads, backend, **options)
+    return Engine(path / "model.edge" if path.is_dir() else path, threads, backend, **options)
 
 
 def isas() -> tuple[str, ...]:

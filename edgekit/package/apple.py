@@ -3,7 +3,7 @@
     Package.swift                 module EdgeKit; Xcode takes the folder as a local package
     CEdgeKit.xcframework          the engine as static libraries: iOS, macOS, visionOS and simulators, arm64;
                                   the simulator of iOS for x86-64 too
-    Sources/EdgeKit
+    Sources/EdgeKit, Sources/CEdgeKitCompanion
     NAME.edge, README.md
 
 The core is cross-compiled by zig (`pip install ziglang`), which brings Apple's C headers and runs on any
@@ -82,7 +82,8 @@ def package(model: Path | None, out: Path, report: Report) -> list[Path]:
         for one in SLICES:
             archive(zig, one, objects, framework / one.identifier)
     (framework / "Info.plist").write_bytes(plistlib.dumps(info()))
-    shutil.copytree(swift / "EdgeKit", out / "Sources" / "EdgeKit")
+    for source, name in (("EdgeKit", "EdgeKit"), ("Companion", "CEdgeKitCompanion")):
+        shutil.copytree(swift / source, out / "Sources" / name)
     shutil.copyfile(swift / "Package.binary.swift", out / "Package.swift")
     if model is not None:
         shutil.copyfile(model, out / model.name)

@@ -8,10 +8,12 @@ let package = Package(
     targets: [
         .target(
             name: "EdgeKit",
-            dependencies: ["CEdgeKit"],
+            dependencies: ["CEdgeKit", "CEdgeKitCompanion"],
             resources: [.copy("PrivacyInfo.xcprivacy")],
             linkerSettings: [.linkedLibrary("c++")]
         ),
+        .target(name: "CEdgeKitCompanion", dependencies: ["CEdgeKit"]),
         .binaryTarget(name: "CEdgeKit", path: "CEdgeKit.xcframework"),
-    ]
+    ],
+    cxxLanguageStandard: .cxx20
 )

@@ -7,12 +7,12 @@ cd "$(dirname "$0")/../.."
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-for module in Darwin UIKit CryptoKit SwiftUI UniformTypeIdentifiers; do
+for module in Darwin UIKit CryptoKit CoreML CoreAI SwiftUI UniformTypeIdentifiers; do
     swiftc -emit-module -parse-as-library -swift-version 5 -module-name "$module" -o "$work/$module.swiftmodule" \
         "tests/apple/stubs/$module.swift"
 done
 # -emit-sil: data races are found after type-checking.
-flags=(-swift-version 6 -I "$work" -I cpp/include -warnings-as-errors -Xfrontend -import-module -Xfrontend Darwin -emit-sil)
+flags=(-swift-version 6 -I "$work" -I cpp/include -I runtimes/apple/Companion/include -warnings-as-errors -Xfrontend -import-module -Xfrontend Darwin -emit-sil)
 swiftc "${flags[@]}" -o "$work/EdgeKit.sil" -module-name EdgeKit -wmo -emit-module-path "$work/EdgeKit.swiftmodule" runtimes/apple/EdgeKit/*.swift
 swiftc "${flags[@]}" -o "$work/Chat.sil" -module-name Chat -wmo -parse-as-library samples/apple/Chat/*.swift
 echo "the Apple branches and the sample app type-check"

@@ -1,10 +1,11 @@
-"""A package beside its `.edge`: runtimes/apple/Companion drives it as docs/coreml.md says, and the core moves a text
-to it and back. Core ML is its interpreter here.
+"""A Core ML package as a companion: runtimes/apple/Companion drives it as docs/coreml.md says. Core ML is its
+interpreter here.
 """
 
 from __future__ import annotations
 
 import ctypes
+import json
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -19,10 +20,13 @@ pytest.importorskip("transformers", reason="needs the [test] extra")
 
 from tiny_models import make_checkpoint
 
+import edgekit
+from edgekit.companion import convert_pair
 from edgekit.converters import convert
 from edgekit.converters.formats import coreml
 from edgekit.converters.formats._coreml_session import Session
 from edgekit.engines.coreml import Engine
+from edgekit.errors import UsageError
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPANION = ROOT / "runtimes" / "apple" / "Companion"
@@ -62,6 +66,7 @@ class Facts(ctypes.Structure):
         ("ropes", ctypes.POINTER(Rope)),
         ("ropes_count", ctypes.c_size_t),
         ("embeddings", ctypes.c_char_p),
+        ("condition", ctypes.c_void_p),
     )
 
 
@@ -83,6 +88,7 @@ Pointer, Bytes, Logits = ctypes.c_void_p, ctypes.c_char_p, ctypes.POINTER(ctypes
 State = ctypes.CFUNCTYPE(ctypes.c_int, Pointer, ctypes.POINTER(Error))
 Open = ctypes.CFUNCTYPE(ctypes.c_int, Pointer, ctypes.POINTER(Pointer), ctypes.POINTER(Error))
 Close = ctypes.CFUNCTYPE(None, Pointer, Pointer)
+Has = ctypes.CFUNCTYPE(ctypes.c_int, Pointer, Bytes)
 Release = ctypes.CFUNCTYPE(None, Pointer)
 Poll = ctypes.CFUNCTYPE(ctypes.c_int, Pointer)
 Run = ctypes.CFUNCTYPE(
@@ -106,6 +112,7 @@ class Runner(ctypes.Structure):
     _fields_ = (
         ("context", Pointer),
         ("state", State),
+        ("has", Has),
         ("open", Open),
         ("close", Close),
         ("run", Run),
@@ -194,7 +201,9 @@ class Companion:
             self.released += 1
 
         close = Close(lambda _, text: self.texts.pop(text) and None)
-        self.runner = Runner(None, State(state), Open(open_text), close, Run(run_function), Release(release))
+        self.runner = Runner(
+            None, State(state), Has(), Open(open_text), close, Run(run_function), Release(release)
+        )
         self.table = Table()
         error = Error()
         status = driver.edgekit_package_companion(
@@ -212,11 +221,9 @@ class Companion:
         return out
 
 
-def package(name: str, scheme: str, folder: Path, **cache: int) -> Path:
+def package(name: str, scheme: str, folder: Path) -> Path:
     model = convert.read(make_checkpoint(name, folder), name)
-    coreml.write(
-        model, folder / "package", scheme, **({"window": WINDOW, "sinks": SINKS, "chunk": CHUNK} | cache)
-    )
+    coreml.write(model, folder / "package", scheme, window=WINDOW, sinks=SINKS, chunk=CHUNK)
     return folder / "package"
 
 
@@ -291,3 +298,24 @@ def test_tokens_are_taken_back(driver: ctypes.CDLL, name: str, tmp_path: Path) -
     assert np.abs(found - want).max() < 1e-2 * want.std()
     companion.table.close(companion.table.context, text)
     companion.table.release(companion.table.context)
+
+
+def test_one_folder_has_both(tmp_path: Path) -> None:
+    """And one tokenizer; where either fails there is none."""
+    checkpoint, pair = make_checkpoint("llama", tmp_path), tmp_path / "pair"
+    with pytest.raises(UsageError, match="neural_engine_q3"):
+        convert_pair(checkpoint, pair, "coreml", "neural_engine_q3", calibrate=None)
+    assert not pair.exists()
+    own, beside = convert_pair(checkpoint, pair, "coreml", "q8", calibrate=None)
+    assert own.quality is not None and beside.quality is not None and beside.scheme == "q8"
+    assert {path.name for path in pair.iterdir()} == {"companion.json", "coreml", "model.edge"}
+    assert {path.name for path in (pair / "coreml").iterdir()} == {"embeddings.bin", "model.mlpackage"}
+    facts = json.loads((pair / "companion.json").read_text())
+    assert facts["format"] == "coreml" and facts["scheme"] == "q8"
+    with edgekit.Model(pair) as model, model.session() as session:
+        assert model.vocab_size == facts["vocab_size"]
+        assert list(session.generate([1, 2, 3], max_tokens=4))
+    with pytest.raises(UsageError, match="there already"):
+        convert_pair(checkpoint, pair, "coreml", "q8")
+    with pytest.raises(UsageError, match="choose one of"):
+        convert_pair(checkpoint, tmp_path / "other", "onnx")

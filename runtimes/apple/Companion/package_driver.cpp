@@ -181,7 +181,8 @@ public:
 
     // The function for the next of `left` tokens, and how many it takes: no step goes past a ring's turn, and
     // the last gives logits.
-    std::pair<Step, uint32_t> next_step(uint64_t position, uint64_t left) const {
+    template <class Has>
+    std::pair<Step, uint32_t> next_step(uint64_t position, uint64_t left, const Has& has) const {
         uint64_t room = left;
         bool fits = true;
         for (const Ring& ring : rings_) {
@@ -193,7 +194,7 @@ public:
         step.logits = left <= facts_.width + 1 || !fits;
         step.tokens = step.logits ? facts_.width : facts_.chunk;
         const auto shorter = std::find_if(contexts_.begin(), contexts_.end() - 1, [&](uint32_t context) {
-            return position + step.tokens <= context;
+            return position + step.tokens <= context && has(Step{step.tokens, context, step.logits}.name());
         });
         step.context = *shorter;
         const uint64_t most = step.logits ? left : left - 1;
@@ -298,7 +299,11 @@ public:
         while (!ids.empty()) {
             if (poll && poll(poll_context)) return EDGEKIT_CANCELLED;
             // Where no logits are wanted, as if another token followed.
-            const auto [step, most] = package.next_step(position, ids.size() + (logits ? 0 : 1));
+            const auto [step, most] =
+                package.next_step(position, ids.size() + (logits ? 0 : 1), [&](const std::string& function) {
+                    const edgekit_package_runner& own = driver_.runner;
+                    return !own.has || own.has(own.context, function.c_str());
+                });
             const auto some = ids.first(std::min<size_t>(most, ids.size()));
             const Inputs inputs = package.inputs(step, position, some, embeddings_);
             const auto all = inputs.all();
@@ -361,8 +366,10 @@ extern "C" edgekit_status edgekit_package_companion(const edgekit_package_facts*
         out->window = facts->window;
         out->sinks = facts->sinks;
         out->state = [](void* context, edgekit_error* why) {
-            const edgekit_package_runner& own = static_cast<Driver*>(context)->runner;
-            return own.state(own.context, why);
+            const Driver& driver = *static_cast<Driver*>(context);
+            const edgekit_companion_state state = driver.runner.state(driver.runner.context, why);
+            const auto condition = driver.package.facts().condition;
+            return state == EDGEKIT_COMPANION_READY && condition ? condition(why) : state;
         };
         out->open = [](void* context, void** text, edgekit_error* why) {
             return guarded(why, [&] {

@@ -8,6 +8,8 @@ public enum Event: Sendable, Equatable {
     case evicted(Range<UInt64>)
     /// Generation rests until `Session.resume()`.
     case suspended(SuspensionReason)
+    /// From here on `name` computes: a companion ("coreml", "coreai"), or "cpu", because of what `reason` says.
+    case moved(to: String, reason: String)
     case done(Done)
 
     /// The event's text; empty for events that carry none.
@@ -24,6 +26,8 @@ public enum Event: Sendable, Equatable {
             self = .text(String(native.text), tokens: Array(tokens))
         case EDGEKIT_EVENT_EVICTED:
             self = .evicted(native.evicted_first..<native.evicted_first + native.evicted_count)
+        case EDGEKIT_EVENT_MOVED:
+            self = .moved(to: String(native.computed_by), reason: String(native.relayed))
         case EDGEKIT_EVENT_DONE:
             self = .done(Done(native))
         default: return nil
@@ -39,12 +43,15 @@ public struct Done: Sendable, Equatable {
     public let seed: UInt64
     /// With `Finish.stop`: tokens of the stop that left the cache again, so that it holds what the text says.
     public let takenBack: Int
+    /// "cpu", or the companion that computed at the end: "coreml", "coreai".
+    public let computedBy: String
 
     init(_ native: edgekit_event) {
         finish = Finish(rawValue: UInt32(native.finish.rawValue)) ?? .cancelled
         stats = Statistics(native)
         seed = native.seed
         takenBack = Int(native.taken_back)
+        computedBy = String(native.computed_by)
     }
 }
 

@@ -30,22 +30,27 @@ public final class Model: Sendable {
     public let hasChatTemplate: Bool
     /// The package's whole metadata as JSON: licence, source, quality card, …
     public let metadata: String
+    nonisolated(unsafe) private let companion: edgekit_companion?
 
     /// Maps the file, on a thread of its own.
     /// - Parameters:
+    ///   - url: beside it may lie a companion (`edgekit convert --companion`), which texts move to once it is loaded
     ///   - threads: nil lets the engine choose
     ///   - isa: nil lets the engine choose; else one of `Model.isas`
     ///   - verifyHashes: read the whole file and check its SHA-256 sums before use
     ///   - inMemory: read the file into memory instead of mapping it; what is mapped must stay as it is
+    ///   - companion: false leaves what lies beside the file alone
     public convenience init(
-        _ url: URL, threads: Int? = nil, isa: String? = nil, verifyHashes: Bool = false, inMemory: Bool = false
+        _ url: URL, threads: Int? = nil, isa: String? = nil, verifyHashes: Bool = false, inMemory: Bool = false,
+        companion: Bool = true
     ) async throws {
         let native = try await withCheckedThrowingContinuation { (done: CheckedContinuation<Opened, any Error>) in
             DispatchQueue.global(qos: .userInitiated).async {
                 done.resume(
                     with: Result {
                         try Opened(
-                            url, threads: threads ?? 0, isa: isa, verifyHashes: verifyHashes, inMemory: inMemory)
+                            url, threads: threads ?? 0, isa: isa, verifyHashes: verifyHashes, inMemory: inMemory,
+                            companion: companion)
                     })
             }
         }
@@ -55,7 +60,7 @@ public final class Model: Sendable {
     private init(_ opened: Opened, _ url: URL) throws(EdgeKitError) {
         var info = edgekit_model_info()
         info.struct_size = MemoryLayout<edgekit_model_info>.size
-        native = opened.take()
+        (native, companion) = opened.take()
         self.url = url
         var error = edgekit_error()
         let status = edgekit_model_get_info(native, &info, &error)
@@ -77,6 +82,15 @@ public final class Model: Sendable {
     }
 
     deinit { edgekit_model_free(native) }
+
+    /// What the companion beside the file does; nil when it has none that this system runs. The text says more: why it
+    /// rests or failed, what of it the Neural Engine computes.
+    public var companionState: (state: CompanionState, text: String)? {
+        guard let companion else { return nil }
+        var error = edgekit_error()
+        let state = CompanionState(rawValue: UInt32(companion.state(companion.context, &error).rawValue)) ?? .failed
+        return (state, EdgeKitError(error, status: EDGEKIT_INTERNAL).message)
+    }
 
     /// nil when the package has none; prompts are then `Prompt.ids`.
     public var tokenizer: Tokenizer? { Tokenizer(self) }
@@ -128,11 +142,14 @@ public final class Model: Sendable {
     public static var version: String { String(cString: edgekit_version()) }
 }
 
+public enum CompanionState: UInt32, Sendable { case loading, ready, resting, failed }
+
 /// An open model on its way from the thread that opened it.
 private final class Opened: @unchecked Sendable {
     private var native: OpaquePointer?
+    private let companion: edgekit_companion?
 
-    init(_ url: URL, threads: Int, isa: String?, verifyHashes: Bool, inMemory: Bool) throws {
+    init(_ url: URL, threads: Int, isa: String?, verifyHashes: Bool, inMemory: Bool, companion: Bool) throws {
         var options = edgekit_model_options()
         edgekit_model_options_init(&options)
         guard let count = UInt32(exactly: threads) else {
@@ -141,22 +158,32 @@ private final class Opened: @unchecked Sendable {
         options.n_threads = count
         options.verify_hashes = verifyHashes ? 1 : 0
         options.in_memory = inMemory ? 1 : 0
+        let table = companion ? try Companion(beside: url)?.table() : nil
+        self.companion = table
         let name = isa.map(\.utf8CString)
         try check { error in
-            url.path.withCString { path in
-                guard let name else { return edgekit_model_open(path, &options, &native, error) }
-                return name.withUnsafeBufferPointer {
-                    options.isa = $0.baseAddress
-                    return edgekit_model_open(path, &options, &native, error)
+            withOptional(table) { table in
+                options.companion = table
+                return url.path.withCString { path in
+                    guard let name else { return edgekit_model_open(path, &options, &native, error) }
+                    return name.withUnsafeBufferPointer {
+                        options.isa = $0.baseAddress
+                        return edgekit_model_open(path, &options, &native, error)
+                    }
                 }
             }
         }
     }
 
-    func take() -> OpaquePointer {
+    func take() -> (OpaquePointer, edgekit_companion?) {
         defer { native = nil }
-        return native!
+        return (native!, companion)
     }
 
     deinit { edgekit_model_free(native) }
+}
+
+private func withOptional<Value, Result>(_ value: Value?, _ body: (UnsafePointer<Value>?) -> Result) -> Result {
+    guard let value else { return body(nil) }
+    return withUnsafePointer(to: value) { body($0) }
 }

@@ -100,7 +100,7 @@ private struct Footer: View {
 
     var body: some View {
         HStack {
-            if let speed = conversation.speed { Text("\(Int(speed.rounded())) tokens/s") }
+            if let speed = conversation.speed { Text("\(Int(speed.rounded())) tokens/s, \(conversation.unit)") }
             Spacer()
             Button("New conversation") { Task { await conversation.startOver() } }
                 .disabled(conversation.lines.isEmpty)

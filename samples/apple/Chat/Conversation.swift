@@ -25,6 +25,8 @@ final class Conversation {
     private(set) var phase = Phase.noModel
     private(set) var lines: [Line] = []
     private(set) var speed: Double?
+    /// What computes: "cpu", "coreml", "coreai".
+    private(set) var unit = "cpu"
     /// Says what went wrong, until the next try.
     private(set) var problem: String?
 
@@ -35,7 +37,9 @@ final class Conversation {
     // MARK: The model
 
     func openBundledModel() async {
-        guard chat == nil, let url = Bundle.main.url(forResource: "model", withExtension: "edge") else { return }
+        // A folder of `edgekit convert --companion`, or a file alone.
+        let folder = Bundle.main.url(forResource: "Model", withExtension: "bundle")?.appendingPathComponent("model.edge")
+        guard chat == nil, let url = folder ?? Bundle.main.url(forResource: "model", withExtension: "edge") else { return }
         await open(url)
     }
 
@@ -98,8 +102,9 @@ final class Conversation {
             phase = .answering
             lines[lines.count - 1].text += piece
         case .suspended: phase = .resting
+        case .moved(let name, _): unit = name
         case .evicted: break
-        case .done(let done): speed = done.stats.decodeTokS
+        case .done(let done): (speed, unit) = (done.stats.decodeTokS, done.computedBy)
         }
     }
 

@@ -111,6 +111,7 @@ struct Generated: Equatable {
     var text = ""
     var evicted: [Range<UInt64>] = []
     var suspended = 0
+    var moved: [String] = []
     var done: Done?
 
     init(_ stream: AsyncThrowingStream<Event, any Error>) async throws {
@@ -119,6 +120,7 @@ struct Generated: Equatable {
             case .text(let piece, let tokens): (text, ids) = (text + piece, ids + tokens)
             case .evicted(let range): evicted.append(range)
             case .suspended: suspended += 1
+            case .moved(let name, _): moved.append(name)
             case .done(let last): done = last
             }
         }

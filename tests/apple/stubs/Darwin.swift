@@ -26,3 +26,8 @@ extension URLResourceValues {
 extension URL {
     public func startAccessingSecurityScopedResource() -> Bool { false }
 }
+
+extension ProcessInfo {
+    public enum ThermalState: Sendable { case nominal, fair, serious, critical }
+    public var thermalState: ThermalState { .nominal }
+}

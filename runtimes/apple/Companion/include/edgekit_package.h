@@ -33,6 +33,8 @@ typedef struct edgekit_package_facts {
     const edgekit_package_rope* ropes;
     size_t ropes_count;
     const char* embeddings; /* the path of embeddings.bin */
+    /* Whether the app may compute on this unit now: ready, or resting and why; NULL: always. */
+    edgekit_companion_state (*condition)(edgekit_error* why);
 } edgekit_package_facts;
 
 /* Of a function, row-major; a runner rounds it to the type that its program wants. */
@@ -48,6 +50,9 @@ typedef struct edgekit_package_input {
 typedef struct edgekit_package_runner {
     void* context;
     edgekit_companion_state (*state)(void* context, edgekit_error* why);
+    /* Whether a function is loaded; NULL: all are. Those of the longest context are once it is ready, and
+     * take the place of others. */
+    int (*has)(void* context, const char* function);
     /* States, all zero. */
     edgekit_status (*open)(void* context, void** text, edgekit_error* error);
     void (*close)(void* context, void* text);
@@ -64,10 +69,13 @@ EDGEKIT_CHECKED edgekit_status edgekit_package_companion(const edgekit_package_f
                                                          const edgekit_package_runner* runner,
                                                          edgekit_companion* out, edgekit_error* error);
 
-/* Core ML's runner, on Apple's systems. The packages (`.mlpackage`, or compiled `.mlmodelc`) are loaded on a
- * thread of Core ML's while this returns: for `units` 1 the GPU, 2 the Neural Engine; where less than 90 % of
- * a package's work would be the Neural Engine's, the GPU, and `state` says so once it is ready. */
-EDGEKIT_CHECKED edgekit_status edgekit_coreml_runner(const char* const* packages, size_t count, int units,
+/* Core ML's runner, on Apple's systems (iOS 18, macOS 15); EDGEKIT_UNSUPPORTED elsewhere. `functions` of all
+ * `packages` (`.mlmodelc`; a `.mlpackage` is compiled first) are loaded in this order, on a thread of its
+ * own; it is ready after the first two. With `neural_engine` they are meant for that unit: where less than 90
+ * % of a step would run there, the GPU computes, and the message of `state` says so. */
+EDGEKIT_CHECKED edgekit_status edgekit_coreml_runner(const char* const* packages, size_t packages_count,
+                                                     const char* const* functions, size_t functions_count,
+                                                     uint32_t vocab_size, int neural_engine,
                                                      edgekit_package_runner* out, edgekit_error* error);
 
 #ifdef __cplusplus

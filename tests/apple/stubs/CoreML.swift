@@ -1,0 +1,1 @@
+// There is a Core ML: coreml_runner.mm calls it.
