@@ -34,8 +34,15 @@ struct Companion {
         return table
     }
 
+    /// What lies beside a package, compiled on a Mac: `model.mlmodelc`, `model.aimodelc`. Else the package.
+    private func compiled(_ package: URL) -> URL {
+        let ending = facts.format == "coreml" ? "mlmodelc" : "aimodelc"
+        let beside = package.deletingPathExtension().appendingPathExtension(ending)
+        return FileManager.default.fileExists(atPath: beside.path) ? beside : package
+    }
+
     private func runner() throws(EdgeKitError) -> edgekit_package_runner? {
-        let packages = facts.packages.map { folder.appendingPathComponent($0) }
+        let packages = facts.packages.map { compiled(folder.appendingPathComponent($0)) }
         switch facts.format {
         case "coreml":
             #if canImport(CoreML)
