@@ -172,9 +172,9 @@ def command(
         }
         if companion and out:
             kind, _, its_scheme = companion.partition(":")
-            reports = convert_pair(checkpoint, out, kind, its_scheme or None, **options)
+            reports = [*convert_pair(checkpoint, out, kind, its_scheme or None, **options)]
         else:
-            reports = (convert(checkpoint, out, format=format_name, **options),)
+            reports = [convert(checkpoint, out, format=format_name, **options)]
     for report in reports:
         for text in report.warnings:
             if text not in warned:

@@ -39,8 +39,11 @@ class Error(ctypes.Structure):
     _fields_ = (("status", ctypes.c_int), ("needed", ctypes.c_uint64), ("message", ctypes.c_char * 1024))
 
 
+RING = ("sinks", "window", "turn", "slots")
+
+
 class Ring(ctypes.Structure):
-    _fields_ = tuple((name, ctypes.c_uint32) for name in ("sinks", "window", "turn", "slots"))
+    _fields_ = tuple((name, ctypes.c_uint32) for name in RING)
 
 
 class Rope(ctypes.Structure):
@@ -158,7 +161,7 @@ class Companion:
         self.state, self.error, self.texts, self.released = READY, "", dict[int, Any](), 0
         ropes = facts["ropes"]
         self.arrays = [(ctypes.c_double * len(rope["inv_freq"]))(*rope["inv_freq"]) for rope in ropes]
-        rings = [Ring(*(ring[name] for name, _ in Ring._fields_)) for ring in facts["rings"]]
+        rings = [Ring(*(ring[name] for name in RING)) for ring in facts["rings"]]
         given = Facts(
             b"numpy",
             *(facts[name] for name in NUMBERS),

@@ -62,7 +62,7 @@ struct Companion {
             return nil
             #endif
         case "coreai":
-            #if canImport(CoreAI)
+            #if canImport(CoreAI) && !((os(macOS) || targetEnvironment(macCatalyst)) && arch(x86_64))
             guard #available(iOS 27, macOS 27, macCatalyst 27, visionOS 27, *) else { return nil }
             return CoreAIRunner(packages, facts.functions, Int(facts.vocab_size), neuralEngine: facts.columns).table()
             #else

@@ -1,4 +1,5 @@
-#if canImport(CoreAI)
+// Intel Macs have no Float16.
+#if canImport(CoreAI) && !((os(macOS) || targetEnvironment(macCatalyst)) && arch(x86_64))
 import CEdgeKitCompanion
 import CoreAI
 import Foundation

@@ -38,8 +38,11 @@ final class Conversation {
 
     func openBundledModel() async {
         // A folder of `edgekit convert --companion`, or a file alone.
-        let folder = Bundle.main.url(forResource: "Model", withExtension: "bundle")?.appendingPathComponent("model.edge")
-        guard chat == nil, let url = folder ?? Bundle.main.url(forResource: "model", withExtension: "edge") else { return }
+        let folder = Bundle.main.url(forResource: "Model", withExtension: "bundle")?.appendingPathComponent(
+            "model.edge")
+        guard chat == nil, let url = folder ?? Bundle.main.url(forResource: "model", withExtension: "edge") else {
+            return
+        }
         await open(url)
     }
 

@@ -49,7 +49,9 @@ public struct NDArray: Sendable {
     public var scalarType: ScalarType { fatalError() }
     public mutating func mutableRawView() -> MutableRawView { fatalError() }
     public func view<Scalar: BitwiseCopyable>(as type: Scalar.Type) -> View<Scalar> { fatalError() }
-    public mutating func mutableView<Scalar: BitwiseCopyable>(as type: Scalar.Type) -> MutableView<Scalar> { fatalError() }
+    public mutating func mutableView<Scalar: BitwiseCopyable>(as type: Scalar.Type) -> MutableView<Scalar> {
+        fatalError()
+    }
 }
 
 /// The standard library's, from Swift 6.2 on.

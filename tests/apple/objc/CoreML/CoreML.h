@@ -1,5 +1,5 @@
-// As much of Core ML as runtimes/apple/Companion uses. tests/apple/test_coreml_names.py compares it with the names that
-// PyObjC took out of Apple's headers.
+// As much of Core ML as runtimes/apple/Companion uses. tests/apple/test_coreml_names.py compares it with the
+// names that PyObjC took out of Apple's headers.
 #pragma once
 #import <Foundation/Foundation.h>
 
@@ -16,66 +16,67 @@ typedef enum : NSInteger {
 } MLMultiArrayDataType;
 
 @interface MLMultiArray : NSObject
-- (instancetype)initWithShape:(NSArray<NSNumber *> *)shape
+- (instancetype)initWithShape:(NSArray<NSNumber*>*)shape
                      dataType:(MLMultiArrayDataType)dataType
-                        error:(NSError **)error;
-- (void)getBytesWithHandler:(void (^)(const void *bytes, NSInteger size))handler;
-- (void)getMutableBytesWithHandler:(void (^)(void *bytes, NSInteger size, NSArray<NSNumber *> *strides))handler;
+                        error:(NSError**)error;
+- (void)getBytesWithHandler:(void (^)(const void* bytes, NSInteger size))handler;
+- (void)getMutableBytesWithHandler:(void (^)(void* bytes, NSInteger size,
+                                             NSArray<NSNumber*>* strides))handler;
 @property(readonly) MLMultiArrayDataType dataType;
-@property(readonly) NSArray<NSNumber *> *shape;
-@property(readonly) NSArray<NSNumber *> *strides;
+@property(readonly) NSArray<NSNumber*>* shape;
+@property(readonly) NSArray<NSNumber*>* strides;
 @property(readonly) NSInteger count;
 @end
 @interface MLMultiArrayConstraint : NSObject
 @property(readonly) MLMultiArrayDataType dataType;
 @end
 @interface MLFeatureDescription : NSObject
-@property(readonly) MLMultiArrayConstraint *multiArrayConstraint;
+@property(readonly) MLMultiArrayConstraint* multiArrayConstraint;
 @end
 @interface MLFeatureValue : NSObject
-@property(readonly) MLMultiArray *multiArrayValue;
+@property(readonly) MLMultiArray* multiArrayValue;
 @end
 @protocol MLFeatureProvider
-- (MLFeatureValue *)featureValueForName:(NSString *)name;
+- (MLFeatureValue*)featureValueForName:(NSString*)name;
 @end
 @interface MLDictionaryFeatureProvider : NSObject <MLFeatureProvider>
-- (instancetype)initWithDictionary:(NSDictionary<NSString *, id> *)dictionary error:(NSError **)error;
+- (instancetype)initWithDictionary:(NSDictionary<NSString*, id>*)dictionary error:(NSError**)error;
 @end
 
 @interface MLModelConfiguration : NSObject
 @property MLComputeUnits computeUnits;
-@property(copy) NSString *functionName;
+@property(copy) NSString* functionName;
 @end
 @interface MLModelDescription : NSObject
-@property(readonly) NSDictionary<NSString *, MLFeatureDescription *> *inputDescriptionsByName;
+@property(readonly) NSDictionary<NSString*, MLFeatureDescription*>* inputDescriptionsByName;
 @end
 @interface MLState : NSObject
 @end
 @interface MLModel : NSObject
-+ (void)compileModelAtURL:(NSURL *)url completionHandler:(void (^)(NSURL *compiled, NSError *error))handler;
-+ (void)loadContentsOfURL:(NSURL *)url
-            configuration:(MLModelConfiguration *)configuration
-        completionHandler:(void (^)(MLModel *model, NSError *error))handler;
-- (MLState *)newState;
++ (void)compileModelAtURL:(NSURL*)url completionHandler:(void (^)(NSURL* compiled, NSError* error))handler;
++ (void)loadContentsOfURL:(NSURL*)url
+            configuration:(MLModelConfiguration*)configuration
+        completionHandler:(void (^)(MLModel* model, NSError* error))handler;
+- (MLState*)newState;
 - (id<MLFeatureProvider>)predictionFromFeatures:(id<MLFeatureProvider>)features
-                                     usingState:(MLState *)state
-                                          error:(NSError **)error;
-@property(readonly) MLModelDescription *modelDescription;
+                                     usingState:(MLState*)state
+                                          error:(NSError**)error;
+@property(readonly) MLModelDescription* modelDescription;
 @end
 
 @interface MLModelStructureProgramOperation : NSObject
 @end
 @interface MLModelStructureProgramBlock : NSObject
-@property(readonly) NSArray<MLModelStructureProgramOperation *> *operations;
+@property(readonly) NSArray<MLModelStructureProgramOperation*>* operations;
 @end
 @interface MLModelStructureProgramFunction : NSObject
-@property(readonly) MLModelStructureProgramBlock *block;
+@property(readonly) MLModelStructureProgramBlock* block;
 @end
 @interface MLModelStructureProgram : NSObject
-@property(readonly) NSDictionary<NSString *, MLModelStructureProgramFunction *> *functions;
+@property(readonly) NSDictionary<NSString*, MLModelStructureProgramFunction*>* functions;
 @end
 @interface MLModelStructure : NSObject
-@property(readonly) MLModelStructureProgram *program;
+@property(readonly) MLModelStructureProgram* program;
 @end
 @protocol MLComputeDeviceProtocol <NSObject>
 @end
@@ -88,10 +89,11 @@ typedef enum : NSInteger {
 @property(readonly) id<MLComputeDeviceProtocol> preferredComputeDevice;
 @end
 @interface MLComputePlan : NSObject
-+ (void)loadContentsOfURL:(NSURL *)url
-            configuration:(MLModelConfiguration *)configuration
-        completionHandler:(void (^)(MLComputePlan *plan, NSError *error))handler;
-- (MLComputePlanCost *)estimatedCostOfMLProgramOperation:(MLModelStructureProgramOperation *)operation;
-- (MLComputePlanDeviceUsage *)computeDeviceUsageForMLProgramOperation:(MLModelStructureProgramOperation *)operation;
-@property(readonly) MLModelStructure *modelStructure;
++ (void)loadContentsOfURL:(NSURL*)url
+            configuration:(MLModelConfiguration*)configuration
+        completionHandler:(void (^)(MLComputePlan* plan, NSError* error))handler;
+- (MLComputePlanCost*)estimatedCostOfMLProgramOperation:(MLModelStructureProgramOperation*)operation;
+- (MLComputePlanDeviceUsage*)computeDeviceUsageForMLProgramOperation:
+    (MLModelStructureProgramOperation*)operation;
+@property(readonly) MLModelStructure* modelStructure;
 @end

@@ -11,7 +11,8 @@ typedef bool BOOL;
 @protocol NSObject
 - (BOOL)isKindOfClass:(Class)aClass;
 @end
-__attribute__((objc_root_class)) @interface NSObject <NSObject>
+__attribute__((objc_root_class))
+@interface NSObject<NSObject>
 + (instancetype)alloc;
 - (instancetype)init;
 + (Class)class;
@@ -20,27 +21,27 @@ __attribute__((objc_root_class)) @interface NSObject <NSObject>
 @end
 typedef struct {
     unsigned long state;
-    id __unsafe_unretained *itemsPtr;
-    unsigned long *mutationsPtr;
+    id __unsafe_unretained* itemsPtr;
+    unsigned long* mutationsPtr;
     unsigned long extra[5];
 } NSFastEnumerationState;
 
 @interface NSString : NSObject <NSCopying>
-+ (instancetype)stringWithUTF8String:(const char *)text;
-- (BOOL)isEqualToString:(NSString *)other;
-@property(readonly) const char *UTF8String;
++ (instancetype)stringWithUTF8String:(const char*)text;
+- (BOOL)isEqualToString:(NSString*)other;
+@property(readonly) const char* UTF8String;
 @end
 @interface NSConstantString : NSString
 @end
 @interface NSNumber : NSObject <NSCopying>
-+ (NSNumber *)numberWithLongLong:(long long)value;
-+ (NSNumber *)numberWithLong:(long)value;
++ (NSNumber*)numberWithLongLong:(long long)value;
++ (NSNumber*)numberWithLong:(long)value;
 @property(readonly) long long longLongValue;
 @end
 @interface NSArray<Element> : NSObject
 @property(readonly) NSUInteger count;
 - (Element)objectAtIndexedSubscript:(NSUInteger)index;
-- (NSUInteger)countByEnumeratingWithState:(NSFastEnumerationState *)state
+- (NSUInteger)countByEnumeratingWithState:(NSFastEnumerationState*)state
                                   objects:(id __unsafe_unretained[])buffer
                                     count:(NSUInteger)count;
 @end
@@ -56,9 +57,9 @@ typedef struct {
 - (void)setObject:(Value)object forKeyedSubscript:(Key)key;
 @end
 @interface NSError : NSObject
-@property(readonly) NSString *localizedDescription;
+@property(readonly) NSString* localizedDescription;
 @end
 @interface NSURL : NSObject
-+ (NSURL *)fileURLWithPath:(NSString *)path;
-@property(readonly) NSString *pathExtension;
++ (NSURL*)fileURLWithPath:(NSString*)path;
+@property(readonly) NSString* pathExtension;
 @end
