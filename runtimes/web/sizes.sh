@@ -2,6 +2,7 @@
 # What a page downloads, gzipped, against the budget: the engine at most 600 KB, JavaScript at most 40 KB; the GPU's part of both, counted by
 # its objects before they are linked, at most 150 KB.   sizes.sh [the build directory of a variant]
 set -euo pipefail
+[ $# = 0 ] || built=$(realpath "$1")
 cd "$(dirname "${BASH_SOURCE[0]}")/dist"
 
 gzipped() { cat "$@" | gzip -9 | wc -c; }
@@ -14,7 +15,7 @@ for wasm in wasm/*.wasm; do
     [ "$engine" -le 600000 ] && [ "$script" -le 40000 ] || failed=1
 done
 if [ $# = 1 ]; then
-    objects=$(find "$1" -name '*.o' \( -path '*/src/gpu/*' -o -name 'wgsl.cpp.o' \))
+    objects=$(find "$built" -name '*.o' \( -path '*/src/gpu/*' -o -name 'wgsl.cpp.o' \))
     # shellcheck disable=SC2086
     gpu=$(gzipped $objects gpu_device.js)
     printf '%-24s %4d KB gzipped, at most\n' "of these for the GPU" $((gpu / 1000)) >&2

@@ -33,7 +33,7 @@ async function load(source: string | File): Promise<void> {
                 `on ${where}. Nothing leaves this page.`,
         );
         if (info.relayed) note(`Not on the graphics processor: ${info.relayed}.`);
-        if (!crossOriginIsolated) note("This page is not cross-origin isolated, so the engine runs on one thread.");
+        if (!crossOriginIsolated && info.backend === "cpu") note("This page is not cross-origin isolated, so the engine runs on one thread.");
         prompt.placeholder = info.hasChatTemplate ? "Ask something" : "Begin a text; the model goes on";
         go("chat");
     } catch (error) {
