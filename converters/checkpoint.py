@@ -229,7 +229,8 @@ def source_shape(reader: TensorSource, source: Source) -> tuple[int, ...]:
     """Shape of the tensor that a source takes its rows from."""
     shape = reader.info(source.name)[1]
     shape = shape if source.index is None else shape[1:]
-    return (*shape[:-2], *shape[-2:][::-1]) if source.transpose else shape
+    shape = (*shape[:-2], *shape[-2:][::-1]) if source.transpose else shape
+    return shape if source.columns is None else (*shape[:-1], source.columns[1] - source.columns[0])
 
 
 def _rows(reader: TensorSource, source: Source) -> NDArray[np.float32]:
@@ -246,7 +247,11 @@ def _tensor_rows(reader: TensorSource, source: Source, rows: tuple[int, int] | N
     if source.index is None and not source.transpose:
         return reader.read(source.name, rows)
     index = source.index
-    values = reader.read(source.name) if index is None else reader.read(source.name, (index, index + 1))[0]
+    values = (
+        reader.read(source.name, source.columns)
+        if index is None
+        else reader.read(source.name, (index, index + 1))[0]
+    )
     values = values.swapaxes(-1, -2) if source.transpose else values
     return values if rows is None else values[slice(*rows)]
 

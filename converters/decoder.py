@@ -61,6 +61,7 @@ class Decoder(ABC, Generic[Value]):
             "recurrent": self.recurrent,
             "rwkv_time": self.rwkv_time,
             "rwkv_channels": self.rwkv_channels,
+            "latent": self.latent,
         }[layer.mixer]
         mixed = self.addend(mix(normed, at, layer), f"{at}.attn_post_norm")
         if self.waiting is not None:
@@ -73,7 +74,7 @@ class Decoder(ABC, Generic[Value]):
             if not layer.d_ff:
                 return x
             normed = self.norm(x, f"{at}.ffn_norm")
-        fed = self.experts(normed, at, layer) if layer.n_experts else self.feed_forward(normed, at)
+        fed = self.experts(x, normed, at, layer) if layer.n_experts else self.feed_forward(normed, at)
         x = self.add(x, self.addend(fed, f"{at}.ffn_post_norm"), f"{at}.out")
         if layer.parallel:
             x = self.add(x, mixed, f"{at}.out")
@@ -121,6 +122,26 @@ class Decoder(ABC, Generic[Value]):
             return "head" if self.spec.v_norm else "none"
         return self.spec.qk_norm
 
+    def latent(self, x: Value, at: str, layer: Layer) -> Value:
+        """Attention whose heads all read one latent: see Latent."""
+        of, heads = layer.latent, range(layer.n_heads)
+        assert of is not None
+        rank, read = layer.head_dim - of.rope_dim, x
+        if of.q_rank:
+            read = self.latent_norm(self.linear(x, f"{at}.q_down"), f"{at}.q_down_norm", of.norm_eps)
+        apart = self.parts(self.linear(read, f"{at}.q"), layer.n_heads, f"{at}.q")
+        q = self.joined([self.linear(apart[i], f"{at}.heads.{i}.k_up") for i in heads], f"{at}.q_latent")
+        q_rope = self.linear(read, f"{at}.q_rope")
+        q_rope = self.split_heads(q_rope, f"{at}.q_rope", layer.n_heads, of.rope_dim)
+        q = self.joined([q_rope, self.split_heads(q, f"{at}.q_latent", layer.n_heads, rank)], f"{at}.q_all")
+        found = self.latent_norm(self.linear(x, f"{at}.latent"), f"{at}.latent_norm", of.norm_eps)
+        found = self.split_heads(found, f"{at}.latent", 1, rank)
+        k_rope = self.split_heads(self.linear(x, f"{at}.k_rope"), f"{at}.k_rope", 1, of.rope_dim)
+        k = self.joined([k_rope, found], f"{at}.k_all")
+        weighed = self.parts(self.attend(q, k, found, at, layer), layer.n_heads, f"{at}.weighed")
+        values = self.joined([self.linear(weighed[i], f"{at}.heads.{i}.v_up") for i in heads], f"{at}.values")
+        return self.linear(values, f"{at}.o")
+
     def conv(self, x: Value, at: str, layer: Layer) -> Value:
         """Gated short convolution (LFM2)."""
         b, c, inner = self.parts(self.linear(x, f"{at}.conv_in"), 3, f"{at}.split")
@@ -166,16 +187,20 @@ class Decoder(ABC, Generic[Value]):
             hidden = self.activate(hidden, f"{at}.up")
         return self.linear(self.norm(hidden, f"{at}.down_norm"), f"{at}.down")
 
-    def experts(self, x: Value, at: str, layer: Layer) -> Value:
-        """Every expert's answer times its weight, 0 where it was not chosen."""
-        weights = self.route(self.linear(x, f"{at}.router"), at, layer)
-        fed = (self.expert(x, f"{at}.experts.{i}", weight) for i, weight in enumerate(weights))
-        mixed, moe = self.total(fed, f"{at}.experts"), self.spec.moe
-        if moe is None or not moe.d_shared:
+    def experts(self, x: Value, normed: Value, at: str, layer: Layer) -> Value:
+        """Every expert's answer times its weight, 0 where it was not chosen, and the shared one's."""
+        moe, read, routed = self.spec.moe, normed, normed
+        assert moe is not None
+        if moe.own_norms:
+            read, routed = self.norm(x, f"{at}.experts_norm"), self.norm(x, f"{at}.router_norm")
+        weights = self.route(self.linear(routed, f"{at}.router"), at, layer)
+        fed = (self.expert(read, f"{at}.experts.{i}", weight) for i, weight in enumerate(weights))
+        mixed = self.norm(self.total(fed, f"{at}.experts"), f"{at}.experts_post_norm")
+        if not moe.d_shared:
             return mixed
-        shared = self.feed_forward(x, f"{at}.shared")
+        shared = self.norm(self.feed_forward(normed, f"{at}.shared"), f"{at}.shared_post_norm")
         if moe.shared_gate:
-            shared = self.gate(shared, self.linear(x, f"{at}.shared_gate"), f"{at}.shared_gate", layer)
+            shared = self.gate(shared, self.linear(normed, f"{at}.shared_gate"), f"{at}.shared_gate", layer)
         return self.add(mixed, shared, f"{at}.shared")
 
     def expert(self, x: Value, at: str, weight: Value) -> Value:
@@ -252,6 +277,14 @@ class Decoder(ABC, Generic[Value]):
         """`cap * tanh(x / cap)`; `x` itself when `cap` is 0."""
 
     # ---- primitives of few families, which a target may lack
+
+    def latent_norm(self, x: Value, name: str, eps: float) -> Value:
+        """RMS norm over the channels, with an epsilon of its own."""
+        raise UnsupportedModel(f"this output has no latent attention, which {name} is of")
+
+    def joined(self, values: Sequence[Value], path: str) -> Value:
+        """Channels, or the numbers of each head, one after the other."""
+        raise UnsupportedModel(f"this output has no latent attention, which {path} is of")
 
     def gate(self, x: Value, gate: Value, path: str, layer: Layer) -> Value:
         """`x` times the sigmoid of a gate for each channel, each head, or (of an expert) all of them."""

@@ -31,6 +31,9 @@ Shapes are written `[rows, columns]`; a linear layer's weight is `[d_out, d_in]`
     layers.N.shared.gate | up   [moe.d_shared, d_model] an expert that every token takes
     layers.N.shared.down        [d_model, moe.d_shared]
     layers.N.shared_gate        [1, d_model]            whose sigmoid multiplies what that one gives
+    layers.N.router_scale       [n_experts]             multiplies weights in place of `moe.scale`
+    layers.N.router_norm | experts_norm                 [d_model]               with `moe.own_norms`
+    layers.N.experts_post_norm | shared_post_norm       [d_model]
     layers.N.conv_in            [3·d_model, d_model]    short convolution: B, C, x stacked (+ _bias)
     layers.N.conv               [d_model, kernel]       depthwise taps, oldest first       (+ _bias)
     layers.N.conv_out           [d_model, d_model]                                     (+ _bias)
@@ -51,6 +54,14 @@ Shapes are written `[rows, columns]`; a linear layer's weight is `[d_out, d_in]`
     layers.N.rwkv_bonus         [n_heads, head_dim]
     layers.N.rwkv_norm          [d_model]                                                           (+ _bias)
     layers.N.rwkv_up | down     [d_ff, d_model] | [d_model, d_ff]
+    layers.N.q_down             [q_rank, d_model]       a latent layer: see Latent                  (+ _bias)
+    layers.N.q_down_norm        [q_rank]
+    layers.N.q | q_rope         [n_heads·key_dim | n_heads·rope_dim, q_rank or d_model]
+    layers.N.latent | k_rope    [rank | rope_dim, d_model]                                          (+ _bias)
+    layers.N.latent_norm        [rank]
+    layers.N.heads.H.k_up       [rank, key_dim]         of a head's queries what meets the latent
+    layers.N.heads.H.v_up       [value_dim, rank]       of a head's latent its values
+    layers.N.o                  [d_model, n_heads·value_dim]                                        (+ _bias)
     layers.N.ple_gate           [ple.dim, d_model]      per-layer embeddings
     layers.N.ple_out            [d_model, ple.dim]
     layers.N.ple_post_norm      [d_model]
@@ -86,12 +97,17 @@ MIXER_MATRICES: dict[str, tuple[str, ...]] = {
         *("rwkv_g_down", "rwkv_g_up", "rwkv_u_down", "rwkv_u_up", "rwkv_o"),
     ),
     "rwkv_channels": ("rwkv_up", "rwkv_down"),
+    "latent": ("q_down", "q", "q_rope", "latent", "k_rope", "o"),
 }
+HEAD_MATRICES = ("k_up", "v_up")  # of a latent layer's heads
+
+NORMS_OF_LAYER = ("attn_norm", "attn_post_norm", "ffn_norm", "ffn_post_norm", "ple_post_norm")
+NORMS_OF_EXPERTS = ("router_norm", "experts_norm", "experts_post_norm", "shared_post_norm")
 
 # Last parts of the names of matrices; every other tensor is a vector, or small.
 MATRICES = frozenset(
     "embed head attn_gate gate up down router shared_gate ple_embed ple_proj ple_gate ple_out".split()
-).union(*MIXER_MATRICES.values())
+).union(HEAD_MATRICES, *MIXER_MATRICES.values())
 
 
 def added(default: Any) -> Any:
@@ -190,6 +206,25 @@ class Rwkv:
 
 
 @dataclass(frozen=True)
+class Latent:
+    """Multi-head latent attention (DeepSeek-V2): of a position the cache holds one vector, which all heads
+    read: `rope_dim` numbers that are rotated, then a latent of `rank`, the rest of `Layer.head_dim`.
+
+        score of head H = attn_scale · (q_rope·k_rope + (k_up·q)·latent)
+        what it gives   = v_up·(the latents, weighed)
+
+    `q` and `q_rope` read what `q_down` makes of the residual where `q_rank` is not 0. The norms of that and
+    of the latent have an epsilon of their own.
+    """
+
+    rope_dim: int
+    key_dim: int
+    value_dim: int
+    q_rank: int = 0
+    norm_eps: float = 1e-6
+
+
+@dataclass(frozen=True)
 class Layer:
     """One block: a mixer, then a feed-forward part unless `d_ff` is 0, each with a residual.
 
@@ -197,7 +232,7 @@ class Layer:
     `beside` does so with this layer's mixer, which has no feed-forward part, and the next one's (Falcon-H1).
     """
 
-    mixer: Literal["attention", "conv", "recurrent", "rwkv_time", "rwkv_channels"] = "attention"
+    mixer: Literal["attention", "conv", "recurrent", "rwkv_time", "rwkv_channels", "latent"] = "attention"
     n_heads: int = 0
     n_kv_heads: int = 0
     head_dim: int = 0
@@ -213,6 +248,12 @@ class Layer:
     k_eq_v: bool = added(False)  # values are what `k` gives, before its norm and rotation
     recurrence: Recurrence | None = None  # of the mixer "recurrent"
     rwkv: Rwkv | None = None  # of the mixers "rwkv_time" and "rwkv_channels"
+    latent: Latent | None = None  # of the mixer "latent"
+
+    @property
+    def cell(self) -> int:
+        """Numbers that the cache has of a position."""
+        return self.n_kv_heads * self.head_dim * (1 if self.latent else 2)
 
     def missing(self) -> tuple[str, ...]:
         """Parts of its mixer that this layer does not have."""
@@ -220,6 +261,8 @@ class Layer:
             return () if self.rwkv.value_rank else ("rwkv_u_down", "rwkv_u_up")
         if self.recurrence is not None:
             return () if self.recurrence.delta else ("state_beta",)
+        if self.latent is not None:
+            return () if self.latent.q_rank else ("q_down", "q_down_norm")
         return ("k", "v", "k_norm") if self.kv_layer is not None else ("v",) if self.k_eq_v else ()
 
 
@@ -227,7 +270,9 @@ class Layer:
 class Moe:
     """The router's scores pick `top_k` experts, which they weigh: its softmax, or the sigmoid of each.
     `normalize` rescales the weights to sum 1, `scale` multiplies them then. Where `d_shared` is not 0, every
-    token takes one more expert of that width, which `shared_gate` says has a gate.
+    token takes one more expert of that width, which `shared_gate` says has a gate. With `own_norms` the
+    router and the experts do not read what the shared one does, and both results are normalised before they
+    are added (Gemma 4).
     """
 
     top_k: int
@@ -236,6 +281,7 @@ class Moe:
     scale: float = added(1.0)
     d_shared: int = added(0)
     shared_gate: bool = added(False)
+    own_norms: bool = added(False)
 
 
 @dataclass(frozen=True)
@@ -299,7 +345,7 @@ class ModelSpec:
     def cache_numbers(self, tokens: int) -> int:
         """Keys, values and the states of convolutions after `tokens` tokens."""
         attention = sum(
-            2 * layer.n_kv_heads * layer.head_dim * min(tokens, layer.window or tokens)
+            layer.cell * min(tokens, layer.window or tokens)
             for layer in self.layers
             if layer.kv_layer is None
         )
@@ -316,6 +362,8 @@ class ModelSpec:
         for index, layer in enumerate(self.layers):
             parts = [part for part in MIXER_MATRICES[layer.mixer] if part not in layer.missing()]
             parts += ["attn_gate"] if layer.mixer == "attention" and self.attn_gate != "none" else []
+            heads = range(layer.n_heads if layer.latent else 0)
+            parts += [f"heads.{head}.{part}" for head in heads for part in HEAD_MATRICES]
             parts += ["router"] if layer.n_experts else fed if layer.d_ff else ()
             parts += [f"experts.{expert}.{part}" for expert in range(layer.n_experts) for part in fed]
             if layer.n_experts and self.moe and self.moe.d_shared:
@@ -355,9 +403,7 @@ class ModelSpec:
         }
         k_norm = q_norm | {"full": (layer.n_kv_heads * layer.head_dim,)}
         shapes: dict[str, tuple[int, ...]] = {
-            **dict.fromkeys(
-                ("attn_norm", "attn_post_norm", "ffn_norm", "ffn_post_norm", "ple_post_norm"), (d,)
-            ),
+            **dict.fromkeys((*NORMS_OF_LAYER, *NORMS_OF_EXPERTS), (d,)),
             "q": (layer.n_heads * layer.head_dim, d),
             **dict.fromkeys(("k", "v"), (layer.n_kv_heads * layer.head_dim, d)),
             "sinks": (layer.n_heads,),
@@ -371,7 +417,7 @@ class ModelSpec:
             "down_norm": (layer.d_ff,),
             **dict.fromkeys(("alpha_p", "alpha_n"), (1,)),
             "router": (layer.n_experts, d),
-            "router_choice": (layer.n_experts,),
+            **dict.fromkeys(("router_choice", "router_scale"), (layer.n_experts,)),
             "shared_gate": (1, d),
             "conv_in": (3 * d, d),
             "conv": (d, layer.conv_kernel),
@@ -381,6 +427,7 @@ class ModelSpec:
             "scalar": (1,),
             **({} if layer.recurrence is None else _recurrent_shapes(layer.recurrence, d)),
             **({} if layer.rwkv is None else _rwkv_shapes(layer.rwkv, d, layer.mixer)),
+            **({} if layer.latent is None else _latent_shapes(layer.latent, layer, d)),
         }
         return shapes[parts[-1]]
 
@@ -412,8 +459,8 @@ class Source:
     Rows `[rows[0], rows[1])` of the named tensor (all when None), followed by the tensors of `stack`,
     reshaped to `shape` when given, times `scale`, plus `add`. With `order`, the rows are those that it
     numbers in every `period` rows of the tensor, in that order. `index` takes one of a stack of tensors along
-    the first axis, `transpose` exchanges its last two axes, both before all else. `map` is a function of each
-    number. Without a name, all of them are `add`.
+    the first axis, `transpose` exchanges its last two axes, and `columns` takes some of those that come of
+    it, all before all else. `map` is a function of each number. Without a name, all of them are `add`.
     """
 
     name: str
@@ -426,6 +473,7 @@ class Source:
     map: Literal["", "softplus"] = ""
     index: int | None = None
     transpose: bool = False
+    columns: tuple[int, int] | None = None  # with `transpose`: rows of the tensor as it is stored
     scale: float = 1.0
 
     @property
@@ -461,6 +509,22 @@ def _rwkv_shapes(of: Rwkv, d_model: int, mixer: str) -> dict[str, tuple[int, ...
     }
 
 
+def _latent_shapes(of: Latent, layer: Layer, d_model: int) -> dict[str, tuple[int, ...]]:
+    rank, heads, read = layer.head_dim - of.rope_dim, layer.n_heads, of.q_rank or d_model
+    return {
+        "q_down": (of.q_rank, d_model),
+        "q_down_norm": (of.q_rank,),
+        "q": (heads * of.key_dim, read),
+        "q_rope": (heads * of.rope_dim, read),
+        "latent": (rank, d_model),
+        "latent_norm": (rank,),
+        "k_rope": (of.rope_dim, d_model),
+        "k_up": (rank, of.key_dim),
+        "v_up": (of.value_dim, rank),
+        "o": (d_model, heads * of.value_dim),
+    }
+
+
 def _tuples(value: dict[str, Any]) -> dict[str, Any]:
     return {name: tuple(v) if isinstance(v, list) else v for name, v in value.items()}
 
@@ -482,4 +546,6 @@ def _layer(data: dict[str, Any]) -> Layer:
         data["recurrence"] = Recurrence(**data["recurrence"])
     if data.get("rwkv") is not None:
         data["rwkv"] = Rwkv(**data["rwkv"])
+    if data.get("latent") is not None:
+        data["latent"] = Latent(**data["latent"])
     return Layer(**data)

@@ -225,11 +225,12 @@ def save(
 
 
 def _blocks(stored: Stored, name: str, load: Load, dtype: str) -> Iterable[NDArray[Any]]:
-    if stored.parts[0][1].order or stored.parts[0][1].index is not None:
+    if any(where.order or where.columns or where.index is not None for _, where in stored.parts):
         whole = np.empty(stored.shape, np.float32)
         for ours, where in stored.parts:
             values, there = _stored(load, ours, where), whole if where.index is None else whole[where.index]
             there = there.swapaxes(-1, -2) if where.transpose else there
+            there = there[:, slice(*where.columns)] if where.columns else there
             there = there if where.rows is None else there[slice(*where.rows)]
             there[stored_rows(where, 0, len(values)) if where.order else slice(None)] = values
         yield bits(whole, dtype)

@@ -177,6 +177,8 @@ def architecture(model: ConvertInput) -> Architecture:
         why = "layers without positions"
     elif arch.name != "phi3" and any(rope.long_inv_freq for rope in spec.ropes):
         why = "angles of long texts (longrope)"
+    elif spec.moe and spec.moe.own_norms:
+        why = "experts, which have norms of their own"
     elif spec.moe and (
         arch.normalizes_experts != spec.moe.normalize or not all(x.n_experts for x in spec.layers)
     ):

@@ -101,6 +101,8 @@ def refuse(model: ConvertInput) -> None:
         why = "biases of q, k and v without one of o"
     elif MODEL_TYPE.get(spec.model_type) == "granite" and any(rope.long_inv_freq for rope in spec.ropes):
         why = "angles of long texts (longrope)"
+    elif spec.moe and spec.moe.own_norms:
+        why = "experts, which have norms of their own"
     elif spec.model_type == "gemma2" and not (spec.attn_softcap and spec.logit_softcap):
         why = "no soft-caps"
     elif spec.model_type == "gemma3_text" and not _pattern(spec):

@@ -51,6 +51,7 @@ class Scheme:
 class Decoder(decoder.Decoder[str]):
     """Builds the graph; each primitive appends nodes and returns the name of its output."""
 
+    unwritten = ("latent attention", "norms of experts")  # by standard operators neither
     lacking: tuple[str, ...] = (
         "recurrent layers",
         "layers without a feed-forward part",
@@ -65,6 +66,7 @@ class Decoder(decoder.Decoder[str]):
         self.type = scheme.type
         self.positions = ""
         self.here: dict[int, list[str]] = {}
+        require(model, "ONNX output", PARTS.keys() - set(self.unwritten))
         require(model, "ONNX output", PARTS.keys() - set(self.lacking), "--opset-only has, or --format edge")
         self.check()
         self.context = min(self.spec.context or MAX_POSITIONS, MAX_POSITIONS)

@@ -26,11 +26,13 @@ PARTS: dict[str, Callable[[ConvertInput], bool]] = {
     "norms of the values": lambda model: model.spec.v_norm,
     "layers times a number": _holds("scalar"),
     "shared experts": lambda model: bool(model.spec.moe and model.spec.moe.d_shared),
+    "norms of experts": lambda model: bool(model.spec.moe and model.spec.moe.own_norms),
     "routers other than a softmax": lambda model: bool(
         model.spec.moe and (model.spec.moe.score != "softmax" or model.spec.moe.scale != 1)
     ),
     "mixers beside each other": lambda model: any(layer.beside for layer in model.spec.layers),
     "recurrent layers": lambda model: any(x.recurrence or x.rwkv for x in model.spec.layers),
+    "latent attention": lambda model: any(layer.latent for layer in model.spec.layers),
     "layers without a feed-forward part": lambda model: not all(layer.d_ff for layer in model.spec.layers),
     "activation xielu": lambda model: model.spec.activation == "xielu",
     "activation swiglu_oai": lambda model: model.spec.activation == "swiglu_oai",

@@ -124,11 +124,17 @@ class Reference(Decoder[Array]):
         kind = "layer" if self.spec.qk_norm == "layer_per_head" else self.spec.norm
         return self._normalize(x, self.load(name), self.load(f"{name}_bias"), kind)
 
-    def _normalize(self, x: Array, weight: Array | None, bias: Array | None, kind: str) -> Array:
+    def latent_norm(self, x: Array, name: str, eps: float) -> Array:
+        return self._normalize(x, self._need(name), None, "rms", eps)
+
+    def _normalize(
+        self, x: Array, weight: Array | None, bias: Array | None, kind: str, eps: float | None = None
+    ) -> Array:
         wide = x.astype(np.float64)
         if kind == "layer":
             wide -= wide.mean(-1, keepdims=True)
-        wide /= np.sqrt(np.square(wide).mean(-1, keepdims=True) + self.spec.norm_eps)
+        eps = self.spec.norm_eps if eps is None else eps
+        wide /= np.sqrt(np.square(wide).mean(-1, keepdims=True) + eps)
         if weight is not None:
             wide *= weight
         return (wide if bias is None else wide + bias).astype(np.float32)
@@ -148,7 +154,7 @@ class Reference(Decoder[Array]):
         if self.spec.qk_norm == "head_after_rope":
             q, sink_q = (self.head_norm(x, f"{at}.q_norm") for x in (q, sink_q))
             k = self.head_norm(k, f"{at}.k_norm")
-        out = np.empty_like(q)
+        out = np.empty((*q.shape[:2], v.shape[-1]), q.dtype)
         for begin in range(0, n, QUERY_SLICE):
             some = slice(begin, min(begin + QUERY_SLICE, n))
             near, sinks = self._visible(positions[some], positions, layer)
@@ -194,6 +200,9 @@ class Reference(Decoder[Array]):
 
     def parts(self, x: Array, count: int, path: str) -> Sequence[Array]:
         return np.split(x, count, axis=-1)
+
+    def joined(self, values: Sequence[Array], path: str) -> Array:
+        return np.concatenate(values, axis=-1)
 
     def convolve(self, x: Array, at: str, layer: Layer) -> Array:
         return self._convolve(x, f"{at}.conv")
@@ -306,7 +315,9 @@ class Reference(Decoder[Array]):
         np.put_along_axis(kept, chosen, np.take_along_axis(weights, chosen, -1), -1)
         if moe.normalize:
             kept /= kept.sum(-1, keepdims=True)
-        return np.split(kept * np.float32(moe.scale), layer.n_experts, axis=-1)
+        own = self.load(f"{at}.router_scale")
+        kept = kept * (np.float32(moe.scale) if own is None else own)
+        return np.split(kept, layer.n_experts, axis=-1)
 
     def expert(self, x: Array, at: str, weight: Array) -> Array:
         """Of the rows that chose it alone."""

@@ -122,11 +122,17 @@ class TorchDecoder(Decoder[Tensor]):
             return self._normalize(x, self._need(name)[:, None], None, "layer")
         return self._normalize(x, weight, self.weights(f"{name}_bias"), self.spec.norm)
 
-    def _normalize(self, x: Tensor, weight: Tensor | None, bias: Tensor | None, kind: str) -> Tensor:
+    def latent_norm(self, x: Tensor, name: str, eps: float) -> Tensor:
+        return self._normalize(x, self._need(name), None, "rms", eps)
+
+    def _normalize(
+        self, x: Tensor, weight: Tensor | None, bias: Tensor | None, kind: str, eps: float | None = None
+    ) -> Tensor:
+        eps = self.spec.norm_eps if eps is None else eps
         wide = x.to(torch.promote_types(x.dtype, torch.float32))
         if kind == "layer":
             wide = wide - wide.mean(-1, keepdim=True)
-        wide = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.spec.norm_eps)
+        wide = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)
         wide = wide if weight is None else wide * weight
         return (wide if bias is None else wide + bias).to(x.dtype)
 
@@ -171,6 +177,9 @@ class TorchDecoder(Decoder[Tensor]):
 
     def parts(self, x: Tensor, count: int, path: str) -> Sequence[Tensor]:
         return x.chunk(count, -1)
+
+    def joined(self, values: Sequence[Tensor], path: str) -> Tensor:
+        return torch.cat(tuple(values), -1)
 
     def convolve(self, x: Tensor, at: str, layer: Layer) -> Tensor:
         return self._convolve(x, f"{at}.conv")
@@ -282,7 +291,9 @@ class TorchDecoder(Decoder[Tensor]):
         weights = scores.gather(-1, chosen)
         if moe.normalize:
             weights = weights / weights.sum(-1, keepdim=True)
-        return torch.zeros_like(logits).scatter(-1, chosen, weights * moe.scale).split(1, -1)
+        own = self.weights(f"{at}.router_scale")
+        weights = weights * (moe.scale if own is None else own[chosen])
+        return torch.zeros_like(logits).scatter(-1, chosen, weights).split(1, -1)
 
     def expert(self, x: Tensor, at: str, weight: Tensor) -> Tensor:
         """Of the rows that chose it alone."""

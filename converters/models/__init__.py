@@ -80,6 +80,8 @@ def stored(family: Family) -> dict[str, Stored]:
         if not where.name:
             continue
         rows, *rest = family.spec.shape(name)
+        if where.columns:
+            rows, rest = rest[0], [rows]
         if where.shape and (where.stack or name.endswith("norm")):  # a tensor for each row, as of heads
             for row, theirs in enumerate((where.name, *where.stack)):
                 found[theirs] = Stored((*rest,), ((name, where),), row)
@@ -185,12 +187,14 @@ def _check_shapes(source: TensorSource, spec: ModelSpec, tensors: dict[str, Sour
             continue
         shape = source_shape(source, where)
         rows = shape[0] if shape else 0
-        in_all |= dict.fromkeys(stacked, rows * _stack(source, where, name))
+        whole = source.info(where.name)[1][0] if where.columns else rows * _stack(source, where, name)
+        in_all |= dict.fromkeys(stacked, whole)
         if where.order:
             rows = rows // where.period * len(where.order)
         if where.rows:
             rows = where.rows[1] - where.rows[0]
-        rows_used.update(dict.fromkeys(stacked, rows))
+        used = where.columns[1] - where.columns[0] if where.columns else rows
+        rows_used.update(dict.fromkeys(stacked, used))
         seen, expected = (rows * len(stacked), *shape[1:]), spec.shape(name)
         fits = seen == expected if where.shape is None else math.prod(seen) == math.prod(expected)
         if not fits or any(source.info(other)[1] != shape for other in where.stack):

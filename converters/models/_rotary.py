@@ -152,12 +152,18 @@ def _yarn(
     return angles
 
 
-def _yarn_gain(read: Config, factor: float) -> float:
-    def mscale(weight: float) -> float:
-        return 1.0 if factor <= 1 else 0.1 * weight * math.log(factor) + 1.0
+def mscale(factor: float, weight: float) -> float:
+    """How much more queries times keys are to weigh where angles are stretched `factor` times."""
+    return 0.1 * weight * math.log(max(factor, 1.0)) + 1.0
 
+
+def _yarn_gain(read: Config, factor: float) -> float:
     numerator, denominator = (read.number(key, 0.0, zero=True) for key in ("mscale", "mscale_all_dim"))
-    gain = mscale(numerator) / mscale(denominator) if numerator and denominator else mscale(1.0)
+    gain = (
+        mscale(factor, numerator) / mscale(factor, denominator)
+        if numerator and denominator
+        else mscale(factor, 1.0)
+    )
     return read.number("attention_factor", gain)
 
 

@@ -9,7 +9,16 @@ from typing import Any
 
 from edgekit.converters.models import _rotary
 from edgekit.converters.models._config import MAX_HEAD_DIM, MAX_HEADS, MAX_LAYERS, Config
-from edgekit.converters.spec import MIXER_MATRICES, Layer, ModelSpec, Moe, Recurrence, Rope, Source
+from edgekit.converters.spec import (
+    MIXER_MATRICES,
+    NORMS_OF_EXPERTS,
+    Layer,
+    ModelSpec,
+    Moe,
+    Recurrence,
+    Rope,
+    Source,
+)
 from edgekit.errors import InvalidFile, UnsupportedModel
 
 ACTIVATIONS = {
@@ -58,9 +67,19 @@ MIXER_PARTS = {
         *("rwkv_removed", "rwkv_replaced", "rwkv_bonus", "rwkv_norm"),
     },
     "rwkv_channels": {*MIXER_MATRICES["rwkv_channels"], "rwkv_mix"},
+    "latent": {"q_down", "q_down_norm", "q", "q_rope", "latent", "latent_norm", "k_rope", "o"},
 }
+ALL_MIXERS_PARTS = frozenset().union(*MIXER_PARTS.values())
 TAPS = {"conv", "taps_q", "taps_k", "taps_v"}  # Conv1d keeps an axis for the channels of its only group
-ROUTED = {"router", "router_choice", "shared.gate", "shared.up", "shared.down", "shared_gate"}
+ROUTED = {
+    "router",
+    "router_choice",
+    "shared.gate",
+    "shared.up",
+    "shared.down",
+    "shared_gate",
+    *NORMS_OF_EXPERTS,
+}
 DENSE_PARTS = {"gate", "up", "down", "down_norm", "alpha_p", "alpha_n"}
 SLOPES = {"alpha_p": 0.0, "alpha_n": 0.5}  # of xIELU: the least that each may be
 # Parts whose names have no ".weight".
@@ -263,7 +282,7 @@ def _parts(spec: ModelSpec, block: Layer, layer: Mapping[str, str]) -> Iterable[
             for expert in range(block.n_experts):
                 yield part, expert
         elif (
-            all(part not in parts or block.mixer == mixer for mixer, parts in MIXER_PARTS.items())
+            (part not in ALL_MIXERS_PARTS or part in MIXER_PARTS[block.mixer])
             and (part not in DENSE_PARTS or (block.n_experts == 0 and block.d_ff > 0))
             and (part not in ROUTED or block.n_experts > 0)
             and (part != "gate" or spec.gated)

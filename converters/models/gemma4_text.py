@@ -1,4 +1,4 @@
-"""Gemma 4's text model (E2B, E4B and the dense larger ones): Gemma 3 with heads of another size in its global
+"""Gemma 4's text model (E2B, E4B, 31B, 26B-A4B): Gemma 3 with heads of another size in its global
 layers, values normalised without weights, per-layer embeddings, and last layers that attend to the keys and
 values of earlier ones.
 """
@@ -7,8 +7,8 @@ import dataclasses
 
 from edgekit.converters.models import _rotary
 from edgekit.converters.models import _standard as standard
-from edgekit.converters.models._config import MAX_HEAD_DIM, MAX_HEADS, Config
-from edgekit.converters.spec import Layer, ModelSpec, PerLayerEmbedding, Rope, Source
+from edgekit.converters.models._config import MAX_EXPERTS, MAX_HEAD_DIM, MAX_HEADS, Config
+from edgekit.converters.spec import Layer, ModelSpec, Moe, PerLayerEmbedding, Rope, Source
 from edgekit.errors import InvalidFile, UnsupportedModel
 
 DEFAULTS = {
@@ -26,6 +26,13 @@ DEFAULTS = {
     "sliding_window": 512,
     "tie_word_embeddings": True,
 }
+EXPERTS = {
+    "router": "router.proj",
+    "experts_norm": "pre_feedforward_layernorm_2",
+    "experts_post_norm": "post_feedforward_layernorm_2",
+    "shared_post_norm": "post_feedforward_layernorm_1",
+    **{f"shared.{part}": f"mlp.{part}_proj" for part in ("gate", "up", "down")},
+}
 SLIDING, GLOBAL = "sliding_attention", "full_attention"
 LAYER = standard.LAYER | standard.POST_NORM | standard.QK_NORM | {"ffn_norm": "pre_feedforward_layernorm"}
 PER_LAYER = {
@@ -37,9 +44,7 @@ PER_LAYER = {
 
 def spec(config: Config) -> ModelSpec:
     config.only("use_bidirectional_attention", "vision")  # text is causal then too
-    config.only("enable_moe_block", False)
-    config.ignore("num_experts", "top_k_experts", "moe_intermediate_size")
-    d_model, dim = config.integer("hidden_size"), config.integer("hidden_size_per_layer_input", minimum=0)
+    d_model, dim = config.integer("hidden_size"), config.integer("hidden_size_per_layer_input", 0, minimum=0)
     rows = config.integer("vocab_size_per_layer_input")
     if dim and rows != config.integer("vocab_size"):
         raise InvalidFile(
@@ -47,7 +52,10 @@ def spec(config: Config) -> ModelSpec:
         )
     if dim % 16:
         raise UnsupportedModel(f"config: hidden_size_per_layer_input is {dim}; a multiple of 16 is supported")
-    layers = _layers(config)
+    layers, moe = _layers(config), _moe(config)
+    if moe:  # beside the dense part, which is as an expert that all tokens take
+        experts, width = config.integer("num_experts"), config.integer("moe_intermediate_size")
+        layers = [dataclasses.replace(layer, n_experts=experts, d_ff=width) for layer in layers]
     return standard.spec(
         config,
         layers=layers,
@@ -58,8 +66,19 @@ def spec(config: Config) -> ModelSpec:
         attn_scale=1.0,
         embed_scale=d_model**0.5,
         logit_softcap=config.number("final_logit_softcapping", 0.0, zero=True),
+        moe=moe,
         ple=PerLayerEmbedding(dim, d_model**-0.5, dim**0.5, 0.5**0.5) if dim else None,
     )
+
+
+def _moe(config: Config) -> Moe | None:
+    if not config.flag("enable_moe_block"):
+        config.ignore("num_experts", "top_k_experts", "moe_intermediate_size")
+        return None
+    config.only("use_double_wide_mlp", False)
+    experts = config.integer("num_experts", maximum=MAX_EXPERTS)
+    top_k = config.integer("top_k_experts", maximum=experts)
+    return Moe(top_k, normalize=True, d_shared=config.integer("intermediate_size"), own_norms=True)
 
 
 def _layers(config: Config) -> list[Layer]:
@@ -116,15 +135,34 @@ def _ropes(config: Config, layers: list[Layer]) -> list[Rope]:
 
 def tensors(config: Config, spec: ModelSpec) -> dict[str, Source]:
     biases = ("q", "k", "v", "o") if config.flag("attention_bias") else ()
-    found = standard.tensors(spec, LAYER | (PER_LAYER if spec.ple else {}), biases=biases)
+    parts = LAYER | (PER_LAYER if spec.ple else {}) | (EXPERTS if spec.moe else {})
+    found = standard.tensors(spec, parts, biases=biases)
     if spec.ple:
         found |= {
             "ple_embed": Source("model.embed_tokens_per_layer.weight"),
             "ple_proj": Source("model.per_layer_model_projection.weight"),
             "ple_norm": Source("model.per_layer_projection_norm.weight"),
         }
-    for index in range(len(spec.layers)):
+    for index, layer in enumerate(spec.layers):
+        found |= _experts(f"layers.{index}", layer, spec)
         found[f"layers.{index}.scalar"] = Source(f"model.layers.{index}.layer_scalar")
+    return found
+
+
+def _experts(at: str, layer: Layer, spec: ModelSpec) -> dict[str, Source]:
+    """Tensors without ".weight": stacks of matrices, of which one holds gate and up, and the router's."""
+    theirs, width = f"model.{at}", layer.d_ff
+    if not layer.n_experts:
+        return {}
+    found = {
+        f"{at}.router_norm": Source(f"{theirs}.router.scale", scale=spec.d_model**-0.5),
+        f"{at}.router_scale": Source(f"{theirs}.router.per_expert_scale"),
+    }
+    for expert in range(layer.n_experts):
+        ours, both = f"{at}.experts.{expert}", f"{theirs}.experts.gate_up_proj"
+        found[f"{ours}.gate"] = Source(both, rows=(0, width), index=expert)
+        found[f"{ours}.up"] = Source(both, rows=(width, 2 * width), index=expert)
+        found[f"{ours}.down"] = Source(f"{theirs}.experts.down_proj", index=expert)
     return found
 
 

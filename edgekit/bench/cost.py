@@ -17,7 +17,7 @@ from edgekit.converters.spec import Layer, ModelSpec
 from edgekit.errors import EdgekitError
 
 # What a layer's cells are written from, of a row whose output nobody wants.
-WRITTEN = ("k", "v", "conv_in", "state_q", "state_k", "state_v", "state_dt", "state_beta")
+WRITTEN = ("k", "v", "latent", "k_rope", "conv_in", "state_q", "state_k", "state_v", "state_dt", "state_beta")
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class Cost:
 
     def _elements(self, positions: float) -> float:
         """Read by a token: a shared cache is read by each layer that shares it."""
-        return sum(layer.n_kv_heads * layer.head_dim * _seen(layer, positions) for layer in self.spec.layers)
+        return sum(layer.cell * _seen(layer, positions) for layer in self.spec.layers)
 
 
 def parameters(model: Path) -> int | None:

@@ -24,7 +24,8 @@ from edgekit.converters.spec import Source
 from edgekit.errors import EdgekitError, InvalidFile, UnsupportedModel
 
 WRAPPED = ("llama", "llama_yarn", "qwen3", "gemma3", "gemma2", "gemma4_shared", "smollm3", "olmo2", "lfm2",
-           "lfm3", "gpt_oss", "granite_swa", "hunyuan", "cohere2", "qwen3_5")  # fmt: skip
+           "lfm3", "gpt_oss", "granite_swa", "hunyuan", "cohere2", "qwen3_5", "minicpm3_bias",
+           "youtu")  # fmt: skip
 SHARED = "gemma4_shared"
 TOLERANCE = 1e-4
 LENGTH = 40
@@ -64,7 +65,9 @@ def test_prefill_and_decode_agree_with_transformers(name: str, directory: Path) 
 
 
 @pytest.mark.parametrize("isa", isas())
-@pytest.mark.parametrize("name", ["llama_mqa", "gemma3", "gemma4_shared", "olmoe", "lfm2", "qwen3_5"])
+@pytest.mark.parametrize(
+    "name", ["llama_mqa", "gemma3", "gemma4_shared", "olmoe", "lfm2", "qwen3_5", "youtu"]
+)
 def test_every_instruction_set_agrees(name: str, isa: str, directory: Path) -> None:
     model = Model(make_package(name, directory), isa=isa)
     ids = tokens(model, LENGTH)
@@ -239,6 +242,30 @@ def test_shared_keys_and_values_are_held_once(directory: Path, tmp_path: Path) -
     assert 0 < model.weight_bytes - cost.weight_bytes < 4 * table  # vectors
     later = [name for name in cost.spec.matrices() if name.startswith(("layers.3.", "layers.4."))]
     assert cost.last_macs > cost.spec.parameters(later)  # a prompt leaves before them
+
+
+def test_a_latent_is_held_once(directory: Path, tmp_path: Path) -> None:
+    """One vector of each position and layer, whatever it is stored as, which sessions save and fork."""
+    model = Model(make_package("youtu", directory), threads=2)
+    ids = tokens(model, 60)
+    with model.session(window=32, sinks=4, kv="f32") as session:
+        slots = -(-(36 + session.plan.chunk - 1) // 16) * 16
+        assert session.plan.cache_bytes == 4 * 3 * slots * 64
+        session.forward(ids[:50])
+        session.save(tmp_path / "state")
+        with session.fork() as other:
+            want = session.forward(ids[50:])
+            np.testing.assert_array_equal(other.forward(ids[50:]), want)
+        with model.session(window=32, sinks=4, kv="f32") as fresh:
+            fresh.restore(tmp_path / "state")
+            np.testing.assert_array_equal(fresh.forward(ids[50:]), want)
+    expected = torch_logits("youtu", ids)
+    for kv, tolerance in (("f16", 2e-3), ("int8", 0.05), ("int4", 0.5)):
+        session = model.session(window=64, sinks=0, kv=kv)
+        whole = session.forward(ids)
+        assert relative(whole, expected) <= tolerance
+        session.reset()
+        np.testing.assert_array_equal(np.concatenate([session.forward([id]) for id in ids]), whole)
 
 
 @pytest.mark.parametrize("scheme, tolerance", [("f16", 5e-5), ("q8", 4e-2), ("q4", 4e-2)])

@@ -14,7 +14,7 @@ for needed in ("transformers", "gguf", "onnxruntime", "coremltools"):
 import test_format_coreml
 import test_format_gguf
 import test_format_mlx
-from tiny_models import RECURRENT, TINY_CONFIGS
+from tiny_models import EDGE_ALONE, RECURRENT, TINY_CONFIGS
 
 from edgekit.converters import models
 
@@ -33,13 +33,13 @@ def _row(kind: str) -> str:
     what = " ".join(str(module.__doc__).split()).split(". ")[0].rstrip(".")
     lines = len(Path(str(module.__file__)).read_text().splitlines())
     heads = {name: "head size" for name in names if _odd_heads(name)}
-    recurrent = dict.fromkeys(RECURRENT, "no form")
+    alone = dict.fromkeys(EDGE_ALONE, "no form")
     more = [name for name, config in test_format_gguf.CONFIGS.items() if config["model_type"] == kind]
     coreml = {name: "no form" for name in names if name not in test_format_coreml.TAKEN}
     cells = list(ELSEWHERE.get(kind, ())) or [
         "yes" if names else "no",
-        _cell(names, heads | recurrent),
-        _cell(names, {}),
+        _cell(names, heads | dict.fromkeys(RECURRENT, "no form") | alone),
+        _cell(names, alone),
         _cell(names, {n: word.replace("does not know", "not known") for n, word in MLX.items()}),
         _cell([*names, *more], {n: word.replace("architecture", "not known") for n, word in GGUF.items()}),
         _cell(names, coreml),

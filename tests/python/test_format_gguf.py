@@ -56,6 +56,7 @@ REFUSED = {
     "qwen3_moe_plain": "biases",
     "gemma_untied": "biases",
     "gemma4_k_eq_v": "values that are its keys",
+    "gemma4_experts": "experts",
     "arcee_bias": "biases",
     "starcoder2_no_bias": "activation",
     "phi_gqa": "activation",

@@ -86,6 +86,7 @@ REFUSED = {
     "phi_gqa": "activation",
     "helium_bias": "biases",
     "minicpm_long": "longrope",
+    "gemma4_experts": "experts",
     "mamba2": "groups",
     **{
         name: "does not know"  # gemma and starcoder2 have exact GELU there

@@ -21,9 +21,9 @@ from edgekit.errors import UnsupportedModel, UsageError
 
 pytest.importorskip("transformers", reason="needs the [test] extra")
 
-from tiny_models import RECURRENT, TINY_CONFIGS, make_checkpoint
+from tiny_models import EDGE_ALONE, RECURRENT, TINY_CONFIGS, make_checkpoint
 
-TAKEN = [name for name in TINY_CONFIGS if name not in RECURRENT]
+TAKEN = [name for name in TINY_CONFIGS if name not in RECURRENT + EDGE_ALONE]
 IDS = [int(i) for i in np.random.default_rng(0).integers(0, 199, 40)]
 PREFILL = 30  # tokens at once; the rest one by one
 SAMPLE = Path(__file__).parents[2] / "samples" / "model"
@@ -82,9 +82,12 @@ def test_every_family_gives_the_checkpoints_logits(name: str, tmp_path: Path) ->
     assert relative(ort_logits(tmp_path / "out" / "model.onnx", ids), want) <= 1e-5
 
 
-def test_recurrent_layers_are_refused_by_name(tmp_path: Path) -> None:
+def test_layers_without_a_form_are_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedModel, match="no form for what mamba2 computes: recurrent layers"):
         onnx.write(read("mamba2", tmp_path), tmp_path / "out", "f32")
+    for write in (onnx.write, onnx.write_ring):
+        with pytest.raises(UnsupportedModel, match=r"no form for what youtu computes: latent attention$"):
+            write(read("youtu", tmp_path), tmp_path / "out", "f32")
     assert not (tmp_path / "out").exists()
 
 
@@ -219,7 +222,7 @@ def index_of(session: onnxruntime.InferenceSession) -> int:
     return [output.name for output in session.get_outputs()].index("logits")
 
 
-@pytest.mark.parametrize("name", TINY_CONFIGS)
+@pytest.mark.parametrize("name", [name for name in TINY_CONFIGS if name not in EDGE_ALONE])
 def test_the_ring_agrees_with_the_reference_past_its_end(name: str, tmp_path: Path) -> None:
     model = read(name, tmp_path)
     onnx.write_ring(model, tmp_path / "out", "f32", **RING)

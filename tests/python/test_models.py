@@ -22,7 +22,7 @@ from edgekit.converters.checkpoint import Checkpoint, read_source
 from edgekit.converters.interpreters.numpy import Reference
 from edgekit.converters.models import _rotary
 from edgekit.converters.models._config import Config
-from edgekit.converters.spec import ModelSpec, Moe, Source
+from edgekit.converters.spec import Latent, ModelSpec, Moe, Source
 from edgekit.errors import EdgekitError, InvalidFile, UnsupportedModel
 
 SHARED = Path(os.environ.get("EDGEKIT_SHARED", Path(__file__).parents[2].parent / "shared"))
@@ -432,6 +432,37 @@ def test_published_configs_of_recurrent_families_are_read_rightly() -> None:
     )
     assert qwen.moe == Moe(10, normalize=True, d_shared=512, shared_gate=True)
     assert [x.rwkv.value_rank for x in rwkv.layers if x.mixer == "rwkv_time" and x.rwkv][:2] == [0, 32]
+
+
+def test_published_configs_of_latent_attention_are_read_rightly() -> None:
+    names = ("MiniCPM3-4B", "Youtu-LLM-2B", "Moonlight-16B-A3B", "GLM-4.7-Flash")
+    minicpm3, youtu, moonlight, flash = (models.load(PUBLISHED[name][0]).spec for name in names)
+    cells = [(x.layers[0].head_dim, x.cache_numbers(1000) // len(x.layers)) for x in (minicpm3, youtu, flash)]
+    assert cells == [(288, 288_000), (576, 576_000), (576, 576_000)]
+    assert [x.layers[0].latent for x in (youtu, flash)] == [
+        Latent(64, 128, 128, 1536),
+        Latent(64, 192, 256, 768),
+    ]
+    assert (minicpm3.attn_scale, minicpm3.residual_scale) == (96**-0.5, 1.4 / 62**0.5)
+    assert minicpm3.ropes[0].inv_freq[0] == pytest.approx(1 / 1.0591234)
+    assert [x.n_experts for x in moonlight.layers[:3]] == [0, 64, 64]
+    assert moonlight.moe == Moe(6, True, "sigmoid", 2.446, 2816)
+    assert flash.moe == Moe(4, True, "sigmoid", 1.8, 1536)
+
+
+def test_published_configs_of_hybrids_are_read_rightly() -> None:
+    of = {name: models.load(config).spec for name, (config, _) in PUBLISHED.items()}
+    small, granite, nemotron = of["Qwen3.5-0.8B"], of["granite-4.0-h-micro"], of["NVIDIA-Nemotron-Nano-9B-v2"]
+    assert [layer.mixer for layer in small.layers[2:5]] == ["recurrent", "attention", "recurrent"]
+    states = [layer.recurrence for layer in small.layers if layer.recurrence]
+    assert 4 * sum(x.n_heads * x.key_dim * x.value_dim for x in states) == 18_874_368  # bytes
+    assert (small.ropes[0].dim, small.attn_gate, small.tied) == (64, "full", True)
+    assert [i for i, x in enumerate(granite.layers) if x.mixer == "attention"] == [5, 15, 25, 35]
+    assert len(nemotron.layers) == 31 and sum(x.mixer == "attention" for x in nemotron.layers) == 4
+    experts = of["gemma-4-26B-A4B"]
+    assert experts.moe == Moe(8, True, d_shared=2112, own_norms=True) and experts.ple is None
+    assert {(x.head_dim, x.n_kv_heads, x.k_eq_v) for x in experts.layers} == {(256, 8, False), (512, 2, True)}
+    assert of["Falcon-H1-0.5B"].layers[0].beside
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the published configs are not here")

@@ -127,6 +127,22 @@ GPT_OSS = SMALL | {
     },
 }
 
+DEEPSEEK = SMALL | {
+    "model_type": "deepseek_v3",
+    "num_key_value_heads": 4,
+    "kv_lora_rank": 32,
+    "q_lora_rank": None,
+    "qk_nope_head_dim": 16,
+    "qk_rope_head_dim": 16,
+    "v_head_dim": 16,
+    "first_k_dense_replace": 1,
+    "n_routed_experts": 6,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 40,
+    "n_group": 1,
+    "topk_group": 1,
+}
+
 NOT_IN_TRANSFORMERS = ("openelm", "minicpm")
 GEMMA4 = SMALL | {
     "model_type": "gemma4_text",
@@ -256,6 +272,15 @@ TINY_CONFIGS: dict[str, dict[str, Any]] = {
         "hidden_size_per_layer_input": 16,
         "vocab_size_per_layer_input": 199,
         "final_logit_softcapping": 30.0,
+    },
+    "gemma4_experts": GEMMA4
+    | {
+        "layer_types": ["sliding_attention", "full_attention", "full_attention"],
+        "hidden_size_per_layer_input": 0,
+        "enable_moe_block": True,
+        "num_experts": 5,
+        "top_k_experts": 2,
+        "moe_intermediate_size": 48,
     },
     # as the larger ones: no per-layer embeddings, values that are the keys
     "gemma4_k_eq_v": GEMMA4
@@ -707,17 +732,91 @@ TINY_CONFIGS: dict[str, dict[str, Any]] = {
         "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
         "layer_types": ["full_attention", "full_attention", "sliding_attention"],
     },
+    "minicpm3": SMALL
+    | {
+        "model_type": "minicpm3",
+        "num_attention_heads": 16,
+        "num_key_value_heads": 16,
+        "kv_lora_rank": 40,
+        "q_lora_rank": 48,
+        "qk_nope_head_dim": 24,
+        "qk_rope_head_dim": 16,
+        "v_head_dim": 20,
+        "dim_model_base": 16,
+        "rope_scaling": _longrope(8, rope_type="longrope", original_max_position_embeddings=32),
+    },
+    "minicpm3_bias": SMALL
+    | {
+        "model_type": "minicpm3",
+        "num_key_value_heads": 4,
+        "kv_lora_rank": 32,
+        "q_lora_rank": None,
+        "qk_nope_head_dim": 16,
+        "qk_rope_head_dim": 8,
+        "attention_bias": True,
+        "mlp_bias": True,
+        "tie_word_embeddings": False,
+    },
+    "youtu": SMALL
+    | {
+        "model_type": "youtu",
+        "num_key_value_heads": 4,
+        "kv_lora_rank": 48,
+        "q_lora_rank": 32,
+        "qk_nope_head_dim": 32,
+        "qk_rope_head_dim": 16,
+        "v_head_dim": 32,
+        "attention_bias": True,
+        "rope_parameters": YARN_TUNED,
+    },
+    "youtu_halves": SMALL
+    | {
+        "model_type": "youtu",
+        "num_key_value_heads": 4,
+        "kv_lora_rank": 32,
+        "q_lora_rank": None,
+        "qk_nope_head_dim": 24,
+        "qk_rope_head_dim": 24,
+        "v_head_dim": 16,
+        "rope_interleave": False,
+        "tie_word_embeddings": False,
+    },
+    "deepseek_v3": DEEPSEEK,
+    "deepseek_v3_plain": DEEPSEEK
+    | {
+        "q_lora_rank": 32,
+        "first_k_dense_replace": 0,
+        "n_shared_experts": 2,
+        "norm_topk_prob": False,
+        "rope_interleave": False,
+        "attention_bias": True,
+        "rope_parameters": YARN_TUNED,
+    },
+    "glm4_moe_lite": DEEPSEEK | {"model_type": "glm4_moe_lite", "q_lora_rank": 48},
+    "glm4_moe_lite_dense": DEEPSEEK
+    | {
+        "model_type": "glm4_moe_lite",
+        "q_lora_rank": None,
+        "mlp_layer_types": ["dense", "dense", "sparse"],
+        "routed_scaling_factor": 1.0,
+        "tie_word_embeddings": True,
+    },
     "nanochat": SMALL | {"model_type": "nanochat", "num_key_value_heads": 4},
     "nanochat_bias": SMALL
     | {"model_type": "nanochat", "attention_bias": True, "final_logit_softcapping": 3.0},
 }
 
 
-# Of those above, the ones that --format edge alone has a form for.
+# Of those above, the ones of which a state is computed.
 RECURRENT = (
     *("mamba2", "mamba2_plain", "nemotron_h", "nemotron_h_bias", "nemotron_h_moe"),
     *("qwen3_5", "qwen3_5_tied", "qwen3_next", "qwen3_next_plain", "olmo_hybrid", "olmo_hybrid_rotated"),
     *("granitemoehybrid_mamba", "granitemoehybrid_mamba_experts", "falcon_h1", "falcon_h1_norm"),
+)
+# The ones that --format edge alone has a form for.
+EDGE_ALONE = (
+    *("minicpm3", "minicpm3_bias", "youtu", "youtu_halves", "deepseek_v3", "deepseek_v3_plain"),
+    *("glm4_moe_lite", "glm4_moe_lite_dense", "gemma4_experts"),
 )
 OFFSET_NORMS = ("gemma", "gemma2", "gemma3_text", "nemotron")  # 1 + w
 

@@ -98,7 +98,7 @@ int32_t read_kv_layer(const json::Value& value, const LayerSpec& layer, const Mo
 LayerSpec parse_layer(const json::Value& value, const ModelSpec& spec) {
     know(value, "layer",
          {"mixer", "n_heads", "n_kv_heads", "head_dim", "rope", "window", "d_ff", "n_experts", "conv_kernel",
-          "parallel", "beside", "kv_layer", "k_eq_v", "recurrence", "rwkv"});
+          "parallel", "beside", "kv_layer", "k_eq_v", "recurrence", "rwkv", "latent"});
     LayerSpec layer;
     const std::string& name = value.string_at("mixer");
     for (const MixerKind& kind : mixer_kinds())
@@ -119,12 +119,16 @@ LayerSpec parse_layer(const json::Value& value, const ModelSpec& spec) {
 }
 
 MoeSpec parse_moe(const json::Value& value) {
-    know(value, "moe", {"top_k", "normalize", "score", "scale", "d_shared", "shared_gate"});
+    know(value, "moe", {"top_k", "normalize", "score", "scale", "d_shared", "shared_gate", "own_norms"});
     MoeSpec moe{.top_k = count_at(value, "top_k", 1, kMaxExperts), .normalize = value.bool_at("normalize")};
     if (value.find("score")) moe.score = word(value, "score", kRouterScores);
     if (value.find("scale")) moe.scale = real(value, "scale");
     if (value.find("d_shared")) moe.d_shared = count_at(value, "d_shared", 0, kMaxWidth);
     if (const auto* gate = value.find("shared_gate")) moe.shared_gate = gate->as_bool("shared_gate");
+    if (const auto* own = value.find("own_norms")) moe.own_norms = own->as_bool("own_norms");
+    if (moe.own_norms && (!moe.d_shared || moe.shared_gate))
+        throw Error(Status::unsupported,
+                    "the model's experts have norms of their own, but no shared one without a gate");
     return moe;
 }
 

@@ -51,6 +51,7 @@ struct MoeSpec {
     float scale = 1;
     uint32_t d_shared = 0;  // 0: no shared expert
     bool shared_gate = false;
+    bool own_norms = false;
 };
 
 struct ModelSpec {

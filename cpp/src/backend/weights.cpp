@@ -29,6 +29,13 @@ LayerWeights bind_layer(Binder& bind, const ModelSpec& spec, const LayerSpec& la
         for (uint32_t e = 0; e < layer.n_experts; ++e)
             w.experts.push_back(
                 bind.feed_forward(prefix + "experts." + std::to_string(e) + ".", spec, layer.d_ff));
+        w.router_scale = bind.vector(prefix + "router_scale", layer.n_experts, false);
+        if (spec.moe.own_norms) {
+            w.router_norm = bind.norm(prefix + "router_norm", spec.d_model, true);
+            w.experts_norm = bind.norm(prefix + "experts_norm", spec.d_model, true);
+            w.experts_post_norm = bind.norm(prefix + "experts_post_norm", spec.d_model, true);
+            w.shared_post_norm = bind.norm(prefix + "shared_post_norm", spec.d_model, true);
+        }
         if (spec.moe.d_shared) w.dense = bind.feed_forward(prefix + "shared.", spec, spec.moe.d_shared);
         if (spec.moe.shared_gate) w.shared_gate = bind.linear(prefix, "shared_gate", 1, spec.d_model);
     } else if (layer.d_ff) {

@@ -42,6 +42,8 @@ struct LayerWeights {
     Linear shared_gate;                    // [1, d_model] how much of that one, or empty
     Linear router;                         // [n_experts, d_model]
     const float* router_choice = nullptr;  // [n_experts] added to scores when experts are chosen
+    const float* router_scale = nullptr;   // [n_experts] of an expert's weight
+    NormWeights router_norm, experts_norm, experts_post_norm, shared_post_norm;  // MoeSpec::own_norms
     std::vector<FeedForward> experts;
     FeedForward ple;  // per-layer embeddings: gate and down; what up would give is the token's
     NormWeights ple_post_norm;

@@ -38,7 +38,8 @@ void Decoder::choose_experts(Step& step, uint32_t layer, const Activations& inpu
                 scores[chosen[i]] = -std::numeric_limits<float>::infinity();
             }
             for (uint32_t i = 0; i < top_k; ++i)
-                weight[i] = weight[i] / (moe.normalize ? sum : all) * moe.scale;
+                weight[i] *=
+                    (w.router_scale ? w.router_scale[chosen[i]] : moe.scale) / (moe.normalize ? sum : all);
             memory.shared_weight[row] = moe.shared_gate ? sigmoid(memory.shared_weight[row]) : 1.0f;
         }
     });
@@ -92,8 +93,22 @@ bool Decoder::experts(Step& step, uint32_t layer, float scalar) const {
         step.project(w.dense.down, hidden, {.out = memory.branch, .stride = d_model});
         step.barrier();
     }
-    const Activations input = step.prepare(w.ffn_norm, memory.x, d_model);
+    // Of results that are normalised before they are added.
+    const auto norm_rows = [&](const NormWeights& weights, float* rows, bool add) {
+        step.for_units(step.m(), [&](uint32_t first, uint32_t last) {
+            for (size_t row = first; row < last; ++row) {
+                float* x = rows + row * d_model;
+                step.norm(spec_.norm, weights, x, d_model, x);
+                if (add) kernels_.add(memory.branch + row * d_model, x, 1.0f, d_model);
+            }
+        });
+        step.barrier();
+    };
+    const bool own_norms = spec_.moe.own_norms;
+    if (own_norms) norm_rows(w.shared_post_norm, memory.branch, false);
+    Activations input = step.prepare(own_norms ? w.router_norm : w.ffn_norm, memory.x, d_model);
     choose_experts(step, layer, input);
+    if (own_norms) input = step.prepare(w.experts_norm, memory.x, d_model);
     const ExpertGroups& groups = scratch.experts;
     group_by_expert(step, spec.n_experts);
     const auto for_groups = [&](const auto& body) {
@@ -126,7 +141,7 @@ bool Decoder::experts(Step& step, uint32_t layer, float scalar) const {
     // NOLINTNEXTLINE(clang-analyzer-core.DivideZero): a step has rows, and each has choices
     const uint32_t tiles_at_a_time = gate_floats(memory.shape.rows) * top_k / n_choices / kTileRows;
     const bool apart = w.ffn_post_norm || scalar != 1 || shared;
-    float* out = apart ? memory.branch : memory.x;
+    float* out = own_norms ? memory.of_experts : apart ? memory.branch : memory.x;
     const float scale = apart ? 1.0f : spec_.residual_scale;
     step.for_units((d_model + kTileRows - 1) / kTileRows, [&](uint32_t first, uint32_t last) {
         for (uint32_t tile = first; tile < last; tile += tiles_at_a_time) {
@@ -141,8 +156,9 @@ bool Decoder::experts(Step& step, uint32_t layer, float scalar) const {
             });
             for (uint32_t row = 0; row < step.m(); ++row) {
                 float* sum = out + size_t{row} * d_model + column;
-                if (apart && !shared) std::fill_n(sum, columns, 0.0f);
-                for (uint32_t i = 0; shared && i < columns; ++i) sum[i] *= memory.shared_weight[row];
+                const bool onto_shared = shared && !own_norms;
+                if (apart && !onto_shared) std::fill_n(sum, columns, 0.0f);
+                for (uint32_t i = 0; onto_shared && i < columns; ++i) sum[i] *= memory.shared_weight[row];
                 for (uint32_t choice = row * top_k; choice < (row + 1) * top_k; ++choice)
                     kernels_.add(sum, scratch.down + groups.place[choice] * stride,
                                  memory.expert_weight[choice] * scale, columns);
@@ -150,6 +166,7 @@ bool Decoder::experts(Step& step, uint32_t layer, float scalar) const {
         }
     });
     step.barrier();
+    if (own_norms) norm_rows(w.experts_post_norm, memory.of_experts, true);
     if (apart) step.add_branch(w.ffn_post_norm, scalar);
     return true;
 }

@@ -26,7 +26,9 @@ public:
         return reinterpret_cast<float*>(cells_.data() + ring.state(index));
     }
     KvHead head(const LayerRing& ring, uint32_t kv_head, KvType type, uint32_t head_dim) const {
-        return {cells_.data() + ring.keys(kv_head), cells_.data() + ring.values(kv_head), type, head_dim};
+        std::byte* first = cells_.data() + ring.keys(kv_head);
+        if (!ring.value_bytes) return {nullptr, first, type, head_dim};
+        return {first, cells_.data() + ring.values(kv_head), type, head_dim};
     }
 
     // One of the model's rotary embeddings.

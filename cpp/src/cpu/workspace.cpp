@@ -100,6 +100,7 @@ void Workspace::take(const WorkspaceShape& wanted, Arena& arena) {
         expert = arena.take<uint32_t>(choices);
         expert_weight = arena.take<float>(choices);
         shared_weight = arena.take<float>(n);
+        of_experts = arena.take<float>(spec_.moe.own_norms ? size_t{n} * spec_.d_model : 0);
     }
     mixer = arena.take<std::byte>(widths.mixer.shared);
     threads.clear();

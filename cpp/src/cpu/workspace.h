@@ -95,6 +95,7 @@ public:
     float* router = nullptr;     // [rows][n_experts]
     uint32_t* expert = nullptr;  // [rows][top_k]
     float* expert_weight = nullptr;
+    float* of_experts = nullptr;         // [rows][d_model] what they give, with norms of its own
     float* shared_weight = nullptr;      // [rows] of the shared expert
     std::byte* mixer = nullptr;          // Mixer::Bytes::shared
     std::atomic<uint32_t> last_look{0};  // of a pass that is given up; see Step::given_up

@@ -4,7 +4,7 @@
 //
 // Blocks of 64 slots, counted from slot 0 whatever the run, so that a query's sums do not depend on its
 // neighbours: scores of all queries, softmax, values times probabilities. Each key and value is read once for
-// all queries.
+// all queries. Where one vector is both, a block of them becomes floats first.
 
 #include "kernels/kv.h"
 #include "kernels/dense.h"
@@ -22,7 +22,7 @@ inline void attend_query(KvType type, const float* q, uint32_t n, uint32_t head_
     const uint32_t n_groups = kv::n_groups(head_dim);
     alignas(64) float padded[kv::kMaxHeadDim];
     for (uint32_t i = 0; i < n; ++i, prepared += kv::query_bytes(type, head_dim)) {
-        pad_head(type, q + size_t{i} * head_dim, head_dim, padded);
+        pad_head(type == KvType::int4, q + size_t{i} * head_dim, head_dim, padded);
         auto* groups = reinterpret_cast<ActivationGroup*>(prepared + size_t{32} * n_groups);
         for (uint32_t g = 0; g < n_groups; ++g)
             quantize_group(padded + 32 * g, 32, reinterpret_cast<int8_t*>(prepared) + 32 * g, groups[g]);
@@ -226,6 +226,43 @@ template <class V>
     });
 }
 
+// Slots [begin, end) of the block as floats, into scratch.values.
+template <KvType type>
+[[gnu::noinline]] void expand_block(const Values<type>& values, const AttendScratch& scratch, uint32_t chunks,
+                                    uint32_t first, uint32_t begin, uint32_t end) {
+    for (uint32_t slot = begin; slot < end; ++slot) {
+        const auto row = values.row(slot);
+        const auto* scales = reinterpret_cast<const uint16_t*>(values.data + slot / 16 * values.tile_bytes);
+        for (uint32_t c = 0; c < chunks; ++c) {
+            f32x16 x = row(c);
+            if constexpr (Values<type>::kScaled) x = x * splat(from_bf16(scales[c / 2 * 16 + slot % 16]));
+            store(scratch.values + (size_t{slot - first} * chunks + c) * 16, x);
+        }
+    }
+}
+
+// Scores of slots [begin, end) of a block, which expand_block made floats.
+[[gnu::noinline]] inline void score_rows(const AttendArgs& args, const AttendScratch& scratch,
+                                         uint32_t chunks, uint32_t begin, uint32_t end) {
+    const uint32_t head_dim = args.kv.head_dim;
+    for_each_block<kDenseRows>(args.n, [&]<int R>(Count<R>, uint32_t query) EDGEKIT_INLINE_LAMBDA {
+        const float* q = args.q + size_t{query} * head_dim;
+        for (uint32_t slot = begin; slot < end; ++slot) {
+            const float* row = scratch.values + size_t{slot} * chunks * 16;
+            f32x16 y[R];
+#pragma GCC unroll 16
+            for (int r = 0; r < R; ++r) y[r] = splat(0.0f);
+            for_each_16(head_dim, [&](size_t d, size_t m) EDGEKIT_INLINE_LAMBDA {
+                const f32x16 x = load(row + d);
+#pragma GCC unroll 16
+                for (int r = 0; r < R; ++r) y[r] = fma(load_part(q + size_t(r) * head_dim + d, m), x, y[r]);
+            });
+#pragma GCC unroll 16
+            for (int r = 0; r < R; ++r) scratch.scores[size_t{kBlockSlots} * (query + r) + slot] = sum(y[r]);
+        }
+    });
+}
+
 template <KvType type>
 inline void attend_typed(const AttendArgs& args) {
     uint32_t begin = ~0u, end = 0;
@@ -241,6 +278,16 @@ inline void attend_typed(const AttendArgs& args) {
         const uint32_t from = begin > first ? begin : first;
         const uint32_t to = end < first + kBlockSlots ? end : first + kBlockSlots;
         values.fetch(first / 16, (to + 15) / 16);  // while the keys are multiplied
+        if (!args.kv.k) {
+            expand_block<type>(values, scratch, chunks, first, from, to);
+            score_rows(args, scratch, chunks, from - first, to - first);
+            softmax_block(args, scratch, first);
+            weigh_block(args, scratch,
+                        FloatValues<Values<KvType::f32>>{Values<KvType::f32>(args.kv), scratch.values,
+                                                         size_t{16} * chunks, first},
+                        first, from, to);
+            continue;
+        }
         score_block<type>(args, scratch, first / 16, (to + 15) / 16);
         softmax_block(args, scratch, first);
         if (args.n <= kDenseRows) {

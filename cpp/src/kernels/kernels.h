@@ -56,7 +56,7 @@ enum class Activation : uint8_t { silu, gelu, gelu_tanh, relu, relu2, sigmoid, s
 // One key/value head's part of a layer's ring: `n_slots` positions (a multiple of 16). quant/kv.h documents
 // the bytes.
 struct KvHead {
-    std::byte* k = nullptr;
+    std::byte* k = nullptr;  // nullptr: vectors that are keys and values alike
     std::byte* v = nullptr;
     KvType type = KvType::f16;
     uint32_t head_dim = 0;  // at most kv::kMaxHeadDim
@@ -74,9 +74,9 @@ struct AttendState {
 
 struct AttendArgs {
     KvHead kv;
-    // Read by f32 and f16 caches: [n][head_dim].
+    // Read by f32 and f16 caches, and by those without keys: [n][head_dim].
     const float* q = nullptr;
-    // Read by int8 and int4 caches: [n] · attend_query_bytes, made by attend_query.
+    // Read by other int8 and int4 caches: [n] · attend_query_bytes, made by attend_query.
     const std::byte* prepared = nullptr;
     uint32_t n = 0;
     const uint32_t* begin = nullptr;
@@ -136,7 +136,7 @@ struct Kernels {
     // out[i] = exp(x[i] - max), returning their sum. In place allowed.
     float (*exp_sum)(const float* x, float max, float* out, size_t n) = nullptr;
 
-    // Writes one position's k and v (float32 [head_dim], k rotated) into a slot.
+    // Writes one position's k and v (float32 [head_dim], k rotated) into a slot; k alone where it is both.
     void (*kv_store)(const KvHead& kv, uint32_t slot, const float* k, const float* v) = nullptr;
     // Reads a slot back as float32 (for tests, saving and forking).
     void (*kv_load)(const KvHead& kv, uint32_t slot, float* k, float* v) = nullptr;

@@ -96,17 +96,17 @@ EDGEKIT_INLINE uint16_t encode_int4(const float* x, int8_t* codes) {
     return scale;
 }
 
-// A head vector, rotated if the type asks for it and followed by zeros up to whole groups, in `out`.
-EDGEKIT_INLINE void pad_head(KvType type, const float* x, uint32_t head_dim, float* out) {
+// A head vector, rotated if asked for and followed by zeros up to whole groups, in `out`.
+EDGEKIT_INLINE void pad_head(bool rotated, const float* x, uint32_t head_dim, float* out) {
     const uint32_t padded = kGroup * kv::n_groups(head_dim);
     __builtin_memcpy(out, x, size_t{4} * head_dim);
     __builtin_memset(out + head_dim, 0, size_t{4} * (padded - head_dim));
-    if (type == KvType::int4) rotate_hadamard(out, head_dim);
+    if (rotated) rotate_hadamard(out, head_dim);
 }
 
 // The places of one slot.
 struct Slot {
-    std::byte *k, *v;  // its tiles
+    std::byte *k, *v;  // its tiles; no k: see KvHead
     std::byte* v_row;  // its row of values, or of their codes
     uint32_t index;    // in the tile
     uint32_t head_dim, n_groups;
@@ -128,7 +128,7 @@ EDGEKIT_INLINE Slot slot_of(const KvHead& kv, uint32_t slot) {
     std::byte* v = kv.v + tile * kv::v_tile_bytes(kv.type, kv.head_dim);
     const size_t codes = kv::codes_offset(kv.head_dim);
     const bool quantized = kv.type == KvType::int8 || kv.type == KvType::int4;
-    return {kv.k + tile * kv::k_tile_bytes(kv.type, kv.head_dim),
+    return {kv.k ? kv.k + tile * kv::k_tile_bytes(kv.type, kv.head_dim) : nullptr,
             v,
             v + (quantized ? codes : 0) + index * kv::v_row_bytes(kv.type, kv.head_dim),
             index,
@@ -139,10 +139,12 @@ EDGEKIT_INLINE Slot slot_of(const KvHead& kv, uint32_t slot) {
 
 inline void store_int8(const Slot& s, const float* k, const float* v) {
     for (uint32_t g = 0; g < s.n_groups; ++g) {
-        int8_t codes[32];
-        s.k_scale(g) = encode_int8(k + 32 * g, codes);
-        for (uint32_t j = 0; j < 8; ++j)
-            __builtin_memcpy(s.k_codes(g, q8_block32::kLayout.code_bytes, j), codes + 4 * j, 4);
+        if (s.k) {
+            int8_t codes[32];
+            s.k_scale(g) = encode_int8(k + 32 * g, codes);
+            for (uint32_t j = 0; j < 8; ++j)
+                __builtin_memcpy(s.k_codes(g, q8_block32::kLayout.code_bytes, j), codes + 4 * j, 4);
+        }
         s.v_scale(g) = encode_int8(v + 32 * g, reinterpret_cast<int8_t*>(s.v_row + 32 * g));
     }
 }
@@ -153,10 +155,12 @@ inline void store_int4(const Slot& s, const float* k, const float* v) {
         const auto pack = [&] {
             for (int i = 0; i < 16; ++i) nibbles[i] = int8_t(codes[i] | codes[i + 16] << 4);
         };
-        s.k_scale(g) = encode_int4(k + 32 * g, codes);
-        pack();
-        for (uint32_t j = 0; j < 4; ++j)
-            __builtin_memcpy(s.k_codes(g, q4_block32::kLayout.code_bytes, j), nibbles + 4 * j, 4);
+        if (s.k) {
+            s.k_scale(g) = encode_int4(k + 32 * g, codes);
+            pack();
+            for (uint32_t j = 0; j < 4; ++j)
+                __builtin_memcpy(s.k_codes(g, q4_block32::kLayout.code_bytes, j), nibbles + 4 * j, 4);
+        }
         s.v_scale(g) = encode_int4(v + 32 * g, codes);
         pack();
         __builtin_memcpy(s.v_row + 16 * g, nibbles, 16);
@@ -166,18 +170,19 @@ inline void store_int4(const Slot& s, const float* k, const float* v) {
 inline void kv_store(const KvHead& kv, uint32_t slot, const float* k, const float* v) {
     const Slot s = slot_of(kv, slot);
     alignas(64) float keys[kv::kMaxHeadDim], values[kv::kMaxHeadDim];
-    pad_head(kv.type, k, kv.head_dim, keys);
-    pad_head(kv.type, v, kv.head_dim, values);
+    const bool rotated = s.k && kv.type == KvType::int4;
+    pad_head(rotated, k, kv.head_dim, keys);
+    pad_head(rotated, s.k ? v : k, kv.head_dim, values);
     switch (kv.type) {
         case KvType::f32:
-            for (uint32_t d = 0; d < kv.head_dim; ++d)
+            for (uint32_t d = 0; s.k && d < kv.head_dim; ++d)
                 reinterpret_cast<float*>(s.k)[16 * d + s.index] = keys[d];
             __builtin_memcpy(s.v_row, values, kv::v_row_bytes(kv.type, kv.head_dim));
             return;
         case KvType::f16: {
             alignas(64) uint16_t halves[kv::kMaxHeadDim];
             for (uint32_t d = 0; d < kv.head_dim; d += 16) store_f16(halves + d, load(keys + d));
-            for (uint32_t d = 0; d < kv.head_dim; ++d)
+            for (uint32_t d = 0; s.k && d < kv.head_dim; ++d)
                 reinterpret_cast<uint16_t*>(s.k)[16 * d + s.index] = halves[d];
             for (uint32_t d = 0; d < kv.head_dim; d += 16)
                 store_f16(reinterpret_cast<uint16_t*>(s.v_row) + d, load(values + d));

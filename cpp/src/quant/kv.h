@@ -19,6 +19,9 @@
 // int4 stores both vectors rotated by a Hadamard matrix of the largest power of two that divides head_dim
 // (QuaRot, arXiv:2404.00456): outliers spread over the head, and scores do not change, because queries are
 // rotated alike.
+//
+// Where one vector is key and value (multi-head latent attention), it is kept once, as values are, and in
+// int4 without the rotation.
 
 #include "quant/layout.h"
 #include "quant/q4_block32.h"

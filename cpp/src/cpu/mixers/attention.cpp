@@ -1,10 +1,11 @@
 // Attention: projections, cache, softmax over the ring.
 
+#include "cpu/mixers/attention.h"
+
 #include <algorithm>
 #include <limits>
 #include <new>
 
-#include "backend/attention.h"
 #include "cpu/mixers/mixers.h"
 #include "cpu/step.h"
 #include "error.h"
@@ -42,64 +43,25 @@ AttendState from(const AttendState& state, size_t query, uint32_t head_dim) {
     return {state.max + query, state.sum + query, state.acc + query * head_dim};
 }
 
-class Attention final : public Mixer, public AttentionLayer {
-public:
-    Attention(const json::Value& layer, const ModelSpec& spec);
-    std::unique_ptr<const Mixer> bind(Binder& bind, const ModelSpec& spec,
-                                      const std::string& prefix) const override;
-    AttentionDescription description() const override {
-        return {n_heads_, n_kv_heads_, head_dim_, rope_, window_, q_,         k_,     v_,
-                o_,       q_norm_,     k_norm_,   gate_, sinks_,  own_cells_, k_eq_v_};
-    }
-    LayerRing ring(const CacheOptions& options) const override;
-    uint32_t width() const override { return q_size(); }
-    const Linear& out() const override { return o_; }
-    Bytes bytes(const WorkspaceShape& shape) const override;
-    void run(Step& step, uint32_t layer, const Activations& input, float* out) const override;
+}  // namespace
 
-private:
-    uint32_t q_size() const { return n_heads_ * head_dim_; }
-    uint32_t kv_size() const { return n_kv_heads_ * head_dim_; }
-    uint32_t group() const { return n_heads_ / n_kv_heads_; }
-
-    // What the threads share in a pass.
-    struct Shared {
-        float* q;  // [rows][q_size]
-        float* k;  // [rows][kv_size]
-        float* v;
-        float* gate;                  // [rows][gate_size]
-        AttendState pieces;           // of one row: [heads][pieces of the ring]
-        std::atomic<uint32_t>* done;  // [key/value heads] of those
-    };
-    Shared take_shared(const WorkspaceShape& shape, Arena& arena) const;
-    // What one thread needs for itself, for the queries of a block that share a key/value head.
-    struct Own {
-        float* head;  // one head, or a whole normalised q or k row
-        float* q;     // [queries][head_dim]
-        std::byte* prepared;
-        uint32_t* begin;  // [queries]
-        uint32_t* end;
-        AttendState state;  // [queries]
-        AttendState piece;  // of those, what one piece of the ring gives
-        std::byte* scratch;
-    };
-    Own take_own(const WorkspaceShape& shape, Arena& arena) const;
-    struct Pass;
-
-    uint32_t n_heads_, n_kv_heads_, head_dim_;
-    int32_t rope_ = -1;    // index into ModelSpec::ropes; -1: none
-    uint32_t window_ = 0;  // 0: global
-    bool own_cells_ = true, k_eq_v_ = false;
-    Linear q_, k_, v_, o_;
-    Linear gate_;                   // [n_heads or q_size, d_model]; empty: none
-    const float* sinks_ = nullptr;  // [n_heads] a score of each that no key has; nullptr: none
-    NormWeights q_norm_, k_norm_;   // [head_dim], [q_size] or [n_heads, head_dim]: see QkNorm
+// What one thread needs for itself, for the queries of a block that are one share.
+struct RingAttention::Own {
+    float* head;  // one head, or a whole normalised q or k row
+    float* q;     // [queries][head_dim]
+    std::byte* prepared;
+    uint32_t* begin;  // [queries]
+    uint32_t* end;
+    AttendState state;  // [queries]
+    AttendState piece;  // of those, what one piece of the ring gives
+    std::byte* scratch;
 };
 
-Attention::Attention(const json::Value& layer, const ModelSpec& spec)
+RingAttention::RingAttention(const json::Value& layer, const ModelSpec& spec)
     : n_heads_(count_at(layer, "n_heads", 1, kMaxHeads)),
       n_kv_heads_(count_at(layer, "n_kv_heads", 1, kMaxHeads)),
-      head_dim_(count_at(layer, "head_dim", 1, kv::kMaxHeadDim)) {
+      head_dim_(count_at(layer, "head_dim", 1, kv::kMaxHeadDim)),
+      shares_(n_kv_heads_) {
     if (n_heads_ % n_kv_heads_)
         throw Error(Status::invalid_file, std::to_string(n_heads_) + " heads cannot share " +
                                               std::to_string(n_kv_heads_) + " key/value heads evenly");
@@ -113,26 +75,7 @@ Attention::Attention(const json::Value& layer, const ModelSpec& spec)
     if (const json::Value* same = layer.find("k_eq_v")) k_eq_v_ = same->as_bool("k_eq_v");
 }
 
-std::unique_ptr<const Mixer> Attention::bind(Binder& bind, const ModelSpec& spec,
-                                             const std::string& prefix) const {
-    auto bound = std::make_unique<Attention>(*this);
-    bound->q_ = bind.linear(prefix, "q", q_size(), spec.d_model);
-    if (own_cells_) bound->k_ = bind.linear(prefix, "k", kv_size(), spec.d_model);
-    if (own_cells_ && !k_eq_v_) bound->v_ = bind.linear(prefix, "v", kv_size(), spec.d_model);
-    bound->o_ = bind.linear(prefix, "o", spec.d_model, q_size());
-    if (spec.attn_gate != AttnGate::none)
-        bound->gate_ = bind.linear(prefix, "attn_gate",
-                                   spec.attn_gate == AttnGate::head ? n_heads_ : q_size(), spec.d_model);
-    bound->sinks_ = bind.vector(prefix, "sinks", n_heads_, false);
-    if (spec.qk_norm != QkNorm::none) {
-        const bool per_head = spec.qk_norm == QkNorm::head || spec.qk_norm == QkNorm::head_after_rope;
-        bound->q_norm_ = bind.norm(prefix, "q_norm", per_head ? head_dim_ : q_size(), true);
-        if (own_cells_) bound->k_norm_ = bind.norm(prefix, "k_norm", per_head ? head_dim_ : kv_size(), true);
-    }
-    return bound;
-}
-
-LayerRing Attention::ring(const CacheOptions& options) const {
+LayerRing RingAttention::ring(const CacheOptions& options) const {
     LayerRing ring;
     ring.local = window_ && window_ <= options.window;
     ring.sinks = ring.local ? 0 : options.sinks;
@@ -146,14 +89,14 @@ LayerRing Attention::ring(const CacheOptions& options) const {
     return ring;
 }
 
-Mixer::Bytes Attention::bytes(const WorkspaceShape& shape) const {
+Mixer::Bytes RingAttention::bytes(const WorkspaceShape& shape) const {
     Arena shared, own;
     take_shared(shape, shared);
     take_own(shape, own);
     return {shared.used(), own.used()};
 }
 
-Attention::Shared Attention::take_shared(const WorkspaceShape& shape, Arena& arena) const {
+RingAttention::Shared RingAttention::take_shared(const WorkspaceShape& shape, Arena& arena) const {
     // No ring of at most so many slots has more pieces.
     const uint32_t most = std::min(kMaxPieces, pieces(0, shape.slots));
     return {arena.take<float>(size_t{shape.rows} * q_size()),
@@ -161,10 +104,10 @@ Attention::Shared Attention::take_shared(const WorkspaceShape& shape, Arena& are
             arena.take<float>(size_t{shape.rows} * kv_size()),
             arena.take<float>(size_t{shape.rows} * gate_.weight.n),
             take_state(arena, n_heads_ * most, head_dim_),
-            arena.take<std::atomic<uint32_t>>(n_kv_heads_)};
+            arena.take<std::atomic<uint32_t>>(shares_)};
 }
 
-Attention::Own Attention::take_own(const WorkspaceShape& shape, Arena& arena) const {
+RingAttention::Own RingAttention::take_own(const WorkspaceShape& shape, Arena& arena) const {
     const uint32_t queries = group() * std::min(shape.rows, kBlockRows);
     const size_t prepared =
         std::max(attend_query_bytes(KvType::int8, head_dim_), attend_query_bytes(KvType::int4, head_dim_));
@@ -179,8 +122,8 @@ Attention::Own Attention::take_own(const WorkspaceShape& shape, Arena& arena) co
 }
 
 // One layer of one thread's pass.
-struct Attention::Pass {
-    const Attention& a;
+struct RingAttention::Pass {
+    const RingAttention& a;
     Step& step;
     const uint32_t layer;
     const Shared shared;
@@ -195,6 +138,9 @@ struct Attention::Pass {
     KvHead cells(const Row& row, uint32_t kv_head) const {
         return row.sequence->head(ring(row), kv_head, type(row), a.head_dim_);
     }
+    uint32_t kv_head(uint32_t share) const { return share * a.n_kv_heads_ / a.shares_; }
+    // Of what the heads give; vectors that are keys and values alike are kept as they are.
+    KvType result_type(const Row& row) const { return ring(row).value_bytes ? type(row) : KvType::f32; }
     uint32_t n_pieces(const Row& last) const {
         const uint32_t slots = ring(last).slots;
         return pieces(slots, static_cast<uint32_t>(std::min<uint64_t>(last.position + 1, slots)));
@@ -202,13 +148,13 @@ struct Attention::Pass {
     const float* normed_head(const float* row, const NormWeights& weights, uint32_t head,
                              uint32_t n_heads) const;
     void store(const Row& row, uint32_t kv_head) const;
-    void gate(const Row& row, uint32_t kv_head, float* heads) const;
-    void load_queries(const Row* rows, uint32_t n, uint32_t kv_head, bool as_sinks_see) const;
-    void attend_piece(const Row* rows, uint32_t n, uint32_t kv_head, uint32_t piece,
+    void gate(const Row& row, uint32_t share, float* heads) const;
+    void load_queries(const Row* rows, uint32_t n, uint32_t share, bool as_sinks_see) const;
+    void attend_piece(const Row* rows, uint32_t n, uint32_t share, uint32_t piece,
                       const AttendState& result) const;
 };
 
-void Attention::run(Step& step, uint32_t layer, const Activations& input, float* out) const {
+void RingAttention::run(Step& step, uint32_t layer, const Activations& input, float* out) const {
     const Rows &rows = step.rows(), &kept = step.kept(layer);
     // All queries from the first row that goes on to the last.
     const bool compact = &rows == &kept;
@@ -221,25 +167,11 @@ void Attention::run(Step& step, uint32_t layer, const Activations& input, float*
         kept.row, compact};
     const auto done = pass.shared.done;
 
-    const uint32_t q_tiles = kept.n ? q_.weight.n_tiles() : 0, k_tiles = k_.weight.n_tiles(),
-                   v_tiles = v_.weight.n_tiles(), gate_tiles = kept.n ? gate_.weight.n_tiles() : 0;
-    step.for_units(q_tiles + k_tiles + v_tiles + gate_tiles, [&](uint32_t first, uint32_t last) {
-        const auto part = [&](const Linear& linear, const Activations& x, uint32_t offset, uint32_t tiles,
-                              float* to) {
-            const uint32_t begin = std::max(first, offset), end = std::min(last, offset + tiles);
-            if (begin < end)
-                step.apply(linear, x, {.out = to, .stride = linear.weight.n}, begin - offset, end - offset);
-        };
-        part(q_, queries, 0, q_tiles, pass.shared.q);
-        part(k_, input, q_tiles, k_tiles, pass.shared.k);
-        part(v_, input, q_tiles + k_tiles, v_tiles, pass.shared.v);
-        part(gate_, queries, q_tiles + k_tiles + v_tiles, gate_tiles, pass.shared.gate);
-    });
     if (step.thread == 0)
-        for (uint32_t head = 0; head < n_kv_heads_; ++head) new (done + head) std::atomic<uint32_t>(0);
-    step.barrier();
+        for (uint32_t share = 0; share < shares_; ++share) new (done + share) std::atomic<uint32_t>(0);
+    project(step, queries, input, pass.shared);
 
-    const bool stored = !own_cells_ || rows.n > 1 || kept.n == 0;
+    const bool stored = !own_cells_ || rows.n > 1 || kept.n == 0 || shares_ > n_kv_heads_;
     if (stored && own_cells_) {
         step.for_units(n_kv_heads_ * rows.n, [&](uint32_t first, uint32_t last) {
             for (uint32_t unit = first; unit < last; ++unit)
@@ -248,13 +180,14 @@ void Attention::run(Step& step, uint32_t layer, const Activations& input, float*
         step.barrier();
     }
 
-    const auto finish = [&](const AttendState& result, uint32_t kv_head, uint32_t row) {
-        float* to = out + size_t{row} * q_size() + size_t{kv_head} * group() * head_dim_;
-        step.kernels.attend_finish(Pass::type(kept.row[row]), result, group(), head_dim_, to);
-        if (gate_.weight) pass.gate(kept.row[row], kv_head, to);
+    float* const to = results(step, out);
+    const auto finish_share = [&](const AttendState& result, uint32_t share, uint32_t row) {
+        float* heads = to + size_t{row} * q_size() + size_t{share} * group() * head_dim_;
+        step.kernels.attend_finish(pass.result_type(kept.row[row]), result, group(), head_dim_, heads);
+        if (gate_.weight) pass.gate(kept.row[row], share, heads);
     };
     if (kept.n == 1) {
-        // A head's pieces side by side; whoever finishes its last one joins them. The new key and value are
+        // A share's pieces side by side; whoever finishes its last one joins them. The new key and value are
         // written by whom they belong to: pieces share no tile.
         const Row& row = kept.row[0];
         const uint32_t n = pass.n_pieces(row);
@@ -262,43 +195,53 @@ void Attention::run(Step& step, uint32_t layer, const Activations& input, float*
         const auto state = [&](uint32_t unit) {
             return from(pass.shared.pieces, size_t{unit} * group(), head_dim_);
         };
-        step.for_units(n_kv_heads_ * n, [&](uint32_t first, uint32_t last) {
+        step.for_units(shares_ * n, [&](uint32_t first, uint32_t last) {
             for (uint32_t unit = first; unit < last; ++unit) {
-                const uint32_t head = unit / n, piece = unit % n;
-                if (!stored && piece == newest) pass.store(row, head);
-                pass.load_queries(&row, 1, head, false);
-                pass.attend_piece(&row, 1, head, piece, state(unit));
-                if (done[head].fetch_add(1, std::memory_order_acq_rel) + 1 < n) continue;
+                const uint32_t share = unit / n, piece = unit % n;
+                if (!stored && piece == newest) pass.store(row, share);
+                pass.load_queries(&row, 1, share, false);
+                pass.attend_piece(&row, 1, share, piece, state(unit));
+                if (done[share].fetch_add(1, std::memory_order_acq_rel) + 1 < n) continue;
                 for (uint32_t next = 1; next < n; ++next)
-                    step.kernels.attend_merge(state(head * n), state(head * n + next), group(), head_dim_);
-                finish(state(head * n), head, 0);
+                    step.kernels.attend_merge(state(share * n), state(share * n + next), group(), head_dim_);
+                finish_share(state(share * n), share, 0);
             }
         });
     } else {
-        step.for_units(n_kv_heads_ * kept.n_blocks, [&](uint32_t first, uint32_t last) {
+        step.for_units(shares_ * kept.n_blocks, [&](uint32_t first, uint32_t last) {
             for (uint32_t unit = first; unit < last; ++unit) {
-                const uint32_t head = unit / kept.n_blocks, block = unit % kept.n_blocks;
+                const uint32_t share = unit / kept.n_blocks, block = unit % kept.n_blocks;
                 const uint32_t begin = kept.block[block], end = kept.block_end(block);
                 const Row* of_block = kept.row + begin;
                 const uint32_t n = end - begin;
-                pass.load_queries(of_block, n, head, false);
-                pass.attend_piece(of_block, n, head, 0, pass.own.state);
+                pass.load_queries(of_block, n, share, false);
+                pass.attend_piece(of_block, n, share, 0, pass.own.state);
                 // Joined as a single row's are, so that a row's result is the same in any company.
                 for (uint32_t piece = 1; piece < pass.n_pieces(of_block[n - 1]); ++piece) {
-                    pass.attend_piece(of_block, n, head, piece, pass.own.piece);
+                    pass.attend_piece(of_block, n, share, piece, pass.own.piece);
                     step.kernels.attend_merge(pass.own.state, pass.own.piece, n * group(), head_dim_);
                 }
                 for (uint32_t row = begin; row < end; ++row)
-                    finish(from(pass.own.state, size_t{row - begin} * group(), head_dim_), head, row);
+                    finish_share(from(pass.own.state, size_t{row - begin} * group(), head_dim_), share, row);
             }
         });
     }
     step.barrier();
+    finish(step, kept.n, out);
+}
+
+void RingAttention::project(Step& step, const Activations& queries, const Activations& input,
+                            const Shared& shared) const {
+    step.project({{q_, queries, {.out = shared.q, .stride = q_size()}},
+                  {k_, input, {.out = shared.k, .stride = kv_size()}},
+                  {v_, input, {.out = shared.v, .stride = kv_size()}},
+                  {gate_, queries, {.out = shared.gate, .stride = gate_.weight.n}}});
+    step.barrier();
 }
 
 // Head `head` of a q or k row after the model's QK-norm; the row's own numbers when there is none.
-const float* Attention::Pass::normed_head(const float* row, const NormWeights& weights, uint32_t head,
-                                          uint32_t n_heads) const {
+const float* RingAttention::Pass::normed_head(const float* row, const NormWeights& weights, uint32_t head,
+                                              uint32_t n_heads) const {
     const size_t first = size_t{head} * a.head_dim_;
     switch (step.spec.qk_norm) {
         case QkNorm::none:
@@ -319,7 +262,7 @@ const float* Attention::Pass::normed_head(const float* row, const NormWeights& w
 }
 
 // A row's key and value into their cell.
-void Attention::Pass::store(const Row& row, uint32_t kv_head) const {
+void RingAttention::Pass::store(const Row& row, uint32_t kv_head) const {
     const float* k =
         normed_head(shared.k + size_t{row.place} * a.kv_size(), a.k_norm_, kv_head, a.n_kv_heads_);
     float* rotated = own.q;  // free until the queries are loaded
@@ -341,10 +284,10 @@ void Attention::Pass::store(const Row& row, uint32_t kv_head) const {
     step.kernels.kv_store(cells(row, kv_head), ring(row).slot(row.position), rotated, v);
 }
 
-// What a row's heads of a key/value head gave, times the sigmoids of their gates.
-void Attention::Pass::gate(const Row& row, uint32_t kv_head, float* heads) const {
+// What a row's heads of a share gave, times the sigmoids of their gates.
+void RingAttention::Pass::gate(const Row& row, uint32_t share, float* heads) const {
     const uint32_t width = a.gate_.weight.n / a.n_heads_;  // of a head's gate
-    const float* gate = shared.gate + query(row) * a.gate_.weight.n + size_t{kv_head} * a.group() * width;
+    const float* gate = shared.gate + query(row) * a.gate_.weight.n + size_t{share} * a.group() * width;
     for (uint32_t i = 0; i < a.group(); ++i, gate += width, heads += a.head_dim_) {
         const float* values = gate;
         if (width == 1) {
@@ -355,8 +298,8 @@ void Attention::Pass::gate(const Row& row, uint32_t kv_head, float* heads) const
     }
 }
 
-// The queries of n rows that share a key/value head, row by row, rotated and scaled.
-void Attention::Pass::load_queries(const Row* rows, uint32_t n, uint32_t kv_head, bool as_sinks_see) const {
+// The queries of n rows that are one share, row by row, rotated and scaled.
+void RingAttention::Pass::load_queries(const Row* rows, uint32_t n, uint32_t share, bool as_sinks_see) const {
     const uint32_t group = a.group();
     const bool norm_after = step.spec.qk_norm == QkNorm::head_after_rope;
     const float scale = norm_after ? 1.0f : step.spec.attn_scale;
@@ -365,7 +308,7 @@ void Attention::Pass::load_queries(const Row* rows, uint32_t n, uint32_t kv_head
         float* heads = out;
         const float* of_row = shared.q + query(*row) * a.q_size();
         for (uint32_t i = 0; i < group; ++i, out += a.head_dim_) {
-            const float* q = normed_head(of_row, a.q_norm_, kv_head * group + i, a.n_heads_);
+            const float* q = normed_head(of_row, a.q_norm_, share * group + i, a.n_heads_);
             for (uint32_t d = 0; d < a.head_dim_; ++d) out[d] = q[d] * scale;
         }
         if (a.rope_ < 0) continue;
@@ -386,8 +329,8 @@ void Attention::Pass::load_queries(const Row* rows, uint32_t n, uint32_t kv_head
 
 // Unnormalised attention of the n rows of a block, whose queries are loaded, over what they see of a piece of
 // the ring.
-void Attention::Pass::attend_piece(const Row* rows, uint32_t n, uint32_t kv_head, uint32_t piece,
-                                   const AttendState& result) const {
+void RingAttention::Pass::attend_piece(const Row* rows, uint32_t n, uint32_t share, uint32_t piece,
+                                       const AttendState& result) const {
     const LayerRing& ring = this->ring(*rows);
     const uint32_t group = a.group();
     const uint32_t piece_begin = piece * piece_slots(ring.slots);
@@ -395,7 +338,7 @@ void Attention::Pass::attend_piece(const Row* rows, uint32_t n, uint32_t kv_head
     clear(result, n * group, a.head_dim_);
     if (a.sinks_ && piece == 0)  // one term of the softmax, with a value of zeros
         for (uint32_t query = 0; query < n * group; ++query) {
-            result.max[query] = a.sinks_[kv_head * group + query % group];
+            result.max[query] = a.sinks_[share * group + query % group];
             result.sum[query] = 1.0f;
         }
 
@@ -416,7 +359,7 @@ void Attention::Pass::attend_piece(const Row* rows, uint32_t n, uint32_t kv_head
             std::fill_n(own.end + size_t{row} * group, group, end);
         }
         if (!any) return;
-        step.kernels.attend({cells(*rows, kv_head), own.q, own.prepared, n * group, own.begin, own.end,
+        step.kernels.attend({cells(*rows, kv_head(share)), own.q, own.prepared, n * group, own.begin, own.end,
                              step.spec.attn_softcap, result, own.scratch});
     };
 
@@ -430,9 +373,41 @@ void Attention::Pass::attend_piece(const Row* rows, uint32_t n, uint32_t kv_head
     }
     if (ring.sinks <= piece_begin) return;
     const bool capped = last >= rows->layout->capacity();
-    if (capped) load_queries(rows, n, kv_head, true);
+    if (capped) load_queries(rows, n, share, true);
     attend_run(0, std::min<uint64_t>(ring.sinks, last + 1), false);
-    if (capped) load_queries(rows, n, kv_head, false);
+    if (capped) load_queries(rows, n, share, false);
+}
+
+namespace {
+
+class Attention final : public RingAttention, public AttentionLayer {
+public:
+    using RingAttention::RingAttention;
+    std::unique_ptr<const Mixer> bind(Binder& bind, const ModelSpec& spec,
+                                      const std::string& prefix) const override;
+    AttentionDescription description() const override {
+        return {n_heads_, n_kv_heads_, head_dim_, rope_, window_, q_,         k_,     v_,
+                o_,       q_norm_,     k_norm_,   gate_, sinks_,  own_cells_, k_eq_v_};
+    }
+};
+
+std::unique_ptr<const Mixer> Attention::bind(Binder& bind, const ModelSpec& spec,
+                                             const std::string& prefix) const {
+    auto bound = std::make_unique<Attention>(*this);
+    bound->q_ = bind.linear(prefix, "q", q_size(), spec.d_model);
+    if (own_cells_) bound->k_ = bind.linear(prefix, "k", kv_size(), spec.d_model);
+    if (own_cells_ && !k_eq_v_) bound->v_ = bind.linear(prefix, "v", kv_size(), spec.d_model);
+    bound->o_ = bind.linear(prefix, "o", spec.d_model, q_size());
+    if (spec.attn_gate != AttnGate::none)
+        bound->gate_ = bind.linear(prefix, "attn_gate",
+                                   spec.attn_gate == AttnGate::head ? n_heads_ : q_size(), spec.d_model);
+    bound->sinks_ = bind.vector(prefix, "sinks", n_heads_, false);
+    if (spec.qk_norm != QkNorm::none) {
+        const bool per_head = spec.qk_norm == QkNorm::head || spec.qk_norm == QkNorm::head_after_rope;
+        bound->q_norm_ = bind.norm(prefix, "q_norm", per_head ? head_dim_ : q_size(), true);
+        if (own_cells_) bound->k_norm_ = bind.norm(prefix, "k_norm", per_head ? head_dim_ : kv_size(), true);
+    }
+    return bound;
 }
 
 std::unique_ptr<const Mixer> parse(const json::Value& layer, const ModelSpec& spec) {

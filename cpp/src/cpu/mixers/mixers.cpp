@@ -3,7 +3,8 @@
 namespace edgekit {
 
 std::vector<MixerKind>& mixer_kinds() {
-    static std::vector<MixerKind> kinds{kAttention, kRecurrent, kRwkvChannels, kRwkvTime, kShortConv};
+    static std::vector<MixerKind> kinds{kAttention,    kLatent,   kRecurrent,
+                                        kRwkvChannels, kRwkvTime, kShortConv};
     return kinds;
 }
 

@@ -5,6 +5,6 @@
 
 namespace edgekit {
 
-extern const MixerKind kAttention, kRecurrent, kRwkvChannels, kRwkvTime, kShortConv;
+extern const MixerKind kAttention, kLatent, kRecurrent, kRwkvChannels, kRwkvTime, kShortConv;
 
 }  // namespace edgekit
