@@ -15,11 +15,12 @@ let package = Package(
             path: "runtimes/apple/EdgeKit",
             resources: [.copy("PrivacyInfo.xcprivacy")]
         ),
-        // What drives a package that computes beside the processor.
+        // What drives a package that computes beside the processor. It reads edgekit.h where it lies: as a module of a
+        // dependency, C++20 on Linux has no way to it.
         .target(
             name: "CEdgeKitCompanion",
-            dependencies: ["CEdgeKit"],
-            path: "runtimes/apple/Companion"
+            path: "runtimes/apple/Companion",
+            cxxSettings: [.headerSearchPath("../../../cpp/include")]
         ),
         .target(
             name: "CEdgeKit",
