@@ -76,7 +76,7 @@ float difference(const std::vector<float>& got, const std::vector<float>& expect
     for (size_t i = 0; i < got.size(); ++i) most = std::max(most, std::abs(got[i] - expected[i]));
     const auto first = std::max_element(got.begin(), got.end()) - got.begin();
     const bool same = first == high - expected.begin() || *high - second <= kMargin * spread;
-    return same ? most / spread : std::numeric_limits<float>::infinity();
+    return same || most > kDifference * spread ? most / spread : std::numeric_limits<float>::infinity();
 }
 
 bool agree(const Answers& got, const Answers& expected) {
