@@ -36,6 +36,7 @@ internal class SampleTest {
             assertEquals("assistant", answering.messages.last().role)
             chat.stop()
             chat.wait { !it.answering }
+            chat.rest() // as when the system wants memory back: the next turn knows the ones before
         }
         chat.clear()
     }

@@ -35,6 +35,7 @@ class ChatViewModel(application: Application) : AndroidViewModel(application) {
     private var model: Model? = null
     private var chat: ChatSession? = null
     private var answer: Job? = null
+    private var messages = emptyList<Message>() // of a conversation that rests
 
     init {
         viewModelScope.launch {
@@ -43,7 +44,7 @@ class ChatViewModel(application: Application) : AndroidViewModel(application) {
                 val file = ModelStore(application.filesDir).install("model.edge") { assets.open("model.edge") }
                 val opened = withContext(Dispatchers.IO) { Model.open(file) }
                 model = opened
-                chat = ChatSession(opened, options = SessionOptions().apply { memoryBudget = 256L shl 20 })
+                chat = open(opened)
                 mutableState.update { it.copy(status = "${opened.info.modelType}, ${opened.info.scheme}", ready = true) }
             } catch (error: EdgekitException) {
                 mutableState.update { it.copy(status = error.message ?: "$error") }
@@ -51,8 +52,19 @@ class ChatViewModel(application: Application) : AndroidViewModel(application) {
         }
     }
 
+    private fun open(model: Model) =
+        ChatSession(model, messages = messages, options = SessionOptions().apply { memoryBudget = 256L shl 20 })
+
+    /** Gives the session's memory back while nobody looks; the next message opens another, which computes the conversation again. */
+    fun rest() {
+        if (state.value.answering) return
+        chat?.let { messages = it.messages }
+        chat?.close()
+        chat = null
+    }
+
     fun send(text: String) {
-        val chat = chat ?: return
+        val chat = chat ?: open(model ?: return).also { chat = it }
         val asked = chat.messages + Message("user", text)
         mutableState.update { it.copy(messages = asked + Message("assistant", ""), answering = true) }
         answer = viewModelScope.launch {

@@ -1,5 +1,6 @@
 package io.github.edgekit.sample
 
+import android.content.ComponentCallbacks2
 import android.os.Bundle
 import androidx.activity.ComponentActivity
 import androidx.activity.compose.setContent
@@ -17,5 +18,10 @@ class MainActivity : ComponentActivity() {
             val state by chat.state.collectAsState()
             MaterialTheme { ChatScreen(state, chat::send, chat::stop) }
         }
+    }
+
+    override fun onTrimMemory(level: Int) {
+        super.onTrimMemory(level)
+        if (level >= ComponentCallbacks2.TRIM_MEMORY_BACKGROUND) chat.rest()
     }
 }
