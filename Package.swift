@@ -7,7 +7,10 @@ let package = Package(
     name: "EdgeKit",
     // std::to_chars of a double came with these.
     platforms: [.iOS("16.3"), .macOS("13.3"), .macCatalyst("16.3"), .visionOS(.v1)],
-    products: [.library(name: "EdgeKit", targets: ["EdgeKit"])],
+    products: [
+        .library(name: "EdgeKit", targets: ["EdgeKit"]),
+        .library(name: "EdgeKitBench", targets: ["EdgeKitBench"]),
+    ],
     targets: [
         .target(
             name: "EdgeKit",
@@ -36,6 +39,19 @@ let package = Package(
             path: "cpp/swiftpm",
             publicHeadersPath: ".",
             cxxSettings: [.headerSearchPath("../src")]
+        ),
+        // `edgekit bench --device ios` in an app: samples/apple/Bench, or one's own.
+        .target(name: "EdgeKitBench", dependencies: ["CEdgeKitBench"], path: "samples/apple/Bench/Player"),
+        .target(
+            name: "CEdgeKitBench",
+            dependencies: ["CEdgeKit"],
+            path: "samples/apple/Bench/CBench",
+            cxxSettings: [.headerSearchPath("../../../../cpp/bench")]
+        ),
+        .testTarget(
+            name: "EdgeKitBenchTests",
+            dependencies: ["EdgeKitBench"],
+            path: "tests/apple/EdgeKitBenchTests"
         ),
         .testTarget(
             name: "EdgeKitTests",

@@ -20,7 +20,7 @@ from edgekit.errors import InvalidFile
 from edgekit.verification import deviation
 
 Answer = dict[str, Any]
-POINT = ("temperature_c", "charging", "level", "milliwatts", "seconds", "tokens")
+POINT = ("temperature_c", "thermal_state", "charging", "level", "milliwatts", "seconds", "tokens")
 
 
 def make(
@@ -107,7 +107,7 @@ class _Reading:
                 self._probes.append(answer)
             case "state" if answer.get("charging"):
                 self._device["charging"] = True
-            case "cool" if (answer.get("temperature_c") or 0) > float(words[1]):
+            case "cool" if (answer.get("temperature_c") or 0) > float(words[1]) or _held_back(answer):
                 self._device["hot_start"] = True
 
     def _read(self, exchanges: list[tuple[list[str], Answer]]) -> None:
@@ -162,3 +162,8 @@ class _Reading:
                 }
             )
             begin += stretch["seconds"]
+
+
+def _held_back(answer: Answer) -> bool:
+    """Whether a system that tells no degrees says that the device is too warm."""
+    return answer.get("thermal_state") in ("serious", "critical")

@@ -15,4 +15,8 @@ done
 flags=(-swift-version 6 -I "$work" -I cpp/include -I runtimes/apple/Companion/include -warnings-as-errors -Xfrontend -import-module -Xfrontend Darwin -emit-sil)
 swiftc "${flags[@]}" -o "$work/EdgeKit.sil" -module-name EdgeKit -wmo -emit-module-path "$work/EdgeKit.swiftmodule" runtimes/apple/EdgeKit/*.swift
 swiftc "${flags[@]}" -o "$work/Chat.sil" -module-name Chat -wmo -parse-as-library samples/apple/Chat/*.swift
-echo "the Apple branches and the sample app type-check"
+printf 'module CEdgeKitBench { header "%s/samples/apple/Bench/CBench/include/CEdgeKitBench.h" export * }\n' "$PWD" >"$work/module.modulemap"
+swiftc "${flags[@]}" -o "$work/EdgeKitBench.sil" -module-name EdgeKitBench -wmo -emit-module-path "$work/EdgeKitBench.swiftmodule" \
+    samples/apple/Bench/Player/*.swift
+swiftc "${flags[@]}" -o "$work/Bench.sil" -module-name Bench -wmo -parse-as-library samples/apple/Bench/App/*.swift
+echo "the Apple branches and the sample apps type-check"

@@ -108,6 +108,10 @@ def test_what_happened_on_the_way_is_flagged(recorded: dict[str, Any]) -> None:
         each(copy, "machine")[-1]["clock_hz"] /= 2
         each(copy, "logits")[0]["logits"][3] += 9
 
+    def held_back(copy: dict[str, Any]) -> None:
+        each(copy, "cool")[0] |= {"temperature_c": None, "thermal_state": "serious"}
+
+    assert "hot_start" in recording.result_of(changed(recorded, held_back))["flags"]
     flags = recording.result_of(changed(recorded, hot))["flags"]
     assert {"hot_start", "charging", "moved", "wrong"} <= set(flags)
 

@@ -121,6 +121,11 @@ public struct ProgressView<Label: View>: View {
 }
 extension ProgressView where Label == Text { public init(_ title: String) {} }
 
+public struct ShareLink: View {
+    public init<S: StringProtocol>(_ title: S, item: URL) {}
+    public var body: Never { fatalError() }
+}
+
 public struct UTType: Sendable { public static let data = UTType() }
 
 extension View {
