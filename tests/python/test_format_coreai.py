@@ -98,6 +98,24 @@ BUGS: dict[str, tuple[str, Callable[[ConvertInput], ConvertInput]]] = {
         "does not compute what the stored weights say",
         lambda model: replace(model, spec=replace(model.spec, attn_scale=model.spec.attn_scale / 2)),
     ),
+    "angles twice as fast": (
+        "does not compute what the stored weights say",
+        lambda model: replace(
+            model,
+            spec=replace(
+                model.spec,
+                ropes=tuple(
+                    replace(rope, inv_freq=tuple(2 * x for x in rope.inv_freq)) for rope in model.spec.ropes
+                ),
+            ),
+        ),
+    ),
+    "queries' norm of the keys": (
+        "is not the checkpoint's",
+        lambda model: replace(
+            model, tensors=model.tensors | {"layers.0.q_norm": model.tensors["layers.0.k_norm"]}
+        ),
+    ),
     "gate and up swapped": (
         "is not the checkpoint's",
         lambda model: replace(
