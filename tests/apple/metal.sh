@@ -11,7 +11,7 @@ trap 'rm -rf "$work"' EXIT
 
 compile() { # TARGET SOURCE
     "${zig[@]}" c++ -target "$1" -std=c++20 -Wall -Wextra -Werror -isystem "$system" -isystem "$headers" -Icpp/include -Icpp/src \
-        -fsyntax-only "$2"
+        -c "$2" -o "$work/metal_device.o"
 }
 for target in aarch64-macos.13.3 aarch64-ios.16.3; do compile $target cpp/src/gpu/metal_device.cpp; done
 sed 's/endEncoding/endEncodin/' cpp/src/gpu/metal_device.cpp >"$work/misspelt.cpp"
