@@ -1,4 +1,8 @@
-"""Configs as their makers publish them, and the published number of parameters (None: not published)."""
+"""Configs of published models, and the number of parameters that their makers give (None: not given).
+
+Some are written after descriptions of the models rather than copied: a number of parameters that fits says
+that what decides it is right, no more.
+"""
 
 from __future__ import annotations
 
