@@ -18,7 +18,7 @@ let package = Package(
             path: "runtimes/apple/EdgeKit",
             resources: [.copy("PrivacyInfo.xcprivacy")]
         ),
-        // What drives a package that computes beside the processor. It reads edgekit.h where it lies: as a module of a
+        // What drives a package that computes beside the processor. It and CEdgeKitBench read edgekit.h where it lies: as a module of a
         // dependency, C++20 on Linux has no way to it.
         .target(
             name: "CEdgeKitCompanion",
@@ -41,12 +41,17 @@ let package = Package(
             cxxSettings: [.headerSearchPath("../src")]
         ),
         // `edgekit bench --device ios` in an app: samples/apple/Bench, or one's own.
-        .target(name: "EdgeKitBench", dependencies: ["CEdgeKitBench"], path: "samples/apple/Bench/Player"),
+        .target(
+            name: "EdgeKitBench",
+            dependencies: ["CEdgeKit", "CEdgeKitBench"],
+            path: "samples/apple/Bench/Player"
+        ),
         .target(
             name: "CEdgeKitBench",
-            dependencies: ["CEdgeKit"],
             path: "samples/apple/Bench/CBench",
-            cxxSettings: [.headerSearchPath("../../../../cpp/bench")]
+            cxxSettings: [
+                .headerSearchPath("../../../../cpp/bench"), .headerSearchPath("../../../../cpp/include"),
+            ]
         ),
         .testTarget(
             name: "EdgeKitBenchTests",

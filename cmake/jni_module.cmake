@@ -1,6 +1,6 @@
 # libedgekit_jni.so, which runtimes/android's Kotlin loads: for Android with the NDK's toolchain file, or for the JVM at hand.
 add_library(edgekit_jni SHARED runtimes/android/src/main/cpp/edgekit_jni.cpp)
-target_compile_options(edgekit_jni PRIVATE ${EDGEKIT_WARNINGS})
+target_compile_options(edgekit_jni PRIVATE ${EDGEKIT_WARNINGS} $<$<CONFIG:Release>:-Os>)
 target_link_libraries(edgekit_jni PRIVATE edgekit_core)
 # Android 15 loads libraries on pages of 16 KiB; what is exported is the functions of Native and nothing of the engine.
 target_link_options(edgekit_jni PRIVATE -Wl,-z,max-page-size=16384 -Wl,--exclude-libs,ALL -Wl,--gc-sections)

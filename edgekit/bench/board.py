@@ -93,7 +93,8 @@ def _lines(name: str, result: Document) -> list[dict[str, Any]]:
         engine = result["engines"][row["engine"]]
         memory = (engine.get("memory") or {}).get("peak_bytes")
         points = result["sustained"].get(row["engine"], [])
-        kept = points[-1]["decode_tok_s"] / points[0]["decode_tok_s"] if len(points) > 1 else None
+        first = points[0]["decode_tok_s"] if len(points) > 1 else 0
+        kept = points[-1]["decode_tok_s"] / first if first else None
         ours = engine["engine"] == "edgekit"
         found.append(
             {

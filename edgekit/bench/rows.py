@@ -61,7 +61,7 @@ def fractions(
         read = cost.decode_bytes(position, engine["cache_bytes"], engine["slots"])
         of_bandwidth = fraction("read_bytes_s", row["samples"]["decode_tok_s"], read)
     macs = cost.prefill_macs(row["prompt"], row["depth"])
-    prompts = [1e3 / milliseconds for milliseconds in row["samples"]["ttft_ms"]]
+    prompts = [rate(1, milliseconds) for milliseconds in row["samples"]["ttft_ms"]]
     return {
         "bandwidth_fraction": of_bandwidth,
         "dot_peak_fraction": fraction("dot_macs_s", prompts, macs),

@@ -111,6 +111,10 @@ LayerSpec parse_layer(const json::Value& value, const ModelSpec& spec) {
     if (layer.beside && layer.d_ff)
         throw Error(Status::invalid_file,
                     "a layer whose mixer stands beside the next one's has a feed-forward part of its own");
+    if (!spec.layers.empty() && spec.layers.back().beside && (layer.beside || layer.parallel))
+        throw Error(
+            Status::unsupported,
+            "a layer stands beside the one before it, and beside another or its own feed-forward part");
     if (!layer.d_ff && (layer.parallel || layer.n_experts))
         throw Error(Status::invalid_file,
                     "a layer has a parallel residual or experts, but no width of its feed-forward part");

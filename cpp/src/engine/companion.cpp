@@ -24,6 +24,10 @@ bool agree(std::span<const float> one, std::span<const float> other) {
     return apart <= kMostError * kMostError * spread;
 }
 
+std::string reason(const edgekit_error& error) {
+    return error.message[0] ? error.message : "it gives no reason";
+}
+
 }  // namespace
 
 Companion::Companion(const edgekit_companion& table) : table_(table) {
@@ -76,7 +80,7 @@ std::optional<std::string> CompanionText::refusal(uint64_t size) const {
         case EDGEKIT_COMPANION_LOADING:
             return "";
         default:
-            return why.message[0] ? why.message : "it gives no reason";
+            return reason(why);
     }
     const CacheOptions& own = layout_.options();
     if (size > std::min(own.capacity(), companion_->capacity()) &&
@@ -111,8 +115,8 @@ bool CompanionText::run(std::span<const int32_t> ids, float* logits, const GiveU
                                                poll, const_cast<GiveUp*>(&give_up), &error);
     // Given up or failed, it may hold some of them.
     most_held_ = std::max(most_held_, held_ + ids.size());
-    if (status == EDGEKIT_CANCELLED) return false;
-    if (status != EDGEKIT_OK) throw BackendFailure(error.message);
+    if (status == EDGEKIT_CANCELLED && give_up && give_up()) return false;
+    if (status != EDGEKIT_OK) throw BackendFailure(reason(error));
     held_ += ids.size();
     if (logits && !std::all_of(logits, logits + vocab_size_, [](float x) { return std::isfinite(x); }))
         throw BackendFailure("some of its logits are no numbers");
@@ -127,7 +131,7 @@ bool CompanionText::bring(const TokenHistory& tokens, uint64_t end, const GiveUp
         error.message[0] = '\0';
         if (table.open(table.context, &text_, &error) != EDGEKIT_OK) {
             text_ = nullptr;
-            throw BackendFailure(error.message);
+            throw BackendFailure(reason(error));
         }
     }
     if (tokens.first() > held_) throw BackendFailure("the text's beginning is no longer known");
@@ -182,6 +186,7 @@ void CompanionText::follow(const TokenHistory& tokens, uint32_t wanted, const fl
 }
 
 void CompanionText::forget() {
+    if (failed_) close();
     if (companion_) take_back(0);
     leads_ = failed_ = false;
     why_.clear();

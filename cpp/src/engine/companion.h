@@ -56,6 +56,8 @@ public:
     // After a step of the processor's, with the logits of its last `wanted` tokens: when the companion is
     // ready and gives about the same ones, the text is its from here on.
     void follow(const TokenHistory& tokens, uint32_t wanted, const float* logits, const GiveUp& give_up);
+    // Its text again holds no more than the first `end` tokens: perhaps none.
+    void take_back(uint64_t end);
     // The next text has nothing in common with this one.
     void forget();
 
@@ -65,8 +67,6 @@ private:
     // The companion's text up to `end` tokens; false when given up. Throws BackendFailure.
     bool bring(const TokenHistory& tokens, uint64_t end, const GiveUp& give_up);
     bool run(std::span<const int32_t> ids, float* logits, const GiveUp& give_up);
-    // Its text again holds no more than the first `end` tokens: perhaps none.
-    void take_back(uint64_t end);
     void close();
     void come_back(std::string_view why);
 

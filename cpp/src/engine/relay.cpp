@@ -14,7 +14,9 @@ Relay::Relay(const BackendKind& kind, const ModelSpec& spec, const Weights& weig
     } catch (const Error& failure) {
         const bool failed = dynamic_cast<const BackendFailure*>(&failure) != nullptr;
         if (!failed && !(weighed && failure.status() == Status::unsupported)) throw;
-        go_over(open_processor(), failure.what());
+        std::string why = failure.what();
+        first_.reset();
+        go_over(open_processor(), std::move(why));
     }
 }
 
@@ -47,6 +49,10 @@ Backend& Relay::backend() const {
 const BackendKind& Relay::kind() const {
     const std::lock_guard lock(mutex_);
     return second_ ? kCpuBackend : kind_;
+}
+
+const BackendKind& Relay::kind(const Backend& backend) const {
+    return &backend == first_.get() ? kind_ : kCpuBackend;
 }
 
 Backend& Relay::after(const Backend& failed, const BackendFailure& failure) {

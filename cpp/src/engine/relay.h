@@ -19,8 +19,9 @@ public:
           const edgekit_model_options& options);
 
     Backend& backend() const;
-    // Of that backend.
+    // Of that backend, and of one of the two.
     const BackendKind& kind() const;
+    const BackendKind& kind(const Backend& backend) const;
     // Who goes on after `failed` threw `failure`, for texts that were with it: at first the processor, opened
     // for the first text that asks. Throws the failure when that is who failed.
     Backend& after(const Backend& failed, const BackendFailure& failure);

@@ -244,7 +244,7 @@ bool Session::evicted_event(edgekit_event& event, uint64_t at_least) {
 
 // Of a model with a companion.
 bool Session::moved_event(edgekit_event& event) {
-    if (!model_->companion() || computed_by_ == cache_.computed_by()) return false;
+    if (!model_->companion() || cache_.position() == 0 || computed_by_ == cache_.computed_by()) return false;
     event.kind = EDGEKIT_EVENT_MOVED;
     say_who(event);
     computed_by_ = cache_.computed_by();
@@ -334,8 +334,10 @@ std::unique_ptr<Session> Session::fork() const {
     options.window = plan_.cache.window;  // what was chosen for this session, whatever the budget says now
     options.chunk = plan_.cache.chunk;
     options.kv_type = plan_.memory.kv_type;
+    options.sinks = plan_.cache.sinks;  // a companion's would put the cells elsewhere
     options.memory_budget_bytes = 0;
     auto copy = std::make_unique<Session>(model_, options);
+    copy->options_.sinks = options_.sinks;
     copy->cache_.copy(cache_);
     copy->pending_ = pending_;
     copy->known_text_ = known_text_;

@@ -37,7 +37,7 @@ std::string_view TokenCache::relayed() const {
 }
 
 std::string_view TokenCache::computed_by() const {
-    return companion_.leads() ? std::string_view(companion_.name()) : relay_.kind().name;
+    return companion_.leads() ? std::string_view(companion_.name()) : relay_.kind(*backend_).name;
 }
 
 uint64_t TokenCache::rewindable() const {
@@ -50,7 +50,8 @@ uint64_t TokenCache::rewindable() const {
 bool TokenCache::append(std::span<const int32_t> ids, uint32_t wanted, float* logits, const GiveUp& give_up) {
     if (companion_.takes(tokens_, ids.size())) {
         // No further behind than the tokens are known.
-        while (position() + ids.size() - processed_ > tokens_.capacity()) catch_up_chunk();
+        while (position() + ids.size() - processed_ > tokens_.capacity())
+            if (!catch_up_chunk(give_up)) return false;
         if (const auto completed = companion_.append(tokens_, ids, wanted, logits, give_up)) {
             if (!*completed) return false;
             written_ = std::max(written_, position() + ids.size());
@@ -58,7 +59,7 @@ bool TokenCache::append(std::span<const int32_t> ids, uint32_t wanted, float* lo
             return true;
         }
     }
-    catch_up();
+    if (!catch_up(give_up)) return false;
     if (layout_.has_states()) {
         for (;;) {
             const uint64_t start = states_.start(position(), ids.size());
@@ -76,15 +77,18 @@ bool TokenCache::append(std::span<const int32_t> ids, uint32_t wanted, float* lo
     return true;
 }
 
-void TokenCache::catch_up() {
-    while (processed_ < position()) catch_up_chunk();
+bool TokenCache::catch_up(const GiveUp& give_up) {
+    while (processed_ < position())
+        if (!catch_up_chunk(give_up)) return false;
+    return true;
 }
 
-void TokenCache::catch_up_chunk() {
+bool TokenCache::catch_up_chunk(const GiveUp& give_up) {
     std::vector<int32_t> ids(std::min<uint64_t>(options().chunk, position() - processed_));
     for (size_t i = 0; i < ids.size(); ++i) ids[i] = tokens_.at(processed_ + i);
-    pass(processed_, ids, 0, nullptr, {});
+    if (!pass(processed_, ids, 0, nullptr, give_up)) return false;
     processed_ += ids.size();
+    return true;
 }
 
 bool TokenCache::pass(uint64_t position, std::span<const int32_t> ids, uint32_t wanted, float* logits,
@@ -166,6 +170,7 @@ void TokenCache::take_back(uint64_t count) {
     tokens_.truncate(position() - count);
     states_.truncate(position());
     processed_ = std::min(processed_, position());
+    companion_.take_back(position());
 }
 
 void TokenCache::clear() {
@@ -189,7 +194,7 @@ void TokenCache::copy(const TokenCache& from) {
 }
 
 void TokenCache::save_cells(const Context::Put& put) {
-    catch_up();
+    catch_up({});
     for (const CellRange& range : layout_.used(written_, states().used())) context_->save_cells(range, put);
 }
 

@@ -66,8 +66,8 @@ private:
     // The backend's, or of the one after it.
     std::unique_ptr<Context> open_context();
     // The cells of tokens that the companion computed: all, or a chunk.
-    void catch_up();
-    void catch_up_chunk();
+    bool catch_up(const GiveUp& give_up);  // false when given up
+    bool catch_up_chunk(const GiveUp& give_up);
     bool pass(uint64_t position, std::span<const int32_t> ids, uint32_t wanted, float* logits,
               const GiveUp& give_up);
     // Every cell in use into another context of the same layout.

@@ -24,7 +24,8 @@ float difference(std::span<const float> row, std::span<const float> expected) {
     float most = 0;
     for (size_t i = 0; i < row.size(); ++i) {
         const float apart = std::fabs(row[i] - expected[i]);
-        if (!(apart <= most)) most = apart;
+        if (std::isnan(apart)) return apart;
+        most = std::max(most, apart);
     }
     return most / std::max(*high - *low, std::numeric_limits<float>::min());
 }

@@ -28,6 +28,8 @@ PASS = """../{program} > answers.{number:04} 2>> log <<'END' || {{ echo $? > sta
 END
 """
 SLOWEST_POLL = 5.0  # seconds
+# What a run ended with; nothing, for a shell's ||, while it has not.
+ENDED = "{ [ -s status ] && cat status; }"
 
 
 def record(model: Path, plan: Plan, address: str, progress: Progress) -> dict[str, Any]:
@@ -64,7 +66,7 @@ def _device(bridge: Bridge) -> dict[str, Any]:
 
 def _was_begun(bridge: Bridge, run: str) -> bool:
     """Whether this very run goes on, or has ended, and its computer was lost on the way."""
-    found = f"cd {run} 2>/dev/null && {{ [ -e status ] || kill -0 $(cat pid) 2>/dev/null; }}"
+    found = f"cd {run} 2>/dev/null && {{ [ -s status ] || kill -0 $(cat pid) 2>/dev/null; }}"
     return bridge.shell(f"{found} && echo yes || true") == "yes"
 
 
@@ -90,8 +92,8 @@ def _wait(bridge: Bridge, run: str, plan: Plan, progress: Progress) -> None:
     total, pause = sum(map(len, plan["passes"])), 0.2
     while True:
         state = bridge.shell(
-            f"cd {run} && cat answers.* 2>/dev/null | wc -l; cat status 2>/dev/null || "
-            "{ kill -0 $(cat pid) 2>/dev/null && echo runs || cat status 2>/dev/null || echo gone; }"
+            f"cd {run} && cat answers.* 2>/dev/null | wc -l; {ENDED} || "
+            f"{{ kill -0 $(cat pid) 2>/dev/null && echo runs || {ENDED} || echo gone; }}"
         ).split()
         progress("measuring on the device", int(state[0]), total)
         match state[1]:

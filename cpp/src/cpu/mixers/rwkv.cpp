@@ -89,7 +89,9 @@ public:
                  count_at(of, "gate_rank", 1, kMaxRank), count_at(of, "value_rank", 0, kMaxRank)},
           norm_eps_(static_cast<float>(of.double_at("norm_eps"))) {
         know_members(of);
-        if (spec.layers.empty() == (ranks_[3] > 0))
+        const bool first = spec.layers.empty();
+        if (first == (ranks_[3] > 0) ||
+            (!first && !dynamic_cast<const Time*>(spec.layers.front().mixer.get())))
             throw Error(Status::invalid_file,
                         "of RWKV-7's layers the first, and no other, has values that are mixed with none");
         if (n_heads_ * head_dim_ != d_)
