@@ -50,7 +50,8 @@ def spec(config: Config, layers: Sequence[Layer], **fields: Any) -> ModelSpec:
     rope, given = _rotary.rope(config, of.rope_dim), Config(_rotary.parameters(config))
     # Where YaRN stretches the angles, scores grow as well, as `mscale_all_dim` says.
     all_dim, factor = given.number("mscale_all_dim", 0.0, zero=True), given.number("factor", 1.0)
-    scale = (of.key_dim + of.rope_dim) ** -0.5 * _rotary.mscale(factor, all_dim) ** 2
+    grown = _rotary.mscale(factor, all_dim)
+    scale = (of.key_dim + of.rope_dim) ** -0.5 * grown * grown
     return standard.spec(config, layers=layers, ropes=(rope,), attn_scale=scale, **fields)
 
 

@@ -134,9 +134,11 @@ public:
         std::vector<float> all(ids.size() * width);
         check(edgekit_session_forward(session(), ids.data(), ids.size(), 1, all.data(), &error), error);
         std::vector<int64_t> first;
+        first.reserve(ids.size());
         for (auto row = all.begin(); row != all.end(); row += vocab_size_)
             first.push_back(std::max_element(row, row + vocab_size_) - row);
         std::vector<float> values;
+        values.reserve(chosen.size());
         for (const int32_t id : chosen)
             values.push_back(all[(ids.size() - 1) * width + static_cast<size_t>(id)]);
         return Json().add("top1", first).add("logits", values).text();

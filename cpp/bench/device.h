@@ -77,6 +77,7 @@ inline Battery kernel_battery() {
 // From Android's battery service. It tells no current.
 inline void ask_service([[maybe_unused]] Battery& battery) {
 #if defined(__linux__)
+    // NOLINTNEXTLINE(bugprone-command-processor): a fixed command
     FILE* told = popen("dumpsys battery 2>/dev/null", "r");
     if (!told) return;
     bool powered = false, any = false;
@@ -89,8 +90,8 @@ inline void ask_service([[maybe_unused]] Battery& battery) {
             text.substr(text.find_first_not_of(' '), colon - text.find_first_not_of(' '));
         const std::string value = text.substr(colon + 2);
         if (name.ends_with(" powered")) any = true, powered = powered || value.starts_with("true");
-        if (name == "temperature") battery.temperature_c = std::atof(value.c_str()) / 10;
-        if (name == "level") battery.level = std::atof(value.c_str()) / 100;
+        if (name == "temperature") battery.temperature_c = std::strtod(value.c_str(), nullptr) / 10;
+        if (name == "level") battery.level = std::strtod(value.c_str(), nullptr) / 100;
     }
     pclose(told);
     if (any) battery.charging = powered;

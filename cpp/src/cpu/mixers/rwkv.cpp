@@ -374,13 +374,14 @@ private:
     const float* mix_ = nullptr;  // [d]
 };
 
+template <class Kind>
+std::unique_ptr<const Mixer> parse(const json::Value& layer, const ModelSpec& spec) {
+    return std::make_unique<Kind>(layer.at("rwkv"), spec);
+}
+
 }  // namespace
 
-const MixerKind kRwkvTime{"rwkv_time", [](const json::Value& layer, const ModelSpec& spec) {
-                              return std::unique_ptr<const Mixer>(new Time(layer.at("rwkv"), spec));
-                          }};
-const MixerKind kRwkvChannels{"rwkv_channels", [](const json::Value& layer, const ModelSpec& spec) {
-                                  return std::unique_ptr<const Mixer>(new Channels(layer.at("rwkv"), spec));
-                              }};
+const MixerKind kRwkvTime{"rwkv_time", parse<Time>};
+const MixerKind kRwkvChannels{"rwkv_channels", parse<Channels>};
 
 }  // namespace edgekit
