@@ -2,8 +2,8 @@
 tools/setup-swift.sh
 tools/setup-trixie.sh llvm-19 liblsan0
 tools/trixie swift format lint --strict -r Package.swift runtimes/apple samples/apple tests/apple
-tools/trixie swift build -c release --build-tests --scratch-path build/swift
-tools/trixie swift test -c release --skip-build --scratch-path build/swift
+tools/trixie swift build -c release -Xswiftc -enable-testing --build-tests --scratch-path build/swift
+tools/trixie swift test -c release -Xswiftc -enable-testing --skip-build --scratch-path build/swift
 tools/trixie env LD_PRELOAD=liblsan.so.0 LSAN_OPTIONS=suppressions=tests/apple/lsan.supp \
     build/swift/release/EdgeKitPackageTests.xctest EdgeKitTests.SoakTests
 tools/trixie tests/apple/typecheck.sh
