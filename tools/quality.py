@@ -36,8 +36,10 @@ from edgekit.in_place_of import in_place_of
 CALIBRATION_TOKENS = 8192
 PIECE = 512
 
-# Options of `edgekit.convert`. With CALIBRATED the calibration text chooses the codes, else the built-in one.
+# Options of `edgekit.convert`. With CALIBRATED the calibration text chooses the codes, else the built-in one;
+# with TUNED scales are trained on it too.
 CALIBRATED = "+calibrate"
+TUNED = "+tune"
 OURS: dict[str, dict[str, Any]] = {
     "default": {},
     "q3": {"scheme": "q3"},
@@ -63,7 +65,7 @@ LLAMA_CPP = (
 )  # fmt: skip
 MLX_LM = {"": "nearest", "-GPTQ": "gptq", "-DWQ": "dwq"}  # functions of tools/mlx_models.py
 MLX_BITS, MLX_GROUPS = 4, (64, 32)
-DWQ_TOKENS = 4 * CALIBRATION_TOKENS
+DWQ_TOKENS = TUNE_TOKENS = 4 * CALIBRATION_TOKENS
 ONNXRUNTIME = ("RTN", "RTN-symmetric", "k-quant", "HQQ")  # tools/onnxruntime_models.py
 THEIRS = ("mlx-lm", "onnxruntime")  # begin the names of theirs
 
@@ -111,8 +113,14 @@ class Model:
         mixes = {
             f"{size}MB{end}": {"target_bytes": size * 10**6} for size in sizes for end in ("", CALIBRATED)
         }
-        for name, options in {**OURS, **mixes}.items():
-            if not name.endswith(CALIBRATED):
+        made = {**OURS, **mixes}
+        tuned = {
+            f"{name}{TUNED}": {**options, "tune": TUNE_TOKENS}
+            for name, options in made.items()
+            if name.endswith(CALIBRATED)
+        }
+        for name, options in {**made, **tuned}.items():
+            if CALIBRATED not in name:
                 found[name] = functools.partial(self._ours, name, options)
                 continue
             for seed in seeds:
