@@ -69,10 +69,10 @@ def compare(text: str, ids: Sequence[int], got: F32, want: F32) -> Quality:
         logs = [log_softmax(logits[rows]) for logits in (got, want)]
         divergence[rows] = (np.exp(logs[1]) * (logs[1] - logs[0])).sum(1)
         same[rows] = logs[0].argmax(1) == logs[1].argmax(1)
-        following = np.array(ids[rows.start + 1 : rows.stop + 1])
+        following = np.array(ids[rows.start + 1 : rows.stop + 1], np.int64)
         for line, values in zip(surprise, logs, strict=True):
             line[rows.start : rows.start + len(following)] = -values[np.arange(len(following)), following]
-    ppl, ppl_reference = np.exp(surprise[:, :-1].mean(1))
+    ppl, ppl_reference = np.exp(surprise.sum(1) / max(1, len(ids) - 1))  # of one token: 1
     return Quality(
         text,
         len(ids),

@@ -302,6 +302,17 @@ def test_a_mix_spends_its_bits_where_the_text_finds_harm(checkpoint: Path, tmp_p
     assert bits[True]["layers.0.v"] > bits[False]["layers.0.v"] == min(bits[False].values())
 
 
+@pytest.mark.parametrize("tokens", [1, 2, 16, 17, 33])
+def test_texts_of_any_length_are_compared(tokens: int) -> None:
+    rng = np.random.default_rng(0)
+    got, want = rng.normal(size=(2, tokens, 50)).astype(np.float32)
+    ids = [3 * i % 50 for i in range(tokens)]
+    found = compare("", ids, got, want)
+    following = log_softmax(got)[range(tokens - 1), ids[1:]]
+    assert found.ppl == pytest.approx(np.exp(-following.mean()) if tokens > 1 else 1)
+    assert found.kl_mean > 0
+
+
 def test_what_needs_no_calibration_gets_none(checkpoint: Path, tmp_path: Path) -> None:
     report = edgekit.convert(checkpoint, tmp_path / "m.edge", scheme="q8", verify=False)
     assert report.calibration is None
