@@ -35,7 +35,7 @@ def result_of(recording: dict[str, Any]) -> result.Document:
     """
     try:
         return _Reading(recording).document()
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise InvalidFile(f"not a recording of edgekit bench: {type(error).__name__}: {error}") from None
 
 

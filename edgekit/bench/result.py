@@ -12,7 +12,7 @@ from typing import Any
 from edgekit.bench import machine, rows, schema
 from edgekit.bench.cost import Cost
 from edgekit.converters.formats import edge
-from edgekit.errors import InvalidFile
+from edgekit.errors import EdgekitError, InvalidFile
 from edgekit.verification import GOLDEN_TOLERANCE
 
 VERSION = 2
@@ -111,7 +111,7 @@ def energy(kind: str, points: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def flags(document: Mapping[str, Any]) -> list[str]:
-    """moved, wrong, throttled, charging, hot_start: what a reader must know before comparing."""
+    """moved, wrong, throttled, charging, hot_start, hidden: what a reader must know before comparing."""
     device, found = document["device"], []
     if document["gate"]["moved"]:
         found.append("moved")
@@ -119,7 +119,7 @@ def flags(document: Mapping[str, Any]) -> list[str]:
         found.append("wrong")
     if any(throttled(points) for points in document["sustained"].values()):
         found.append("throttled")
-    found += [name for name in ("charging", "hot_start") if device.get(name)]
+    found += [name for name in ("charging", "hot_start", "hidden") if device.get(name)]
     return found
 
 
@@ -152,7 +152,10 @@ def read(path: Path) -> Document:
     if not isinstance(document, dict) or not document.keys() & {"version", "recording"}:
         raise InvalidFile(f"{path}: not a result of edgekit bench --out")
     if "recording" in document:
-        document = recording.result_of(document)
+        try:
+            document = recording.result_of(document)
+        except EdgekitError as error:
+            raise type(error)(f"{path}: {error}", hint=error.hint) from None
     elif document["version"] == 1:
         document = _from_1(document, path)
     elif document["version"] != VERSION:

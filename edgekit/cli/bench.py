@@ -175,6 +175,8 @@ def command(
     from edgekit.bench import devices, plan, protocol, recording
     from edgekit.bench import report as reports
 
+    for target in filter(None, (out, page)):
+        _refuse(target)
     if given["threads"] is None:
         del given["threads"]
     if device is not None and wanted_peers:
@@ -259,6 +261,14 @@ def report(results: tuple[Path, ...], out: Path) -> None:
     names = shlex.join(path.name for path in results)
     _write(out, board.html_page(read, f"edgekit bench report {names} -o {shlex.quote(out.name)}"))
     _output.note(f"{out}: {len(read)} results")
+
+
+def _refuse(path: Path) -> None:
+    """Before minutes of work, what could not be written after them."""
+    if path.is_dir():
+        raise UsageError(f"{path} is a directory; give the name of a file")
+    if not path.absolute().parent.is_dir():
+        raise UsageError(f"{path.absolute().parent} is no directory; create it first")
 
 
 def _write(path: Path, text: str) -> None:

@@ -497,11 +497,11 @@ def test_flags_say_what_happened() -> None:
     }
     assert results.flags(still) == []
     hot = {
-        "device": {"charging": True, "hot_start": True},
+        "device": {"charging": True, "hot_start": True, "hidden": True},
         "gate": {"moved": {"clock_hz": 0.3}, "golden": {"passed": False}},
         "sustained": {"edgekit": curve(20, 20, 19, 15, 12)},
     }
-    assert results.flags(hot) == ["moved", "wrong", "throttled", "charging", "hot_start"]
+    assert results.flags(hot) == ["moved", "wrong", "throttled", "charging", "hot_start", "hidden"]
     assert not results.throttled(curve(20, 10))  # two points are no curve
 
 
@@ -658,3 +658,10 @@ def test_wrong_files(tmp_path: Path) -> None:
     text.write_text("no package")
     assert cli(text).returncode == 4 and cli(tmp_path / "none.edge").returncode == 4
     assert cli("diff", text, text).returncode == 4
+
+
+def test_a_result_that_has_no_place_is_refused_before_the_run(tmp_path: Path) -> None:
+    for name, fault in (("no/r.json", "is no directory"), (".", "is a directory")):
+        for option in ("--out", "--html"):
+            done = cli(tmp_path / "none.edge", option, tmp_path / name)
+            assert done.returncode == 2 and fault in done.stderr

@@ -215,6 +215,17 @@ def test_a_program_that_ends(device: FakeDevice, tmp_path: Path, monkeypatch: py
         record(device)
 
 
+def test_a_device_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stuck = tmp_path / "adb"
+    stuck.write_text('#!/bin/sh\n[ "$3" = get-state ] && echo device || exec sleep 60\n')
+    stuck.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr(bridge, "LIMIT", 0.5)
+    monkeypatch.setattr(bridge, "PATIENCE", 0.1)
+    with pytest.raises(BenchmarkFailed, match=r"phone: the connection is lost .* adb gave no answer"):
+        bridge.Bridge("phone").shell("true")
+
+
 def test_no_such_device() -> None:
     with pytest.raises(UsageError, match="adb sees no device 127"):
         bridge.Bridge("127.0.0.1:1")

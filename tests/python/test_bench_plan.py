@@ -116,6 +116,15 @@ def test_what_happened_on_the_way_is_flagged(recorded: dict[str, Any]) -> None:
     assert {"hot_start", "charging", "moved", "wrong"} <= set(flags)
 
 
+def test_numbers_that_cannot_be_are_an_error_that_names_the_file(
+    recorded: dict[str, Any], tmp_path: Path
+) -> None:
+    path = tmp_path / "phone.json"
+    path.write_text(json.dumps(changed(recorded, lambda r: r["plan"]["model"].update(n_parameters=0))))
+    with pytest.raises(InvalidFile, match=r"phone\.json: not a recording"):
+        results.read(path)
+
+
 def test_energy_comes_from_the_curve(recorded: dict[str, Any]) -> None:
     def metered(copy: dict[str, Any]) -> None:
         (stretch,) = (answer for answer in each(copy, "stretch") if answer["seconds"] > 0.05)

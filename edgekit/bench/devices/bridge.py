@@ -19,10 +19,11 @@ from edgekit.units import size
 
 LOST = re.compile(
     r"device offline|device .*not found|no devices|closed|protocol fault|connection re(set|fused)|"
-    r"failed to (read|stat|copy|get feature)|broken pipe|still (connecting|authorizing)|EOF",
+    r"failed to (read|stat|copy|get feature)|broken pipe|still (connecting|authorizing)|EOF|no answer in",
     re.IGNORECASE,
 )
 FULL = "No space left on device"
+LIMIT = 300.0  # seconds that adb may take for one thing: a piece over a slow network, a hash of gigabytes
 PATIENCE = 300.0  # seconds that a lost device may take to come back
 PIECE = 32 << 20  # bytes that are sent again when the connection breaks
 TRIES = 3  # of a piece that arrives damaged
@@ -143,13 +144,18 @@ class Bridge:
             time.sleep(0.2)
 
     def _run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [*self._adb, *arguments],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-        )
+        command = [*self._adb, *arguments]
+        try:
+            return subprocess.run(
+                command,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=LIMIT,
+            )
+        except subprocess.TimeoutExpired:
+            return subprocess.CompletedProcess(command, 1, "", f"adb gave no answer in {LIMIT:.0f} s")
 
     def _only(self) -> str:
         if chosen := os.environ.get("ANDROID_SERIAL"):

@@ -3,8 +3,10 @@
 GET  /plan.json      the plan
 GET  /model.edge     the model; ranges too
 POST /progress       {"done": 3, "total": 40}
-POST /recording      the recording: the server's work is done
+POST /recording      the recording of this plan: the server's work is done
 POST /failure        why there will be none, as text
+
+What pages of other origins send is refused: any page that is open in a browser may post to a local port.
 """
 
 from __future__ import annotations
@@ -24,6 +26,8 @@ from edgekit.bench.plan import Plan
 from edgekit.errors import UsageError
 
 LARGEST = 64 << 20  # bytes of what is posted
+NUMBER = re.compile(r"[0-9]{1,19}")
+RANGE = re.compile(r"bytes=([0-9]{1,19})-([0-9]{0,19})")  # any other is given the whole file
 TYPES = {".html": "text/html; charset=utf-8", ".js": "text/javascript", ".mjs": "text/javascript"} | {
     ".wasm": "application/wasm",
     ".json": "application/json",
@@ -44,7 +48,7 @@ class Exchange:
     def __init__(
         self, host: str, port: int, plan: Plan, model: Path, files: Mapping[str, Path], progress: Progress
     ) -> None:
-        self._progress = progress
+        self._plan, self._progress = plan, progress
         self._done = threading.Event()
         self._recording: dict[str, Any] = {}
         self._failure: str | None = None
@@ -74,14 +78,17 @@ class Exchange:
             if path == "/failure":
                 self._failure = body.decode(errors="replace")[:500]
             elif path == "/recording":
-                self._recording = dict(json.loads(body))
+                recording = dict(json.loads(body))
+                if recording["plan"] != self._plan:
+                    return False
+                self._recording = recording
             elif path == "/progress":
                 done = json.loads(body)
                 self._progress("measuring on the device", int(done["done"]), int(done["total"]))
                 return True
             else:
                 return False
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             return False
         self._done.set()
         return True
@@ -107,28 +114,47 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(file, path.stat().st_size, TYPES.get(path.suffix, "application/octet-stream"))
 
     def do_POST(self) -> None:
-        length = int(self.headers.get("Content-Length") or 0)
-        if not 0 < length <= LARGEST:
-            self.close_connection = True
-            return self._answer(413, b"too large, or empty")
-        taken = self._exchange.take(self.path, self.rfile.read(length))
-        self._answer(200 if taken else 400, b"thank you" if taken else b"not understood")
+        said = self.headers.get("Content-Length")
+        origin = self.headers.get("Origin")
+        if said is None:
+            return self._refuse(411, b"Content-Length is missing")
+        if not NUMBER.fullmatch(said):
+            return self._refuse(400, b"Content-Length is no number")
+        if not 0 < int(said) <= LARGEST:
+            return self._refuse(413, b"too large, or empty")
+        if origin not in (None, f"http://{self.headers.get('Host')}"):
+            return self._refuse(403, b"a page of another origin")
+        body = self.rfile.read(int(said))
+        if len(body) < int(said):
+            return self._refuse(400, b"ends early")
+        taken = self._exchange.take(self.path, body)
+        self._answer(200 if taken else 400, b"thank you" if taken else b"not understood, or of another plan")
+
+    def _refuse(self, status: int, why: bytes) -> None:
+        """Without having read what was posted."""
+        self.close_connection = True
+        self._answer(status, why)
 
     def _find(self, url: str) -> Path | None:
-        for name, path in self._files.items():
-            if url == name and path.is_file():
-                return path
-            if path.is_dir() and url.startswith(name):
-                found = (path / url[len(name) :]).resolve()
-                if found.is_file() and found.is_relative_to(path.resolve()):
-                    return found
+        try:
+            for name, path in self._files.items():
+                if url == name and path.is_file():
+                    return path
+                if path.is_dir() and url.startswith(name):
+                    found = (path / url[len(name) :]).resolve()
+                    if found.is_relative_to(path.resolve()) and found.is_file():
+                        return found
+        except (OSError, ValueError):  # what can be no file's name
+            pass
         return None
 
     def _send(self, file: BinaryIO, total: int, kind: str) -> None:
-        asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range") or "")
+        asked = RANGE.fullmatch(self.headers.get("Range") or "")
         first, last = 0, total - 1
-        if asked and int(asked[1]) < total:
+        if asked:
             first, last = int(asked[1]), min(last, int(asked[2] or last))
+            if first > last:
+                return self._answer(416, b"no such range")
         self.send_response(206 if asked else 200)
         if asked:
             self.send_header("Content-Range", f"bytes {first}-{last}/{total}")
