@@ -81,7 +81,13 @@ struct API_AVAILABLE(ios(18.0), macos(15.0)) Loaded {
     edgekit_companion_state state = EDGEKIT_COMPANION_LOADING;
     std::string note;
     std::map<std::string, std::vector<MLModel*>> functions;  // of every part
+    std::vector<NSURL*> compiled;  // where Core ML put what it compiled
     std::atomic<bool> unwanted{false};
+
+    ~Loaded() {
+        functions.clear();
+        for (NSURL* url : compiled) [[NSFileManager defaultManager] removeItemAtURL:url error:nil];
+    }
 
     void fail(const std::string& why) {
         const std::lock_guard lock(mutex);
@@ -103,6 +109,7 @@ void load(const std::shared_ptr<Loaded>& loaded, std::vector<NSURL*> packages, c
         const Answer<NSURL> answer = told->get_future().get();
         if (!answer.object) return loaded->fail("it does not compile: " + text_of(answer.error));
         package = answer.object;
+        loaded->compiled.push_back(package);
     }
     if (neural_engine) {
         const double share = neural_engine_share(packages[0], @(functions[0].c_str()));
@@ -123,9 +130,14 @@ void load(const std::shared_ptr<Loaded>& loaded, std::vector<NSURL*> packages, c
                        told->set_value({model, error});
                      }];
             const Answer<MLModel> answer = told->get_future().get();
-            if (!answer.object) return loaded->fail(functions[i] + " does not load: " + text_of(answer.error));
+            if (!answer.object) {
+                // With the first two a text is written, however slowly its prompt or a short context is.
+                if (i > 1) break;
+                return loaded->fail(functions[i] + " does not load: " + text_of(answer.error));
+            }
             parts.push_back(answer.object);
         }
+        if (parts.size() < packages.size()) continue;
         const std::lock_guard lock(loaded->mutex);
         loaded->functions[functions[i]] = parts;
         if (i == 1) loaded->state = EDGEKIT_COMPANION_READY;

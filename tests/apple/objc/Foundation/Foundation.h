@@ -63,3 +63,7 @@ typedef struct {
 + (NSURL*)fileURLWithPath:(NSString*)path;
 @property(readonly) NSString* pathExtension;
 @end
+@interface NSFileManager : NSObject
+@property(class, readonly) NSFileManager* defaultManager;
+- (BOOL)removeItemAtURL:(NSURL*)url error:(NSError**)error;
+@end
