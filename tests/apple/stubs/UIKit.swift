@@ -2,6 +2,8 @@
 import Foundation
 
 @MainActor open class UIApplication {
+    public static let shared = UIApplication()
+    public var isIdleTimerDisabled = false
     public class var didEnterBackgroundNotification: Notification.Name { Notification.Name("background") }
     public class var willEnterForegroundNotification: Notification.Name { Notification.Name("foreground") }
 }

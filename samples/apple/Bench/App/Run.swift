@@ -2,6 +2,10 @@ import EdgeKitBench
 import Foundation
 import Observation
 
+#if canImport(UIKit)
+import UIKit
+#endif
+
 /// What the screen shows: a plan on its way, played, sent.
 @MainActor @Observable
 final class Run {
@@ -17,9 +21,13 @@ final class Run {
     private(set) var problem: String?
     private var work: Task<Void, Never>?
 
+    /// Nothing while a run is on its way.
     func start(_ address: String) {
+        guard phase == .idle || phase == .finished else { return }
         (phase, file, problem) = (.fetching, nil, nil)
         work = Task {
+            stayAwake(true)
+            defer { stayAwake(false) }
             do {
                 try await measure(BenchHost(address))
                 phase = .finished
@@ -48,9 +56,17 @@ final class Run {
             file = made  // to be shared even when the computer is gone
             try await host.send(recording)
         } catch {
-            await host.giveUp("\(error)")
+            // In a task of its own: in one that was cancelled nothing is sent.
+            await Task { await host.giveUp(error is CancellationError ? "it was stopped there" : "\(error)") }.value
             throw error
         }
+    }
+
+    /// A screen that locks ends the run.
+    private func stayAwake(_ on: Bool) {
+        #if canImport(UIKit)
+        UIApplication.shared.isIdleTimerDisabled = on
+        #endif
     }
 
     private func show(_ done: Int, _ total: Int) { phase = .measuring(done: done, total: total) }

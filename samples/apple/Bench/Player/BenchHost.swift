@@ -26,10 +26,13 @@ public struct BenchHost: Sendable {
         try await ask(URLRequest(url: address.appendingPathComponent("plan.json")))
     }
 
-    /// Into a file, whole or not at all.
+    /// Into a file, whole or not at all, and never whole in memory.
     public func model(to file: URL) async throws {
-        let data = try await ask(URLRequest(url: address.appendingPathComponent("model.edge")))
-        try data.write(to: file, options: .atomic)
+        let request = URLRequest(url: address.appendingPathComponent("model.edge"))
+        let (arrived, response) = try await session.download(for: request)
+        try check(request, response)
+        try? FileManager.default.removeItem(at: file)
+        try FileManager.default.moveItem(at: arrived, to: file)
     }
 
     public func tell(done: Int, total: Int) async {
@@ -49,10 +52,14 @@ public struct BenchHost: Sendable {
 
     private func ask(_ request: URLRequest) async throws -> Data {
         let (data, response) = try await session.data(for: request)
+        try check(request, response)
+        return data
+    }
+
+    private func check(_ request: URLRequest, _ response: URLResponse) throws {
         let status = (response as? HTTPURLResponse)?.statusCode ?? 0
         guard status == 200 else {
             throw Refused(description: "\(request.url?.absoluteString ?? "") was answered with status \(status)")
         }
-        return data
     }
 }
