@@ -6,6 +6,7 @@ import errno
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,6 +38,22 @@ def in_place_of(target: Path) -> Iterator[Path]:
                 f"{target.parent}: the disk is full", hint="make room, or give another place"
             ) from None
         raise IoFailure(f"{target}: cannot write it: {error.strerror or error}") from None
+
+
+def check(target: Path) -> None:
+    """That a file `target` can be written, before hours go into what will be in it. Raises UsageError."""
+    folder = target.absolute().parent
+    if not folder.is_dir():
+        raise UsageError(f"{folder} is no directory; create it first")
+    if target.is_dir():
+        raise UsageError(f"{target} is a directory; give the name of a file")
+    if target.exists() and not target.is_file():
+        raise UsageError(f"{target} is a device or a pipe; give the name of a file")
+    try:  # what permissions say is not the whole truth: a disk may be mounted for reading alone
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UsageError(f"{target}: cannot write there: {error.strerror}; give another place") from None
 
 
 def _left_by_the_dead(target: Path) -> list[Path]:

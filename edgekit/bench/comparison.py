@@ -49,6 +49,13 @@ def compare(a: dict[str, Any], b: dict[str, Any], *, force: bool = False) -> lis
         if other is None:
             continue
         for metric in METRICS:
+            for which, document in (("first", row), ("second", other)):
+                if min(document["samples"][metric]) <= 0:
+                    raise UsageError(
+                        f"the {which} result has {metric} 0 at depth {row['depth']}, prompt {row['prompt']}: "
+                        "no ratio can be made of that",
+                        hint="its clock was too coarse: measure again with a greater --prompt and --decode",
+                    )
             low, high = interval(row["samples"][metric], other["samples"][metric])
             rows.append(
                 {

@@ -8,10 +8,11 @@ player knows of the device; what its `facts` line answered is added to that.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from edgekit.bench import result, rows
+from edgekit.bench import machine, result, rows
 from edgekit.bench.child import BenchmarkFailed
 from edgekit.bench.cost import Cost
 from edgekit.bench.plan import Plan
@@ -30,12 +31,12 @@ def make(
 
 
 def result_of(recording: dict[str, Any]) -> result.Document:
-    """Raises InvalidFile (no recording), BenchmarkFailed (the device answered with an error, or not to
-    everything).
+    """Raises InvalidFile (no recording), BenchmarkFailed (the device answered with an error, not to
+    everything, or with times that are none).
     """
     try:
         return _Reading(recording).document()
-    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError) as error:
         raise InvalidFile(f"not a recording of edgekit bench: {type(error).__name__}: {error}") from None
 
 
@@ -104,11 +105,22 @@ class _Reading:
                 told = {name: value for name, value in self._device.items() if value is not None}
                 self._device |= answer | told
             case "machine":
+                self._hold(words, answer, *(name for name in machine.MEASURED if name in answer))
                 self._probes.append(answer)
             case "state" if answer.get("charging"):
                 self._device["charging"] = True
             case "cool" if (answer.get("temperature_c") or 0) > float(words[1]) or _held_back(answer):
                 self._device["hot_start"] = True
+
+    def _hold(self, words: list[str], answer: Answer, *names: str) -> None:
+        """Refuses what no speed can be made of."""
+        for name in names:
+            if not (answer[name] > 0 and math.isfinite(answer[name])):
+                raise BenchmarkFailed(
+                    f"{self._device['kind']}: {' '.join(words)}: {name} is {answer[name]}, of which no speed "
+                    "can be made",
+                    hint="a coarse clock sees no time pass over little work: give more --prompt, --decode",
+                )
 
     def _read(self, exchanges: list[tuple[list[str], Answer]]) -> None:
         kinds = [words[0] for words, _ in exchanges]
@@ -116,18 +128,23 @@ class _Reading:
             self._compare(exchanges[1][1])
         elif kinds == ["open", "measure"]:
             opened, first = exchanges[0][1], exchanges[1][1]
+            self._hold(exchanges[1][0], first, "ttft_ms")
             self._loads.append((opened["load_ms"], opened["load_ms"] + first["ttft_ms"]))
             self._engine = self._engine or self._described(opened)
         elif kinds[0] == "memory":
             self._engine |= {"memory_before": exchanges[0][1] or None, "memory": exchanges[-1][1] or None}
         elif kinds.count("stretch") and kinds[-1] == "stretch":
-            self._draw([answer for words, answer in exchanges if words[0] == "stretch"])
+            stretches = [(words, answer) for words, answer in exchanges if words[0] == "stretch"]
+            for words, answer in stretches:
+                self._hold(words, answer, "seconds", "tokens", "decode_ms", "decoded")
+            self._draw([answer for _, answer in stretches])
         else:
             depth = 0
             for words, answer in exchanges:
                 if words[0] == "fill":
                     depth = int(words[1])
                 elif words[0] == "measure":
+                    self._hold(words, answer, "ttft_ms", "decode_ms", "decoded")
                     self._samples.append(
                         {"engine": self._label, "depth": depth, "prompt": int(words[1]), **answer}
                     )

@@ -140,21 +140,24 @@ def sign(document: Mapping[str, Any]) -> Document:
 
 
 def read(path: Path) -> Document:
-    """A result, of this version or one before; or what a device recorded, made one. Raises InvalidFile."""
+    """A result, of this version or one before; or what a device recorded, made one. Raises InvalidFile, and
+    BenchmarkFailed for what a device recorded that failed; both name the file.
+    """
     from edgekit.bench import recording
+    from edgekit.bench.child import BenchmarkFailed
 
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidFile(f"{path}: cannot be read: {error}") from None
-    except ValueError:
+    except (ValueError, RecursionError):
         document = None
     if not isinstance(document, dict) or not document.keys() & {"version", "recording"}:
         raise InvalidFile(f"{path}: not a result of edgekit bench --out")
     if "recording" in document:
         try:
             document = recording.result_of(document)
-        except EdgekitError as error:
+        except (InvalidFile, BenchmarkFailed) as error:
             raise type(error)(f"{path}: {error}", hint=error.hint) from None
     elif document["version"] == 1:
         document = _from_1(document, path)
@@ -162,6 +165,12 @@ def read(path: Path) -> Document:
         raise InvalidFile(f"{path}: a result of version {document['version']}; this is edgekit for {VERSION}")
     if faults := schema.faults(document):
         raise InvalidFile(f"{path}: not a result of edgekit bench: {faults[0]}")
+    measured = [row["engine"] for row in document["rows"]]
+    if unknown := {*measured, *document["sustained"]} - document["engines"].keys():
+        raise InvalidFile(
+            f"{path}: not a result of edgekit bench: it has figures of {min(unknown)!r}, no engine of it: "
+            f"{', '.join(document['engines']) or 'none'}"
+        )
     signature = document["signature"]
     if signature is not None and sign(document)["signature"] != signature:
         raise InvalidFile(f"{path}: changed after it was measured: its signature is of other content")

@@ -9,7 +9,7 @@ import click
 
 from edgekit.cli import _options, _output
 from edgekit.errors import UsageError
-from edgekit.in_place_of import in_place_of
+from edgekit.in_place_of import check, in_place_of
 from edgekit.units import number
 
 METRIC_NAMES = {"prefill_tok_s": "prefill tok/s", "decode_tok_s": "decode tok/s", "ttft_ms": "ttft ms"}
@@ -80,7 +80,7 @@ class _Bench(click.Command):
     "--threads",
     type=click.IntRange(1, 1024),
     metavar="N",
-    help="Of every engine; default: the processors there are.",
+    help="Of every engine; default: the processors there are, on a device what its engine chooses.",
 )
 @click.option(
     "--kv",
@@ -115,16 +115,16 @@ class _Bench(click.Command):
 @click.option(
     "--device",
     metavar="KIND[:ADDRESS]",
-    help="Measure elsewhere: adb[:SERIAL], browser[:PORT] or ios[:PORT].",
+    help="Measure elsewhere: adb[:SERIAL], browser[:[HOST:]PORT] or ios[:[HOST:]PORT].",
 )
 @click.option(
     "--cool",
     "start_celsius",
-    type=float,
+    type=click.FloatRange(0),
     default=35,
     show_default=True,
     metavar="CELSIUS",
-    help="With --device: it waits before each repetition until it is no warmer.",
+    help="With --device: wait before each repetition until it is no warmer.",
 )
 @click.option(
     "--wait",
@@ -133,7 +133,7 @@ class _Bench(click.Command):
     default=15,
     show_default=True,
     metavar="MINUTES",
-    help="And how long at most.",
+    help="With --device: how long to wait for that at most.",
 )
 @click.option("--out", type=click.Path(path_type=Path), metavar="F.json", help="Write the result.")
 @click.option(
@@ -158,8 +158,8 @@ def command(
     same checkpoint in its format, by default beside MODEL (m.edge: m.gguf, m.pte, m.litertlm,
     m-onnx, m-mlx).
 
-    `edgekit bench diff A.json B.json` compares two results, `edgekit bench report *.json -o page.html`
-    makes one page of many.
+    `edgekit bench diff A.json B.json` compares two results of --out, `edgekit bench report *.json -o
+    page.html` makes one page of many; each has a --help of its own.
 
     With --device another device measures our engine: an Android phone through adb, which is sent the
     program and the model once; a browser, or the app of samples/apple/Bench, which fetch the model from
@@ -176,7 +176,7 @@ def command(
     from edgekit.bench import report as reports
 
     for target in filter(None, (out, page)):
-        _refuse(target)
+        check(target)
     if given["threads"] is None:
         del given["threads"]
     if device is not None and wanted_peers:
@@ -257,6 +257,7 @@ def report(results: tuple[Path, ...], out: Path) -> None:
     """
     from edgekit.bench import board, result
 
+    check(out)
     read = [(path.name, result.read(path)) for path in results]
     names = shlex.join(path.name for path in results)
     _write(out, board.html_page(read, f"edgekit bench report {names} -o {shlex.quote(out.name)}"))

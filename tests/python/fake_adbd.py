@@ -1,8 +1,8 @@
 """An Android device for the real `adb`: what adbd says over TCP, its shell run here on a folder.
 
 It knows the transport (CNXN, OPEN, OKAY, WRTE, CLSE), services `shell,v2,raw:` and `sync:` with STAT and
-SEND. What goes wrong with devices can be asked of it: a connection that breaks, a full disk, bytes that
-arrive damaged.
+SEND. What goes wrong with devices can be asked of it: a connection that breaks, a command that hangs, a full
+disk, bytes that arrive damaged.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ class FakeDevice:
         self.room: int | None = None  # bytes that still fit; None: any number
         self.damaged = 0  # so many files will arrive with a wrong byte
         self.break_at: str | None = None  # the connection breaks once, when a command has this in it
+        self.hang_at: str | None = None  # nothing more is heard of commands with this in them, or of "push"
         self.gone = False  # and is refused until this is False again
         self.received: list[str] = []  # the files that were sent, by name
         self.commands: list[str] = []
@@ -176,6 +177,8 @@ class _Shell(_Stream):
         threading.Thread(target=self._run, daemon=True).start()
 
     def _run(self) -> None:
+        if self.device.hang_at and self.device.hang_at in self._command:
+            return
         process = self.device.run(self._command)
         if self.device.break_at and self.device.break_at in self._command:
             self.device.break_at = None
@@ -217,7 +220,7 @@ class _Sync(_Stream):
             self._name, self._content = body.decode().rpartition(",")[0], b""
         elif word == b"DATA":
             self._content += body
-        elif word == b"DONE":
+        elif word == b"DONE" and self.device.hang_at != "push":
             fault = self.device.store(self._name, self._content)
             self._reply(struct.pack("<4sI", b"FAIL" if fault else b"OKAY", len(fault)) + fault)
         elif word == b"QUIT":

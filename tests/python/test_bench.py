@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import hashlib
 import html
@@ -12,6 +13,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tempfile
 import xml.etree.ElementTree as xml
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +21,7 @@ from typing import Any
 
 import click
 import pytest
+from click.testing import CliRunner
 
 import edgekit
 from edgekit.bench import comparison, machine, peers, protocol, report, schema
@@ -392,7 +395,17 @@ def test_what_cannot_be_compared(result: dict[str, Any], change: Any, reason: st
     assert comparison.compare(before, after, force=True)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"version": 1}', '"text"', "\x00"])
+def test_a_time_of_zero_has_no_ratio(result: dict[str, Any]) -> None:
+    still = changed(result, lambda d: d["rows"][0]["samples"]["decode_tok_s"].__setitem__(0, 0.0))
+    for pair, which in (((still, result), "first"), ((result, still), "second")):
+        with pytest.raises(UsageError, match=rf"the {which} result has decode_tok_s 0 at depth 0, prompt 5"):
+            comparison.compare(*pair, force=True)
+
+
+DEEP = "[" * 100_000
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"version": 1}', '"text"', "\x00", DEEP])
 def test_a_file_that_is_no_result(tmp_path: Path, text: str) -> None:
     path = tmp_path / "r.json"
     path.write_text(text)
@@ -421,6 +434,8 @@ def test_a_result_is_what_the_schema_says(result: dict[str, Any]) -> None:
         (lambda d: d["model"].update(sha256="ab"), 'model.sha256: is "ab", not of the form'),
         (lambda d: d.update(flags=["fast"]), 'flags[0]: is "fast", none of'),
         (lambda d: d["options"].update(decode=True), "options.decode: is true, no integer"),
+        (lambda d: d["rows"][0]["min"].pop("ttft_ms"), "rows[0].min: has no ttft_ms"),
+        (lambda d: d["rows"][0]["samples"].pop("ttft_ms"), "rows[0].samples: has no ttft_ms"),
     ],
 )
 def test_what_is_no_result(result: dict[str, Any], tmp_path: Path, change: Any, fault: str) -> None:
@@ -429,6 +444,17 @@ def test_what_is_no_result(result: dict[str, Any], tmp_path: Path, change: Any, 
     path = tmp_path / "r.json"
     path.write_text(json.dumps(results.sign(document)))
     with pytest.raises(InvalidFile, match=re.escape(fault)):
+        results.read(path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [lambda d: d["rows"][0].update(engine="ghost"), lambda d: d["sustained"].update(ghost=[])],
+)
+def test_figures_of_no_engine(result: dict[str, Any], tmp_path: Path, change: Any) -> None:
+    path = tmp_path / "r.json"
+    path.write_text(json.dumps(results.sign(changed(result, change))))
+    with pytest.raises(InvalidFile, match=r"r\.json: .* figures of 'ghost', no engine of it: edgekit "):
         results.read(path)
 
 
@@ -651,6 +677,41 @@ def test_the_command(tmp_path: Path) -> None:
 def test_wrong_options(arguments: list[str], code: int) -> None:
     done = cli(TEXT, *arguments)
     assert done.returncode == code and done.stdout == "" and "Error" in done.stderr + done.stderr.title()
+
+
+@pytest.mark.parametrize("verb", [(TEXT, "--out"), (TEXT, "--html"), ("report", TEXT, "-o")])
+@pytest.mark.parametrize(
+    ("target", "why"),
+    [
+        ("none/r.json", "none is no directory; create it first"),
+        ("folder", "folder is a directory; give the name of a file"),
+        ("pipe", "pipe is a device or a pipe"),
+        ("file/r.json", "file is no directory"),
+    ],
+)
+def test_where_no_result_can_be_written(
+    tmp_path: Path, verb: tuple[object, ...], target: str, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is said before anything is opened or measured."""
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("")
+    os.mkfifo(tmp_path / "pipe")
+    monkeypatch.setattr(results, "read", None)
+    monkeypatch.setattr(protocol, "run", None)
+    arguments = [str(word) for word in (*verb, tmp_path / target)]
+    done = CliRunner().invoke(program, ["bench", *arguments])
+    assert isinstance(done.exception, UsageError) and why in str(done.exception), done.exception
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder", "pipe"]
+
+
+def test_a_disk_mounted_for_reading_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(**_: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+    monkeypatch.setattr(protocol, "run", None)
+    done = CliRunner().invoke(program, ["bench", str(TEXT), "--out", str(tmp_path / "r.json")])
+    assert "r.json: cannot write there: Read-only file system" in str(done.exception)
 
 
 def test_wrong_files(tmp_path: Path) -> None:

@@ -9,6 +9,8 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from edgekit.bench import result as results
 from edgekit.bench.child import BenchmarkFailed
 from edgekit.bench.devices import adb, bridge
 from edgekit.errors import IoFailure, UsageError
+from edgekit.units import size
 
 MODEL = Path(__file__).parents[1] / "golden" / "engine" / "text.edge"
 SHORT = [["ready"], ["state", "cool 35 0.01", "open 1 int8 64 MODEL", "measure 5 3"]]
@@ -193,6 +196,87 @@ def test_a_full_disk(device: FakeDevice, small_pieces: None) -> None:
         record(device)
     assert "make room" in str(caught.value.hint)
     assert not list(device.folder.joinpath("edgekit").iterdir())
+
+
+def tool(device: FakeDevice, name: str, text: str) -> None:
+    path = device.folder.parent / "tools" / name
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+
+
+def test_a_disk_that_will_be_full(device: FakeDevice, small_pieces: None) -> None:
+    """Before anything is sent."""
+    device.folder.joinpath("edgekit").mkdir()
+    tool(
+        device,
+        "df",
+        "echo Filesystem 1K-blocks Used Available Use% Mounted; echo /dev/x 9 9 100 99% /data",
+    )
+    takes = MODEL.stat().st_size + 60_000
+    with pytest.raises(IoFailure) as caught:
+        bridge.Bridge(device.serial).push(MODEL, f"{adb.HOME}/m.edge", lambda *_: None)
+    expected = f"takes {size(takes)} while it is sent, {size(takes - (100 << 10))} more than is free"
+    assert f"the device is full: text.edge {expected}" in str(caught.value)
+    assert not device.received
+
+
+@pytest.mark.parametrize("words", ["dd: x: No space left on device", "dd: write error: Disk quota exceeded"])
+def test_a_disk_that_is_full_when_pieces_are_joined(
+    device: FakeDevice, small_pieces: None, words: str
+) -> None:
+    device.folder.joinpath("edgekit").mkdir()
+    tool(device, "df", "echo df: unknown option >&2; exit 1")
+    tool(device, "dd", f"echo '{words}' >&2; exit 1")
+    with pytest.raises(IoFailure, match=r"the device is full: text\.edge takes \S+ \S+ while it is sent$"):
+        bridge.Bridge(device.serial).push(MODEL, f"{adb.HOME}/m.edge", lambda *_: None)
+    assert device.received == ["m.edge.piece"] and not list(device.folder.joinpath("edgekit").iterdir())
+
+
+def test_what_fails_otherwise_is_not_called_damaged(device: FakeDevice) -> None:
+    device.folder.joinpath("edgekit").mkdir()
+    tool(device, "dd", "echo 'dd: Operation not permitted' >&2; exit 1")
+    with pytest.raises(BenchmarkFailed, match="dd: dd: Operation not permitted"):
+        bridge.Bridge(device.serial).push(MODEL, f"{adb.HOME}/m.edge", lambda *_: None)
+
+
+@pytest.mark.parametrize(("at", "command"), [("wc -l", "shell"), ("push", "push")])
+def test_a_device_that_hangs(
+    device: FakeDevice, monkeypatch: pytest.MonkeyPatch, at: str, command: str
+) -> None:
+    monkeypatch.setattr(bridge, "PATIENCE", 0)
+    monkeypatch.setattr(bridge, "CALL", 1)
+    monkeypatch.setattr(bridge, "SLOWEST_LINK", 1 << 40)
+    device.hang_at = at
+    with pytest.raises(
+        BenchmarkFailed, match=rf"the device hangs and .*: adb {command} had no answer in 1 s"
+    ):
+        record(device)
+    device.hang_at = None
+    monkeypatch.setattr(bridge, "CALL", 60)
+    assert complete(record(device))
+    assert sum("setsid" in command for command in device.commands) == 1
+
+
+def test_a_device_that_hangs_for_a_moment(device: FakeDevice, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bridge, "CALL", 2)
+    device.hang_at = "wc -l"
+    threading.Timer(4, setattr, (device, "hang_at", None)).start()
+    assert complete(record(device))
+
+
+def test_an_adb_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is ended although what it started holds on to its output."""
+    program = tmp_path / "adb"
+    program.write_text("#!/bin/sh\nsleep 20\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr(bridge, "CALL", 0.2)
+    start = time.monotonic()
+    for serial in ("", "127.0.0.1:1"):
+        with pytest.raises(BenchmarkFailed, match=r"adb does not work: adb \S+ had no answer") as caught:
+            bridge.Bridge(serial)
+        assert "kill-server" in str(caught.value.hint)
+    assert time.monotonic() - start < 10
 
 
 def test_a_device_that_stays_hot(device: FakeDevice) -> None:

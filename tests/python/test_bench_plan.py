@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 import edgekit
 from edgekit import verification
@@ -16,8 +17,9 @@ from edgekit.bench import board, machine, plan, protocol, recording, report, sch
 from edgekit.bench import result as results
 from edgekit.bench.child import BenchmarkFailed, Child
 from edgekit.bench.cost import Cost
+from edgekit.cli import cli as program
 from edgekit.converters.formats import edge
-from edgekit.errors import InvalidFile, UsageError
+from edgekit.errors import EdgekitError, InvalidFile, UsageError
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "engine"
 OPTIONS = protocol.Options(
@@ -140,6 +142,57 @@ def test_a_device_that_fails_is_no_result(recorded: dict[str, Any]) -> None:
         )
     with pytest.raises(BenchmarkFailed, match=r"answered \d+ of \d+ commands, and not to 'machine'"):
         recording.result_of(changed(recorded, lambda r: r["answers"].pop()))
+
+
+# Of the answers to a word, the last of which a figure is made; the very last measure is for memory.
+LAST = {"machine": -1, "measure": -2, "stretch": -1}
+
+
+@pytest.mark.parametrize(
+    ("word", "name"),
+    [
+        ("machine", "clock_hz"),
+        ("machine", "read_bytes_s"),
+        ("measure", "ttft_ms"),
+        ("measure", "decode_ms"),
+        ("measure", "decoded"),
+        ("stretch", "seconds"),
+        ("stretch", "tokens"),
+        ("stretch", "decode_ms"),
+    ],
+)
+@pytest.mark.parametrize("value", [0, -1.5, float("nan"), float("inf")])
+def test_a_clock_that_stands_still(recorded: dict[str, Any], word: str, name: str, value: float) -> None:
+    still = changed(recorded, lambda r: each(r, word)[LAST[word]].update({name: value}))
+    with pytest.raises(
+        BenchmarkFailed, match=rf"adb: {word} .*: {name} is {value}, of which no speed"
+    ) as caught:
+        recording.result_of(still)
+    assert "coarse clock" in str(caught.value.hint)
+
+
+def test_a_model_without_parameters(recorded: dict[str, Any]) -> None:
+    empty = changed(recorded, lambda r: r["plan"]["model"].update(n_parameters=0))
+    with pytest.raises(InvalidFile, match="not a recording of edgekit bench: ZeroDivisionError"):
+        recording.result_of(empty)
+
+
+@pytest.mark.parametrize("verb", ["report", "diff"])
+def test_an_error_names_its_file(recorded: dict[str, Any], tmp_path: Path, verb: str) -> None:
+    good, bad = tmp_path / "good.json", tmp_path / "bad.json"
+    good.write_text(json.dumps(recorded))
+    for change, why in [
+        (lambda r: r.pop("plan"), "not a recording of edgekit bench: KeyError"),
+        (lambda r: r["answers"].pop(), "adb: the device answered"),
+        (lambda r: each(r, "measure")[LAST["measure"]].update(ttft_ms=0), "adb: measure 9 3: ttft_ms is 0"),
+        (lambda r: r.update(answers=3), "not a recording of edgekit bench: "),
+    ]:
+        bad.write_text(json.dumps(changed(recorded, change)))
+        page = ["-o", str(tmp_path / "page.html")] if verb == "report" else []
+        done = CliRunner().invoke(program, ["bench", verb, str(good), str(bad), *page])
+        assert isinstance(done.exception, EdgekitError)
+        assert str(done.exception).startswith(f"{bad}: {why}"), done.exception
+        assert not (tmp_path / "page.html").exists()
 
 
 def test_one_page_of_many_results(recorded: dict[str, Any]) -> None:

@@ -69,6 +69,73 @@ test("a browser measures, and its figures come back", { skip }, async () => {
     assert.match(result.energy.reason, /browser does not tell/);
 });
 
+// What a page sees of being in front, in the place of the browser's own: a phone's user who looks away and comes back.
+function lookAway({ hides, refuses }) {
+    window.locks = [];
+    const request = async (kind) => {
+        if (refuses) throw new DOMException("the battery is low", "NotAllowedError");
+        const lock = { kind, held: true, release: async () => void (lock.held = false) };
+        window.locks.push(lock);
+        return lock;
+    };
+    Object.defineProperty(navigator, "wakeLock", { value: refuses === null ? undefined : { request } });
+    let hidden = false;
+    Object.defineProperty(document, "visibilityState", { get: () => (hidden ? "hidden" : "visible") });
+    const turn = (to) => {
+        hidden = to;
+        for (const lock of window.locks) if (to) lock.held = false; // as browsers do
+        document.dispatchEvent(new Event("visibilitychange"));
+    };
+    const bar = () => document.getElementById("bar")?.value > 0;
+    const timer = setInterval(() => {
+        if (!bar()) return;
+        clearInterval(timer);
+        if (!hides) return;
+        turn(true);
+        turn(false);
+        window.heldAfter = new Promise((resolve) => setTimeout(() => resolve(window.locks.map((lock) => lock.held)), 0));
+    }, 1);
+}
+
+for (const [what, how, hidden] of [
+    ["keeps the screen on", { hides: false, refuses: false }, false],
+    ["takes the screen back, and says that it was hidden", { hides: true, refuses: false }, true],
+    ["does without where it is refused", { hides: true, refuses: true }, true],
+    ["does without where there is none", { hides: false, refuses: null }, false],
+])
+    test(`a page ${what}`, { skip }, async () => {
+        const process_ = edgekit(model, ...options, "--out", out);
+        const page = await browser.newPage();
+        const errors = [];
+        page.on("pageerror", (error) => errors.push(error.message));
+        await page.addInitScript(lookAway, how);
+        await page.goto(await address(process_));
+        assert.equal(await process_.ended, 0, process_.said);
+        await page.waitForSelector("#file", { state: "visible" });
+        const result = JSON.parse(readFileSync(out));
+        assert.equal(result.device.hidden, hidden);
+        assert.equal(result.flags.includes("hidden"), hidden);
+        assert.equal(/warning: hidden: the page was not in front/.test(process_.said), hidden);
+        const locks = await page.evaluate(() => window.locks);
+        assert.equal(locks.length, how.refuses !== false ? 0 : hidden ? 2 : 1);
+        for (const { kind, held } of locks) assert.deepEqual([kind, held], ["screen", false]); // let go at the end
+        if (locks.length === 2) assert.deepEqual(await page.evaluate(() => window.heldAfter), [false, true]);
+        assert.deepEqual(errors, []);
+        await page.close();
+    });
+
+test("a page of another run, or of another place, is told so", { skip }, async () => {
+    const process_ = edgekit(model, ...options);
+    const url = new URL(await address(process_));
+    const page = await browser.newPage();
+    const answer = await page.goto(url.origin);
+    assert.equal(answer.status(), 403);
+    assert.match(await answer.text(), /open the whole one that edgekit bench printed/);
+    await page.close();
+    process_.kill("SIGINT");
+    assert.equal(await process_.ended, 130);
+});
+
 test("a page that cannot run the engine says so, and so does the command", { skip }, async () => {
     const process_ = edgekit(model, ...options);
     const page = await browser.newPage();

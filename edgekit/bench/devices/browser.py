@@ -23,9 +23,8 @@ def record(model: Path, plan: Plan, address: str, progress: Progress) -> dict[st
     port that is forwarded to the device's own localhost (`adb reverse tcp:PORT tcp:PORT`).
     """
     host, port = listening(address or "0", "127.0.0.1")
-    files = {"/": PAGE, "/edgekit/": web.built()}
-    exchange = Exchange(host, port, plan, model, files, progress)
-    url = f"http://{host if host != '0.0.0.0' else 'localhost'}:{exchange.port}/"
+    exchange = Exchange(host, port, plan, model, {"": PAGE, "edgekit/": web.built()}, progress)
+    url = exchange.address("localhost" if host == "0.0.0.0" else host)
     print(f"open {url} in the browser that is to be measured, and leave its tab in front", file=sys.stderr)
     if sys.stderr.isatty():
         webbrowser.open(url)

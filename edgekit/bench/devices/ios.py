@@ -20,9 +20,7 @@ PORT = "8765"
 def record(model: Path, plan: Plan, address: str, progress: Progress) -> dict[str, Any]:
     host, port = listening(address or PORT, "0.0.0.0")
     exchange = Exchange(host, port, plan, model, {}, progress)
-    print(
-        f"type http://{_own_address()}:{exchange.port} into the app Bench, and leave it open", file=sys.stderr
-    )
+    print(f"type {exchange.address(_own_address())} into the app Bench, and leave it open", file=sys.stderr)
     return exchange.wait()
 
 

@@ -65,6 +65,6 @@ final class PlayerTests: XCTestCase {
     func testWhatIsNoPlanAndNoAddress() {
         XCTAssertThrowsError(try Player(plan: Data("{}".utf8), model: model))
         for wrong in ["", "phone", "192.168.1.2"] { XCTAssertThrowsError(try BenchHost(wrong)) }
-        XCTAssertNoThrow(try BenchHost(" http://192.168.1.2:8765\n"))
+        XCTAssertNoThrow(try BenchHost(" http://192.168.1.2:8765/k7m2q9xw4t/\n"))
     }
 }

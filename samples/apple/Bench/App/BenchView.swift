@@ -10,7 +10,7 @@ struct BenchView: View {
             Text(
                 "On your computer: edgekit bench model.edge --device ios. Type the address that it prints, and leave this app open."
             )
-            TextField("http://192.168.1.2:8765", text: $address).onSubmit { run.start(address) }
+            TextField("http://192.168.1.2:8765/k7m2q9xw4t/", text: $address).onSubmit { run.start(address) }
             switch run.phase {
             case .idle: Button("Measure") { run.start(address) }
             case .fetching: ProgressView("Fetching the model")

@@ -13,11 +13,11 @@ public struct BenchHost: Sendable {
     private let address: URL
     private let session: URLSession
 
-    /// `address` is what that command says: "http://192.168.1.2:8765".
+    /// `address` is what that command says: "http://192.168.1.2:8765/k7m2q9xw4t/".
     public init(_ address: String, session: URLSession = .shared) throws {
         let text = address.trimmingCharacters(in: .whitespacesAndNewlines)
         guard let url = URL(string: text), url.scheme != nil, url.host != nil else {
-            throw Refused(description: "\(text) is no address; the command prints one, such as http://192.168.1.2:8765")
+            throw Refused(description: "\(text) is no address; the command prints one: http://192.168.1.2:8765/k7m2q9xw4t/")
         }
         (self.address, self.session) = (url, session)
     }
@@ -59,7 +59,8 @@ public struct BenchHost: Sendable {
     private func check(_ request: URLRequest, _ response: URLResponse) throws {
         let status = (response as? HTTPURLResponse)?.statusCode ?? 0
         guard status == 200 else {
-            throw Refused(description: "\(request.url?.absoluteString ?? "") was answered with status \(status)")
+            let (url, why) = (request.url?.absoluteString ?? "", String(decoding: data.prefix(300), as: UTF8.self))
+            throw Refused(description: "\(url) was answered with status \(status): \(why)")
         }
     }
 }
