@@ -17,7 +17,7 @@ FLAGS = {
     "throttled": "the end of the long run is more than a tenth slower than its beginning",
     "charging": "the cable was in, which heats the battery and hides what it gives",
     "hot_start": "the device was still warmer than asked when a measurement began",
-    "hidden": "the page was not in front all the time, and browsers hold back what nobody sees",
+    "hidden": "the page or app that measured was not in front all the time, where systems slow it down",
 }
 WORDS = {
     "prefill": "reading a prompt: its tokens over the time to the first token of the answer",

@@ -144,7 +144,6 @@ def read(path: Path) -> Document:
     BenchmarkFailed for what a device recorded that failed; both name the file.
     """
     from edgekit.bench import recording
-    from edgekit.bench.child import BenchmarkFailed
 
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
@@ -157,7 +156,7 @@ def read(path: Path) -> Document:
     if "recording" in document:
         try:
             document = recording.result_of(document)
-        except (InvalidFile, BenchmarkFailed) as error:
+        except EdgekitError as error:
             raise type(error)(f"{path}: {error}", hint=error.hint) from None
     elif document["version"] == 1:
         document = _from_1(document, path)

@@ -264,14 +264,6 @@ def report(results: tuple[Path, ...], out: Path) -> None:
     _output.note(f"{out}: {len(read)} results")
 
 
-def _refuse(path: Path) -> None:
-    """Before minutes of work, what could not be written after them."""
-    if path.is_dir():
-        raise UsageError(f"{path} is a directory; give the name of a file")
-    if not path.absolute().parent.is_dir():
-        raise UsageError(f"{path.absolute().parent} is no directory; create it first")
-
-
 def _write(path: Path, text: str) -> None:
     with in_place_of(path) as temporary:
         temporary.write_text(text, encoding="utf-8")

@@ -304,9 +304,9 @@ def test_a_device_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.Monke
     stuck.write_text('#!/bin/sh\n[ "$3" = get-state ] && echo device || exec sleep 60\n')
     stuck.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    monkeypatch.setattr(bridge, "LIMIT", 0.5)
+    monkeypatch.setattr(bridge, "CALL", 0.5)
     monkeypatch.setattr(bridge, "PATIENCE", 0.1)
-    with pytest.raises(BenchmarkFailed, match=r"phone: the connection is lost .* adb gave no answer"):
+    with pytest.raises(BenchmarkFailed, match=r"phone: the device hangs .* adb shell had no answer"):
         bridge.Bridge("phone").shell("true")
 
 

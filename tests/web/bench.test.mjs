@@ -115,7 +115,7 @@ for (const [what, how, hidden] of [
         const result = JSON.parse(readFileSync(out));
         assert.equal(result.device.hidden, hidden);
         assert.equal(result.flags.includes("hidden"), hidden);
-        assert.equal(/warning: hidden: the page was not in front/.test(process_.said), hidden);
+        assert.equal(/warning: hidden: the page or app that measured was not in front/.test(process_.said), hidden);
         const locks = await page.evaluate(() => window.locks);
         assert.equal(locks.length, how.refuses !== false ? 0 : hidden ? 2 : 1);
         for (const { kind, held } of locks) assert.deepEqual([kind, held], ["screen", false]); // let go at the end

@@ -17,7 +17,8 @@ public struct BenchHost: Sendable {
     public init(_ address: String, session: URLSession = .shared) throws {
         let text = address.trimmingCharacters(in: .whitespacesAndNewlines)
         guard let url = URL(string: text), url.scheme != nil, url.host != nil else {
-            throw Refused(description: "\(text) is no address; the command prints one: http://192.168.1.2:8765/k7m2q9xw4t/")
+            let like = "http://192.168.1.2:8765/k7m2q9xw4t/"
+            throw Refused(description: "\(text) is no address; the command prints one, such as \(like)")
         }
         (self.address, self.session) = (url, session)
     }
@@ -52,14 +53,14 @@ public struct BenchHost: Sendable {
 
     private func ask(_ request: URLRequest) async throws -> Data {
         let (data, response) = try await session.data(for: request)
-        try check(request, response)
+        try check(request, response, data)
         return data
     }
 
-    private func check(_ request: URLRequest, _ response: URLResponse) throws {
+    private func check(_ request: URLRequest, _ response: URLResponse, _ answer: Data = Data()) throws {
         let status = (response as? HTTPURLResponse)?.statusCode ?? 0
         guard status == 200 else {
-            let (url, why) = (request.url?.absoluteString ?? "", String(decoding: data.prefix(300), as: UTF8.self))
+            let (url, why) = (request.url?.absoluteString ?? "", String(decoding: answer.prefix(300), as: UTF8.self))
             throw Refused(description: "\(url) was answered with status \(status): \(why)")
         }
     }
