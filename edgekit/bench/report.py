@@ -150,7 +150,13 @@ def _speed(result: dict[str, Any]) -> Table:
                 _percent(row["bandwidth_fraction"]),
             ]
         )
-    return table
+    return _told(table)
+
+
+def _told(table: Table) -> Table:
+    """Without the columns that nothing is known for."""
+    kept = [i for i in range(len(table[0])) if len(table) == 1 or any(row[i] for row in table[1:])]
+    return [[row[column] for column in kept] for row in table]
 
 
 def _marked(row: dict[str, Any]) -> str:
@@ -204,17 +210,17 @@ def _loads(result: dict[str, Any]) -> Table:
 def _memory(result: dict[str, Any]) -> Table:
     table = [["engine", "in files", "anonymous", "of them before opening", "keys and values", "peak"]]
     for label, engine in result["engines"].items():
-        memory, before = engine.get("memory"), engine.get("memory_before")
-        if memory and before:
+        memory, before = engine.get("memory"), engine.get("memory_before") or {}
+        if memory:
             cells = (
                 memory["file_bytes"],
                 memory["anonymous_bytes"],
-                before["anonymous_bytes"],
+                before.get("anonymous_bytes"),
                 engine.get("cache_bytes"),
                 memory["peak_bytes"],
             )
             table.append([label, *("" if cell is None else f"{cell / 2**20:.1f}" for cell in cells)])
-    return table
+    return _told(table)
 
 
 def _ratios(result: dict[str, Any]) -> Table:

@@ -261,7 +261,7 @@ def report(results: tuple[Path, ...], out: Path) -> None:
     read = [(path.name, result.read(path)) for path in results]
     names = shlex.join(path.name for path in results)
     _write(out, board.html_page(read, f"edgekit bench report {names} -o {shlex.quote(out.name)}"))
-    _output.note(f"{out}: {len(read)} results")
+    _output.note(f"{out}: {len(read)} result{'s' if len(read) > 1 else ''}")
 
 
 def _write(path: Path, text: str) -> None:

@@ -313,5 +313,6 @@ def test_a_device_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.Monke
 def test_no_such_device() -> None:
     with pytest.raises(UsageError, match="adb sees no device 127"):
         bridge.Bridge("127.0.0.1:1")
-    with pytest.raises(UsageError, match="adb sees 0 devices that are ready: none"):
+    with pytest.raises(UsageError, match="adb sees 0 devices that are ready: none") as caught:
         bridge.Bridge()
+    assert "plug one in" in str(caught.value.hint)

@@ -94,6 +94,22 @@ def test_answers_make_a_result(recorded: dict[str, Any], model: Path) -> None:
     assert report.html_page(result) and report.text_tables(result)
 
 
+def test_what_a_device_does_not_tell_is_no_column(recorded: dict[str, Any]) -> None:
+    def as_browsers_answer(copy: dict[str, Any]) -> None:
+        for answer in each(copy, "machine"):
+            answer.clear()
+        first, last = each(copy, "memory")
+        first.clear()
+        last |= {"file_bytes": None, "peak_bytes": 3 << 20}
+
+    tables = dict(report.text_tables(recording.result_of(changed(recorded, as_browsers_answer))))
+    assert tables[""][0] == ["engine", "depth", "prompt", "prefill tok/s", "ttft ms", "decode tok/s"]
+    assert tables["memory, MiB"][0] == ["engine", "anonymous", "keys and values", "peak"]
+    assert tables["memory, MiB"][1][-1] == "3.0"
+    tables = dict(report.text_tables(recording.result_of(recorded)))
+    assert {"of peak", "of read"} < set(tables[""][0]) and "in files" in tables["memory, MiB"][0]
+
+
 def test_a_recording_is_read_where_a_result_is(recorded: dict[str, Any], tmp_path: Path) -> None:
     path = tmp_path / "phone.json"
     path.write_text(json.dumps(recorded))

@@ -202,9 +202,10 @@ class Bridge:
         ready = [words[0] for words in lines if words[1:2] == ["device"]]
         if len(ready) != 1:
             seen = ", ".join(f"{words[0]} ({words[1]})" for words in lines) or "none"
-            raise UsageError(
-                f"adb sees {len(ready)} devices that are ready: {seen}", hint="--device adb:SERIAL"
-            )
+            hint = "name one of them: --device adb:SERIAL"
+            if not ready:
+                hint = "plug one in with USB debugging on, and trust this computer on its screen"
+            raise UsageError(f"adb sees {len(ready)} devices that are ready: {seen}", hint=hint)
         return ready[0]
 
     def _present(self) -> bool:

@@ -35,5 +35,5 @@ def listening(address: str, host: str) -> tuple[str, int]:
     """Of "8000", or "0.0.0.0:8000". Raises UsageError."""
     name, _, port = address.rpartition(":")
     if not port.isdigit() or int(port) > 65535:
-        raise UsageError(f"{address} is no port to listen at: PORT, or HOST:PORT")
+        raise UsageError(f"{address} is no port to listen at: PORT, or HOST:PORT, from 0 to 65535")
     return name or host, int(port)
