@@ -7,11 +7,11 @@ source tools/ccache.sh
 apt_install clang++-19 clang-19 libclang-rt-19-dev
 build() { # DIRECTORY SANITIZERS ISAS OPTION...
     local directory=$1
-    cmake -S . -B "$directory" -GNinja -DCMAKE_BUILD_TYPE=RelWithDebInfo -DCMAKE_CXX_FLAGS_RELWITHDEBINFO="-O1 -g" \
+    cmake -S . -B "$directory" -GNinja -DCMAKE_BUILD_TYPE=RelWithDebInfo -DCMAKE_CXX_FLAGS_RELWITHDEBINFO=-O1 \
         -DEDGEKIT_BUILD_TESTS=ON -DEDGEKIT_SANITIZE="$2" -DEDGEKIT_ISAS="$3" "${@:4}" >/dev/null
 }
-isas="scalar;avx2;avxvnni_emulated"
-if grep -q avx512_vnni /proc/cpuinfo; then isas+=";avx512vnni"; fi
+isas="scalar;avx2"
+if grep -q avx512_vnni /proc/cpuinfo; then isas+=";avx512vnni"; fi # elsewhere 20-test runs its arithmetic, emulated
 
 build build/sanitize-address address,undefined "$isas" -DEDGEKIT_BUILD_FUZZERS=ON -DCMAKE_CXX_COMPILER=clang++-19
 cmake --build build/sanitize-address
