@@ -93,7 +93,7 @@ test-python: $(STAMPS)/test
 test-cpp: $(STAMPS)/build-requires
 	$(CMAKE) -S . -B build/native -GNinja -DEDGEKIT_BUILD_TESTS=ON -DEDGEKIT_BUILD_BENCH=ON >/dev/null
 	$(CMAKE) --build build/native
-	$(CTEST) --test-dir build/native --output-on-failure
+	$(CTEST) --test-dir build/native --output-on-failure --parallel 2
 
 bench: $(STAMPS)/build-requires
 	$(CMAKE) -S . -B build/native -GNinja -DEDGEKIT_BUILD_BENCH=ON >/dev/null

@@ -15,19 +15,19 @@ if grep -q avx512_vnni /proc/cpuinfo; then isas+=";avx512vnni"; fi # elsewhere 2
 
 build build/sanitize-address address,undefined "$isas" -DEDGEKIT_BUILD_FUZZERS=ON -DCMAKE_CXX_COMPILER=clang++-19
 cmake --build build/sanitize-address
-ctest --test-dir build/sanitize-address --output-on-failure
+ctest --test-dir build/sanitize-address --output-on-failure --parallel 2
 
-for source in cpp/fuzz/*_fuzz.cpp; do
-    name=$(basename "$source" .cpp)
-    corpus=build/sanitize-address/corpus/$name
+fuzz() { # NAME
+    local corpus=build/sanitize-address/corpus/$1 seeds=()
     mkdir -p "$corpus"
-    seeds=()
-    [ -d "cpp/fuzz/seeds/${name%_fuzz}" ] && seeds=("cpp/fuzz/seeds/${name%_fuzz}")
-    echo "$name"
-    "build/sanitize-address/cpp/$name" -max_total_time="${EDGEKIT_FUZZ_SECONDS:-15}" -timeout=10 -rss_limit_mb=2048 \
+    [ -d "cpp/fuzz/seeds/${1%_fuzz}" ] && seeds=("cpp/fuzz/seeds/${1%_fuzz}")
+    echo "$1"
+    "build/sanitize-address/cpp/$1" -max_total_time="${EDGEKIT_FUZZ_SECONDS:-15}" -timeout=10 -rss_limit_mb=2048 \
         -print_final_stats=0 -verbosity=0 -artifact_prefix=build/sanitize-address/ "$corpus" "${seeds[@]}"
-done
+}
+export -f fuzz
+basename -s .cpp cpp/fuzz/*_fuzz.cpp | xargs -P 2 -I{} bash -euc 'fuzz {}'
 
 build build/sanitize-thread thread "scalar;avx2"
 cmake --build build/sanitize-thread --target engine_test threads_test
-ctest --test-dir build/sanitize-thread --output-on-failure --no-tests=error -R 'engine|thread'
+ctest --test-dir build/sanitize-thread --output-on-failure --parallel 2 --no-tests=error -R 'engine|thread'
